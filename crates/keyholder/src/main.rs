@@ -1,0 +1,2 @@
+//! keyholder.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The loopback listeners: admin (health, metrics) and broker (tokens for local callers).

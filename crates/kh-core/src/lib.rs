@@ -1,0 +1,22 @@
+//! What every part of keyholder shares, and nothing that does I/O: secret newtypes, typed ids, time and entropy as
+//! arguments, the audit event, problem codes, and the port traits that adapters implement.
+//!
+//! Invariant: no type of this crate that carries a secret can be printed, cloned by accident, or serialised.
+
+pub mod audit;
+pub mod clock;
+pub mod credential;
+pub mod entropy;
+pub mod error;
+pub mod id;
+pub mod issued;
+pub mod platform;
+pub mod port;
+pub mod secret;
+
+pub use clock::{Clock, ManualClock, Now, SystemClock, UnixMillis};
+pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
+pub use error::{Blame, Code, Problem, Retry};
+pub use id::{ClientId, ClientName, CredentialName, PlatformName, SecretName};
+pub use platform::PlatformKind;
+pub use secret::{Fingerprint, Fingerprinter, SecretBytes, SecretString, Sha256};

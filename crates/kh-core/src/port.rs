@@ -1,0 +1,17 @@
+//! The ports: what services need from the outside world. Adapters on a higher floor implement them; each has a
+//! conformance suite.
+
+use std::{future::Future, pin::Pin};
+
+pub mod audit_log;
+pub mod secret_store;
+pub mod state_store;
+pub mod token_endpoint;
+
+pub use audit_log::{AuditError, AuditLog};
+pub use secret_store::{Expected, SecretMetadata, SecretStore, StoreError, StoredSecret, VersionMetadata};
+pub use state_store::{AllowRule, ClientRecord, StateError, StateStore, TokenRecord};
+pub use token_endpoint::{FetchError, IssuedToken, TokenEndpoint};
+
+/// A boxed future, for ports that are used as trait objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

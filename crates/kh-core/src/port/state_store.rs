@@ -1,0 +1,166 @@
+//! Port to durable state: clients, issued tokens and settings.
+
+use serde::{Deserialize, Serialize};
+
+use super::BoxFuture;
+use crate::{Blame, ClientId, ClientName, Code, CredentialName, Retry, Sha256, UnixMillis, audit::AuditEvent};
+
+/// One line of a client's allow-list as it was written, for example `GET /api/v2/users/**`; parsed by `kh-policy`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AllowRule(pub String);
+
+/// A keyholder client as it is stored: its secrets only as digests.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClientRecord {
+    /// The `client_id` that keyholder issued.
+    pub id: ClientId,
+    /// What a person calls it; unique.
+    pub name: ClientName,
+    /// The platform credential that its calls use; none means the client may call no platform.
+    pub credential: Option<CredentialName>,
+    /// SHA-256 of each live secret (`khs_...`, 238 bits of entropy, so that a plain digest cannot be guessed back).
+    pub secret_digests: Vec<Sha256Hex>,
+    /// Scopes of keyholder's own API.
+    pub scopes: Vec<String>,
+    /// The allow-list.
+    pub allow: Vec<AllowRule>,
+    /// Whether every call is allowed, except the guarded ones.
+    pub allow_all: bool,
+    /// Whether operations that return or change platform secrets are allowed as well.
+    pub allow_secret_operations: bool,
+    /// Life of the tokens issued to it, in seconds.
+    pub token_ttl_s: u64,
+    /// Whether it may log in and call.
+    pub enabled: bool,
+    /// When it was added.
+    pub created_at: UnixMillis,
+    /// When it was last changed.
+    pub updated_at: UnixMillis,
+}
+
+/// A digest in its stored form.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha256Hex(pub Sha256);
+
+impl TryFrom<String> for Sha256Hex {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Sha256::from_hex(&text).map(Self).ok_or("not 64 hex digits")
+    }
+}
+
+impl From<Sha256Hex> for String {
+    fn from(digest: Sha256Hex) -> Self {
+        digest.0.to_hex()
+    }
+}
+
+/// A token that keyholder issued, as it is stored: the token itself only as a digest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenRecord {
+    /// SHA-256 of the token.
+    pub digest: Sha256,
+    /// To whom it was issued.
+    pub client: ClientId,
+    /// When.
+    pub issued_at: UnixMillis,
+    /// When it stops being valid.
+    pub expires_at: UnixMillis,
+}
+
+/// Why the state refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// No client of this id or name.
+    #[error("there is no client {0:?}")]
+    NoSuchClient(String),
+    /// The name is taken.
+    #[error("a client named {0} exists already")]
+    NameTaken(ClientName),
+    /// Written by a newer keyholder.
+    #[error("the state has schema {found}; this keyholder knows schemas up to {known}")]
+    TooNew {
+        /// Schema found.
+        found: u32,
+        /// Newest schema that this binary knows.
+        known: u32,
+    },
+    /// The database is cut short or not a database.
+    #[error("the state is damaged: {0}")]
+    Damaged(String),
+    /// It cannot be read or written now: disk full, read-only, locked.
+    #[error("the state is not available: {reason}")]
+    Unavailable {
+        /// What failed.
+        reason: String,
+        /// Its cause.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+impl StateError {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoSuchClient(_) => Code::NOT_FOUND,
+            Self::NameTaken(_) => Code::USAGE,
+            Self::TooNew { .. } => Code::STORE_TOO_NEW,
+            Self::Damaged(_) | Self::Unavailable { .. } => Code::STATE_UNAVAILABLE,
+        }
+    }
+
+    /// Who has to act.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::NoSuchClient(_) | Self::NameTaken(_) => Blame::Caller,
+            Self::TooNew { .. } | Self::Damaged(_) | Self::Unavailable { .. } => Blame::Store,
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Unavailable { .. } => Retry::After(std::time::Duration::from_secs(1)),
+            Self::NoSuchClient(_) | Self::NameTaken(_) | Self::TooNew { .. } | Self::Damaged(_) => Retry::Never,
+        }
+    }
+}
+
+/// Durable state. When a future resolves with `Ok`, the change is on disk and survives SIGKILL.
+pub trait StateStore: Send + Sync {
+    /// Every client.
+    fn clients(&self) -> BoxFuture<'_, Result<Vec<ClientRecord>, StateError>>;
+
+    /// Adds a client; its name must be free.
+    fn add_client(&self, client: ClientRecord, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>>;
+
+    /// Replaces the client with the same id.
+    fn update_client(&self, client: ClientRecord, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>>;
+
+    /// Removes a client and every token issued to it.
+    fn remove_client(&self, id: ClientId, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>>;
+
+    /// Records an issued token.
+    fn add_token(&self, token: TokenRecord) -> BoxFuture<'_, Result<(), StateError>>;
+
+    /// Forgets a token; forgetting an unknown one is no error.
+    fn remove_token(&self, digest: Sha256) -> BoxFuture<'_, Result<(), StateError>>;
+
+    /// Looks one token up, for a token that another process issued.
+    fn token(&self, digest: Sha256) -> BoxFuture<'_, Result<Option<TokenRecord>, StateError>>;
+
+    /// Every token that is valid after `now`; older ones may be deleted on the way.
+    fn live_tokens(&self, now: UnixMillis) -> BoxFuture<'_, Result<Vec<TokenRecord>, StateError>>;
+
+    /// A number that differs whenever another process may have changed anything. Cheap: it is polled.
+    fn change_counter(&self) -> BoxFuture<'_, Result<u64, StateError>>;
+
+    /// Reads a setting.
+    fn setting(&self, key: &str) -> BoxFuture<'_, Result<Option<String>, StateError>>;
+
+    /// Writes a setting.
+    fn set_setting(&self, key: &str, value: &str, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>>;
+}

@@ -1,0 +1,1 @@
+//! keyholder as an authorization server: its own clients, secrets and tokens.

@@ -1,0 +1,1 @@
+//! What a client may call: canonical paths, allow-lists, guarded operations.

@@ -1,0 +1,1 @@
+//! Retry-After, backoff and retry decisions: pure functions of state and time.

@@ -1,0 +1,1 @@
+//! A faithful local Genesys Cloud and NICE CXone to test against.

@@ -1,0 +1,1 @@
+//! Durable state in SQLite: clients, tokens, settings, and the audit outbox.
