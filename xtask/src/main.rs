@@ -1,2 +1,59 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands. `cargo xtask help` lists them. Nothing here is part of the product.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool talks on the terminal")]
+#![allow(unreachable_pub, reason = "modules of a binary; what is public here is public to its siblings")]
+
+mod bench;
+mod process;
+mod scenario;
+mod stats;
+mod test;
+mod tidy;
+mod tools;
+
+use std::{path::PathBuf, process::ExitCode};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test                 install what the tests need, then run all of them
+  tidy                 check floors, file headers and the docs' drift
+  sdk                  the official SDKs and an OAuth library through keyholder (part of test)
+  bench gateway        CPU per proxied request beside nginx, interleaved
+        [--pairs N] [--seconds S] [--short]
+  bench latency        added latency per hop on one connection, and a local token call
+  bench instructions   instructions per proxied request, counted by callgrind
+  bench memory         resident memory of an idle keyholder
+  tools                install what the tests and benches need into .test-tools
+  docs                 write the generated reference pages again
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["test", ..] => test::run(),
+        ["tidy"] => tidy::run(),
+        ["docs"] => tidy::write_docs(),
+        ["sdk"] => scenario::run(),
+        ["tools"] => tools::install().map(|_| ()),
+        ["bench", which, options @ ..] => bench::run(which, options),
+        _ => {
+            eprint!("{HELP}");
+            let asked = matches!(words.as_slice(), ["help" | "--help" | "-h"]);
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The repository's root.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or(here.clone(), PathBuf::from)
+}
