@@ -1,1 +1,15 @@
-//! keyholder as an authorization server: its own clients, secrets and tokens.
+//! keyholder as an authorization server: its own clients, their secrets, and the tokens they log in for.
+//!
+//! Invariants: a secret or token leaves this crate only once, in the answer to the call that made it, and only after
+//! its digest is durable; a session is valid only while its token is unexpired by both clocks, not revoked, and its
+//! client is present and enabled; an unknown client and a wrong secret cannot be told apart.
+
+mod client;
+mod error;
+mod issuer;
+mod session;
+
+pub use client::{Client, NewClient, SecretOverlap};
+pub use error::{IssuerError, LoginError};
+pub use issuer::{Issuer, Login};
+pub use session::Session;

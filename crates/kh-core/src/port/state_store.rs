@@ -20,7 +20,11 @@ pub struct ClientRecord {
     /// The platform credential that its calls use; none means the client may call no platform.
     pub credential: Option<CredentialName>,
     /// SHA-256 of each live secret (`khs_...`, 238 bits of entropy, so that a plain digest cannot be guessed back).
+    /// The newest stands first.
     pub secret_digests: Vec<Sha256Hex>,
+    /// When every digest but the first stops being accepted; none means that only the first is.
+    #[serde(default)]
+    pub old_secrets_until: Option<UnixMillis>,
     /// Scopes of keyholder's own API.
     pub scopes: Vec<String>,
     /// The allow-list.
@@ -79,6 +83,9 @@ pub enum StateError {
     /// The name is taken.
     #[error("a client named {0} exists already")]
     NameTaken(ClientName),
+    /// Somebody else changed the client since it was read.
+    #[error("the client {0} was changed by somebody else meanwhile")]
+    Changed(ClientName),
     /// Written by a newer keyholder.
     #[error("the state has schema {found}; this keyholder knows schemas up to {known}")]
     TooNew {
@@ -107,6 +114,7 @@ impl StateError {
         match self {
             Self::NoSuchClient(_) => Code::NOT_FOUND,
             Self::NameTaken(_) => Code::USAGE,
+            Self::Changed(_) => Code::STORE_CONFLICT,
             Self::TooNew { .. } => Code::STORE_TOO_NEW,
             Self::Damaged(_) | Self::Unavailable { .. } => Code::STATE_UNAVAILABLE,
         }
@@ -115,7 +123,7 @@ impl StateError {
     /// Who has to act.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::NoSuchClient(_) | Self::NameTaken(_) => Blame::Caller,
+            Self::NoSuchClient(_) | Self::NameTaken(_) | Self::Changed(_) => Blame::Caller,
             Self::TooNew { .. } | Self::Damaged(_) | Self::Unavailable { .. } => Blame::Store,
         }
     }
@@ -124,6 +132,7 @@ impl StateError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Unavailable { .. } => Retry::After(std::time::Duration::from_secs(1)),
+            Self::Changed(_) => Retry::Now,
             Self::NoSuchClient(_) | Self::NameTaken(_) | Self::TooNew { .. } | Self::Damaged(_) => Retry::Never,
         }
     }
@@ -137,13 +146,21 @@ pub trait StateStore: Send + Sync {
     /// Adds a client; its name must be free.
     fn add_client(&self, client: ClientRecord, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>>;
 
-    /// Replaces the client with the same id.
-    fn update_client(&self, client: ClientRecord, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>>;
+    /// Replaces `before` by `after`, which has the same id and may have another name. A stored record that is not
+    /// `before` any more is left alone and answered with [`StateError::Changed`]: two people who change one client at
+    /// once must not undo each other, for example a disable.
+    fn update_client(
+        &self,
+        before: ClientRecord,
+        after: ClientRecord,
+        event: AuditEvent,
+    ) -> BoxFuture<'_, Result<(), StateError>>;
 
     /// Removes a client and every token issued to it.
     fn remove_client(&self, id: ClientId, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>>;
 
-    /// Records an issued token.
+    /// Records an issued token. [`StateError::NoSuchClient`] when its client was removed or disabled meanwhile;
+    /// recording the same token again is no error.
     fn add_token(&self, token: TokenRecord) -> BoxFuture<'_, Result<(), StateError>>;
 
     /// Forgets a token; forgetting an unknown one is no error.
@@ -155,7 +172,9 @@ pub trait StateStore: Send + Sync {
     /// Every token that is valid after `now`; older ones may be deleted on the way.
     fn live_tokens(&self, now: UnixMillis) -> BoxFuture<'_, Result<Vec<TokenRecord>, StateError>>;
 
-    /// A number that differs whenever another process may have changed anything. Cheap: it is polled.
+    /// A number that differs whenever another process, or another handle of this one, may have changed anything, and
+    /// after changes of clients and settings through this handle. Tokens written through this handle alone do not
+    /// count: their issuer knows them already. Cheap: it is polled.
     fn change_counter(&self) -> BoxFuture<'_, Result<u64, StateError>>;
 
     /// Reads a setting.

@@ -1,0 +1,21 @@
+//! One valid token of one client, as a request sees it.
+
+use std::sync::Arc;
+
+use kh_core::{Sha256, UnixMillis};
+
+use crate::Client;
+
+/// A valid token and the client it speaks for, as both were when the request came in. Small and cheap to clone; not
+/// to be kept beyond the request, or a later disable is missed.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The client, with its allow-list.
+    pub client: Arc<Client>,
+    /// When the token was issued.
+    pub issued_at: UnixMillis,
+    /// When the token stops being valid.
+    pub expires_at: UnixMillis,
+    /// SHA-256 of the token: its name in logs, and the key for `Issuer::revoke_digest`.
+    pub digest: Sha256,
+}
