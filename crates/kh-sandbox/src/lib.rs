@@ -15,14 +15,17 @@
 //! ```
 
 pub mod config;
+pub mod faults;
 mod handle;
 mod secret;
+mod server;
 
 pub use config::{
     AccessKeyConfig, ApplicationConfig, Behaviours, ClientConfig, CxoneBehaviours, CxoneConfig, CxoneUserConfig,
     EndpointLimit, GenesysConfig, LimitsConfig, ListenConfig, LoginLimitStatus, OrganizationConfig, RateLimitCode,
     RoleConfig, SandboxConfig, TenantConfig, TlsFiles, UserConfig, WrongSecretStatus,
 };
+pub use faults::{FaultEffect, FaultMatch, FaultRule};
 pub use handle::{InitialAccessKey, InitialApplication, InitialClient, Sandbox, SandboxError, SandboxHandle};
 pub use secret::SandboxSecret;
 
