@@ -1,0 +1,150 @@
+//! What a token request carries: form or JSON bodies and the Basic header.
+//!
+//! Invariant: every buffer that ever holds a secret is wiped, and is made large enough at once so that growing leaves
+//! no copy behind.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::HeaderValue;
+use kh_core::{SecretString, port::FetchError};
+use url::form_urlencoded::byte_serialize;
+use zeroize::Zeroizing;
+
+use crate::http::OutBody;
+
+/// How a client authenticates at a token endpoint (RFC 6749 section 2.3.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ClientAuth {
+    /// `client_secret_basic`: the Authorization header.
+    #[default]
+    Basic,
+    /// `client_secret_post`: in the form.
+    Post,
+}
+
+/// How id and secret stand in the Basic header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BasicForm {
+    /// As they are: what Genesys Cloud and CXone take.
+    Raw,
+    /// Form-encoded first, as RFC 6749 section 2.3.1 says.
+    FormEncoded,
+}
+
+/// An `application/x-www-form-urlencoded` body under construction.
+pub(crate) struct Form(Zeroizing<String>);
+
+impl Form {
+    /// A body of one grant. Room for `secret_bytes` bytes of values is set aside, three times as encoding needs it.
+    pub(crate) fn grant(grant_type: &str, secret_bytes: usize) -> Self {
+        let mut text = Zeroizing::new(String::with_capacity(512 + 3 * secret_bytes));
+        text.push_str("grant_type=");
+        text.extend(byte_serialize(grant_type.as_bytes()));
+        Self(text)
+    }
+
+    /// Adds one field; everything but letters, digits and `*-._` is percent-encoded, so also the `=` of access keys.
+    pub(crate) fn field(mut self, name: &'static str, value: &str) -> Self {
+        let needed = self.0.len() + name.len() + 3 * value.len() + 2;
+        if needed > self.0.capacity() {
+            let mut larger = Zeroizing::new(String::with_capacity(2 * needed));
+            larger.push_str(&self.0);
+            self.0 = larger;
+        }
+        self.0.push('&');
+        self.0.push_str(name);
+        self.0.push('=');
+        self.0.extend(byte_serialize(value.as_bytes()));
+        self
+    }
+
+    pub(crate) fn finish(mut self) -> OutBody {
+        let bytes = Zeroizing::new(std::mem::take(&mut *self.0).into_bytes());
+        OutBody { content_type: "application/x-www-form-urlencoded", bytes: Bytes::from_owner(bytes) }
+    }
+}
+
+/// A JSON object of text fields.
+pub(crate) fn json_body(fields: &[(&'static str, &str)]) -> OutBody {
+    let room = fields.iter().map(|(name, value)| 8 + name.len() + 6 * value.len()).sum::<usize>();
+    let mut text = Zeroizing::new(Vec::with_capacity(room + 2));
+    text.push(b'{');
+    for (index, (name, value)) in fields.iter().enumerate() {
+        if index > 0 {
+            text.push(b',');
+        }
+        for (part, after) in [(*name, Some(b':')), (*value, None)] {
+            serde_json::to_writer(&mut *text, part).expect("text always serialises into a buffer in memory");
+            text.extend(after);
+        }
+    }
+    text.push(b'}');
+    OutBody { content_type: "application/json", bytes: Bytes::from_owner(text) }
+}
+
+/// `Basic base64(id:secret)` (RFC 7617), sensitive and wiped when dropped.
+pub(crate) fn basic(id: &str, secret: &SecretString, form: BasicForm) -> Result<HeaderValue, FetchError> {
+    let mut pair = Zeroizing::new(String::with_capacity(1 + 3 * (id.len() + secret.len())));
+    match form {
+        BasicForm::Raw => {
+            if id.contains(':') {
+                return Err(FetchError::Unusable("client_id holds a colon, which Basic cannot carry".to_owned()));
+            }
+            pair.push_str(id);
+            pair.push(':');
+            pair.push_str(secret.expose());
+        }
+        BasicForm::FormEncoded => {
+            pair.extend(byte_serialize(id.as_bytes()));
+            pair.push(':');
+            pair.extend(byte_serialize(secret.expose().as_bytes()));
+        }
+    }
+    let unusable = || FetchError::Unusable("the id and secret are too long for a header".to_owned());
+    let room = base64::encoded_len(pair.len(), true).ok_or_else(unusable)?;
+    let mut header = Zeroizing::new(vec![0; "Basic ".len() + room]);
+    let (scheme, encoded) = header.split_at_mut("Basic ".len());
+    scheme.copy_from_slice(b"Basic ");
+    STANDARD.encode_slice(pair.as_bytes(), encoded).map_err(|_| unusable())?;
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(header)).map_err(|_| unusable())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        let body = Form::grant("password", 0).field("username", "K====").field("password", "a b&c=é").finish();
+        assert_eq!(&body.bytes[..], b"grant_type=password&username=K%3D%3D%3D%3D&password=a+b%26c%3D%C3%A9");
+        let long = "x".repeat(5000);
+        let body = Form::grant("refresh_token", 0).field("refresh_token", &long).finish();
+        assert_eq!(body.bytes.len(), "grant_type=refresh_token&refresh_token=".len() + 5000);
+    }
+
+    #[test]
+    fn json_bodies_are_escaped() {
+        let body = json_body(&[("accessKeyId", "a\"b"), ("accessKeySecret", "c\\\n==")]);
+        assert_eq!(&body.bytes[..], br#"{"accessKeyId":"a\"b","accessKeySecret":"c\\\n=="}"#);
+        let value: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap();
+        assert_eq!(value["accessKeyId"], "a\"b");
+    }
+
+    #[test]
+    fn basic_headers() {
+        let check = |id: &str, secret: &str, form, clear: &str| {
+            let value = basic(id, &SecretString::copied(secret), form).unwrap();
+            assert!(value.is_sensitive());
+            assert_eq!(value.to_str().unwrap(), format!("Basic {}", STANDARD.encode(clear)));
+        };
+        check("cid", "s3c", BasicForm::Raw, "cid:s3c");
+        check("cid", "a:b=", BasicForm::Raw, "cid:a:b=");
+        check("c:d", "a b%", BasicForm::FormEncoded, "c%3Ad:a+b%25");
+        assert!(matches!(
+            basic("a:b", &SecretString::copied("c"), BasicForm::Raw),
+            Err(FetchError::Unusable(reason)) if !reason.contains("a:b")
+        ));
+    }
+}

@@ -1,0 +1,336 @@
+//! The HTTP client of token requests and discovery.
+//!
+//! Invariant: one call is at most one request on a fresh connection. No redirect, cookie, proxy of the environment,
+//! compression or retry; the answer is bounded in size and time. Errors never tell the address, which may hold a path
+//! secret, and never the request.
+
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use bytes::Bytes;
+use kh_core::{Clock, port::FetchError};
+use url::Url;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Largest accepted answer: a token answer with three JWTs has about 8 KiB, discovery documents less than 16 KiB.
+pub const ANSWER_MAX: usize = 256 * 1024;
+
+/// Longest reason told of a failed connection, in characters.
+const REASON_MAX: usize = 200;
+
+/// Longest correlation id or status text passed on, in characters.
+const HEADER_TEXT_MAX: usize = 128;
+
+/// Where platforms put their correlation id, best first (Genesys Cloud: `ININ-Correlation-Id`).
+const CORRELATION_HEADERS: [&str; 3] = ["inin-correlation-id", "x-correlation-id", "x-request-id"];
+
+/// Limits in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// For the connection including TLS.
+    pub connect: Duration,
+    /// For the whole exchange including the body.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    /// 5 s to connect, 15 s in all: a login usually takes under one second, and callers wait for it.
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), total: Duration::from_secs(15) }
+    }
+}
+
+/// Why there is no answer at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// The client could not be built.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Setup(String),
+    /// Name resolution, TCP or TLS failed; nothing was sent.
+    #[error("the connection failed: {0}")]
+    Connect(String),
+    /// Nothing (more) came in time.
+    #[error("no complete answer came in time")]
+    Timeout,
+    /// The answer broke off or is not HTTP.
+    #[error("the answer broke off or is not HTTP")]
+    Broken,
+    /// The answer is larger than [`ANSWER_MAX`].
+    #[error("the answer is larger than {ANSWER_MAX} bytes")]
+    TooLarge,
+}
+
+impl HttpError {
+    /// The same as the port's error; `what` names the request, such as "the token request".
+    pub fn into_fetch_error(self, what: &str) -> FetchError {
+        let unreachable = match self {
+            Self::Setup(_) | Self::Connect(_) | Self::Timeout => true,
+            Self::Broken | Self::TooLarge => false,
+        };
+        let reason = format!("{what}: {self}");
+        FetchError::Transient { reason, retry_after: None, unreachable, correlation_id: None }
+    }
+}
+
+/// What the body claims to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Media {
+    /// JSON, or a type that does not contradict JSON (`text/plain`, `application/octet-stream`, none).
+    MaybeJson,
+    /// Something else, such as the HTML page of a captive portal.
+    Other,
+}
+
+/// Status and headers of an answer, as far as they matter here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AnswerHead {
+    /// HTTP status.
+    pub status: u16,
+    /// `Retry-After`, in either form of RFC 9110 section 10.2.3.
+    pub retry_after: Option<Duration>,
+    /// The platform's correlation id, printable and bounded.
+    pub correlation_id: Option<String>,
+    /// CXone's `icStatusDescription`, printable and bounded.
+    pub status_text: Option<String>,
+    /// What the body claims to be.
+    pub media: Media,
+}
+
+/// A complete answer; its body is wiped when dropped.
+pub struct Answer {
+    /// Status and headers.
+    pub head: AnswerHead,
+    /// The body, at most [`ANSWER_MAX`] bytes.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("head", &self.head).field("body_len", &self.body.len()).finish()
+    }
+}
+
+/// A body with its media type.
+pub(crate) struct OutBody {
+    pub(crate) content_type: &'static str,
+    pub(crate) bytes: Bytes,
+}
+
+/// The client. Clones share it.
+#[derive(Clone)]
+pub struct HttpClient {
+    inner: reqwest::Client,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpClient")
+    }
+}
+
+impl HttpClient {
+    /// A client over `tls` (see [`crate::tls::client_config`]). `clock` turns a `Retry-After` date into a wait and
+    /// bounds the age of cached discovery.
+    pub fn new(tls: &rustls::ClientConfig, timeouts: Timeouts, clock: Arc<dyn Clock>) -> Result<Self, HttpError> {
+        let inner = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls.clone())
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            // Token requests are rare: a kept connection is usually dead by the next one and would only fail it.
+            .pool_max_idle_per_host(0)
+            .connect_timeout(timeouts.connect)
+            .timeout(timeouts.total)
+            .user_agent(concat!("keyholder/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| HttpError::Setup(reason(&error)))?;
+        Ok(Self { inner, clock })
+    }
+
+    /// The clock given at the start.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Gets a document that is not secret.
+    pub(crate) async fn get(&self, url: Url) -> Result<Answer, HttpError> {
+        self.send(Method::GET, url, None, None).await
+    }
+
+    /// Posts `body`, with `authorization` where there is one.
+    pub(crate) async fn post(
+        &self,
+        url: Url,
+        authorization: Option<HeaderValue>,
+        body: OutBody,
+    ) -> Result<Answer, HttpError> {
+        self.send(Method::POST, url, authorization, Some(body)).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        authorization: Option<HeaderValue>,
+        body: Option<OutBody>,
+    ) -> Result<Answer, HttpError> {
+        // CXone answers "No known way to render data" without Accept.
+        let mut request = self.inner.request(method, url).header(header::ACCEPT, "application/json");
+        if let Some(mut value) = authorization {
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        if let Some(OutBody { content_type, bytes }) = body {
+            request = request.header(header::CONTENT_TYPE, content_type).body(bytes);
+        }
+        let mut response = request.send().await.map_err(|error| http_error(&error))?;
+        let head = parse_head(response.status().as_u16(), response.headers(), self.clock.now().wall);
+        let announced = response.content_length().unwrap_or(0);
+        if announced > ANSWER_MAX as u64 {
+            return Err(HttpError::TooLarge);
+        }
+        let mut body = Zeroizing::new(Vec::with_capacity(usize::try_from(announced).unwrap_or(0).max(4096)));
+        while let Some(chunk) = response.chunk().await.map_err(|error| http_error(&error))? {
+            if body.len() + chunk.len() > ANSWER_MAX {
+                return Err(HttpError::TooLarge);
+            }
+            append_wiped(&mut body, &chunk);
+            if let Ok(mut owned) = chunk.try_into_mut() {
+                owned.as_mut().zeroize();
+            }
+        }
+        Ok(Answer { head, body })
+    }
+}
+
+/// Appends without leaving an unwiped copy behind when the buffer has to grow.
+fn append_wiped(buffer: &mut Zeroizing<Vec<u8>>, more: &[u8]) {
+    let needed = buffer.len() + more.len();
+    if needed > buffer.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(needed.saturating_mul(2)));
+        larger.extend_from_slice(buffer);
+        *buffer = larger;
+    }
+    buffer.extend_from_slice(more);
+}
+
+/// Reads what matters from an answer's headers. Pure.
+pub fn parse_head(status: u16, headers: &HeaderMap, now: kh_core::UnixMillis) -> AnswerHead {
+    let text = |name: &str| {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        headers.get(name).and_then(|value| value.to_str().ok()).map(|text| printable(text, HEADER_TEXT_MAX))
+    };
+    let media = match headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) {
+        None => Media::MaybeJson,
+        Some(Ok(value)) => parse_media(value),
+        Some(Err(_)) => Media::Other,
+    };
+    AnswerHead {
+        status,
+        retry_after: headers
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| kh_resilience::retry_after::parse(value, now)),
+        correlation_id: CORRELATION_HEADERS.iter().find_map(|name| text(name)).filter(|id| is_correlation_id(id)),
+        status_text: text("icstatusdescription").filter(|text| !text.is_empty()),
+        media,
+    }
+}
+
+fn parse_media(value: &str) -> Media {
+    let essence = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let json = essence.is_empty()
+        || ["application/json", "text/json", "text/plain", "application/octet-stream"].contains(&essence.as_str())
+        || (essence.starts_with("application/") && essence.ends_with("+json"));
+    if json { Media::MaybeJson } else { Media::Other }
+}
+
+fn is_correlation_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:=/+".contains(&byte))
+}
+
+/// At most `max` characters of `text`, controls and non-ASCII replaced: safe in a log line.
+pub(crate) fn printable(text: &str, max: usize) -> String {
+    let clean = |letter: char| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' };
+    text.chars().take(max).map(clean).collect()
+}
+
+fn http_error(error: &reqwest::Error) -> HttpError {
+    if error.is_connect() {
+        return HttpError::Connect(reason(error));
+    }
+    if error.is_timeout() {
+        return HttpError::Timeout;
+    }
+    HttpError::Broken
+}
+
+/// The innermost cause that says something: the TLS library's, else the operating system's.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no connection in time".to_owned();
+    }
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    let mut best = "no cause was given".to_owned();
+    while let Some(current) = cause {
+        if let Some(tls) = current.downcast_ref::<rustls::Error>() {
+            return printable(&format!("TLS: {tls}"), REASON_MAX);
+        }
+        if let Some(io) = current.downcast_ref::<io::Error>() {
+            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                return printable(&format!("TLS: {tls}"), REASON_MAX);
+            }
+            best = printable(&io.to_string(), REASON_MAX);
+        }
+        cause = current.source();
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(headers: &[(&'static str, &'static str)]) -> AnswerHead {
+        let map = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        parse_head(200, &map, kh_core::UnixMillis(0))
+    }
+
+    #[test]
+    fn heads() {
+        assert_eq!(head(&[("retry-after", "7")]).retry_after, Some(Duration::from_secs(7)));
+        assert_eq!(
+            head(&[("retry-after", "Thu, 01 Jan 1970 00:00:30 GMT")]).retry_after,
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(head(&[("retry-after", "soon")]).retry_after, None);
+        assert_eq!(head(&[("inin-correlation-id", "a-1")]).correlation_id.as_deref(), Some("a-1"));
+        assert_eq!(head(&[("inin-correlation-id", "a\tb c")]).correlation_id, None);
+        assert_eq!(head(&[("x-request-id", "r"), ("inin-correlation-id", "c")]).correlation_id.as_deref(), Some("c"));
+        assert_eq!(head(&[("icstatusdescription", "Bad key")]).status_text.as_deref(), Some("Bad key"));
+    }
+
+    #[test]
+    fn media_types() {
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/problem+json", "text/plain"] {
+            assert_eq!(parse_media(json), Media::MaybeJson, "{json}");
+        }
+        for other in ["text/html", "application/xml", "image/svg+xml", "multipart/form-data", "json"] {
+            assert_eq!(parse_media(other), Media::Other, "{other}");
+        }
+    }
+
+    #[test]
+    fn growing_keeps_the_bytes() {
+        let mut buffer = Zeroizing::new(Vec::with_capacity(2));
+        append_wiped(&mut buffer, b"ab");
+        append_wiped(&mut buffer, b"cdefg");
+        assert_eq!(&**buffer, b"abcdefg");
+    }
+}

@@ -1,0 +1,136 @@
+//! Any RFC 6749 issuer: client_credentials or refresh_token at a token URL, or at the endpoint that RFC 8414 metadata
+//! names.
+
+use std::{sync::Arc, time::Duration};
+
+use kh_core::{
+    SecretString,
+    credential::CredentialDocument,
+    port::{BoxFuture, FetchError, IssuedToken, TokenEndpoint},
+};
+
+use crate::{
+    Address, ClientAuth, HttpClient,
+    answer::{conclude, parse_token_answer},
+    body::{BasicForm, Form, basic},
+    classify::OAUTH2,
+    document::read_document,
+    fresh::{FRESH, Fresh, STALE_MAX},
+};
+
+mod metadata;
+pub use metadata::{Metadata, MetadataError, parse_metadata};
+
+/// Where the token endpoint is.
+#[derive(Debug)]
+pub enum OAuth2Source {
+    /// Told by the operator.
+    TokenUrl(Address),
+    /// Found in the issuer's metadata: RFC 8414, or OpenID discovery where that is missing.
+    Issuer(Address),
+}
+
+/// How to log in.
+#[derive(Debug)]
+pub struct OAuth2Settings {
+    /// Where.
+    pub source: OAuth2Source,
+    /// How the client authenticates; `None` takes what the metadata offers, Basic first.
+    pub client_auth: Option<ClientAuth>,
+    /// `scope` of the request (RFC 6749 section 3.3), space separated.
+    pub scope: Option<String>,
+    /// `audience` of the request, which several issuers want.
+    pub audience: Option<String>,
+    /// Life of a token whose answer has no `expires_in` (RFC 6749 section 5.1 leaves it open); `None` refuses those.
+    pub assumed_lifetime: Option<Duration>,
+}
+
+/// The token endpoint of one issuer.
+pub struct OAuth2Endpoint {
+    http: HttpClient,
+    settings: OAuth2Settings,
+    metadata: Fresh<(), Metadata>,
+}
+
+impl OAuth2Endpoint {
+    /// An endpoint with an empty metadata cache.
+    pub fn new(http: HttpClient, settings: OAuth2Settings) -> Self {
+        Self { http, settings, metadata: Fresh::empty() }
+    }
+
+    async fn login(
+        &self,
+        document: &CredentialDocument,
+        refresh: Option<&SecretString>,
+    ) -> Result<IssuedToken, FetchError> {
+        let missing = |field| FetchError::Unusable(format!("the credential's document lacks {field}"));
+        let id = document.client_id.as_deref().ok_or_else(|| missing("client_id"))?;
+        let secret = document.client_secret.as_ref().ok_or_else(|| missing("client_secret"))?;
+        let mut form = match refresh.or(document.refresh_token.as_ref()) {
+            Some(token) => Form::grant("refresh_token", token.len()).field("refresh_token", token.expose()),
+            None => Form::grant("client_credentials", secret.len()),
+        };
+        let settings = &self.settings;
+        for (name, value) in [("scope", &settings.scope), ("audience", &settings.audience)] {
+            if let Some(value) = value {
+                form = form.field(name, value);
+            }
+        }
+        let (endpoint, offered) = match &settings.source {
+            OAuth2Source::TokenUrl(address) => (address.clone(), ClientAuth::Basic),
+            OAuth2Source::Issuer(issuer) => {
+                let metadata = self.metadata(issuer).await?;
+                (metadata.token_endpoint.clone(), metadata.client_auth)
+            }
+        };
+        let (authorization, form) = match settings.client_auth.unwrap_or(offered) {
+            ClientAuth::Basic => (Some(basic(id, secret, BasicForm::FormEncoded)?), form),
+            ClientAuth::Post => (None, form.field("client_id", id).field("client_secret", secret.expose())),
+        };
+        let answer = self
+            .http
+            .post(endpoint.url().clone(), authorization, form.finish())
+            .await
+            .map_err(|error| error.into_fetch_error("the token request"))?;
+        let parse = |body: &[u8]| parse_token_answer(body, settings.assumed_lifetime);
+        conclude(&OAUTH2, &answer, parse).map(IssuedToken::from)
+    }
+
+    async fn metadata(&self, issuer: &Address) -> Result<Arc<Metadata>, FetchError> {
+        let mono = self.http.clock().now().mono;
+        if let Some(metadata) = self.metadata.younger_than(&(), mono, FRESH) {
+            return Ok(metadata);
+        }
+        match self.discover(issuer).await {
+            Ok(metadata) => Ok(self.metadata.keep((), mono, metadata)),
+            Err(error) => self.metadata.younger_than(&(), mono, STALE_MAX).ok_or(error),
+        }
+    }
+
+    async fn discover(&self, issuer: &Address) -> Result<Metadata, FetchError> {
+        // RFC 8414 section 3.1 puts the well-known part between host and path; OpenID discovery appends it.
+        let mut rfc8414 = issuer.url().clone();
+        rfc8414.set_path(&format!("/.well-known/oauth-authorization-server{}", issuer.path()));
+        let mut answer = self.http.get(rfc8414).await;
+        if answer.as_ref().is_ok_and(|answer| answer.head.status == 404) {
+            answer = self.http.get(issuer.join("/.well-known/openid-configuration")).await;
+        }
+        read_document("the issuer's metadata", answer, |body| parse_metadata(body, issuer))
+    }
+}
+
+impl std::fmt::Debug for OAuth2Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OAuth2Endpoint").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl TokenEndpoint for OAuth2Endpoint {
+    fn fetch<'a>(
+        &'a self,
+        document: &'a CredentialDocument,
+        refresh: Option<&'a SecretString>,
+    ) -> BoxFuture<'a, Result<IssuedToken, FetchError>> {
+        Box::pin(self.login(document, refresh))
+    }
+}
