@@ -3,21 +3,183 @@
 //! Invariants: a change that was acknowledged is on disk; a change and its audit event are written in one
 //! transaction; a file that is damaged or newer than this binary is refused and left untouched.
 
-use std::{path::Path, sync::Arc};
+mod failure;
+mod file;
+mod outbox;
+mod reader;
+mod schema;
+mod sql;
+mod writer;
 
-use kh_core::{
-    Clock,
-    port::{AuditLog, StateError},
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
 };
 
-/// The state in one SQLite file. Several processes may open the same file. Implements `kh_core::port::StateStore`.
-pub struct SqliteState {}
+use kh_core::{
+    ClientId, Clock, Sha256, UnixMillis,
+    audit::AuditEvent,
+    port::{AuditLog, BoxFuture, ClientRecord, StateError, StateStore, TokenRecord},
+};
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    failure::Failure,
+    schema::Access,
+    sql::Change,
+    writer::{Message, Writer},
+};
+
+/// The state in one SQLite file (with `-wal`, `-shm` and `.lock` beside it). Several processes may open the same file.
+///
+/// A future that is dropped does not take its change back: it may still be written. Dropping the state finishes what
+/// is queued and waits for it.
+pub struct SqliteState {
+    /// Both queues are there until drop, which closes them.
+    queues: Option<Queues>,
+    threads: Vec<JoinHandle<()>>,
+    commits: Arc<AtomicU64>,
+}
+
+struct Queues {
+    writes: mpsc::Sender<Message>,
+    reads: mpsc::Sender<reader::Job>,
+}
 
 impl SqliteState {
     /// Opens `path` (created with its folder, 0600 in 0700, if missing), migrates it, and drains audit events that an
     /// earlier process left behind. Blocking: call it before serving, or on a blocking thread.
-    #[allow(unused_variables, clippy::unimplemented, clippy::needless_pass_by_value, reason = "interface first")]
     pub fn open(path: &Path, audit: Arc<dyn AuditLog>, clock: Arc<dyn Clock>) -> Result<Self, StateError> {
-        unimplemented!()
+        schema::prepare(path)?;
+        let commits = Arc::new(AtomicU64::new(0));
+        let writer = Writer::new(schema::connect(path, Access::Write)?, audit, clock, Arc::clone(&commits))?;
+        let (writes, write_queue) = mpsc::channel(writer::QUEUE_MAX);
+        let (reads, read_queue) = mpsc::channel(reader::QUEUE_MAX);
+        let mut threads = vec![spawn("state-writer", move || writer.run(write_queue))?];
+        let read_queue = Arc::new(Mutex::new(read_queue));
+        for _ in 0..reader::READERS {
+            let connection = schema::connect(path, Access::Read)?;
+            let queue = Arc::clone(&read_queue);
+            threads.push(spawn("state-reader", move || reader::run(&connection, &queue))?);
+        }
+        Ok(Self { queues: Some(Queues { writes, reads }), threads, commits })
+    }
+
+    /// How many transactions (each one disk sync) were committed for callers, for metrics: under load far fewer than
+    /// changes.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    fn queues(&self) -> Result<&Queues, Failure> {
+        self.queues.as_ref().ok_or_else(stopped)
+    }
+
+    async fn change(&self, change: Change) -> Result<(), StateError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.queues()?.writes.send(Message::Change(change, reply)).await;
+        sent.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    async fn read<T, F>(&self, read: F) -> Result<T, StateError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job: reader::Job = Box::new(move |connection| drop(reply.send(read(connection))));
+        self.queues()?.reads.send(job).await.map_err(|_| stopped())?;
+        Ok(answer.await.map_err(|_| stopped())??)
+    }
+}
+
+fn stopped() -> Failure {
+    Failure::Unavailable("the state's thread has ended".to_owned())
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|error| Failure::Unavailable(format!("no thread can be started: {error}")))
+}
+
+impl Drop for SqliteState {
+    fn drop(&mut self) {
+        self.queues = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the state had panicked");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for SqliteState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteState").field("commits", &self.commits).finish_non_exhaustive()
+    }
+}
+
+impl StateStore for SqliteState {
+    fn clients(&self) -> BoxFuture<'_, Result<Vec<ClientRecord>, StateError>> {
+        Box::pin(self.read(sql::clients))
+    }
+
+    fn add_client(&self, client: ClientRecord, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(self.change(Change::AddClient { client: Box::new(client), event }))
+    }
+
+    fn update_client(
+        &self,
+        before: ClientRecord,
+        after: ClientRecord,
+        event: AuditEvent,
+    ) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(self.change(Change::UpdateClient { before: Box::new(before), after: Box::new(after), event }))
+    }
+
+    fn remove_client(&self, id: ClientId, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(self.change(Change::RemoveClient { id, event }))
+    }
+
+    fn add_token(&self, token: TokenRecord) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(self.change(Change::AddToken(token)))
+    }
+
+    fn remove_token(&self, digest: Sha256) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(self.change(Change::RemoveToken(digest)))
+    }
+
+    fn token(&self, digest: Sha256) -> BoxFuture<'_, Result<Option<TokenRecord>, StateError>> {
+        Box::pin(self.read(move |connection| sql::token(connection, digest)))
+    }
+
+    fn live_tokens(&self, now: UnixMillis) -> BoxFuture<'_, Result<Vec<TokenRecord>, StateError>> {
+        Box::pin(self.read(move |connection| sql::live_tokens(connection, now)))
+    }
+
+    fn change_counter(&self) -> BoxFuture<'_, Result<u64, StateError>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            self.queues()?.writes.send(Message::Counter(reply)).await.map_err(|_| stopped())?;
+            answer.await.map_err(|_| stopped())?
+        })
+    }
+
+    fn setting(&self, key: &str) -> BoxFuture<'_, Result<Option<String>, StateError>> {
+        let key = key.to_owned();
+        Box::pin(self.read(move |connection| sql::setting(connection, &key)))
+    }
+
+    fn set_setting(&self, key: &str, value: &str, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(self.change(Change::SetSetting { key: key.to_owned(), value: value.to_owned(), event }))
     }
 }

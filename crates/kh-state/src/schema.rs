@@ -1,0 +1,176 @@
+//! The schema and how a file gets to it. Migrations are a table: entry N turns schema N into schema N + 1, all
+//! missing ones run in one transaction, so a crash leaves either the old schema or the new one.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    path::Path,
+    time::Duration,
+};
+
+use kh_core::port::StateError;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::{
+    failure::Failure,
+    file::{self, Found},
+};
+
+/// `khol` in the header of the file: this database is keyholder's.
+pub(crate) const APPLICATION_ID: u32 = u32::from_be_bytes(*b"khol");
+
+/// Released entries never change; a new schema is a new entry.
+const MIGRATIONS: [&str; VERSION as usize] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+
+/// The schema that this binary writes.
+pub(crate) const VERSION: u32 = 2;
+
+/// How long one statement waits for another process's transaction. Transactions here last milliseconds; ten seconds
+/// cover a checkpoint on a slow disk.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The write-ahead log is cut back to this size after a checkpoint, so that one burst does not occupy the disk
+/// for ever.
+const LOG_KEPT_BYTES: i64 = 16 * 1024 * 1024;
+
+/// What a connection may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// Read only, enforced by SQLite.
+    Read,
+    /// Read and write an existing file.
+    Write,
+}
+
+/// Makes sure that `path` holds a sound database of this binary's schema. Nothing is changed in a file that is
+/// damaged or newer.
+pub(crate) fn prepare(path: &Path) -> Result<(), StateError> {
+    file::prepare_folder(path)?;
+    let lock = file::lock(path)?;
+    match file::inspect(path)? {
+        Found::Missing => create(path)?,
+        Found::Database => {
+            file::tighten(path)?;
+            check(path)?;
+            migrate(&mut connect(path, Access::Write)?)?;
+        }
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Opens an existing database.
+pub(crate) fn connect(path: &Path, access: Access) -> Result<Connection, Failure> {
+    let mode = match access {
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
+    let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    // FULL: a commit returns after the log is synced, so an acknowledged change survives a power cut
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES)?;
+    if access == Access::Write {
+        use_write_ahead_log(&connection)?;
+    }
+    Ok(connection)
+}
+
+fn use_write_ahead_log(connection: &Connection) -> Result<(), Failure> {
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if mode.eq_ignore_ascii_case("wal") {
+        return Ok(());
+    }
+    Err(Failure::Unavailable(format!("the file system has no write-ahead logging (journal mode {mode})")))
+}
+
+/// A new database is built beside its place and renamed into it, so that no crash leaves half a file there.
+fn create(path: &Path) -> Result<(), StateError> {
+    let building = file::beside(path, ".new");
+    for leftover in [building.clone(), file::beside(&building, "-wal"), file::beside(&building, "-shm")] {
+        match fs::remove_file(&leftover) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Failure::io("cannot remove", &leftover, &error).into()),
+        }
+    }
+    let cannot = |error: io::Error| Failure::io("cannot create", &building, &error);
+    let fresh = file::open_private(OpenOptions::new().create_new(true), &building).map_err(cannot)?;
+    let mut connection = connect(&building, Access::Write)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(Failure::from)?;
+    migrate(&mut connection)?;
+    connection.close().map_err(|(_, error)| Failure::from(error))?;
+    fresh.sync_all().map_err(cannot)?;
+    fs::rename(&building, path).map_err(cannot)?;
+    file::sync_folder(path)?;
+    tracing::info!(path = %path.display(), "created the state database");
+    Ok(())
+}
+
+/// Reads through the write-ahead log as well, where the file's own header may be behind, with a connection that
+/// cannot write.
+fn check(path: &Path) -> Result<(), StateError> {
+    let connection = connect(path, Access::Read)?;
+    let found = version(&connection)?;
+    if found > VERSION {
+        return Err(StateError::TooNew { found, known: VERSION });
+    }
+    let verdict: String =
+        connection.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(Failure::from)?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(StateError::Damaged(format!("{}: {verdict}", path.display())))
+}
+
+fn version(connection: &Connection) -> Result<u32, Failure> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), Failure> {
+    if version(connection)? == VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let from = version(&transaction)?;
+    let missing = MIGRATIONS.iter().skip(usize::try_from(from).unwrap_or(usize::MAX));
+    for migration in missing {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    if from > 0 {
+        tracing::info!(schema.from = from, schema.to = VERSION, "migrated the state database");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every step of the table leads to the same schema as all steps at once.
+    #[test]
+    fn migrations_run_one_by_one_and_all_at_once() {
+        let dump = |connection: &Connection| -> Vec<String> {
+            let mut statement = connection.prepare("SELECT sql FROM sqlite_schema ORDER BY name").unwrap();
+            let rows = statement.query_map([], |row| Ok(row.get::<_, Option<String>>(0)?.unwrap_or_default()));
+            rows.unwrap().map(Result::unwrap).collect()
+        };
+        let mut at_once = Connection::open_in_memory().unwrap();
+        migrate(&mut at_once).unwrap();
+        let mut stepwise = Connection::open_in_memory().unwrap();
+        for (index, migration) in MIGRATIONS.iter().enumerate().take(MIGRATIONS.len() - 1) {
+            stepwise.execute_batch(migration).unwrap();
+            stepwise.pragma_update(None, "user_version", u32::try_from(index + 1).unwrap()).unwrap();
+        }
+        migrate(&mut stepwise).unwrap();
+        assert_eq!(dump(&at_once), dump(&stepwise));
+        assert_eq!(version(&stepwise).unwrap(), VERSION);
+        assert!(dump(&at_once).iter().any(|sql| sql.contains("old_secrets_until")));
+    }
+}
