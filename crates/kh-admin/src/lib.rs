@@ -1,1 +1,13 @@
-//! The loopback listeners: admin (health, metrics) and broker (tokens for local callers).
+//! The local HTTP surfaces: the admin listener (health, metrics, status) and the broker listener (tokens for local
+//! callers), with the guard token, the request hygiene and the server they share.
+//!
+//! Invariants: a request that a browser or a proxy could have made is refused before anything is looked up; nothing is
+//! fetched for a caller without the guard token; an answer that holds a token is never cached and its buffer is wiped.
+
+pub mod guard;
+pub mod hygiene;
+pub mod problem;
+pub mod serve;
+
+pub use guard::{Guard, GuardError};
+pub use serve::{Limits, Peer, bind_loopback, serve, serve_with};

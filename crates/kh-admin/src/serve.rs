@@ -1,0 +1,222 @@
+//! The HTTP/1.1 server of the local listeners. axum's own has no limits in time or number, so hyper is driven here.
+//!
+//! Invariants: a connection that sends its head slowly, holds a request open or comes on top of the allowed number is
+//! ended; every task belongs to a tracker and ends soon after the cancellation.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, body::Body, extract::Request, http::Response, serve::Listener};
+use hyper::{body::Incoming, server::conn::http1, service::Service};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use kh_core::{Code, Problem};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::problem;
+
+/// Limits of a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Most connections at once; a further one is answered 503 and closed.
+    pub connections: usize,
+    /// Longest time for a request's head, also on an idle connection.
+    pub head: Duration,
+    /// Longest time for a whole request, with its body and the wait for a platform.
+    pub request: Duration,
+    /// Longest time for running requests after the cancellation.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    /// 256 connections: as many local processes at once; 10 s for a head: loopback is fast; 60 s for a request: three
+    /// exchanges with a platform at 15 s each and room; 5 s to drain: below every supervisor's kill.
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            head: Duration::from_secs(10),
+            request: Duration::from_secs(60),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Largest head, in bytes: a handful of headers; hyper answers 431 above it.
+const HEAD_MAX: usize = 16 * 1024;
+
+/// Most header fields in a head.
+const HEADERS_MAX: usize = 64;
+
+/// Longest time for telling a surplus connection that it is one.
+const TURN_AWAY: Duration = Duration::from_millis(200);
+
+/// Who is at the other end, as an extension of every request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Peer {
+    /// A TCP peer.
+    Tcp(SocketAddr),
+    /// A process on this machine, through a unix socket.
+    Unix,
+}
+
+impl Peer {
+    /// Whether the peer is on this machine.
+    pub fn is_local(self) -> bool {
+        match self {
+            Self::Tcp(address) => match address.ip() {
+                IpAddr::V4(ip) => ip.is_loopback(),
+                IpAddr::V6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
+            },
+            Self::Unix => true,
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl From<tokio::net::unix::SocketAddr> for Peer {
+    fn from(_: tokio::net::unix::SocketAddr) -> Self {
+        Self::Unix
+    }
+}
+
+/// Binds a TCP listener that only this machine can reach: the address must be loopback, and packets get a time to live
+/// of 1, so that no mistaken route carries them further.
+pub async fn bind_loopback(address: SocketAddr) -> io::Result<TcpListener> {
+    if !Peer::Tcp(address).is_local() {
+        let reason = format!("{address} is not a loopback address");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    let listener = TcpListener::bind(address).await?;
+    if address.is_ipv4() {
+        listener.set_ttl(1)?;
+    }
+    Ok(listener)
+}
+
+/// Serves `router` on `listener` with the default [`Limits`] until `cancel`, then drains.
+pub async fn serve<L>(listener: L, router: Router, cancel: CancellationToken)
+where
+    L: Listener,
+    L::Addr: Into<Peer>,
+{
+    serve_with(listener, router, Limits::default(), cancel).await;
+}
+
+/// As [`serve`], with `limits`.
+pub async fn serve_with<L>(mut listener: L, router: Router, limits: Limits, cancel: CancellationToken)
+where
+    L: Listener,
+    L::Addr: Into<Peer>,
+{
+    let seats = Arc::new(Semaphore::new(limits.connections));
+    let tracker = TaskTracker::new();
+    let kill = CancellationToken::new();
+    let full = full_answer();
+    loop {
+        let (mut io, address) = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = cancel.cancelled() => break,
+        };
+        let peer = address.into();
+        let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
+            tracing::warn!(?peer, limit = limits.connections, "a local listener has all its connections in use");
+            // Best effort: the caller may be gone, and nothing depends on its having heard us.
+            drop(timeout(TURN_AWAY, io.write_all(&full)).await);
+            continue;
+        };
+        let exchange = Exchange { router: TowerToHyperService::new(router.clone()), peer, limit: limits.request };
+        let (cancel, kill) = (cancel.clone(), kill.clone());
+        tracker.spawn(async move {
+            connection(io, exchange, limits.head, &cancel, &kill).await;
+            drop(seat);
+        });
+    }
+    drop(listener);
+    tracker.close();
+    if timeout(limits.drain, tracker.wait()).await.is_err() {
+        kill.cancel();
+        tracker.wait().await;
+    }
+}
+
+async fn connection<I>(io: I, exchange: Exchange, head: Duration, cancel: &CancellationToken, kill: &CancellationToken)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = exchange.peer;
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .max_buf_size(HEAD_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(io), exchange);
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = cancel.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                result = connection.as_mut() => result,
+                () = kill.cancelled() => return,
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(?peer, %error, "a connection of a local listener ended early");
+    }
+}
+
+/// One connection's service: adds the peer and bounds the time.
+struct Exchange {
+    router: TowerToHyperService<Router>,
+    peer: Peer,
+    limit: Duration,
+}
+
+impl Service<Request<Incoming>> for Exchange {
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
+        let answer = self.router.call(request);
+        let limit = self.limit;
+        Box::pin(async move {
+            match timeout(limit, answer).await {
+                Ok(answer) => answer,
+                Err(_) => Ok(problem::answer(&Problem::new(Code::OVERLOADED, "the request did not finish in time"))),
+            }
+        })
+    }
+}
+
+/// What a surplus connection reads, whole: it is written before any request was read.
+fn full_answer() -> Vec<u8> {
+    let problem = Problem::new(Code::OVERLOADED, "all connections of this listener are in use");
+    let body = serde_json::to_string(&problem).unwrap_or_default();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
+         retry-after: 1\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
