@@ -29,6 +29,7 @@
 
 mod chain;
 mod checkpoint;
+mod diagnosis;
 mod entry;
 mod files;
 mod finding;
@@ -39,7 +40,7 @@ mod scan;
 
 pub use entry::{ENTRY_BYTES_MAX, Entry};
 pub use finding::{Finding, FindingKind, Report};
-pub use keys::PublicKey;
+pub use keys::{NotAPublicKey, PublicKey};
 pub use log::FileAuditLog;
 pub use query::{Entries, Filter, READ_LIMIT_MAX, read};
 pub use scan::verify;

@@ -15,7 +15,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::files;
 
 /// Bytes of a raw key: AES-256.
-pub const KEY_BYTES: usize = 32;
+const KEY_BYTES: usize = 32;
 
 /// Largest key or passphrase file read. A passphrase of a kilobyte is already absurd.
 const KEY_FILE_BYTES_MAX: u64 = 4096;
@@ -117,7 +117,8 @@ pub fn generate_key_file(path: &Path, entropy: &dyn Entropy) -> Result<(), KeyEr
     };
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     entropy.fill(key.as_mut_slice());
-    let mut line = Zeroizing::new(engine::GeneralPurpose::new(&alphabet::STANDARD, engine::general_purpose::PAD).encode(*key));
+    let mut line =
+        Zeroizing::new(engine::GeneralPurpose::new(&alphabet::STANDARD, engine::general_purpose::PAD).encode(*key));
     line.push('\n');
     files::create_private_dir(files::parent(path)).map_err(io)?;
     let mut file = files::create_private_file(path).map_err(io)?;
@@ -153,8 +154,7 @@ fn decode(text: &str) -> Option<SecretBytes> {
     let mut bytes = if text.len() == KEY_BYTES * 2 {
         decode_hex(text)?
     } else {
-        let alphabet =
-            if text.contains(['-', '_']) { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
+        let alphabet = if text.contains(['-', '_']) { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
         engine::GeneralPurpose::new(alphabet, LENIENT).decode(text).ok()?
     };
     if bytes.len() != KEY_BYTES {

@@ -1,0 +1,89 @@
+//! Forms of a key, and what is refused.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use kh_core::{SecretString, SeededEntropy};
+
+use super::*;
+
+fn raw(text: &str) -> Option<Vec<u8>> {
+    match StoreKey::from_encoded(&SecretString::copied(text)) {
+        Ok(StoreKey::Raw(bytes)) => Some(bytes.expose().to_vec()),
+        Ok(StoreKey::Passphrase(_)) | Err(_) => None,
+    }
+}
+
+#[test]
+fn encoded_forms() {
+    let key: Vec<u8> = (0..32).map(|byte| 255 - byte * 3).collect();
+    let hex: String = key.iter().map(|byte| format!("{byte:02X}")).collect();
+    let standard = "//z59vPw7ern5OHe29jV0s/MycbDwL26t7SxrquopaI=";
+    for good in [
+        hex.as_str(),
+        &hex.to_lowercase(),
+        standard,
+        standard.trim_end_matches('='),
+        &standard.replace('/', "_"),
+        "__z59vPw7ern5OHe29jV0s_MycbDwL26t7SxrquopaI",
+        &format!(" {standard}\n"),
+    ] {
+        assert_eq!(raw(good).as_deref(), Some(key.as_slice()), "{good}");
+    }
+    for bad in ["", "AAAA", &hex[1..], &format!("{hex}00"), &"é".repeat(32), "!!!!", &standard[2..]] {
+        assert_eq!(raw(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn a_generated_file_reads_back_is_private_and_is_never_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("new/deeper/key");
+    let entropy = SeededEntropy::new(1);
+    generate_key_file(&path, &entropy).unwrap();
+    let before = fs::read(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o7777, 0o700);
+    assert!(matches!(StoreKey::from_key_file(&path), Ok(StoreKey::Raw(_))));
+    assert!(matches!(generate_key_file(&path, &entropy), Err(KeyError::Exists { .. })));
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_file_that_others_may_read_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key");
+    generate_key_file(&path, &SeededEntropy::new(1)).unwrap();
+    for mode in [0o640, 0o604, 0o660, 0o644, 0o601] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let error = StoreKey::from_key_file(&path).unwrap_err();
+        assert!(matches!(error, KeyError::Permissions { mode: found, .. } if found == mode), "{error}");
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    assert!(StoreKey::from_key_file(&path).is_ok());
+}
+
+#[test]
+fn files_of_each_form() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key");
+    let check = |content: &[u8], good: bool| {
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let read = StoreKey::from_key_file(&path);
+        assert_eq!(read.is_ok(), good, "{content:?} {read:?}");
+    };
+    check(&[0xFF; 32], true);
+    check(&[b'\n'; 32], true);
+    check("ab".repeat(32).as_bytes(), true);
+    check(b"", false);
+    check(&[0xFF; 33], false);
+    check(&[b'a'; 5000], false);
+    fs::write(&path, "correct horse\r\n").unwrap();
+    let Ok(StoreKey::Passphrase(passphrase)) = StoreKey::from_passphrase_file(&path) else {
+        panic!("a passphrase file is read");
+    };
+    assert_eq!(passphrase.expose(), "correct horse");
+    fs::write(&path, "\n").unwrap();
+    assert!(matches!(StoreKey::from_passphrase_file(&path), Err(KeyError::Empty)));
+}
