@@ -9,10 +9,10 @@ use kh_core::UnixMillis;
 
 /// Above this a wait is told to the caller at once instead of being waited out. The vendor's own .NET, Java and Go
 /// SDKs refuse to wait longer, because daily limits answer with "few minutes to hours".
-pub const RETRY_AFTER_FAIL_FAST: Duration = Duration::from_secs(180);
+pub const RETRY_AFTER_FAIL_FAST: Duration = Duration::from_mins(3);
 
 /// No platform limit known to us lasts longer than a day; a week leaves room and keeps arithmetic far from overflow.
-pub const RETRY_AFTER_CAP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const RETRY_AFTER_CAP: Duration = Duration::from_hours(168);
 
 /// Longest accepted value in bytes: the longest HTTP-date form (RFC 850, "Wednesday, ...") has 33.
 const VALUE_MAX: usize = 64;

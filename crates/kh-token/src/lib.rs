@@ -1,1 +1,17 @@
 //! The token core: what to do about one credential's token, decided from state, input and now.
+//!
+//! Invariant: nothing here does I/O, waits, locks, draws randomness or reads a clock. [`TokenCore`] says what to do;
+//! a service does it and tells the core what came of it.
+
+pub mod core;
+pub mod event;
+pub mod life;
+pub mod policy;
+mod rejections;
+
+pub use core::{Held, TokenCore};
+pub use event::{
+    Cause, Decision, Failure, FetchKind, FetchOrder, Fetched, Invalidation, Outcome, Permit, Refusal, Want,
+};
+pub use life::Lifetime;
+pub use policy::TokenPolicy;
