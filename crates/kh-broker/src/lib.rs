@@ -1,1 +1,17 @@
 //! One token per credential, shared by all callers: runs the token core through its ports.
+//!
+//! Invariants: a fetch is an owned task, never a caller's future, so that a caller who goes away strands nobody; no
+//! lock is held across an `.await`; a token's bytes are wiped when its last lease is dropped.
+
+mod broker;
+mod credential;
+mod error;
+mod flight;
+mod lease;
+mod status;
+
+pub use broker::{Broker, CredentialSpec};
+pub use credential::Credential;
+pub use error::TokenError;
+pub use lease::Lease;
+pub use status::{CredentialState, CredentialStatus, FetchCounts};

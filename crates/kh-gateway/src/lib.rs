@@ -1,1 +1,27 @@
-//! The outbound gateway: an application's own token in, the platform's token out.
+//! The outbound gateway: an application's own token comes in, the platform's token goes out.
+//!
+//! Invariants:
+//! - Nothing is forwarded that two servers could read in two ways (see [`guards`]).
+//! - The caller's `Authorization` never leaves keyholder, and the platform's token never reaches a caller.
+//! - A platform's 401 never reaches a caller: it is healed with one fresh token, or it becomes a 502.
+//! - A call that may have had an effect is never sent twice.
+//!
+//! One current-thread runtime per worker, listening side by side with `SO_REUSEPORT`; a worker shares nothing with
+//! another one but the issuer, the broker and the counters.
+
+pub mod config;
+pub mod metrics;
+
+mod answer;
+mod guards;
+mod own;
+mod proxy;
+mod request;
+mod route;
+mod server;
+mod upstream;
+mod worker;
+
+pub use config::{GatewayConfig, Limits, Ports, StartError};
+pub use metrics::{METRICS, Metrics};
+pub use server::{Gateway, GatewayHandle};

@@ -4,10 +4,21 @@
 use std::time::Duration;
 
 use kh_core::{
-    ClientName, CredentialName,
+    ClientName, CredentialName, Sha256, UnixMillis,
     port::{AllowRule, ClientRecord},
 };
 use kh_policy::AllowList;
+
+use crate::IssuerError;
+
+/// Live secrets of one client: the newest and, during an overlap, the one before it.
+pub(crate) const SECRETS_MAX: usize = 2;
+
+/// Scopes of one client; a person wrote each of them.
+const SCOPES_MAX: usize = 100;
+
+/// Longest scope, in bytes.
+const SCOPE_MAX: usize = 128;
 
 /// A client, parsed once and shared by all its sessions.
 #[derive(Debug)]
@@ -33,7 +44,8 @@ pub struct NewClient {
     pub allow_all: bool,
     /// Whether operations that return or change platform secrets are allowed as well.
     pub allow_secret_operations: bool,
-    /// Life of its tokens, 1 s to 365 days; none means [`NewClient::DEFAULT_TTL`].
+    /// Life of its tokens in whole seconds, [`NewClient::TTL_MIN`] to [`NewClient::TTL_MAX`]; none means
+    /// [`NewClient::TTL_DEFAULT`].
     pub ttl: Option<Duration>,
 }
 
@@ -43,11 +55,70 @@ pub enum SecretOverlap {
     /// The old secret stops working at once.
     #[default]
     None,
-    /// The old secret keeps working for this long beside the new one.
+    /// The old secret keeps working for this long beside the new one, at most [`SecretOverlap::MAX`].
     For(Duration),
+}
+
+impl SecretOverlap {
+    /// 90 days: an overlap that never ends is no rotation.
+    pub const MAX: Duration = Duration::from_hours(90 * 24);
 }
 
 impl NewClient {
     /// 24 hours, as the platform's own tokens: official SDKs do not log in again by themselves on a 401.
-    pub const DEFAULT_TTL: Duration = Duration::from_secs(86_400);
+    pub const TTL_DEFAULT: Duration = Duration::from_hours(24);
+    /// One second, for tests of an application.
+    pub const TTL_MIN: Duration = Duration::from_secs(1);
+    /// 365 days.
+    pub const TTL_MAX: Duration = Duration::from_hours(365 * 24);
+
+    /// The life of its tokens in seconds, and the parsed allow-list.
+    pub(crate) fn check(&self) -> Result<(u64, AllowList), IssuerError> {
+        let ttl = self.ttl.unwrap_or(Self::TTL_DEFAULT);
+        if ttl < Self::TTL_MIN || ttl > Self::TTL_MAX || ttl.subsec_nanos() != 0 {
+            return Err(IssuerError::Invalid("the ttl must be whole seconds from 1 s to 365 d".to_owned()));
+        }
+        if self.scopes.len() > SCOPES_MAX {
+            return Err(IssuerError::Invalid(format!("a client has at most {SCOPES_MAX} scopes")));
+        }
+        if let Some(bad) = self.scopes.iter().find(|scope| !is_scope(scope)) {
+            return Err(IssuerError::Invalid(format!(
+                "the scope {bad:?} is not valid: use 1 to {SCOPE_MAX} printable ASCII characters without space, '\"' and '\\'"
+            )));
+        }
+        if uuid::Uuid::parse_str(self.name.as_str()).is_ok() {
+            return Err(IssuerError::Invalid("a client's name must not look like a client id".to_owned()));
+        }
+        let allow = AllowList::parse(&self.allow, self.allow_all, self.allow_secret_operations);
+        Ok((ttl.as_secs(), allow.map_err(IssuerError::Allow)?))
+    }
+}
+
+/// scope-token of RFC 6749 section 3.3.
+fn is_scope(text: &str) -> bool {
+    (1..=SCOPE_MAX).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+}
+
+impl Client {
+    /// A client out of the store. Rules that do not parse any more allow nothing, and someone is told: rules are
+    /// checked when a client is added, so this is an older or newer program's rule, or a hand on the database.
+    pub(crate) fn of_stored(record: ClientRecord) -> Self {
+        let allow = AllowList::parse(&record.allow, record.allow_all, record.allow_secret_operations);
+        let allow = allow.unwrap_or_else(|error| {
+            tracing::error!(
+                client.id = %record.id,
+                client.name = %record.name,
+                "the stored allow-list does not parse, so the client may call nothing: {error}"
+            );
+            AllowList::default()
+        });
+        Self { record, allow }
+    }
+
+    /// The digests that a login may match at `now`; unused places stay empty.
+    pub(crate) fn live_secrets(&self, now: UnixMillis) -> [Option<Sha256>; SECRETS_MAX] {
+        let overlap = self.record.old_secrets_until.is_some_and(|until| now < until);
+        let mut stored = self.record.secret_digests.iter().map(|digest| digest.0);
+        [stored.next(), stored.next().filter(|_| overlap)]
+    }
 }

@@ -1,6 +1,8 @@
 //! What can go wrong with a login and with a change of clients. No message holds a secret or a token.
 
-use kh_core::{ClientName, port::StateError};
+use std::time::Duration;
+
+use kh_core::{Blame, ClientName, Code, Retry, port::StateError};
 
 /// Why a login was refused.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +14,7 @@ pub enum LoginError {
     #[error("the client {0} is disabled")]
     Disabled(ClientName),
     /// The client holds as many live tokens as one client may, and all of them were in use lately.
-    #[error("the client {client} already holds {limit} live tokens")]
+    #[error("the client {client} already holds {limit} live tokens that were used within the last hour")]
     TooManyTokens {
         /// The client.
         client: ClientName,
@@ -24,6 +26,43 @@ pub enum LoginError {
     State(#[from] StateError),
 }
 
+impl LoginError {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Rejected => Code::CALLER_UNAUTHENTICATED,
+            Self::Disabled(_) => Code::CLIENT_DISABLED,
+            Self::TooManyTokens { .. } => Code::OVERLOADED,
+            Self::State(_) => Code::STATE_UNAVAILABLE,
+        }
+    }
+
+    /// Who has to act.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Rejected | Self::Disabled(_) | Self::TooManyTokens { .. } => Blame::Caller,
+            Self::State(_) => Blame::Store,
+        }
+    }
+
+    /// Whether the same login may succeed later.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Rejected | Self::Disabled(_) => Retry::Never,
+            Self::TooManyTokens { .. } => Retry::After(Duration::from_mins(1)),
+            Self::State(error) => error.retry(),
+        }
+    }
+
+    /// The `error` member of the answer: RFC 6749 section 5.2, and for our own troubles the codes of section 4.1.2.1.
+    pub fn oauth_error(&self) -> &'static str {
+        match self {
+            Self::Rejected | Self::Disabled(_) => "invalid_client",
+            Self::TooManyTokens { .. } | Self::State(_) => "temporarily_unavailable",
+        }
+    }
+}
+
 /// Why a change of clients was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum IssuerError {
@@ -31,12 +70,39 @@ pub enum IssuerError {
     #[error("there is no client {0:?}")]
     NoSuchClient(String),
     /// A line of the allow-list does not parse.
-    #[error("the allow-list is not valid")]
+    #[error("rule {} of the allow-list is not valid", .0.index + 1)]
     Allow(#[source] kh_policy::RuleError),
-    /// A scope, ttl or overlap is out of range; the text says which and what is possible.
+    /// A scope, name, ttl or overlap is out of range; the text says which and what is possible.
     #[error("{0}")]
     Invalid(String),
     /// The state refused or failed.
     #[error(transparent)]
     State(#[from] StateError),
+}
+
+impl IssuerError {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoSuchClient(_) => Code::NOT_FOUND,
+            Self::Allow(_) | Self::Invalid(_) => Code::USAGE,
+            Self::State(error) => error.code(),
+        }
+    }
+
+    /// Who has to act.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::NoSuchClient(_) | Self::Allow(_) | Self::Invalid(_) => Blame::Caller,
+            Self::State(error) => error.blame(),
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::NoSuchClient(_) | Self::Allow(_) | Self::Invalid(_) => Retry::Never,
+            Self::State(error) => error.retry(),
+        }
+    }
 }

@@ -1,36 +1,41 @@
-//! The issuer: one registry of clients and sessions in memory over durable state.
+//! The issuer: one registry of clients and one table of sessions in memory over durable state. This file has the
+//! parts, the hot path and the changes by persons; `login` and `reload` have the rest.
 
 use std::{sync::Arc, time::Duration};
 
 use kh_core::{
-    Clock, Entropy, SecretString, Sha256,
-    port::{ClientRecord, StateError, StateStore},
+    ClientId, Clock, Entropy, Now, SecretString, Sha256,
+    audit::AuditEvent,
+    issued::{self, ISSUED_LEN, IssuedKind},
+    port::{ClientRecord, StateError, StateStore, state_store::Sha256Hex},
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::{Client, IssuerError, LoginError, NewClient, SecretOverlap, Session};
+use crate::{
+    Client, IssuerError, NewClient, SecretOverlap, Session, client::SECRETS_MAX, ledger::Ledger, registry::Registry,
+    reload::Turn, table::Lookup, unknown::Unknown,
+};
 
-/// A successful login (RFC 6749 section 5.1). The token is already durable.
-#[derive(Debug)]
-pub struct Login {
-    /// The opaque token `kht_...`; told once.
-    pub access_token: SecretString,
-    /// Its life from now.
-    pub expires_in: Duration,
-    /// Who logged in.
-    pub client: Arc<Client>,
-}
+/// How often a change is tried again when somebody else changes the same client at the same time.
+const CHANGE_TRIES: usize = 8;
+
+/// Longest list of rules that is written into an audit event in full, in bytes.
+const AUDITED_RULES_MAX: usize = 4096;
+
+/// Read-throughs under way at once; two requests with the same token share one.
+pub(crate) const LOOKUP_LANES: usize = 64;
 
 /// keyholder's own authorization server. One per process and state: share it as an `Arc`.
-pub struct Issuer {}
+pub struct Issuer {
+    pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) registry: Registry,
+    pub(crate) ledger: Ledger,
+    pub(crate) unknown: Unknown,
+    pub(crate) turn: Turn,
+    pub(crate) lanes: Vec<tokio::sync::Mutex<()>>,
+}
 
-#[allow(
-    unused_variables,
-    clippy::unused_async,
-    clippy::unimplemented,
-    clippy::missing_errors_doc,
-    reason = "interface first"
-)]
 impl Issuer {
     /// Loads all clients and live tokens.
     pub async fn open(
@@ -38,76 +43,211 @@ impl Issuer {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Arc<Self>, StateError> {
-        unimplemented!()
+        let unknown = Unknown::new(clock.now());
+        let issuer = Self {
+            store,
+            clock,
+            entropy,
+            registry: Registry::default(),
+            ledger: Ledger::new(),
+            unknown,
+            turn: Turn::default(),
+            lanes: (0..LOOKUP_LANES).map(|_| tokio::sync::Mutex::default()).collect(),
+        };
+        issuer.refresh().await?;
+        Ok(Arc::new(issuer))
+    }
+
+    /// The hot path: the session of a bearer token, from memory alone. `None` means: not valid as far as memory
+    /// knows; ask [`Issuer::session_or_load`] before refusing.
+    pub fn session(&self, token: &[u8]) -> Option<Session> {
+        if token.len() != ISSUED_LEN || !token.starts_with(IssuedKind::Token.prefix().as_bytes()) {
+            return None;
+        }
+        match self.ledger.table.lookup(Sha256::of(token), self.now()) {
+            Lookup::Live(session) => Some(session),
+            Lookup::Dead | Lookup::Unknown => None,
+        }
     }
 
     /// Every client, by name.
     pub fn clients(&self) -> Vec<Arc<Client>> {
-        unimplemented!()
+        self.registry.all()
     }
+
     /// One client by its id, else by its name.
     pub fn client(&self, name_or_id: &str) -> Option<Arc<Client>> {
-        unimplemented!()
+        self.registry.find(name_or_id)
     }
+
+    /// How many tokens are in memory, for metrics; expired ones count until they are swept.
+    pub fn live_sessions(&self) -> usize {
+        self.ledger.table.len()
+    }
+
     /// Adds a client; answers its record and its secret, which is told only here. `actor` is for the audit log:
     /// `cli:<login name>`, `admin:<who>`.
     pub async fn add_client(&self, new: NewClient, actor: &str) -> Result<(ClientRecord, SecretString), IssuerError> {
-        unimplemented!()
+        let (token_ttl_s, allow) = new.check()?;
+        let secret = issued::issue(IssuedKind::ClientSecret, &*self.entropy);
+        let now = self.now().wall;
+        let record = ClientRecord {
+            id: self.new_client_id(),
+            name: new.name,
+            credential: new.credential,
+            secret_digests: vec![Sha256Hex(secret.sha256())],
+            old_secrets_until: None,
+            scopes: new.scopes,
+            allow: new.allow,
+            allow_all: new.allow_all,
+            allow_secret_operations: new.allow_secret_operations,
+            token_ttl_s,
+            enabled: true,
+            created_at: now,
+            updated_at: now,
+        };
+        let event = self.event(actor, "client.add", &record);
+        self.store.add_client(record.clone(), describe(event, &record)).await?;
+        self.keep(None, Client { record: record.clone(), allow }).await;
+        Ok((record, secret))
     }
-    /// Makes a new secret; the old one goes at once or after the overlap.
+
+    /// Makes a new secret; the old one goes at once or after the overlap. Tokens that were issued stay valid.
     pub async fn rotate_secret(
         &self,
         name_or_id: &str,
         overlap: SecretOverlap,
         actor: &str,
     ) -> Result<(ClientRecord, SecretString), IssuerError> {
-        unimplemented!()
+        let overlap = match overlap {
+            SecretOverlap::None => Duration::ZERO,
+            SecretOverlap::For(span) if span <= SecretOverlap::MAX => span,
+            SecretOverlap::For(_) => {
+                return Err(IssuerError::Invalid("an overlap of secrets lasts at most 90 d".to_owned()));
+            }
+        };
+        let secret = issued::issue(IssuedKind::ClientSecret, &*self.entropy);
+        let record = self
+            .change(name_or_id, |before| {
+                let mut after = before.clone();
+                let now = self.now().wall;
+                after.secret_digests.insert(0, Sha256Hex(secret.sha256()));
+                after.secret_digests.truncate(if overlap.is_zero() { 1 } else { SECRETS_MAX });
+                after.old_secrets_until = (!overlap.is_zero()).then(|| now.plus(overlap));
+                after.updated_at = now;
+                let event = self.event(actor, "client.rotate_secret", before);
+                (after, event.with("overlap_s", &overlap.as_secs()))
+            })
+            .await?;
+        Ok((record, secret))
     }
-    /// Enables or disables a client: `true` enables. Takes effect on every existing session at once.
+
+    /// Enables (`true`) or disables a client. Takes effect on every existing session at once.
     pub async fn set_enabled(&self, name_or_id: &str, enabled: bool, actor: &str) -> Result<ClientRecord, IssuerError> {
-        unimplemented!()
+        let action = if enabled { "client.enable" } else { "client.disable" };
+        self.change(name_or_id, |before| {
+            let after = ClientRecord { enabled, updated_at: self.now().wall, ..before.clone() };
+            (after, self.event(actor, action, before))
+        })
+        .await
     }
+
     /// Removes a client, its secrets and its tokens.
     pub async fn remove_client(&self, name_or_id: &str, actor: &str) -> Result<ClientRecord, IssuerError> {
-        unimplemented!()
+        let record = self.known(name_or_id).await?.record.clone();
+        let event = self.event(actor, "client.remove", &record);
+        self.store.remove_client(record.id.clone(), event).await?;
+        self.drop_client(&record.id);
+        Ok(record)
     }
 
-    /// Client credentials login (RFC 6749 section 4.4). The answer is durable before it is returned.
-    pub async fn login(&self, client_id: &str, secret: &SecretString) -> Result<Login, LoginError> {
-        unimplemented!()
+    pub(crate) fn drop_client(&self, id: &ClientId) {
+        self.registry.remove(id.as_str());
+        self.ledger.forget_client(id);
     }
 
-    /// The hot path: the session of a bearer token, from memory alone. `None` means: not known here; ask
-    /// [`Issuer::session_or_load`] before refusing.
-    pub fn session(&self, token: &[u8]) -> Option<Session> {
-        unimplemented!()
-    }
-    /// As [`Issuer::session`], then one bounded read-through for a token that another process issued a moment ago.
-    /// `Ok(None)` is a firm no (401); an error means that nobody knows (503, never 401: an official SDK that gets a
-    /// 401 does not log in again).
-    pub async fn session_or_load(&self, token: &[u8]) -> Result<Option<Session>, StateError> {
-        unimplemented!()
+    /// Reads, changes and writes a client, again if somebody else was faster.
+    async fn change(
+        &self,
+        name_or_id: &str,
+        edit: impl Fn(&ClientRecord) -> (ClientRecord, AuditEvent) + Send + Sync,
+    ) -> Result<ClientRecord, IssuerError> {
+        let mut tries = 1;
+        loop {
+            let before = self.known(name_or_id).await?.record.clone();
+            let (after, event) = edit(&before);
+            match self.store.update_client(before.clone(), after.clone(), event).await {
+                Ok(()) => {
+                    self.keep(Some(&before), Client::of_stored(after.clone())).await;
+                    return Ok(after);
+                }
+                Err(StateError::Changed(_)) if tries < CHANGE_TRIES => tries += 1,
+                Err(StateError::NoSuchClient(_)) => {
+                    self.drop_client(&before.id);
+                    return Err(IssuerError::NoSuchClient(name_or_id.to_owned()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.reload().await?;
+        }
     }
 
-    /// Revokes a token; durable when it returns. `Ok(false)`: there was no such live token.
-    pub async fn revoke(&self, token: &[u8]) -> Result<bool, StateError> {
-        unimplemented!()
-    }
-    /// Revokes by digest, for a caller that holds the [`Session`].
-    pub async fn revoke_digest(&self, digest: Sha256) -> Result<bool, StateError> {
-        unimplemented!()
+    /// A client that this or another process added.
+    async fn known(&self, name_or_id: &str) -> Result<Arc<Client>, IssuerError> {
+        if let Some(client) = self.registry.find(name_or_id) {
+            return Ok(client);
+        }
+        self.refresh().await?;
+        self.registry.find(name_or_id).ok_or_else(|| IssuerError::NoSuchClient(name_or_id.to_owned()))
     }
 
-    /// Picks up what other processes changed. `Ok(true)`: something was reloaded.
-    pub async fn refresh(&self) -> Result<bool, StateError> {
-        unimplemented!()
+    /// Makes a durable change visible. When somebody else's change came in between, what is stored decides; if it
+    /// cannot be read now, the next refresh does it, because the change counter has moved.
+    async fn keep(&self, before: Option<&ClientRecord>, after: Client) {
+        if self.registry.put(before, after) {
+            return;
+        }
+        if let Err(error) = self.reload().await {
+            tracing::warn!("the clients could not be read again after a change: {error}");
+        }
     }
-    /// Refreshes and sweeps until `cancel`; the one background task of the issuer.
-    pub async fn run(&self, cancel: CancellationToken) {
-        unimplemented!()
+
+    pub(crate) fn now(&self) -> Now {
+        self.clock.now()
     }
-    /// How many live sessions are in memory, for metrics.
-    pub fn live_sessions(&self) -> usize {
-        unimplemented!()
+
+    fn new_client_id(&self) -> ClientId {
+        let mut bytes = [0; 16];
+        self.entropy.fill(&mut bytes);
+        let id = uuid::Builder::from_random_bytes(bytes).into_uuid().to_string();
+        id.parse().expect("a UUID is made of letters, digits and dashes")
+    }
+
+    fn event(&self, actor: &str, action: &str, client: &ClientRecord) -> AuditEvent {
+        AuditEvent::new(&*self.entropy, self.now().wall, actor, action, client.name.as_str())
+            .with("client_id", &client.id)
+    }
+}
+
+/// What a new client may do, for whoever reads the audit log.
+fn describe(event: AuditEvent, record: &ClientRecord) -> AuditEvent {
+    let rules: Vec<&str> = record.allow.iter().map(|rule| rule.0.as_str()).collect();
+    let mut rules = rules.join(", ");
+    if rules.len() > AUDITED_RULES_MAX {
+        rules = format!("{} rules", record.allow.len());
+    }
+    let credential = record.credential.as_ref().map_or("", kh_core::CredentialName::as_str);
+    event
+        .with("credential", &credential)
+        .with("scopes", &record.scopes.join(" "))
+        .with("allow", &rules)
+        .with("allow_all", &record.allow_all)
+        .with("allow_secret_operations", &record.allow_secret_operations)
+        .with("token_ttl_s", &record.token_ttl_s)
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issuer").field("sessions", &self.live_sessions()).finish_non_exhaustive()
     }
 }

@@ -7,9 +7,16 @@
 mod client;
 mod error;
 mod issuer;
+mod ledger;
+mod login;
+mod registry;
+mod reload;
 mod session;
+mod table;
+mod unknown;
 
 pub use client::{Client, NewClient, SecretOverlap};
 pub use error::{IssuerError, LoginError};
-pub use issuer::{Issuer, Login};
+pub use issuer::Issuer;
+pub use login::{CLIENT_TOKENS_MAX, EVICT_IDLE, Login};
 pub use session::Session;

@@ -21,7 +21,7 @@ use crate::{
 pub const TOKEN_MAX: usize = 16 * 1024;
 
 /// Longest believed life: 450 days, the largest that Genesys Cloud grants (SCIM clients). Longer ones are cut to it.
-pub const LIFETIME_MAX: Duration = Duration::from_secs(38_880_000);
+pub const LIFETIME_MAX: Duration = Duration::from_hours(10800);
 
 /// A checked success.
 #[derive(Debug)]
@@ -105,9 +105,8 @@ impl<'de> Deserialize<'de> for Seconds {
                 #[allow(clippy::cast_sign_loss, reason = "checked to be zero or more just above")]
                 Some(seconds as u64)
             }
-            Wire::Real(_) => None,
             Wire::Text(text) if text.len() <= 20 => text.parse().ok(),
-            Wire::Text(_) => None,
+            Wire::Real(_) | Wire::Text(_) => None,
         };
         whole.map(Self).ok_or_else(|| serde::de::Error::custom("not a number of seconds"))
     }

@@ -88,7 +88,9 @@ pub(crate) fn basic(id: &str, secret: &SecretString, form: BasicForm) -> Result<
     match form {
         BasicForm::Raw => {
             if id.contains(':') {
-                return Err(FetchError::Unusable("client_id holds a colon, which Basic cannot carry".to_owned()));
+                return Err(FetchError::Unusable(
+                    "client_id holds a colon, which client_secret_basic cannot carry".to_owned(),
+                ));
             }
             pair.push_str(id);
             pair.push(':');

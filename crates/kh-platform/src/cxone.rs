@@ -79,14 +79,11 @@ impl CxoneEndpoint {
             client_secret: document.client_secret.as_ref().ok_or_else(|| missing("client_secret"))?,
             access_key: access_key(document),
         };
-        let form = match refresh {
-            Some(token) => Form::grant("refresh_token", token.len()).field("refresh_token", token.expose()),
-            None => {
-                let (id, secret) = keys.access_key?;
-                Form::grant("password", id.len() + secret.len())
-                    .field("username", id)
-                    .field("password", secret.expose())
-            }
+        let form = if let Some(token) = refresh {
+            Form::grant("refresh_token", token.len()).field("refresh_token", token.expose())
+        } else {
+            let (id, secret) = keys.access_key?;
+            Form::grant("password", id.len() + secret.len()).field("username", id).field("password", secret.expose())
         };
         let (authorization, form) = match client_auth {
             ClientAuth::Basic => (Some(basic(keys.client_id, keys.client_secret, BasicForm::Raw)?), form),
@@ -118,13 +115,12 @@ impl CxoneEndpoint {
         document: &CredentialDocument,
         refresh: Option<&SecretString>,
     ) -> Result<IssuedToken, FetchError> {
-        let (path, body) = match refresh {
-            Some(token) => ("/public/user/refresh", json_body(&[("token", token.expose())])),
-            None => {
-                let (id, secret) = access_key(document)?;
-                let fields = [("accessKeyId", id), ("accessKeySecret", secret.expose())];
-                ("/authentication/v1/token/access-key", json_body(&fields))
-            }
+        let (path, body) = if let Some(token) = refresh {
+            ("/public/user/refresh", json_body(&[("token", token.expose())]))
+        } else {
+            let (id, secret) = access_key(document)?;
+            let fields = [("accessKeyId", id), ("accessKeySecret", secret.expose())];
+            ("/authentication/v1/token/access-key", json_body(&fields))
         };
         let answer = self
             .http

@@ -6,10 +6,10 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 
 /// How long a document is used without asking again: platforms move tenants rarely and announce it.
-pub(crate) const FRESH: Duration = Duration::from_secs(3600);
+pub(crate) const FRESH: Duration = Duration::from_hours(1);
 
 /// How long a document is used while it cannot be renewed.
-pub(crate) const STALE_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const STALE_MAX: Duration = Duration::from_hours(24);
 
 /// One cached document with the key it was fetched for.
 pub(crate) struct Fresh<K, T>(Mutex<Option<(K, Duration, Arc<T>)>>);

@@ -280,7 +280,7 @@ fn reason(error: &reqwest::Error) -> String {
             return printable(&format!("TLS: {tls}"), REASON_MAX);
         }
         if let Some(io) = current.downcast_ref::<io::Error>() {
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            if let Some(tls) = tls_cause(io) {
                 return printable(&format!("TLS: {tls}"), REASON_MAX);
             }
             best = printable(&io.to_string(), REASON_MAX);
@@ -288,6 +288,18 @@ fn reason(error: &reqwest::Error) -> String {
         cause = current.source();
     }
     best
+}
+
+/// The TLS error inside an I/O error, which may be wrapped several times.
+fn tls_cause(error: &io::Error) -> Option<&rustls::Error> {
+    let mut inner = error.get_ref();
+    while let Some(current) = inner {
+        if let Some(tls) = current.downcast_ref() {
+            return Some(tls);
+        }
+        inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    }
+    None
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod limits;
 
 pub use behaviours::{Behaviours, CxoneBehaviours, LoginLimitStatus, RateLimitCode, WrongSecretStatus};
 pub use cxone::{AccessKeyConfig, ApplicationConfig, CxoneConfig, CxoneUserConfig, TenantConfig};
+pub(crate) use genesys::DEFAULT_TOKEN_SECONDS;
 pub use genesys::{ClientConfig, GenesysConfig, OrganizationConfig, RoleConfig, UserConfig};
 pub use limits::{EndpointLimit, LimitsConfig};
 

@@ -2,7 +2,12 @@
 
 use crate::config::SandboxConfig;
 use crate::secret::SandboxSecret;
+use crate::journal::JournalEntry;
+use crate::shared::Shared;
 use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Entry point: [`Sandbox::start`].
 #[derive(Debug)]
@@ -23,6 +28,9 @@ pub struct SandboxHandle {
     pub access_keys: Vec<InitialAccessKey>,
     /// The CXone application clients that exist from the start.
     pub applications: Vec<InitialApplication>,
+    shared: Arc<Shared>,
+    tracker: TaskTracker,
+    cancel: CancellationToken,
 }
 
 /// An OAuth client that exists from the start.
@@ -107,6 +115,39 @@ impl SandboxHandle {
         self.clients.first().expect("a sandbox starts with at least one client")
     }
 
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        control_url: String,
+        tracker: TaskTracker,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self {
+            genesys_url: shared.origins.genesys.clone(),
+            cxone_url: shared.origins.cxone.clone(),
+            control_url,
+            clients: shared.genesys.initial_clients().to_vec(),
+            access_keys: shared.cxone.initial_access_keys().to_vec(),
+            applications: shared.cxone.initial_applications().to_vec(),
+            shared,
+            tracker,
+            cancel,
+        }
+    }
+
+    /// The journal's entries, oldest first, as `GET /_sandbox/requests` gives them.
+    pub fn requests(&self) -> Vec<JournalEntry> {
+        self.shared.journal.entries(|_| true, usize::MAX)
+    }
+
     /// Stops accepting, closes every connection and waits for all tasks.
-    pub async fn shutdown(self) {}
+    pub async fn shutdown(self) {
+        self.cancel.cancel();
+        self.tracker.wait().await;
+    }
+}
+
+impl Drop for SandboxHandle {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
 }

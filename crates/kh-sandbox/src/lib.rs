@@ -15,10 +15,20 @@
 //! ```
 
 pub mod config;
+mod clock;
+mod control;
+mod cxone;
+mod exchange;
 pub mod faults;
+mod genesys;
 mod handle;
+mod journal;
+mod mint;
+mod reply;
 mod secret;
 mod server;
+mod shared;
+mod tls;
 
 pub use config::{
     AccessKeyConfig, ApplicationConfig, Behaviours, ClientConfig, CxoneBehaviours, CxoneConfig, CxoneUserConfig,
@@ -27,6 +37,7 @@ pub use config::{
 };
 pub use faults::{FaultEffect, FaultMatch, FaultRule};
 pub use handle::{InitialAccessKey, InitialApplication, InitialClient, Sandbox, SandboxError, SandboxHandle};
+pub use journal::{EndpointCounts, JournalEntry};
 pub use secret::SandboxSecret;
 
 pub mod error_body;

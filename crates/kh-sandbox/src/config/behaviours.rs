@@ -54,8 +54,6 @@ pub struct Behaviours {
     pub tokens_survive_regeneration: bool,
     /// Tokens stay valid when their client becomes `inactive` ("Access tokens cannot be created ..." suggests yes).
     pub tokens_survive_inactive: bool,
-    /// Tokens stay valid when their client is deleted.
-    pub tokens_survive_deletion: bool,
     /// Offers `/api/v2/oauth/clients/{id}/secrets` with several live secrets. Genesys Cloud has no such API; other
     /// platforms do, and overlap rotation can be tried against it.
     pub secrets_api: bool,
@@ -90,7 +88,6 @@ impl Default for Behaviours {
             rate_limit_code: RateLimitCode::default(),
             tokens_survive_regeneration: true,
             tokens_survive_inactive: true,
-            tokens_survive_deletion: false,
             secrets_api: false,
             max_secrets_per_client: 2,
             max_clients: 1_000,

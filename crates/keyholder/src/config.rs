@@ -1,0 +1,87 @@
+//! The configuration: one `keyholder.toml`, read by a pure function.
+//!
+//! Invariants: [`parse`] reports every mistake of a file at once, each with its place; an unknown key is a mistake; no
+//! value of this module ever holds a secret, so that showing a configuration is always safe.
+
+pub mod duration;
+pub mod mask;
+mod mistake;
+mod model;
+mod platform;
+mod reader;
+mod render;
+mod sections;
+
+pub use mistake::{Mistake, Mistakes, Severity};
+pub use model::{
+    AdminConfig, AuditConfig, BrokerConfig, Config, CredentialConfig, CxoneLoginConfig, GatewayConfig, KeySource,
+    LimitsConfig, LogConfig, LogFormat, OAuth2SourceConfig, PlatformConfig, PlatformDetail, StateConfig, StoreConfig,
+    TlsConfig,
+};
+pub(crate) use reader::nearest;
+pub use render::render;
+
+use mistake::Sink;
+use reader::Section;
+
+/// Largest configuration file read, in bytes: a thousand credentials take a quarter of it.
+pub const CONFIG_BYTES_MAX: usize = 1024 * 1024;
+
+/// A commented configuration with every section; `keyholder config example` prints it.
+pub const EXAMPLE: &str = include_str!("config/example.toml");
+
+/// What a file without errors says.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The configuration.
+    pub config: Config,
+    /// What works and is risky.
+    pub warnings: Mistakes,
+}
+
+/// Reads a configuration. Pure: touches no file, no environment and no clock.
+pub fn parse(bytes: &[u8]) -> Result<Parsed, Mistakes> {
+    if bytes.len() > CONFIG_BYTES_MAX {
+        let sink = Sink::new("");
+        sink.error(0..0, format!("the file is larger than {CONFIG_BYTES_MAX} bytes"), None);
+        return Err(sink.finish());
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(error) => return Err(not_utf8(bytes, error.valid_up_to())),
+    };
+    let sink = Sink::new(text);
+    let (table, syntax) = toml::de::DeTable::parse_recoverable(text);
+    let broken = !syntax.is_empty();
+    for error in syntax {
+        let span = error.span().unwrap_or(0..0);
+        sink.error(span, error.message().replace('\n', " "), syntax_hint(error.message()));
+    }
+    let config = sections::read(Section::root(table.get_ref(), &sink));
+    let mistakes = sink.finish();
+    if broken || mistakes.errors() > 0 {
+        return Err(mistakes);
+    }
+    Ok(Parsed { config, warnings: mistakes })
+}
+
+fn not_utf8(bytes: &[u8], valid: usize) -> Mistakes {
+    let good = String::from_utf8_lossy(bytes.get(..valid).unwrap_or_default()).into_owned();
+    let sink = Sink::new(&good);
+    sink.error(valid..valid, "the file is not UTF-8 text from here on", Some("save it as UTF-8".to_owned()));
+    sink.finish()
+}
+
+fn syntax_hint(message: &str) -> Option<String> {
+    let hint = if message.contains("duplicate key") {
+        "each section and key may stand only once; merge them"
+    } else if message.contains("string values must be quoted") || message.contains("invalid basic string") {
+        "text stands in double quotes: key = \"value\""
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+//! What a configuration says, as types. Serialisable, because nothing in it is a secret.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use kh_core::{CredentialName, PlatformKind, PlatformName, SecretName};
+use kh_platform::{Address, ClientAuth};
+use serde::{Serialize, Serializer};
+
+/// Everything in one file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    /// `[gateway]`
+    pub gateway: GatewayConfig,
+    /// `[admin]`
+    pub admin: AdminConfig,
+    /// `[broker]`
+    pub broker: BrokerConfig,
+    /// `[state]`
+    pub state: StateConfig,
+    /// `[store]`
+    pub store: StoreConfig,
+    /// `[audit]`
+    pub audit: AuditConfig,
+    /// `[log]`
+    pub log: LogConfig,
+    /// `[platform.NAME]`
+    #[serde(rename = "platform")]
+    pub platforms: BTreeMap<PlatformName, PlatformConfig>,
+    /// `[credential.NAME]`
+    #[serde(rename = "credential")]
+    pub credentials: BTreeMap<CredentialName, CredentialConfig>,
+}
+
+/// Where applications connect.
+#[derive(Clone, Debug, Serialize)]
+pub struct GatewayConfig {
+    /// Addresses for http; with `tls` and no `tls.listen`, these speak https.
+    pub listen: Vec<SocketAddr>,
+    /// Threads of the data plane; none is one per core.
+    pub workers: Option<usize>,
+    /// Certificate and key for https.
+    pub tls: Option<TlsConfig>,
+    /// What one connection or request may use.
+    pub limits: LimitsConfig,
+}
+
+/// A server certificate.
+#[derive(Clone, Debug, Serialize)]
+pub struct TlsConfig {
+    /// Addresses for https beside the http ones; empty means that `gateway.listen` speaks https.
+    pub listen: Vec<SocketAddr>,
+    /// Certificate chain in PEM, leaf first.
+    pub cert: PathBuf,
+    /// Private key in PEM.
+    pub key: PathBuf,
+}
+
+/// Limits of the gateway; none leaves the gateway's default.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LimitsConfig {
+    /// Open connections at once.
+    pub connections: Option<u64>,
+    /// How long a request's headers may take.
+    #[serde(serialize_with = "optional_duration")]
+    pub header_timeout: Option<Duration>,
+    /// How long a connection without a request is kept.
+    #[serde(serialize_with = "optional_duration")]
+    pub idle_timeout: Option<Duration>,
+    /// How long the platform may take to begin its answer.
+    #[serde(serialize_with = "optional_duration")]
+    pub upstream_timeout: Option<Duration>,
+    /// How long requests in flight may take after a stop signal.
+    #[serde(serialize_with = "optional_duration")]
+    pub drain: Option<Duration>,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, Serialize)]
+pub struct AdminConfig {
+    /// Its address; none is off.
+    pub listen: Option<SocketAddr>,
+    /// File with its guard token.
+    pub token_file: Option<PathBuf>,
+}
+
+/// The broker's listener.
+#[derive(Clone, Debug, Serialize)]
+pub struct BrokerConfig {
+    /// Its address; none is off.
+    pub listen: Option<SocketAddr>,
+    /// File with its guard token.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Where state is kept.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StateConfig {
+    /// The state folder; none is the user's XDG state folder.
+    pub dir: Option<PathBuf>,
+}
+
+/// How the secret store is opened.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StoreConfig {
+    /// Where its key comes from.
+    pub key: KeySource,
+}
+
+/// Where the store's key comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeySource {
+    /// `store.key` in the state folder, made at the first start.
+    #[default]
+    Generated,
+    /// A file with 32 bytes.
+    KeyFile(PathBuf),
+    /// An environment variable with 32 bytes as base64 or hex.
+    KeyEnv(String),
+    /// A file with a passphrase.
+    PassphraseFile(PathBuf),
+    /// An environment variable with a passphrase.
+    PassphraseEnv(String),
+}
+
+/// Where the audit log is kept.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct AuditConfig {
+    /// The log; none is `audit.log` in the state folder.
+    pub path: Option<PathBuf>,
+    /// Its signed checkpoints; none is `audit.checkpoints` in the state folder.
+    pub checkpoints: Option<PathBuf>,
+}
+
+/// What keyholder tells about itself while it runs.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LogConfig {
+    /// `info`, `debug`, or a filter such as `info,kh_broker=debug`.
+    pub level: Option<String>,
+    /// Human or JSON lines.
+    pub format: Option<LogFormat>,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+/// One organisation in one region.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlatformConfig {
+    /// What it is and where.
+    #[serde(flatten)]
+    pub detail: PlatformDetail,
+    /// PEM file of a private CA to trust beside the system's.
+    pub extra_ca: Option<PathBuf>,
+}
+
+impl PlatformConfig {
+    /// The kind, as the rest of keyholder names it.
+    pub fn kind(&self) -> PlatformKind {
+        match self.detail {
+            PlatformDetail::Genesys { .. } => PlatformKind::Genesys,
+            PlatformDetail::Cxone { .. } => PlatformKind::Cxone,
+            PlatformDetail::Oauth2 { .. } => PlatformKind::Oauth2,
+        }
+    }
+}
+
+/// Where a platform is, by kind.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum PlatformDetail {
+    /// Genesys Cloud CX.
+    Genesys {
+        /// The AWS name of its region, unless both URLs are given.
+        region: Option<&'static str>,
+        /// Base of logins.
+        #[serde(serialize_with = "address")]
+        login_url: Address,
+        /// Base of API calls.
+        #[serde(serialize_with = "address")]
+        api_url: Address,
+    },
+    /// NICE CXone.
+    Cxone {
+        /// Which login flow.
+        login: CxoneLoginConfig,
+        /// Origins that discovery may name beside the platform's own domains.
+        #[serde(serialize_with = "addresses")]
+        allowed_origins: Vec<Address>,
+        /// How the application was registered.
+        #[serde(serialize_with = "client_auth")]
+        auth_method: ClientAuth,
+    },
+    /// Any issuer of RFC 6749.
+    Oauth2 {
+        /// Where its token endpoint is.
+        source: OAuth2SourceConfig,
+        /// Base of API calls.
+        #[serde(serialize_with = "address")]
+        api_url: Address,
+        /// Scopes to ask for.
+        scopes: Vec<String>,
+        /// `audience` to ask for.
+        audience: Option<String>,
+        /// How the client authenticates; none takes what the metadata offers.
+        #[serde(serialize_with = "optional_client_auth")]
+        auth_method: Option<ClientAuth>,
+        /// Life of a token whose answer does not tell it.
+        #[serde(serialize_with = "optional_duration")]
+        assumed_lifetime: Option<Duration>,
+    },
+}
+
+/// The login flows of CXone.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CxoneLoginConfig {
+    /// Application and access key at the global issuer; the API base is discovered.
+    Issuer(#[serde(serialize_with = "address")] Address),
+    /// Access key alone at a regional host.
+    Regional {
+        /// The regional host.
+        #[serde(serialize_with = "address")]
+        auth_base: Address,
+        /// Base of API calls, which this flow does not tell.
+        #[serde(serialize_with = "address")]
+        api_url: Address,
+    },
+}
+
+/// Where an issuer's token endpoint is.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OAuth2SourceConfig {
+    /// Named by RFC 8414 metadata of this issuer.
+    Issuer(#[serde(serialize_with = "address")] Address),
+    /// Here.
+    TokenUrl(#[serde(serialize_with = "address")] Address),
+}
+
+/// What keyholder logs in with at a platform.
+#[derive(Clone, Debug, Serialize)]
+pub struct CredentialConfig {
+    /// Where.
+    pub platform: PlatformName,
+    /// The secret store's document.
+    pub secret: SecretName,
+    /// What a person calls the environment, such as `production`.
+    pub environment: Option<String>,
+    /// How long before its expiry a token is renewed.
+    #[serde(serialize_with = "optional_duration")]
+    pub early_refresh: Option<Duration>,
+    /// The organisation's inactivity timeout for tokens.
+    #[serde(serialize_with = "optional_duration")]
+    pub idle_timeout: Option<Duration>,
+}
+
+fn address<S: Serializer>(value: &Address, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(value.text())
+}
+
+fn addresses<S: Serializer>(values: &[Address], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(values.iter().map(Address::text))
+}
+
+fn auth_name(value: ClientAuth) -> &'static str {
+    match value {
+        ClientAuth::Basic => "basic",
+        ClientAuth::Post => "post",
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn client_auth<S: Serializer>(value: &ClientAuth, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(auth_name(*value))
+}
+
+#[allow(clippy::ref_option, reason = "serde hands over a reference")]
+fn optional_client_auth<S: Serializer>(value: &Option<ClientAuth>, to: S) -> Result<S::Ok, S::Error> {
+    value.map(auth_name).serialize(to)
+}
+
+#[allow(clippy::ref_option, reason = "serde hands over a reference")]
+fn optional_duration<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    value.map(super::duration::format).serialize(to)
+}

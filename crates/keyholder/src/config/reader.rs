@@ -1,0 +1,252 @@
+//! Reads one table of the configuration key by key, and remembers which keys there are to be read.
+//!
+//! Invariant: every key of the file is either read by somebody or reported as unknown with the nearest known key;
+//! reading never stops at a mistake.
+
+use std::{cell::RefCell, net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
+
+use toml::de::{DeTable, DeValue};
+
+use super::{duration, mistake::Sink};
+
+/// Keys that hold a secret wherever they stand: a frequent mistake with its own answer.
+const SECRET_KEYS: [&str; 8] = [
+    "client_secret",
+    "password",
+    "passphrase",
+    "access_key_secret",
+    "access_token",
+    "refresh_token",
+    "api_key",
+    "token",
+];
+
+/// One table with its place in the file.
+pub(super) struct Section<'a> {
+    table: &'a DeTable<'a>,
+    /// The bytes of its name in the file.
+    pub(super) span: Range<usize>,
+    /// `platform.acme`; empty for the root.
+    pub(super) path: String,
+    sink: &'a Sink,
+    known: RefCell<Vec<&'static str>>,
+}
+
+/// A value with its place in the file.
+pub(super) struct Located<T> {
+    pub(super) value: T,
+    pub(super) span: Range<usize>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn root(table: &'a DeTable<'a>, sink: &'a Sink) -> Self {
+        Self { table, span: 0..0, path: String::new(), sink, known: RefCell::default() }
+    }
+
+    pub(super) fn error(&self, span: Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
+        self.sink.error(span, message, Some(hint.into()));
+    }
+
+    pub(super) fn warning(&self, span: Range<usize>, message: impl Into<String>, hint: &str) {
+        self.sink.warning(span, message, hint);
+    }
+
+    fn entry(&self, key: &'static str) -> Option<(&'a DeValue<'a>, Range<usize>)> {
+        self.known.borrow_mut().push(key);
+        self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| (value.get_ref(), value.span()))
+    }
+
+    /// Where `key` stands, if it is there. Does not make it known.
+    pub(super) fn place(&self, key: &str) -> Option<Range<usize>> {
+        self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(name, _)| name.span())
+    }
+
+    /// Marks keys as known that are reported by their own rule.
+    pub(super) fn knows(&self, keys: &[&'static str]) {
+        self.known.borrow_mut().extend_from_slice(keys);
+    }
+
+    fn wrong_type(&self, key: &str, span: Range<usize>, found: &DeValue<'_>, wanted: &str) {
+        self.sink.error(span, format!("{key} is {}, not {wanted}", article(found.type_str())), None);
+    }
+
+    pub(super) fn text(&self, key: &'static str) -> Option<Located<&'a str>> {
+        let (value, span) = self.entry(key)?;
+        match value {
+            DeValue::String(text) => Some(Located { value: text.as_ref(), span }),
+            other => {
+                self.wrong_type(key, span, other, "text in quotes");
+                None
+            }
+        }
+    }
+
+    /// Text that something else parses; its error is the message.
+    pub(super) fn parsed<T, E: std::fmt::Display>(
+        &self,
+        key: &'static str,
+        hint: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<Located<T>> {
+        let Located { value, span } = self.text(key)?;
+        match parse(value) {
+            Ok(value) => Some(Located { value, span }),
+            Err(error) => {
+                self.error(span, format!("{key}: {error}"), hint);
+                None
+            }
+        }
+    }
+
+    pub(super) fn path(&self, key: &'static str) -> Option<Located<PathBuf>> {
+        self.parsed(key, "give the path of a file or folder", |text| {
+            if text.is_empty() { Err("the path is empty") } else { Ok(PathBuf::from(text)) }
+        })
+    }
+
+    pub(super) fn duration(&self, key: &'static str) -> Option<Located<Duration>> {
+        let (value, span) = self.entry(key)?;
+        match value {
+            DeValue::String(text) => match duration::parse(text) {
+                Ok(value) => Some(Located { value, span }),
+                Err(error) => {
+                    self.error(span, format!("{key}: {error}"), "write it like \"15m\"");
+                    None
+                }
+            },
+            DeValue::Integer(_) => {
+                self.error(span, format!("{key} has no unit"), "write it like \"15m\"");
+                None
+            }
+            other => {
+                self.wrong_type(key, span, other, "a duration such as \"15m\"");
+                None
+            }
+        }
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn number(&self, key: &'static str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        let (value, span) = self.entry(key)?;
+        let DeValue::Integer(integer) = value else {
+            self.wrong_type(key, span, value, "a whole number");
+            return None;
+        };
+        let parsed = u64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| range.contains(number));
+        if parsed.is_none() {
+            let (least, most) = (range.start(), range.end());
+            self.error(span, format!("{key} is out of range"), format!("give a number from {least} to {most}"));
+        }
+        parsed
+    }
+
+    pub(super) fn texts(&self, key: &'static str) -> Option<Vec<Located<&'a str>>> {
+        let (value, span) = self.entry(key)?;
+        let DeValue::Array(items) = value else {
+            self.wrong_type(key, span, value, "a list such as [\"a\", \"b\"]");
+            return None;
+        };
+        let mut all = Vec::new();
+        for item in items.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => all.push(Located { value: text.as_ref(), span: item.span() }),
+                other => self.wrong_type(key, item.span(), other, "text in quotes"),
+            }
+        }
+        Some(all)
+    }
+
+    pub(super) fn address(&self, key: &'static str) -> Option<SocketAddr> {
+        let Located { value, span } = self.text(key)?;
+        self.parse_address(key, value, span)
+    }
+
+    pub(super) fn addresses(&self, key: &'static str) -> Option<Vec<SocketAddr>> {
+        let items = self.texts(key)?;
+        Some(items.into_iter().filter_map(|item| self.parse_address(key, item.value, item.span)).collect())
+    }
+
+    fn parse_address(&self, key: &str, text: &str, span: Range<usize>) -> Option<SocketAddr> {
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            let hint = match text.rsplit_once(':') {
+                Some(("localhost", port)) => format!("write \"127.0.0.1:{port}\""),
+                Some(("" | "*", port)) => format!("write \"0.0.0.0:{port}\""),
+                _ => "write an IP address and a port, such as \"127.0.0.1:8080\"".to_owned(),
+            };
+            self.error(span, format!("{key} is not an address to listen on"), hint);
+        }
+        parsed
+    }
+
+    /// A table under this one; an absent one reads as none.
+    pub(super) fn section(&self, key: &'static str) -> Option<Self> {
+        let (value, span) = self.entry(key)?;
+        let place = self.place(key).unwrap_or_else(|| span.clone());
+        self.as_section(key, value, place)
+    }
+
+    /// The tables under `key` by name: `[platform.NAME]`.
+    pub(super) fn named_sections(&self, key: &'static str) -> Vec<(Located<&'a str>, Self)> {
+        let Some(parent) = self.section(key) else { return Vec::new() };
+        let entries = parent.table.iter().filter_map(|(name, value)| {
+            let place = name.span();
+            let section = parent.as_section(name.get_ref(), value.get_ref(), place.clone())?;
+            Some((Located { value: name.get_ref().as_ref(), span: place }, section))
+        });
+        entries.collect()
+    }
+
+    fn as_section(&self, key: &str, value: &'a DeValue<'a>, place: Range<usize>) -> Option<Self> {
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        let DeValue::Table(table) = value else {
+            self.sink.error(place, format!("{path} is not a table"), Some(format!("write it as [{path}]")));
+            return None;
+        };
+        Some(Self { table, span: place, path, sink: self.sink, known: RefCell::default() })
+    }
+
+    /// Reports every key that nobody read.
+    pub(super) fn finish(self) {
+        let known = self.known.borrow();
+        let inside = if self.path.is_empty() { "at the top".to_owned() } else { format!("in [{}]", self.path) };
+        for (name, _) in self.table.iter() {
+            let key: &str = name.get_ref();
+            if known.contains(&key) {
+                continue;
+            }
+            if SECRET_KEYS.contains(&key.to_ascii_lowercase().as_str()) {
+                self.error(
+                    name.span(),
+                    format!("{key} {inside}: secrets do not belong into this file"),
+                    "put it into the store with `keyholder secret set NAME` and write secret = \"store:NAME\"",
+                );
+                continue;
+            }
+            let shown: String = key.chars().take(64).collect();
+            let hint = match nearest(key, known.iter().copied()) {
+                Some(similar) => format!("did you mean {similar}?"),
+                None => format!("known here: {}", known.join(", ")),
+            };
+            self.error(name.span(), format!("unknown key {shown} {inside}"), hint);
+        }
+    }
+}
+
+fn article(kind: &str) -> String {
+    let vowel = kind.starts_with(['a', 'e', 'i', 'o', 'u']);
+    format!("{} {kind}", if vowel { "an" } else { "a" })
+}
+
+/// The most similar of `words`, if at most a third of its letters differ.
+pub(crate) fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    if text.len() > 64 {
+        return None;
+    }
+    let text = text.to_ascii_lowercase();
+    words
+        .map(|word| (strsim::damerau_levenshtein(&text, word), word))
+        .min()
+        .filter(|(distance, word)| distance * 3 <= word.len().max(3))
+        .map(|(_, word)| word)
+}

@@ -1,0 +1,286 @@
+//! Reads the sections of a configuration, other than the platforms.
+//!
+//! Invariant: a section that is absent reads as its defaults; a section with mistakes reads as far as it goes, so that
+//! one mistake does not hide the next.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use kh_core::{CredentialName, PlatformName, SecretName};
+
+use super::{
+    model::{
+        AdminConfig, AuditConfig, BrokerConfig, Config, CredentialConfig, GatewayConfig, KeySource, LimitsConfig,
+        LogConfig, LogFormat, PlatformConfig, StateConfig, StoreConfig, TlsConfig,
+    },
+    platform,
+    reader::{Located, Section, nearest},
+};
+
+/// Most threads of the data plane: more than any machine it was measured on has cores.
+const WORKERS_MAX: u64 = 512;
+
+/// Most open connections: above this, file descriptors run out first.
+const CONNECTIONS_MAX: u64 = 1_000_000;
+
+/// Shortest inactivity timeout that Genesys Cloud lets an organisation set (platform facts: 300 to 28,800 s).
+const IDLE_MIN: Duration = Duration::from_mins(5);
+
+const GATEWAY_PORT: u16 = 8080;
+const ADMIN_PORT: u16 = 8081;
+const BROKER_PORT: u16 = 8082;
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// Reads everything.
+pub(super) fn read(root: Section<'_>) -> Config {
+    let gateway = gateway(&root);
+    let (admin_listen, admin_token) = listener(&root, "admin", ADMIN_PORT);
+    let (broker_listen, broker_token) = listener(&root, "broker", BROKER_PORT);
+    let platforms = platforms(&root);
+    let credentials = credentials(&root, &platforms);
+    let config = Config {
+        gateway,
+        admin: AdminConfig { listen: admin_listen, token_file: admin_token },
+        broker: BrokerConfig { listen: broker_listen, token_file: broker_token },
+        state: state(&root),
+        store: store(&root),
+        audit: audit(&root),
+        log: log(&root),
+        platforms: platforms.into_iter().filter_map(|(name, platform)| Some((name, platform?))).collect(),
+        credentials,
+    };
+    root.finish();
+    config
+}
+
+fn gateway(root: &Section<'_>) -> GatewayConfig {
+    let mut config =
+        GatewayConfig { listen: vec![loopback(GATEWAY_PORT)], workers: None, tls: None, limits: LimitsConfig::default() };
+    let Some(section) = root.section("gateway") else { return config };
+    if let Some(listen) = section.addresses("listen") {
+        config.listen = listen;
+    }
+    config.workers = section.number("workers", 1..=WORKERS_MAX).and_then(|count| usize::try_from(count).ok());
+    config.tls = tls(&section);
+    if config.listen.is_empty() && config.tls.as_ref().is_none_or(|tls| tls.listen.is_empty()) {
+        let span = section.place("listen").unwrap_or_else(|| section.span.clone());
+        section.error(span, "the gateway listens nowhere", "listen = [\"127.0.0.1:8080\"]");
+    }
+    let in_clear = config.tls.as_ref().is_none_or(|tls| !tls.listen.is_empty());
+    if in_clear && config.listen.iter().any(|address| !address.ip().is_loopback()) {
+        let span = section.place("listen").unwrap_or_else(|| section.span.clone());
+        section.warning(
+            span,
+            "the gateway takes client secrets over plain http from other machines",
+            "add [gateway.tls] with cert and key, or listen on 127.0.0.1",
+        );
+    }
+    if let Some(limits) = section.section("limits") {
+        config.limits = LimitsConfig {
+            connections: limits.number("connections", 1..=CONNECTIONS_MAX),
+            header_timeout: limits.duration("header_timeout").map(|found| found.value),
+            idle_timeout: limits.duration("idle_timeout").map(|found| found.value),
+            upstream_timeout: limits.duration("upstream_timeout").map(|found| found.value),
+            drain: limits.duration("drain").map(|found| found.value),
+        };
+        limits.finish();
+    }
+    section.finish();
+    config
+}
+
+fn tls(gateway: &Section<'_>) -> Option<TlsConfig> {
+    let section = gateway.section("tls")?;
+    let listen = section.addresses("listen").unwrap_or_default();
+    let cert = section.path("cert").map(|found| found.value);
+    let key = section.path("key").map(|found| found.value);
+    for (name, value) in [("cert", &cert), ("key", &key)] {
+        if value.is_none() && section.place(name).is_none() {
+            section.error(section.span.clone(), format!("[gateway.tls] lacks {name}"), "give the path of a PEM file");
+        }
+    }
+    section.finish();
+    Some(TlsConfig { listen, cert: cert?, key: key? })
+}
+
+/// The admin and the broker section: alike but for their default port.
+fn listener(root: &Section<'_>, name: &'static str, port: u16) -> (Option<SocketAddr>, Option<std::path::PathBuf>) {
+    let Some(section) = root.section(name) else { return (Some(loopback(port)), None) };
+    let off = section.place("listen").is_some_and(|_| section.text("listen").is_some_and(|text| text.value == "off"));
+    let listen = if off { None } else { section.address("listen") };
+    let listen = match listen {
+        None if !off && section.place("listen").is_none() => Some(loopback(port)),
+        other => other,
+    };
+    if listen.is_some_and(|address| !address.ip().is_loopback()) {
+        let span = section.place("listen").unwrap_or_else(|| section.span.clone());
+        section.error(
+            span,
+            format!("the {name} listener speaks plain http and may listen on loopback only"),
+            format!("listen = \"127.0.0.1:{port}\", or \"off\""),
+        );
+    }
+    let token_file = section.path("token_file").map(|found| found.value);
+    section.finish();
+    (listen, token_file)
+}
+
+fn state(root: &Section<'_>) -> StateConfig {
+    let Some(section) = root.section("state") else { return StateConfig::default() };
+    let dir = section.path("dir").map(|found| found.value);
+    section.finish();
+    StateConfig { dir }
+}
+
+fn store(root: &Section<'_>) -> StoreConfig {
+    let Some(section) = root.section("store") else { return StoreConfig::default() };
+    let variable = |key| {
+        section.parsed(key, "write the name of an environment variable, such as \"KEYHOLDER_STORE_KEY\"", |text| {
+            let name = text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+            if name && !text.is_empty() { Ok(text.to_owned()) } else { Err("not the name of an environment variable") }
+        })
+    };
+    let given: Vec<(&str, Option<KeySource>)> = vec![
+        ("key_file", section.path("key_file").map(|found| KeySource::KeyFile(found.value))),
+        ("key_env", variable("key_env").map(|found| KeySource::KeyEnv(found.value))),
+        ("passphrase_file", section.path("passphrase_file").map(|found| KeySource::PassphraseFile(found.value))),
+        ("passphrase_env", variable("passphrase_env").map(|found| KeySource::PassphraseEnv(found.value))),
+    ];
+    let places: Vec<_> = given.iter().filter_map(|(key, _)| section.place(key)).collect();
+    if let [_, second, ..] = places.as_slice() {
+        section.error(second.clone(), "the store has more than one key", "keep one of key_file, key_env, passphrase_file and passphrase_env");
+    }
+    section.finish();
+    let key = given.into_iter().find_map(|(_, source)| source).unwrap_or_default();
+    StoreConfig { key }
+}
+
+fn audit(root: &Section<'_>) -> AuditConfig {
+    let Some(section) = root.section("audit") else { return AuditConfig::default() };
+    let path = section.path("path");
+    let checkpoints = section.path("checkpoints");
+    if let (Some(path), Some(checkpoints)) = (&path, &checkpoints)
+        && path.value == checkpoints.value
+    {
+        let hint = "keep the checkpoints where whoever can write the log cannot write";
+        section.error(checkpoints.span.clone(), "the log and its checkpoints are the same file", hint);
+    }
+    section.finish();
+    AuditConfig { path: path.map(|found| found.value), checkpoints: checkpoints.map(|found| found.value) }
+}
+
+fn log(root: &Section<'_>) -> LogConfig {
+    let Some(section) = root.section("log") else { return LogConfig::default() };
+    let level = section.parsed("level", "write \"info\", \"debug\" or a filter such as \"info,kh_broker=debug\"", |text| {
+        tracing_subscriber::EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|_| "not a log filter")
+    });
+    let format = section.parsed("format", "write \"human\" or \"json\"", |text| match text {
+        "human" => Ok(LogFormat::Human),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("there is no such format"),
+    });
+    section.finish();
+    LogConfig { level: level.map(|found| found.value), format: format.map(|found| found.value) }
+}
+
+/// Every platform by name; one with mistakes has a name and no value, so that its credentials are not blamed for it.
+fn platforms(root: &Section<'_>) -> BTreeMap<PlatformName, Option<PlatformConfig>> {
+    let mut all = BTreeMap::new();
+    for (name, section) in root.named_sections("platform") {
+        match name.value.parse::<PlatformName>() {
+            Ok(parsed) => {
+                all.insert(parsed, platform::read(section));
+            }
+            Err(error) => root.error(name.span, error.to_string(), "rename the section"),
+        }
+    }
+    all
+}
+
+fn credentials(
+    root: &Section<'_>,
+    platforms: &BTreeMap<PlatformName, Option<PlatformConfig>>,
+) -> BTreeMap<CredentialName, CredentialConfig> {
+    let mut all = BTreeMap::new();
+    for (name, section) in root.named_sections("credential") {
+        let parsed = name.value.parse::<CredentialName>();
+        let credential = credential(&section, platforms);
+        section.finish();
+        match (parsed, credential) {
+            (Ok(parsed), Some(credential)) => {
+                all.insert(parsed, credential);
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => root.error(name.span, error.to_string(), "rename the section"),
+        }
+    }
+    all
+}
+
+fn credential(
+    section: &Section<'_>,
+    platforms: &BTreeMap<PlatformName, Option<PlatformConfig>>,
+) -> Option<CredentialConfig> {
+    let platform = section.text("platform").and_then(|found| known_platform(section, &found, platforms));
+    let secret = section.text("secret").and_then(|found| store_reference(section, &found));
+    let environment = section.text("environment").map(|found| found.value.to_owned());
+    let early_refresh = section.duration("early_refresh").map(|found| found.value);
+    let idle_timeout = section.duration("idle_timeout").map(|found| {
+        if found.value < IDLE_MIN {
+            section.warning(
+                found.span,
+                "no Genesys Cloud organisation can have an inactivity timeout below 5m",
+                "take the value of the organisation's settings",
+            );
+        }
+        found.value
+    });
+    for key in ["platform", "secret"] {
+        if section.place(key).is_none() {
+            let hint = if key == "platform" { "platform = \"NAME\" of a [platform.NAME]" } else { "secret = \"store:NAME\"" };
+            section.error(section.span.clone(), format!("[{}] lacks {key}", section.path), hint);
+        }
+    }
+    Some(CredentialConfig { platform: platform?, secret: secret?, environment, early_refresh, idle_timeout })
+}
+
+fn known_platform(
+    section: &Section<'_>,
+    found: &Located<&str>,
+    platforms: &BTreeMap<PlatformName, Option<PlatformConfig>>,
+) -> Option<PlatformName> {
+    let name = found.value.parse::<PlatformName>().ok().filter(|name| platforms.contains_key(name));
+    if name.is_none() {
+        let hint = match nearest(found.value, platforms.keys().map(PlatformName::as_str)) {
+            Some(similar) => format!("did you mean \"{similar}\"?"),
+            None => "add the section [platform.NAME] for it".to_owned(),
+        };
+        section.error(found.span.clone(), "there is no platform of this name", hint);
+    }
+    name
+}
+
+/// `store:NAME`. Whatever else stands there may be the secret itself and is not repeated.
+fn store_reference(section: &Section<'_>, found: &Located<&str>) -> Option<SecretName> {
+    let Some(name) = found.value.strip_prefix("store:") else {
+        section.error(
+            found.span.clone(),
+            "secret must name a document of the secret store, not be one",
+            "run `keyholder secret set NAME` and write secret = \"store:NAME\"; if a real secret stood here, rotate it",
+        );
+        return None;
+    };
+    match name.parse() {
+        Ok(name) => Some(name),
+        Err(error) => {
+            section.error(found.span.clone(), format!("secret: {error}"), "write secret = \"store:NAME\"");
+            None
+        }
+    }
+}

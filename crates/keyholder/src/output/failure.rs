@@ -1,0 +1,242 @@
+//! What a command ends with when it does not end well: an exit code, a problem and hints.
+//!
+//! Invariant: the exit code follows from the problem's code, so that scripts can rely on either.
+
+use std::{error::Error, process::ExitCode};
+
+use kh_core::{
+    Code, Problem,
+    port::{AuditError, StateError, StoreError},
+};
+use kh_issuer::IssuerError;
+use kh_store::KeyError;
+use serde_json::Value;
+
+use super::Style;
+use crate::config::{self, Mistakes};
+
+/// Longest chain of causes that is told.
+const CAUSES_MAX: usize = 8;
+
+/// The exit codes of every command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// The answer is no.
+    No = 1,
+    /// Usage or configuration.
+    Usage = 2,
+    /// Not finished: something is not reachable or not there yet.
+    Unfinished = 3,
+    /// A person has to decide.
+    Operator = 4,
+    /// A bug of ours.
+    Bug = 70,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A command that did not end well.
+#[derive(Debug)]
+pub struct Failure {
+    problem: Box<Problem>,
+    causes: Vec<String>,
+    /// A report that stands before the error line: the mistakes of a configuration.
+    report: Option<String>,
+    /// The same for a program.
+    extra: Option<(&'static str, Value)>,
+    exit: Option<Exit>,
+}
+
+impl Failure {
+    /// A failure of `code`; `detail` is a lower-case fragment.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        let problem = Box::new(Problem::new(code, detail.into()));
+        Self { problem, causes: Vec::new(), report: None, extra: None, exit: None }
+    }
+
+    /// The command line is wrong.
+    pub fn usage(detail: impl Into<String>) -> Self {
+        Self::new(Code::USAGE, detail)
+    }
+
+    /// A bug of ours.
+    pub fn bug(detail: impl Into<String>) -> Self {
+        Self::new(Code::INTERNAL, detail).hint("please report this with the command and its output")
+    }
+
+    /// With one more hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.problem.hints.push(hint.into().into());
+        self
+    }
+
+    /// With an exit code that its problem's code does not imply.
+    pub fn exiting(mut self, exit: Exit) -> Self {
+        self.exit = Some(exit);
+        self
+    }
+
+    /// With `error` and its sources as causes.
+    pub fn caused_by(mut self, error: &dyn Error) -> Self {
+        let mut next = Some(error);
+        while let Some(cause) = next.filter(|_| self.causes.len() < CAUSES_MAX) {
+            let text = cause.to_string();
+            if self.causes.last() != Some(&text) && self.problem.detail != text {
+                self.causes.push(text);
+            }
+            next = cause.source();
+        }
+        self
+    }
+
+    /// A failure that says what `error` says, with its sources as causes.
+    pub fn of(code: Code, error: &dyn Error) -> Self {
+        let failure = Self::new(code, error.to_string());
+        match error.source() {
+            Some(source) => failure.caused_by(source),
+            None => failure,
+        }
+    }
+
+    /// The mistakes of the configuration `file`.
+    pub fn mistakes(file: &str, mistakes: &Mistakes, color: bool) -> Self {
+        let mut failure = Self::new(Code::CONFIG_INVALID, mistakes.to_string());
+        failure.report = Some(config::render(file, mistakes, color));
+        let listed = serde_json::to_value(&mistakes.all).unwrap_or_default();
+        failure.extra = Some(("mistakes", listed));
+        failure.problem.detail = format!("{file}: {mistakes}").into();
+        failure
+    }
+
+    /// With further facts for a program.
+    pub fn with(mut self, name: &'static str, value: Value) -> Self {
+        self.extra = Some((name, value));
+        self
+    }
+
+    /// The problem's code.
+    pub fn code(&self) -> Code {
+        self.problem.code
+    }
+
+    /// What happened.
+    pub fn detail(&self) -> &str {
+        &self.problem.detail
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        self.exit.unwrap_or_else(|| exit_of(self.problem.code))
+    }
+
+    /// For a person: `error:`, `caused by:` and `hint:` lines.
+    pub fn to_text(&self, style: Style) -> String {
+        let mut text = self.report.clone().unwrap_or_default();
+        text.push_str(&format!("{} {}\n", style.red("error:"), self.problem.detail));
+        for cause in &self.causes {
+            text.push_str(&format!("{} {cause}\n", style.bold("caused by:")));
+        }
+        for hint in &self.problem.hints {
+            text.push_str(&format!("{} {hint}\n", style.cyan("hint:")));
+        }
+        text
+    }
+
+    /// For a program: one problem object.
+    pub fn to_json(&self) -> String {
+        let mut value = serde_json::to_value(&*self.problem).unwrap_or_default();
+        if let Some(object) = value.as_object_mut() {
+            if !self.causes.is_empty() {
+                object.insert("causes".to_owned(), self.causes.clone().into());
+            }
+            if let Some((name, extra)) = &self.extra {
+                object.insert((*name).to_owned(), extra.clone());
+            }
+        }
+        value.to_string()
+    }
+}
+
+fn exit_of(code: Code) -> Exit {
+    match code {
+        Code::USAGE | Code::CONFIG_INVALID | Code::STORE_WRONG_KEY | Code::REQUEST_TOO_LARGE => Exit::Usage,
+        Code::STORE_TAMPERED | Code::STORE_TRUNCATED | Code::STORE_TOO_NEW => Exit::Operator,
+        Code::STORE_UNAVAILABLE
+        | Code::STATE_UNAVAILABLE
+        | Code::UPSTREAM_UNREACHABLE
+        | Code::UPSTREAM_TIMEOUT
+        | Code::TOKEN_UNAVAILABLE
+        | Code::TOKEN_RATE_LIMITED
+        | Code::OVERLOADED => Exit::Unfinished,
+        Code::INTERNAL => Exit::Bug,
+        _ => Exit::No,
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let failure = Self::of(error.code(), &error);
+        match error {
+            StoreError::NotFound(_) => failure.hint("`keyholder secret list` shows the names"),
+            StoreError::Conflict { found: 0, .. } => failure.hint("it does not exist yet: use --expect-version absent"),
+            StoreError::Conflict { found, .. } => failure.hint(format!("look at it, then use --expect-version {found}")),
+            StoreError::WrongKey => failure.hint("see [store] in keyholder.toml: key_file, key_env, passphrase_file or passphrase_env"),
+            StoreError::Tampered(_) | StoreError::Truncated(_) => {
+                failure.hint("nothing was written; restore the store from a backup, or find out who changed it")
+            }
+            StoreError::TooNew { .. } => failure.hint("use the keyholder that wrote it, or a newer one"),
+            StoreError::Unavailable { .. } => failure.hint("check the state folder: disk full, read-only, or not yours?"),
+            StoreError::TooLarge { .. } => failure,
+        }
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        let failure = Self::of(error.code(), &error);
+        match error {
+            StateError::NoSuchClient(_) => failure.hint("`keyholder client list` shows the names"),
+            StateError::NameTaken(_) => failure.hint("choose another name, or remove that client first"),
+            StateError::TooNew { .. } => failure.hint("use the keyholder that wrote it, or a newer one"),
+            StateError::Unavailable { .. } => failure.hint("check the state folder: disk full, read-only, or not yours?"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<IssuerError> for Failure {
+    fn from(error: IssuerError) -> Self {
+        match error {
+            IssuerError::State(error) => error.into(),
+            IssuerError::NoSuchClient(_) => {
+                Self::of(Code::NOT_FOUND, &error).hint("`keyholder client list` shows the names")
+            }
+            IssuerError::Allow(_) => Self::of(Code::USAGE, &error).hint("write rules like 'GET /api/v2/users/**'"),
+            IssuerError::Invalid(_) => Self::of(Code::USAGE, &error),
+        }
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        Self::of(Code::STORE_WRONG_KEY, &error)
+    }
+}
+
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        match &error {
+            AuditError::Unavailable(_) => {
+                Self::of(Code::STATE_UNAVAILABLE, &error).hint("check the folder of the audit log: disk full, read-only, or not yours?")
+            }
+            AuditError::Broken(_) => Self::of(Code::AUDIT_BROKEN, &error)
+                .hint("`keyholder audit verify` says more; nothing is appended to a log that does not verify"),
+        }
+    }
+}

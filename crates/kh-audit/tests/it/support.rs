@@ -1,0 +1,98 @@
+//! A log in a temporary directory.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use kh_audit::{Entry, FileAuditLog, Filter, Report, read, verify};
+use kh_core::{
+    ManualClock, SecretBytes, SeededEntropy, UnixMillis,
+    audit::AuditEvent,
+    port::{AuditError, AuditLog},
+};
+use tempfile::TempDir;
+
+pub(crate) const START: UnixMillis = UnixMillis(1_790_000_000_000);
+
+/// Both files' paths; the directory lives as long.
+pub(crate) struct Place {
+    _directory: Option<TempDir>,
+    pub(crate) log: PathBuf,
+    pub(crate) checkpoints: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut place = Self::at(directory.path());
+        place._directory = Some(directory);
+        place
+    }
+
+    pub(crate) fn at(directory: &Path) -> Self {
+        Self {
+            _directory: None,
+            log: directory.join("audit.jsonl"),
+            checkpoints: directory.join("kept-elsewhere/audit.checkpoints"),
+        }
+    }
+
+    pub(crate) fn open(&self) -> FileAuditLog {
+        self.try_open(7).unwrap()
+    }
+
+    pub(crate) fn try_open(&self, seed: u8) -> Result<FileAuditLog, AuditError> {
+        let seed = SecretBytes::new(vec![seed; 32]);
+        FileAuditLog::open(&self.log, &self.checkpoints, &seed, Arc::new(ManualClock::at(START)))
+    }
+
+    pub(crate) fn verify(&self) -> Report {
+        let key = key(7);
+        verify(&self.log, &self.checkpoints, Some(&key)).unwrap()
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        read(&self.log, Filter::default()).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        fs::read_to_string(&self.log).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    pub(crate) fn write_lines(&self, lines: &[String]) {
+        fs::write(&self.log, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    }
+}
+
+/// The public half of a seed, as a log of its own tells it.
+pub(crate) fn key(seed: u8) -> kh_audit::PublicKey {
+    Place::new().try_open(seed).unwrap().public_key()
+}
+
+/// The event of a number; the same number is the same event.
+pub(crate) fn event(number: u64) -> AuditEvent {
+    let noun = if number.is_multiple_of(2) { "secret.set" } else { "client.add" };
+    AuditEvent::new(
+        &SeededEntropy::new(number),
+        UnixMillis(START.0 + number),
+        "cli:ops",
+        noun,
+        &format!("subject-{}", number % 3),
+    )
+    .with("quoted", &"a \"b\" ,\"sig\":\\ \u{1F511}\n")
+    .with("number", &number)
+}
+
+/// `count` entries in batches of the given size, so that a checkpoint follows each batch.
+pub(crate) fn filled(count: u64, batch: u64) -> Place {
+    let place = Place::new();
+    let log = place.open();
+    let events: Vec<AuditEvent> = (1..=count).map(event).collect();
+    for batch in events.chunks(usize::try_from(batch).unwrap()) {
+        log.append(batch).unwrap();
+    }
+    assert!(place.verify().verified());
+    place
+}

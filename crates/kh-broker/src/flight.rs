@@ -1,0 +1,148 @@
+//! One fetch as an owned task: reads the document, asks the core, calls the token endpoint, tells what came of it.
+//!
+//! Invariant: however the task ends (answer, deadline, panic, cancelled, runtime gone), the core hears of it once and
+//! every waiter is woken: the guard's `Drop` sees to it.
+
+use std::{sync::Arc, time::Duration};
+
+use http::HeaderValue;
+use kh_core::{
+    Code,
+    credential::{CredentialDocument, DocumentError},
+    port::{FetchError, IssuedToken, StoreError},
+};
+use kh_token::{Failure, FetchKind, FetchOrder, Permit};
+
+use crate::{Credential, TokenError, lease};
+
+/// Why a fetch brought no token, shared by all who waited for it.
+#[derive(Clone, Debug)]
+pub(crate) enum FetchFailure {
+    Endpoint(Arc<FetchError>, FetchKind),
+    Store(Arc<StoreError>),
+    Document(DocumentError),
+    TimedOut(Duration),
+    /// The token has bytes that a header cannot carry.
+    BadToken,
+    KnownBad,
+    DeadOnArrival,
+    Aborted,
+}
+
+/// What a fetch came to.
+pub(crate) enum Landing {
+    Token(Box<Arrival>),
+    /// The core did not let the document out, and knows that the fetch is over.
+    KeptBack,
+}
+
+/// A token on its way into the core.
+pub(crate) struct Arrival {
+    pub(crate) issued: IssuedToken,
+    pub(crate) authorization: HeaderValue,
+    pub(crate) kind: FetchKind,
+}
+
+impl FetchFailure {
+    /// The failure in the core's words.
+    pub(crate) fn for_core(&self) -> Failure {
+        match self {
+            Self::Endpoint(error, kind) => match error.as_ref() {
+                FetchError::Rejected { platform_code, .. }
+                    if *kind == FetchKind::Refresh && platform_code == "invalid_grant" =>
+                {
+                    Failure::RefreshRefused
+                }
+                FetchError::Rejected { .. } => Failure::Rejected,
+                FetchError::Unusable(_) => Failure::Unusable,
+                FetchError::RateLimited { retry_after, .. } => Failure::RateLimited { retry_after: *retry_after },
+                FetchError::Transient { retry_after, .. } => Failure::Transient { retry_after: *retry_after },
+            },
+            Self::Store(_) | Self::Document(_) => Failure::Store,
+            Self::TimedOut(_) | Self::BadToken | Self::KnownBad | Self::DeadOnArrival => {
+                Failure::Transient { retry_after: None }
+            }
+            Self::Aborted => Failure::Aborted,
+        }
+    }
+
+    /// Whether the platform or the adapter refused the document itself.
+    pub(crate) fn is_rejection(&self) -> bool {
+        matches!(self.for_core(), Failure::Rejected | Failure::Unusable)
+    }
+
+    /// The failure in a caller's words.
+    pub(crate) fn for_caller(&self, retry_in: Duration) -> TokenError {
+        let no_token = |reason| TokenError::NoToken { reason, retry_in };
+        match self {
+            Self::Endpoint(source, _) => TokenError::Endpoint { source: Arc::clone(source), retry_in },
+            Self::Store(source) => TokenError::Store { source: Arc::clone(source), retry_in },
+            Self::Document(source) => TokenError::Document { source: source.clone(), retry_in },
+            Self::TimedOut(deadline) => TokenError::TimedOut { deadline: *deadline, retry_in },
+            Self::BadToken => no_token("the token has bytes that a header cannot carry"),
+            Self::KnownBad => no_token("the platform handed out a token that it had refused"),
+            Self::DeadOnArrival => no_token("the token's life was over before it arrived"),
+            Self::Aborted => no_token("it ended without an answer"),
+        }
+    }
+
+    pub(crate) fn code(&self) -> Code {
+        self.for_caller(Duration::ZERO).code()
+    }
+}
+
+/// The task of one fetch, and the guard that ends it.
+pub(crate) struct Flight {
+    credential: Arc<Credential>,
+    order: FetchOrder,
+    has_landed: bool,
+}
+
+impl Flight {
+    /// Starts the fetch on the broker's runtime.
+    pub(crate) fn launch(credential: Arc<Credential>, order: FetchOrder) {
+        let ports = Arc::clone(credential.ports());
+        let flight = Self { credential, order, has_landed: false };
+        // The task is owned by the tracker; its end is told through the credential, not through the handle.
+        drop(ports.tasks.spawn_on(flight.run(), &ports.runtime));
+    }
+
+    async fn run(mut self) {
+        let ports = Arc::clone(self.credential.ports());
+        let deadline = self.credential.spec().policy.fetch_deadline;
+        let result = tokio::select! {
+            biased;
+            () = ports.cancel.cancelled() => Err(FetchFailure::Aborted),
+            result = tokio::time::timeout(deadline, self.fly()) => {
+                result.unwrap_or(Err(FetchFailure::TimedOut(deadline)))
+            }
+        };
+        self.has_landed = true;
+        self.credential.land(self.order, result);
+    }
+
+    async fn fly(&self) -> Result<Landing, FetchFailure> {
+        let credential = &self.credential;
+        let (ports, spec) = (credential.ports(), credential.spec());
+        let stored = ports.store.get(&spec.secret).await.map_err(|error| FetchFailure::Store(Arc::new(error)))?;
+        let document = CredentialDocument::parse(&stored.value).map_err(FetchFailure::Document)?;
+        let (permit, held_refresh) = credential.permit(self.order, document.sha256(), stored.version);
+        let (kind, refresh) = match permit {
+            Permit::Send(FetchKind::Login) => (FetchKind::Login, None),
+            Permit::Send(FetchKind::Refresh) => (FetchKind::Refresh, held_refresh),
+            Permit::Rejected | Permit::Stale => return Ok(Landing::KeptBack),
+        };
+        let issued = spec.endpoint.fetch(&document, refresh.as_deref()).await;
+        let issued = issued.map_err(|error| FetchFailure::Endpoint(Arc::new(error), kind))?;
+        let authorization = lease::bearer(&issued.access_token).ok_or(FetchFailure::BadToken)?;
+        Ok(Landing::Token(Box::new(Arrival { issued, authorization, kind })))
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if !self.has_landed {
+            self.credential.land(self.order, Err(FetchFailure::Aborted));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What a gateway is started with, and every limit it keeps. A limit is a number here with its reason, or it does not
+//! exist.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use kh_broker::Broker;
+use kh_core::{Clock, Entropy};
+use kh_issuer::Issuer;
+
+use crate::metrics::Metrics;
+
+/// How a gateway listens.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// Addresses to listen on; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads; each listens on every address.
+    pub workers: usize,
+    /// With a server configuration the listeners speak TLS, otherwise plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Every limit.
+    pub limits: Limits,
+}
+
+impl GatewayConfig {
+    /// One address, one worker, plain HTTP, usual limits.
+    pub fn plain(listen: SocketAddr) -> Self {
+        Self { listen: vec![listen], workers: 1, tls: None, limits: Limits::default() }
+    }
+}
+
+/// What a gateway works with.
+#[derive(Clone)]
+pub struct Ports {
+    /// Who the callers are.
+    pub issuer: Arc<Issuer>,
+    /// Where platform tokens come from.
+    pub broker: Arc<Broker>,
+    /// Roots and protocols for connections to platforms.
+    pub upstream_tls: Arc<rustls::ClientConfig>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for context ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where to count.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Limits of one gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Callers' connections per worker. Each costs some 20 KiB when idle, so this is some 200 MiB; further callers
+    /// wait in the kernel's backlog.
+    pub connections_per_worker: usize,
+    /// A request head must be complete within this time, also the next one on an open connection. Above the 60 s
+    /// after which common client pools drop idle connections, so that the caller closes first.
+    pub header_read: Duration,
+    /// TLS handshake with a caller.
+    pub tls_handshake: Duration,
+    /// Largest request head, in bytes; larger ones get 431. Platform tokens and cookies fit many times.
+    pub head_bytes: usize,
+    /// Read and write buffer per connection, in bytes: what a slow reader costs at most.
+    pub buffer_bytes: usize,
+    /// Longest query, in bytes.
+    pub query_bytes: usize,
+    /// Name lookup, connection and TLS handshake to a platform, together.
+    pub connect: Duration,
+    /// Time without progress until the platform's answer starts. Above the platforms' own 60 s gateway timeouts, so
+    /// that their error arrives rather than ours.
+    pub response_header: Duration,
+    /// Time without a byte inside a body, in either direction.
+    pub body_idle: Duration,
+    /// Idle upstream connections kept per worker and platform.
+    pub idle_connections: usize,
+    /// An upstream connection idle for longer is not used again: under the 60 s of common load balancers.
+    pub upstream_idle: Duration,
+    /// An upstream connection older than this is not used again, so that DNS changes are followed.
+    pub upstream_life: Duration,
+    /// Request bodies up to this size are kept to be sent again after a 401 or a wait.
+    pub replay_body_bytes: usize,
+    /// All kept bodies of all workers together.
+    pub replay_total_bytes: usize,
+    /// Body of a request to keyholder's own endpoints.
+    pub own_body_bytes: usize,
+    /// How long a request waits for a platform token.
+    pub token_wait: Duration,
+    /// A tunnel (after 101) without a byte for this long is closed; web sockets send pings far more often.
+    pub tunnel_idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const KIB: usize = 1024;
+        Self {
+            connections_per_worker: 10_000,
+            header_read: Duration::from_secs(75),
+            tls_handshake: Duration::from_secs(10),
+            head_bytes: 64 * KIB,
+            buffer_bytes: 128 * KIB,
+            query_bytes: 16 * KIB,
+            connect: Duration::from_secs(10),
+            response_header: Duration::from_secs(120),
+            body_idle: Duration::from_secs(60),
+            idle_connections: 256,
+            upstream_idle: Duration::from_secs(50),
+            upstream_life: Duration::from_secs(600),
+            replay_body_bytes: 1024 * KIB,
+            replay_total_bytes: 64 * 1024 * KIB,
+            own_body_bytes: 16 * KIB,
+            token_wait: Duration::from_secs(30),
+            tunnel_idle: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No address or no worker.
+    #[error("a gateway needs at least one address and one worker")]
+    NothingToDo,
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A worker thread or its runtime could not be made.
+    #[error("cannot start a worker")]
+    Worker(#[source] std::io::Error),
+}

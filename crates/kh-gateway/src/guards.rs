@@ -1,0 +1,124 @@
+//! What is refused before anything else is looked at: requests that two servers could read in two ways.
+//!
+//! hyper 1.12 leaves these to its user (measured): several `Host` or `Authorization` lines and a `Transfer-Encoding`
+//! that merely ends in `chunked`. `Content-Length` beside `Transfer-Encoding` is dropped by hyper before a handler
+//! sees it; `server::sniff` finds it in the raw head. Where that is not possible (a pipelined head) the message is
+//! re-framed as chunked and the connection closed, as RFC 9112 section 6.1 allows.
+
+use http::{HeaderMap, Method, Uri, Version, header};
+
+/// What is worth knowing of a request head, found in one pass over the headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// There is a `Connection` header, so that named headers must go.
+    pub(crate) connection: bool,
+    /// There is an `Upgrade` header.
+    pub(crate) upgrade: bool,
+    /// There is a `Transfer-Encoding`, which is exactly `chunked`.
+    pub(crate) chunked: bool,
+    /// There is one of the rarer headers that are not forwarded.
+    pub(crate) rare: bool,
+}
+
+/// Headers that make some frameworks act on another method or path than the request line names.
+const OVERRIDES: [&str; 5] =
+    ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
+
+/// Reads the head, or says why it is ambiguous. The text is for the caller and names no value.
+pub(crate) fn check(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) -> Result<Head, &'static str> {
+    let mut head = Head::default();
+    let (mut hosts, mut authorizations, mut encodings) = (0_u32, 0_u32, 0_u32);
+    for (name, value) in headers {
+        match name.as_str() {
+            "host" => hosts += 1,
+            "authorization" => authorizations += 1,
+            "transfer-encoding" => {
+                encodings += 1;
+                head.chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            }
+            "connection" => head.connection = true,
+            "upgrade" => head.upgrade = true,
+            "te" | "keep-alive" | "proxy-connection" | "proxy-authorization" | "proxy-authenticate" | "expect"
+            | "cookie" | "http2-settings" => head.rare = true,
+            name if name.starts_with("x-") && OVERRIDES.contains(&name) => {
+                return Err("the request asks for another method or path than its request line");
+            }
+            _ => {}
+        }
+    }
+    if hosts > 1 {
+        return Err("the request has more than one Host header");
+    }
+    if hosts == 0 && version == Version::HTTP_11 {
+        return Err("the request has no Host header");
+    }
+    if authorizations > 1 {
+        return Err("the request has more than one Authorization header");
+    }
+    if encodings > 1 || (encodings == 1 && !head.chunked) {
+        return Err("the request has a Transfer-Encoding other than chunked");
+    }
+    if *method == Method::CONNECT {
+        return Err("CONNECT is not supported: use keyholder as the host or gateway of the SDK, not as a tunnel");
+    }
+    if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+        return Err("the request target has an unknown scheme");
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("the request target has user information");
+    }
+    // RFC 3986 section 3.4; anything else is re-encoded by some servers and not by others
+    if uri.query().is_some_and(|query| !query.is_ascii()) {
+        return Err("the query has characters that must be percent-encoded");
+    }
+    if headers.get_all(header::CONTENT_TYPE).iter().nth(1).is_some() {
+        return Err("the request has more than one Content-Type header");
+    }
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    fn read(target: &str, lines: &[&str]) -> Result<Head, &'static str> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let (name, value) = line.split_once(": ").unwrap();
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        check(&Method::GET, &target.parse().unwrap(), Version::HTTP_11, &headers)
+    }
+
+    #[test]
+    fn heads_with_two_readings() {
+        for (target, lines, word) in [
+            ("/", &[][..], "no Host"),
+            ("/", &["host: a", "host: a"], "Host"),
+            ("/", &["host: a", "authorization: x", "authorization: x"], "Authorization"),
+            ("/", &["host: a", "transfer-encoding: identity, chunked"], "Transfer-Encoding"),
+            ("/", &["host: a", "transfer-encoding: chunked", "transfer-encoding: chunked"], "Transfer-Encoding"),
+            ("/", &["host: a", "x-http-method-override: DELETE"], "another method"),
+            ("/", &["host: a", "x-original-url: /b"], "another method"),
+            ("/", &["host: a", "content-type: a/b", "content-type: a/c"], "Content-Type"),
+            ("ftp://a/b", &["host: a"], "scheme"),
+            ("http://u:p@a/b", &["host: a"], "user information"),
+        ] {
+            let refused = read(target, lines).unwrap_err();
+            assert!(refused.contains(word), "{target} {lines:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn ordinary_heads() {
+        let head = read("/a?b=c", &["host: a", "authorization: Bearer x", "accept: */*"]).unwrap();
+        assert_eq!(head, Head::default());
+        let head = read("http://h/a", &["host: a", "transfer-encoding: Chunked", "connection: close", "te: trailers"]);
+        assert_eq!(head, Ok(Head { connection: true, chunked: true, rare: true, upgrade: false }));
+        let none = HeaderMap::new();
+        assert!(check(&Method::GET, &Uri::from_static("/"), Version::HTTP_10, &none).is_ok());
+        assert!(check(&Method::CONNECT, &Uri::from_static("a:1"), Version::HTTP_10, &none).is_err());
+    }
+}

@@ -1,0 +1,327 @@
+//! Bodies on their way out to a platform and back to a caller. Both stream with backpressure: a frame is only read
+//! when the other side takes it.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::{Instant, Sleep};
+
+use crate::upstream::Conn;
+
+/// How many bytes of request bodies may be kept for replay, over all workers.
+#[derive(Debug)]
+pub(crate) struct ReplayBudget {
+    left: AtomicUsize,
+    per_body: usize,
+}
+
+impl ReplayBudget {
+    /// `total` bytes in all, `per_body` for one.
+    pub(crate) fn new(total: usize, per_body: usize) -> Self {
+        Self { left: AtomicUsize::new(total), per_body }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A caller's body that is passed on while it is read, and kept as long as it is small, so that it can be sent again
+/// byte for byte.
+pub(crate) struct Tee {
+    state: Mutex<TeeState>,
+    budget: Arc<ReplayBudget>,
+    /// Set with every frame: the exchange makes progress.
+    moved: AtomicBool,
+}
+
+struct TeeState {
+    incoming: Incoming,
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    replayable: bool,
+    ended: bool,
+    /// Which send may read; an older one is a connection that has been given up.
+    send: u32,
+}
+
+impl TeeState {
+    fn give_up_replay(&mut self, budget: &ReplayBudget) {
+        self.replayable = false;
+        self.kept = Vec::new();
+        budget.give_back(std::mem::take(&mut self.kept_bytes));
+    }
+}
+
+impl Tee {
+    /// Wraps a body that has not been read yet. One that announces more than the limit is not kept at all.
+    pub(crate) fn new(incoming: Incoming, budget: Arc<ReplayBudget>) -> Arc<Self> {
+        let replayable = incoming.size_hint().lower() <= budget.per_body as u64;
+        let state =
+            TeeState { incoming, kept: Vec::new(), kept_bytes: 0, replayable, ended: false, send: 0 };
+        Arc::new(Self { state: Mutex::new(state), budget, moved: AtomicBool::new(false) })
+    }
+
+    /// Whether everything read so far is still there to be sent again.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.state.lock().replayable
+    }
+
+    /// Whether the body was read to its end.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state.lock().ended
+    }
+
+    /// Whether a frame has passed since this was asked last.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.moved.swap(false, Ordering::Relaxed)
+    }
+
+    /// The body from its start, for one more send; earlier ones cannot read on.
+    pub(crate) fn send(self: &Arc<Self>) -> OutBody {
+        let mut state = self.state.lock();
+        state.send += 1;
+        OutBody::Tee { tee: Arc::clone(self), next: 0, send: state.send, size: state.incoming.size_hint() }
+    }
+}
+
+impl Drop for Tee {
+    fn drop(&mut self) {
+        let kept = self.state.get_mut().kept_bytes;
+        self.budget.give_back(kept);
+    }
+}
+
+/// The body of a request to a platform.
+pub(crate) enum OutBody {
+    /// None.
+    Empty,
+    /// The caller's.
+    Tee {
+        /// The shared body.
+        tee: Arc<Tee>,
+        /// The kept frame that is next.
+        next: usize,
+        /// Which send this is.
+        send: u32,
+        /// The length as announced.
+        size: SizeHint,
+    },
+}
+
+impl Body for OutBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let Self::Tee { tee, next, send, .. } = self.get_mut() else { return Poll::Ready(None) };
+        let mut state = tee.state.lock();
+        if state.send != *send {
+            return Poll::Ready(Some(Err(io::Error::other("the request is being sent again"))));
+        }
+        if let Some(bytes) = state.kept.get(*next) {
+            *next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(bytes.clone()))));
+        }
+        if state.ended {
+            return Poll::Ready(None);
+        }
+        let frame = match ready!(Pin::new(&mut state.incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                state.give_up_replay(&tee.budget);
+                return Poll::Ready(Some(Err(io::Error::other(error))));
+            }
+            None => {
+                state.ended = true;
+                return Poll::Ready(None);
+            }
+        };
+        tee.moved.store(true, Ordering::Relaxed);
+        match frame.data_ref() {
+            Some(bytes) if state.replayable => {
+                let size = bytes.len();
+                if state.kept_bytes + size <= tee.budget.per_body && tee.budget.take(size) {
+                    state.kept_bytes += size;
+                    let bytes = bytes.clone();
+                    state.kept.push(bytes);
+                    *next += 1;
+                } else {
+                    state.give_up_replay(&tee.budget);
+                }
+            }
+            Some(_) => {}
+            // trailers are passed on and not kept
+            None => state.give_up_replay(&tee.budget),
+        }
+        state.ended = state.incoming.is_end_stream();
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Tee { tee, next, .. } => {
+                let state = tee.state.lock();
+                state.ended && state.kept.len() <= *next
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Tee { size, .. } => size.clone(),
+        }
+    }
+}
+
+/// Counts a request as in flight until its answer is complete or abandoned.
+pub(crate) struct InFlight(Gauge);
+
+impl InFlight {
+    /// Counts one more.
+    pub(crate) fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The body of an answer to a caller.
+pub(crate) struct ReplyBody {
+    source: Source,
+    in_flight: Option<InFlight>,
+}
+
+enum Source {
+    Whole(Bytes),
+    Platform(Box<FromPlatform>),
+}
+
+impl ReplyBody {
+    /// An answer of keyholder's own.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self { source: Source::Whole(bytes), in_flight: None }
+    }
+
+    /// A platform's answer.
+    pub(crate) fn platform(body: FromPlatform) -> Self {
+        Self { source: Source::Platform(Box::new(body)), in_flight: None }
+    }
+
+    /// The same, counted as in flight.
+    pub(crate) fn counted(mut self, in_flight: InFlight) -> Self {
+        self.in_flight = Some(in_flight);
+        self
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut self.get_mut().source {
+            Source::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Source::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::Platform(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Platform(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Platform(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+/// A platform's body with the connection that it comes over and a guard against its standing still.
+pub(crate) struct FromPlatform {
+    pub(crate) incoming: Incoming,
+    conn: Option<Conn>,
+    request: Option<Arc<Tee>>,
+    watch: Option<Pin<Box<Sleep>>>,
+    idle: Duration,
+    moved: bool,
+}
+
+impl FromPlatform {
+    /// The body, what it needs to be finished properly, and how long it may stand still.
+    pub(crate) fn new(incoming: Incoming, conn: Conn, request: Option<Arc<Tee>>, idle: Duration) -> Self {
+        Self { incoming, conn: Some(conn), request, watch: None, idle, moved: false }
+    }
+
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.moved = true;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.conn = None;
+                tracing::debug!(%error, "a platform's answer broke off");
+                Poll::Ready(Some(Err(io::Error::other(error))))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => self.poll_idle(cx),
+        }
+    }
+
+    /// The timer is armed once and, when it rings, checked against what has moved since: no re-arming per frame.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let idle = self.idle;
+        let watch = self.watch.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        while watch.as_mut().poll(cx).is_ready() {
+            let uploading = self.request.as_ref().is_some_and(|request| request.has_moved());
+            if !std::mem::take(&mut self.moved) && !uploading {
+                self.conn = None;
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the platform's answer stood still");
+                return Poll::Ready(Some(Err(error)));
+            }
+            watch.as_mut().reset(Instant::now() + idle);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for FromPlatform {
+    fn drop(&mut self) {
+        let request_done = self.request.as_ref().is_none_or(|request| request.has_ended());
+        if request_done && self.incoming.is_end_stream()
+            && let Some(conn) = self.conn.take()
+        {
+            conn.finish();
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Which headers cross the gateway: everything end-to-end, nothing hop-by-hop (RFC 9110 section 7.6.1). Header maps
+//! are changed in place.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::guards::Head;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// RFC 9110 section 7.6.3.
+const VIA: HeaderValue = HeaderValue::from_static("1.1 keyholder");
+
+/// Headers that a `Connection` header cannot take away: they are ours to set, or they frame the message.
+const KEPT: [HeaderName; 4] = [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::VIA];
+
+fn remove_named(headers: &mut HeaderMap) {
+    let mut named: Vec<HeaderName> = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        for token in value.as_bytes().split(|byte| *byte == b',') {
+            if let Ok(name) = HeaderName::from_bytes(token.trim_ascii())
+                && !KEPT.contains(&name)
+            {
+                named.push(name);
+            }
+        }
+    }
+    for name in named {
+        headers.remove(name);
+    }
+    headers.remove(header::CONNECTION);
+}
+
+/// Makes a caller's headers fit to be sent to a platform. The caller's `Authorization` is replaced, its cookies are
+/// dropped: what speaks for the caller is the platform's token alone.
+pub(crate) fn to_platform(headers: &mut HeaderMap, head: Head, host: &HeaderValue, authorization: &HeaderValue) {
+    if head.connection {
+        remove_named(headers);
+    }
+    if head.chunked {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
+    if head.upgrade {
+        headers.remove(header::UPGRADE);
+    }
+    if head.rare {
+        for name in [
+            header::TE,
+            KEEP_ALIVE,
+            PROXY_CONNECTION,
+            header::PROXY_AUTHORIZATION,
+            header::PROXY_AUTHENTICATE,
+            header::EXPECT,
+            header::COOKIE,
+            HTTP2_SETTINGS,
+        ] {
+            headers.remove(name);
+        }
+    }
+    headers.insert(header::HOST, host.clone());
+    headers.insert(header::AUTHORIZATION, authorization.clone());
+    headers.append(header::VIA, VIA);
+}
+
+/// Makes a platform's headers fit to be sent to a caller.
+pub(crate) fn to_caller(headers: &mut HeaderMap) {
+    let (mut connection, mut hop) = (false, false);
+    for name in headers.keys() {
+        match name.as_str() {
+            "connection" => connection = true,
+            "keep-alive" | "proxy-connection" | "proxy-authenticate" | "transfer-encoding" | "te" | "upgrade" => {
+                hop = true;
+            }
+            _ => {}
+        }
+    }
+    if connection {
+        remove_named(headers);
+    }
+    if hop {
+        for name in
+            [KEEP_ALIVE, PROXY_CONNECTION, header::PROXY_AUTHENTICATE, header::TRANSFER_ENCODING, header::TE]
+        {
+            headers.remove(name);
+        }
+        headers.remove(header::UPGRADE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn a_callers_headers() {
+        let mut headers = map(&[
+            ("host", "keyholder"),
+            ("authorization", "Bearer kht_x"),
+            ("connection", "close, X-Hop , authorization, content-length"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAA"),
+            ("expect", "100-continue"),
+            ("proxy-authorization", "Basic eA=="),
+            ("cookie", "a=b"),
+            ("content-length", "3"),
+            ("inin-correlation-id", "c1"),
+            ("accept", "*/*"),
+        ]);
+        let head = Head { connection: true, upgrade: true, chunked: true, rare: true };
+        to_platform(&mut headers, head, &HeaderValue::from_static("api"), &HeaderValue::from_static("Bearer p"));
+        let expected = map(&[
+            ("host", "api"),
+            ("authorization", "Bearer p"),
+            ("content-length", "3"),
+            ("inin-correlation-id", "c1"),
+            ("accept", "*/*"),
+            ("via", "1.1 keyholder"),
+        ]);
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn a_platforms_headers() {
+        let mut headers = map(&[
+            ("connection", "keep-alive, x-internal"),
+            ("x-internal", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("content-type", "application/json"),
+            ("retry-after", "3"),
+            ("www-authenticate", "Bearer"),
+        ]);
+        to_caller(&mut headers);
+        let expected =
+            map(&[("content-type", "application/json"), ("retry-after", "3"), ("www-authenticate", "Bearer")]);
+        assert_eq!(headers, expected);
+    }
+}

@@ -1,0 +1,95 @@
+//! Which of keyholder's own endpoints a path means, or where in it the platform's path begins. Own endpoints and the
+//! Genesys Cloud API are found under any prefix, because official SDKs can be given one (`path_params_login`,
+//! `path_params_api`).
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `{prefix}/oauth/token`: client credentials.
+    OauthToken,
+    /// `{prefix}/auth/token`: CXone's password grant.
+    CxoneToken,
+    /// `{prefix}/authentication/v1/token/access-key`: CXone's regional login.
+    CxoneAccessKey,
+    /// `{prefix}/auth/jwks`: no keys, keyholder's tokens are opaque.
+    Jwks,
+    /// `{prefix}/.well-known/openid-configuration`.
+    OpenidConfiguration,
+    /// `{prefix}/.well-known/cxone-configuration`.
+    CxoneConfiguration,
+    /// The Genesys Cloud API, which begins at this byte; `tokens_me` says that it is `/api/v2/tokens/me`.
+    Genesys {
+        /// Length of the prefix.
+        prefix: usize,
+        /// Whether keyholder answers it itself.
+        tokens_me: bool,
+    },
+    /// Everything else.
+    Other,
+}
+
+const OWN: [(&str, Route); 6] = [
+    ("/oauth/token", Route::OauthToken),
+    ("/auth/token", Route::CxoneToken),
+    ("/authentication/v1/token/access-key", Route::CxoneAccessKey),
+    ("/auth/jwks", Route::Jwks),
+    ("/.well-known/openid-configuration", Route::OpenidConfiguration),
+    ("/.well-known/cxone-configuration", Route::CxoneConfiguration),
+];
+
+const API: &str = "/api/v2/";
+
+/// The route of a canonical path.
+pub(crate) fn route(path: &str) -> Route {
+    let prefix = if path.starts_with(API) { Some(0) } else { path.find(API) };
+    let Some(prefix) = prefix else {
+        return OWN.iter().find(|(suffix, _)| path.ends_with(suffix)).map_or(Route::Other, |(_, route)| *route);
+    };
+    let rest = path.get(prefix + API.len()..).unwrap_or_default();
+    Route::Genesys { prefix, tokens_me: matches!(rest, "tokens/me" | "tokens/me/") }
+}
+
+/// What stands before an own endpoint's suffix.
+pub(crate) fn prefix_of(path: &str) -> &str {
+    OWN.iter().find_map(|(suffix, _)| path.strip_suffix(suffix)).unwrap_or_default()
+}
+
+/// Whether a path belongs to CXone's account host (`auth_endpoint`) rather than to its API host.
+pub(crate) fn is_cxone_account(path: &str) -> bool {
+    ["/access-key-management/", "/public/", "/authentication/", "/auth/", "/user-management/"]
+        .iter()
+        .any(|start| path.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes() {
+        for (path, expected) in [
+            ("/oauth/token", Route::OauthToken),
+            ("/login/eu/oauth/token", Route::OauthToken),
+            ("/oauth/token/", Route::Other),
+            ("/xoauth/token", Route::Other),
+            ("/auth/token", Route::CxoneToken),
+            ("/p/auth/token", Route::CxoneToken),
+            ("/authentication/v1/token/access-key", Route::CxoneAccessKey),
+            ("/p/.well-known/openid-configuration", Route::OpenidConfiguration),
+            ("/.well-known/cxone-configuration", Route::CxoneConfiguration),
+            ("/auth/jwks", Route::Jwks),
+            ("/api/v2/users", Route::Genesys { prefix: 0, tokens_me: false }),
+            ("/api-path/api/v2/users", Route::Genesys { prefix: 9, tokens_me: false }),
+            ("/api/v2/x/api/v2/tokens/me", Route::Genesys { prefix: 0, tokens_me: false }),
+            ("/g/api/v2/tokens/me", Route::Genesys { prefix: 2, tokens_me: true }),
+            ("/api/v2/tokens/me/", Route::Genesys { prefix: 0, tokens_me: true }),
+            ("/api/v2/tokens/timeout", Route::Genesys { prefix: 0, tokens_me: false }),
+            ("/api/v2", Route::Other),
+            ("/inContactAPI/services/v34.0/agents", Route::Other),
+        ] {
+            assert_eq!(route(path), expected, "{path}");
+        }
+        assert_eq!(prefix_of("/login/eu/oauth/token"), "/login/eu");
+        assert!(is_cxone_account("/access-key-management/v1/access-keys") && !is_cxone_account("/inContactAPI/x"));
+    }
+}

@@ -1,0 +1,144 @@
+//! A caller's connection as hyper reads and writes it: plain or TLS, with the raw request head kept for a moment (see
+//! [`super::sniff`]), and closed in a way that lets the caller read our last answer.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Sleep,
+};
+use tokio_rustls::server::TlsStream;
+
+use super::sniff::Sniff;
+
+/// After our last answer we read on for this long and this much before closing: closing a socket with unread bytes
+/// resets it, and a reset may overtake an answer such as 431 on its way to a caller that is still sending.
+const LINGER: Duration = Duration::from_secs(2);
+/// Two of the largest heads that anyone sends by mistake, and what is left of a small upload.
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Plain or TLS.
+pub(crate) enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// One caller's connection.
+pub(crate) struct Inbound {
+    transport: Transport,
+    sniff: Arc<Sniff>,
+    closing: Option<Closing>,
+}
+
+struct Closing {
+    until: Pin<Box<Sleep>>,
+    left: usize,
+    shut: bool,
+}
+
+impl Inbound {
+    pub(crate) fn new(transport: Transport, sniff: Arc<Sniff>) -> Self {
+        Self { transport, sniff, closing: None }
+    }
+}
+
+impl Transport {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl AsyncRead for Inbound {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let polled = this.transport.poll_read(cx, buffer);
+        if let Some(new) = buffer.filled().get(before..)
+            && !new.is_empty()
+        {
+            this.sniff.read(new);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Inbound {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.sniff.written();
+        match &mut this.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.sniff.written();
+        match &mut this.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.transport {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let closing = this.closing.get_or_insert_with(|| Closing {
+            until: Box::pin(tokio::time::sleep(LINGER)),
+            left: LINGER_BYTES,
+            shut: false,
+        });
+        if !closing.shut {
+            ready!(this.transport.poll_shutdown(cx))?;
+            closing.shut = true;
+        }
+        let mut space = [0; 4096];
+        while closing.left > 0 {
+            let mut buffer = ReadBuf::new(&mut space);
+            match this.transport.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    closing.left = closing.left.saturating_sub(buffer.filled().len());
+                }
+                // the caller is gone, which is what was waited for
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return closing.until.as_mut().poll(cx).map(Ok),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

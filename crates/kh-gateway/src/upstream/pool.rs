@@ -1,0 +1,173 @@
+//! The pool of one worker. Its locks are only ever taken by that worker's thread (and by nobody across an await), so
+//! they cost an uncontended exchange.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use hyper::client::conn::http1::SendRequest;
+use parking_lot::Mutex;
+use tokio::{task::AbortHandle, time::Instant};
+
+use super::{Origin, UpstreamError, connect::Connector};
+use crate::{config::Limits, metrics::Metrics, proxy::body::OutBody};
+
+/// Most bases one worker remembers. Bases come from configuration and discovery; a thousand organisations behind one
+/// keyholder are far beyond its use, and forgetting costs a reconnect.
+const HOSTS_MAX: usize = 1_024;
+
+/// How long a connection that is just finishing its last exchange is waited for before a new one is opened instead.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// An open connection; dropping it ends its task and closes it.
+struct Link {
+    sender: SendRequest<OutBody>,
+    task: AbortHandle,
+    opened: Instant,
+    idle_since: Instant,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A connection in use. Dropped, it is closed; [`Conn::finish`] returns it to its pool.
+pub(crate) struct Conn {
+    link: Link,
+    host: Arc<Host>,
+    /// Whether it served a request before: then it may have been closed under our hands.
+    pub(crate) reused: bool,
+}
+
+impl Conn {
+    /// Where the request goes in.
+    pub(crate) fn sender(&mut self) -> &mut SendRequest<OutBody> {
+        &mut self.link.sender
+    }
+
+    /// Request and answer are complete: the connection may serve another one.
+    pub(crate) fn finish(self) {
+        let Self { mut link, host, .. } = self;
+        if link.sender.is_closed() {
+            return;
+        }
+        link.idle_since = Instant::now();
+        let mut idle = host.idle.lock();
+        if idle.len() < host.keep {
+            idle.push(link);
+        }
+    }
+}
+
+/// One platform base as a worker sees it.
+pub(crate) struct Host {
+    /// Its parsed address.
+    pub(crate) origin: Origin,
+    idle: Mutex<Vec<Link>>,
+    keep: usize,
+}
+
+/// All upstream connections of one worker.
+pub(crate) struct Upstreams {
+    connector: Connector,
+    hosts: Mutex<HashMap<Box<str>, Arc<Host>>>,
+    keep: usize,
+    idle: Duration,
+    life: Duration,
+    metrics: Arc<Metrics>,
+}
+
+impl Upstreams {
+    /// An empty pool.
+    pub(crate) fn new(tls: &rustls::ClientConfig, limits: &Limits, metrics: Arc<Metrics>) -> Self {
+        Self {
+            connector: Connector::new(tls, limits.connect, limits.buffer_bytes),
+            hosts: Mutex::default(),
+            keep: limits.idle_connections,
+            idle: limits.upstream_idle,
+            life: limits.upstream_life,
+            metrics,
+        }
+    }
+
+    /// The host of a base address.
+    pub(crate) fn host(&self, base: &str) -> Result<Arc<Host>, UpstreamError> {
+        let mut hosts = self.hosts.lock();
+        if let Some(host) = hosts.get(base) {
+            return Ok(Arc::clone(host));
+        }
+        let host = Arc::new(Host { origin: Origin::parse(base)?, idle: Mutex::default(), keep: self.keep });
+        if hosts.len() >= HOSTS_MAX {
+            hosts.clear();
+        }
+        hosts.insert(base.into(), Arc::clone(&host));
+        Ok(host)
+    }
+
+    /// An idle connection that is ready, else a fresh one.
+    pub(crate) async fn connection(&self, host: &Arc<Host>) -> Result<Conn, UpstreamError> {
+        if let Some(link) = self.idle_link(host).await {
+            self.metrics.reused.inc();
+            return Ok(Conn { link, host: Arc::clone(host), reused: true });
+        }
+        self.fresh(host).await
+    }
+
+    /// A fresh connection.
+    pub(crate) async fn fresh(&self, host: &Arc<Host>) -> Result<Conn, UpstreamError> {
+        let (sender, task) = match self.connector.open(&host.origin).await {
+            Ok(open) => open,
+            Err(error) => {
+                self.count(&error);
+                return Err(error);
+            }
+        };
+        self.metrics.opened.inc();
+        let now = Instant::now();
+        let link = Link { sender, task, opened: now, idle_since: now };
+        Ok(Conn { link, host: Arc::clone(host), reused: false })
+    }
+
+    /// Counts a failed attempt by its kind.
+    pub(crate) fn count(&self, error: &UpstreamError) {
+        match error {
+            UpstreamError::Unreachable(_) | UpstreamError::Address(_) => &self.metrics.connect_errors,
+            UpstreamError::Tls(_) => &self.metrics.tls_errors,
+            UpstreamError::ConnectTimeout | UpstreamError::AnswerTimeout => &self.metrics.timeouts,
+            UpstreamError::Protocol(_) => &self.metrics.protocol_errors,
+        }
+        .inc();
+    }
+
+    /// Closes what has been idle or open for too long, and forgets what the platform closed.
+    pub(crate) fn sweep(&self) {
+        let now = Instant::now();
+        for host in self.hosts.lock().values() {
+            host.idle.lock().retain(|link| self.is_usable(link, now));
+        }
+    }
+
+    fn is_usable(&self, link: &Link, now: Instant) -> bool {
+        !link.sender.is_closed()
+            && now.duration_since(link.idle_since) < self.idle
+            && now.duration_since(link.opened) < self.life
+    }
+
+    /// The connection used last is the one most likely to be alive, and lets the others grow old and go.
+    async fn idle_link(&self, host: &Host) -> Option<Link> {
+        let now = Instant::now();
+        let mut settling = loop {
+            let link = host.idle.lock().pop()?;
+            if !self.is_usable(&link, now) {
+                continue;
+            }
+            if link.sender.is_ready() {
+                return Some(link);
+            }
+            break link;
+        };
+        // Its task has not run since the answer was read to its end; it is ready within a turn of the scheduler.
+        let ready = tokio::time::timeout(SETTLE, settling.sender.ready()).await;
+        matches!(ready, Ok(Ok(()))).then_some(settling)
+    }
+}

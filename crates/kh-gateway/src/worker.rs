@@ -1,0 +1,46 @@
+//! What one worker thread works with. Workers share the ports and the replay budget, nothing else.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    config::{Limits, Ports},
+    proxy::body::ReplayBudget,
+    upstream::Upstreams,
+};
+
+/// State of one worker.
+pub(crate) struct Worker {
+    pub(crate) ports: Ports,
+    pub(crate) limits: Limits,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) budget: Arc<ReplayBudget>,
+    /// Tunnels live here after their request is answered.
+    pub(crate) tasks: TaskTracker,
+    warned_at: AtomicU64,
+}
+
+impl Worker {
+    pub(crate) fn new(ports: Ports, limits: Limits, budget: Arc<ReplayBudget>, tasks: TaskTracker) -> Self {
+        let upstreams = Upstreams::new(&ports.upstream_tls, &limits, Arc::clone(&ports.metrics));
+        Self { ports, limits, upstreams, budget, tasks, warned_at: AtomicU64::new(0) }
+    }
+
+    /// Whether a warning may be written now: at most one per second and worker, so that an outage does not write a
+    /// line per request.
+    pub(crate) fn may_warn(&self) -> bool {
+        let now = self.ports.clock.now().wall.as_secs();
+        self.warned_at.swap(now, Ordering::Relaxed) != now
+    }
+
+    /// A random id for an error, so that a caller's report can be found in the log.
+    pub(crate) fn context_id(&self) -> String {
+        let mut bytes = [0; 16];
+        self.ports.entropy.fill(&mut bytes);
+        uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+    }
+}

@@ -1,0 +1,146 @@
+//! Logging in with a client id and secret, and giving a token back.
+//!
+//! A login is refused in one way only, whether the client is unknown or the secret wrong, after the same work. When
+//! a client is at its limit of live tokens, its longest idle token makes room, provided nobody used it for
+//! [`EVICT_IDLE`]: an application that logs in at every start is never locked out, and a token in use is never taken
+//! away, because official SDKs do not log in again on a 401.
+
+use std::{sync::Arc, time::Duration};
+
+use kh_core::{
+    Now, SecretString, Sha256,
+    issued::{self, IssuedKind},
+    port::{StateError, TokenRecord},
+};
+
+use crate::{
+    Client, Issuer, LoginError,
+    ledger::Room,
+    table::{Entry, Life, Lookup, Slot},
+};
+
+/// Live tokens of one client: one login every nine seconds, day and night, at the default life of 24 hours. About
+/// 2 MB of memory.
+pub const CLIENT_TOKENS_MAX: usize = 10_000;
+
+/// How long a token must have been idle before it makes room for a new one. After a restart every token counts as
+/// just used.
+pub const EVICT_IDLE: Duration = Duration::from_hours(1);
+
+/// Compared where no secret is, so that every login does the same work. Not the digest of anything known.
+const NO_SECRET: Sha256 = Sha256([0; 32]);
+
+/// A successful login (RFC 6749 section 5.1). The token is already durable.
+#[derive(Debug)]
+pub struct Login {
+    /// The opaque token `kht_...`; told once.
+    pub access_token: SecretString,
+    /// Its life from now.
+    pub expires_in: Duration,
+    /// Who logged in.
+    pub client: Arc<Client>,
+}
+
+impl Issuer {
+    /// Client credentials login (RFC 6749 section 4.4). The answer is durable before it is returned. Dropping the
+    /// future may leave an issued token behind that nobody knows; it expires like any other.
+    pub async fn login(&self, client_id: &str, secret: &SecretString) -> Result<Login, LoginError> {
+        let (slot, client) = self.authenticate(client_id, secret).await?;
+        match self.issue(&slot, &client).await {
+            // removed or disabled in another process since it was read here
+            Err(LoginError::State(StateError::NoSuchClient(_))) => {
+                self.reload().await?;
+                let (slot, client) = self.verify(client_id, secret)?;
+                self.issue(&slot, &client).await
+            }
+            other => other,
+        }
+    }
+
+    /// Verifies against memory, and before refusing once more against what other processes may have changed.
+    async fn authenticate(&self, client_id: &str, secret: &SecretString) -> Result<(Slot, Arc<Client>), LoginError> {
+        if let Ok(found) = self.verify(client_id, secret) {
+            return Ok(found);
+        }
+        self.refresh().await?;
+        self.verify(client_id, secret)
+    }
+
+    fn verify(&self, client_id: &str, secret: &SecretString) -> Result<(Slot, Arc<Client>), LoginError> {
+        let given = secret.sha256();
+        let found = self.registry.by_id(client_id);
+        let secrets = found.as_ref().map_or([None; 2], |(_, client)| client.live_secrets(self.now().wall));
+        let matches = secrets.iter().fold(false, |matches, secret| {
+            let equal = secret.unwrap_or(NO_SECRET).ct_eq(&given);
+            matches | (equal & secret.is_some())
+        });
+        match found {
+            Some((_, client)) if matches && !client.record.enabled => {
+                Err(LoginError::Disabled(client.record.name.clone()))
+            }
+            Some(found) if matches => Ok(found),
+            _ => Err(LoginError::Rejected),
+        }
+    }
+
+    async fn issue(&self, slot: &Slot, client: &Arc<Client>) -> Result<Login, LoginError> {
+        // held until the token is in the table, so that logins under way count
+        let _room = self.make_room(client).await?;
+        let access_token = issued::issue(IssuedKind::Token, &*self.entropy);
+        let expires_in = Duration::from_secs(client.record.token_ttl_s);
+        let now = self.now();
+        let token = TokenRecord {
+            digest: access_token.sha256(),
+            client: client.record.id.clone(),
+            issued_at: now.wall,
+            expires_at: now.wall.plus(expires_in),
+        };
+        self.store.add_token(token.clone()).await?;
+        self.ledger.admit(&token, Arc::clone(slot), now);
+        Ok(Login { access_token, expires_in, client: Arc::clone(client) })
+    }
+
+    async fn make_room(&self, client: &Client) -> Result<Room<'_>, LoginError> {
+        let id = &client.record.id;
+        if let Some(room) = self.ledger.reserve(id, CLIENT_TOKENS_MAX) {
+            return Ok(room);
+        }
+        let full = || LoginError::TooManyTokens { client: client.record.name.clone(), limit: CLIENT_TOKENS_MAX };
+        let now = self.now();
+        let evicted = self.ledger.highest(id, |entry| idle_rank(entry, now)).ok_or_else(full)?;
+        self.store.remove_token(evicted).await?;
+        self.ledger.forget(&evicted, Some(id));
+        tracing::warn!(
+            client.id = %id,
+            client.name = %client.record.name,
+            "the client is at its limit of {CLIENT_TOKENS_MAX} live tokens; its longest idle token was revoked"
+        );
+        self.ledger.reserve(id, CLIENT_TOKENS_MAX).ok_or_else(full)
+    }
+
+    /// Revokes a token; durable when it returns. `Ok(false)`: there was no such token. Safe to repeat.
+    pub async fn revoke(&self, token: &[u8]) -> Result<bool, StateError> {
+        match std::str::from_utf8(token) {
+            Ok(text) if issued::is_well_formed(IssuedKind::Token, text) => self.revoke_digest(Sha256::of(token)).await,
+            _ => Ok(false),
+        }
+    }
+
+    /// Revokes by digest, for a caller that holds the [`crate::Session`].
+    pub async fn revoke_digest(&self, digest: Sha256) -> Result<bool, StateError> {
+        let here = !matches!(self.ledger.table.lookup(digest, self.now()), Lookup::Unknown);
+        if !here && self.store.token(digest).await?.is_none() {
+            return Ok(false);
+        }
+        self.store.remove_token(digest).await?;
+        self.ledger.forget(&digest, None);
+        Ok(true)
+    }
+}
+
+/// Expired tokens go first, then the longest idle; tokens in use do not go.
+fn idle_rank(entry: &Entry, now: Now) -> Option<(bool, Duration)> {
+    let idle = entry.idle(now);
+    let expired = entry.life(now) != Life::Valid;
+    (expired || idle >= EVICT_IDLE).then_some((expired, idle))
+}

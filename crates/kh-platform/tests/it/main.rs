@@ -1,0 +1,15 @@
+//! The adapters against a scripted server on loopback.
+//!
+//! Invariant of every test: a fetch sends at most one token request, whatever is answered.
+
+// `cfg(test)` tells clippy that helpers, too, are test code.
+#[cfg(test)]
+mod cxone;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod genesys;
+#[cfg(test)]
+mod oauth2;
+#[cfg(test)]
+mod transport;

@@ -1,0 +1,147 @@
+//! The document as it stands on paper: only the members that the engine reads. Invariant: borrowed from the text where
+//! JSON escapes allow it, so that parsing 23 MB copies little.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A text of the document.
+pub(super) type Text<'a> = Cow<'a, str>;
+
+#[derive(Deserialize)]
+pub(super) struct RawDocument<'a> {
+    #[serde(borrow)]
+    pub(super) paths: BTreeMap<Text<'a>, BTreeMap<Text<'a>, RawOperation<'a>>>,
+    #[serde(borrow)]
+    pub(super) definitions: BTreeMap<Text<'a>, RawSchema<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawOperation<'a> {
+    #[serde(borrow)]
+    pub(super) operation_id: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) produces: Vec<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(super) parameters: Vec<RawParameter<'a>>,
+    #[serde(borrow)]
+    pub(super) responses: BTreeMap<Text<'a>, RawResponse<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawParameter<'a> {
+    #[serde(borrow)]
+    pub(super) name: Text<'a>,
+    #[serde(borrow, rename = "in")]
+    pub(super) place: Text<'a>,
+    #[serde(default)]
+    pub(super) required: bool,
+    #[serde(borrow, default)]
+    pub(super) schema: Option<RawSchema<'a>>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    format: Option<Text<'a>>,
+    #[serde(default, rename = "enum")]
+    allowed: Vec<Value>,
+    #[serde(borrow, default)]
+    items: Option<RawSchema<'a>>,
+    #[serde(borrow, default)]
+    pattern: Option<Text<'a>>,
+    #[serde(default)]
+    minimum: Option<f64>,
+    #[serde(default)]
+    maximum: Option<f64>,
+    #[serde(default)]
+    pub(super) default: Option<Value>,
+}
+
+impl<'a> RawParameter<'a> {
+    /// The rules of a parameter outside the body, which Swagger 2.0 writes beside its name.
+    pub(super) fn rules(&self) -> RawSchema<'a> {
+        RawSchema {
+            kind: self.kind.clone(),
+            format: self.format.clone(),
+            allowed: self.allowed.clone(),
+            items: self.items.clone().map(Box::new),
+            pattern: self.pattern.clone(),
+            minimum: self.minimum,
+            maximum: self.maximum,
+            ..RawSchema::default()
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawResponse<'a> {
+    #[serde(borrow, default)]
+    pub(super) schema: Option<RawSchema<'a>>,
+}
+
+#[derive(Deserialize, Default, Clone)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct RawSchema<'a> {
+    #[serde(borrow, rename = "$ref")]
+    pub(super) reference: Option<Text<'a>>,
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) format: Option<Text<'a>>,
+    #[serde(rename = "enum")]
+    pub(super) allowed: Vec<Value>,
+    pub(super) read_only: bool,
+    #[serde(borrow)]
+    pub(super) required: Vec<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) properties: BTreeMap<Text<'a>, RawSchema<'a>>,
+    #[serde(borrow)]
+    pub(super) items: Option<Box<RawSchema<'a>>>,
+    #[serde(borrow)]
+    pub(super) additional_properties: Option<Box<RawAdditional<'a>>>,
+    #[serde(borrow)]
+    pub(super) all_of: Vec<RawSchema<'a>>,
+    #[serde(borrow)]
+    pub(super) discriminator: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) pattern: Option<Text<'a>>,
+    pub(super) min_items: Option<u64>,
+    pub(super) max_items: Option<u64>,
+    pub(super) unique_items: bool,
+    pub(super) min_length: Option<u64>,
+    pub(super) max_length: Option<u64>,
+    pub(super) minimum: Option<f64>,
+    pub(super) maximum: Option<f64>,
+    pub(super) exclusive_minimum: bool,
+    pub(super) exclusive_maximum: bool,
+}
+
+/// `additionalProperties`: a schema, or yes/no.
+#[derive(Deserialize, Clone)]
+#[serde(untagged)]
+pub(super) enum RawAdditional<'a> {
+    /// Anything, or nothing.
+    Allowed(bool),
+    /// Values of this schema.
+    Schema(#[serde(borrow)] RawSchema<'a>),
+}
+
+/// One operation's entry in the list of scopes and permissions.
+#[derive(Deserialize)]
+pub(super) struct RawSecurity<'a> {
+    #[serde(borrow)]
+    pub(super) m: Text<'a>,
+    #[serde(borrow)]
+    pub(super) p: Text<'a>,
+    #[serde(borrow)]
+    pub(super) auth: Vec<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) scopes_any: Vec<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) perm_type: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) perms: Vec<Text<'a>>,
+}

@@ -1,0 +1,7 @@
+//! The operations engine from outside: every published operation, checked by an independent validator of JSON Schema.
+
+mod client;
+mod every_operation;
+mod round_trip;
+mod rules;
+mod schema_check;
