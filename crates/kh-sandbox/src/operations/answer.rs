@@ -4,7 +4,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
-use super::collection::{Role, Rule, Shape, shape};
+use super::collection::{ChosenId, Role, Rule, Shape, shape};
 use super::complete::{Completion, Stamp};
 use super::conform::Conform;
 use super::document::{Document, Operation};
@@ -182,10 +182,15 @@ impl<'a> Call<'a> {
 
     /// Makes an entity of a request, stores it and returns its state.
     fn bring_to_life(&self, rule: &Rule, request: Map<String, Value>) -> Result<Value, Box<ErrorBody>> {
-        let chosen = rule.chosen_id.then(|| request.get(&*rule.id_property)).flatten().and_then(id_text);
+        let given = if rule.chosen_id == ChosenId::Never { None } else { request.get(&*rule.id_property) };
+        let chosen = given.and_then(id_text);
         let id = chosen.unwrap_or_else(|| self.store.draw_id(&self.stored_at, rule.integer_id));
         let state = new_state(self.document, rule, request, &self.stored_at, &id, self.stamp(), self.seed());
-        self.store.insert(&self.stored_at, &encode(&id), state.clone()).map_err(|error| self.refused(error))?;
+        let stored = match rule.chosen_id {
+            ChosenId::Always => self.store.upsert(&self.stored_at, &encode(&id), |_| state.clone()).map(drop),
+            ChosenId::Never | ChosenId::Optional => self.store.insert(&self.stored_at, &encode(&id), state.clone()),
+        };
+        stored.map_err(|error| self.refused(error))?;
         Ok(state)
     }
 

@@ -58,11 +58,22 @@ pub(crate) struct Rule {
     /// Whether ids are whole numbers.
     pub(crate) integer_id: bool,
     /// Whether a caller may choose the id.
-    pub(crate) chosen_id: bool,
+    pub(crate) chosen_id: ChosenId,
     /// What creation answers with (of one element).
     pub(crate) created: Schema,
     /// What reading answers with.
     pub(crate) item: Schema,
+}
+
+/// Who says what an entity's id is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChosenId {
+    /// The platform.
+    Never,
+    /// The caller, if it wants; an id that exists is a conflict.
+    Optional,
+    /// The caller, always: it names something that exists (a form to publish), so doing it again is no conflict.
+    Always,
 }
 
 /// Where a listing has its elements.
@@ -135,7 +146,7 @@ fn rule(definitions: &Definitions, create: &Operation, read: &Operation, paramet
     if object.properties.is_empty() {
         let open = object.additional.is_some();
         // A free-form entity (a data table's row) is addressed by the key that its creator chose.
-        let free = Rule { id_property: "key".into(), integer_id: false, chosen_id: true, created, item };
+        let free = Rule { id_property: "key".into(), integer_id: false, chosen_id: ChosenId::Optional, created, item };
         return open.then_some((free, many));
     }
     let bare = parameter.strip_suffix("Id").or_else(|| parameter.strip_suffix("Code")).unwrap_or(parameter);
@@ -144,10 +155,14 @@ fn rule(definitions: &Definitions, create: &Operation, read: &Operation, paramet
         let property = object.property(name)?;
         matches!(definitions.resolve(&property.schema), Schema::Text(_) | Schema::Integer(_)).then_some(property)
     })?;
-    let settable = |name: &str| request.flatten().and_then(|object| object.property(name)).is_some_and(|known| !known.read_only);
+    let asked = request.flatten().and_then(|object| object.property(&property.name));
+    let chosen_id = match asked {
+        Some(known) if known.required && !known.read_only => ChosenId::Always,
+        Some(known) if !known.read_only => ChosenId::Optional,
+        Some(_) | None => ChosenId::Never,
+    };
     let integer_id = matches!(definitions.resolve(&property.schema), Schema::Integer(_));
-    let (id_property, chosen_id) = (Arc::clone(&property.name), settable(&property.name));
-    let rule = Rule { id_property, integer_id, chosen_id, created, item };
+    let rule = Rule { id_property: Arc::clone(&property.name), integer_id, chosen_id, created, item };
     Some((rule, many))
 }
 
