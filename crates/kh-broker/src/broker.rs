@@ -141,7 +141,7 @@ async fn watch_store(credentials: Vec<Arc<Credential>>, ports: Arc<Ports>, poll:
                 // A fetch that needs the store says so; that a poll failed is only worth a trace of it.
                 Ok(Err(StoreError::NotFound(_))) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(secret.name = %name, "the secret store did not tell a version: {error}")
+                    tracing::debug!(secret.name = %name, "the secret store did not tell a version: {error}");
                 }
                 Err(_elapsed) => tracing::debug!(secret.name = %name, "the secret store did not answer in time"),
             }

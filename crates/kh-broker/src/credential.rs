@@ -33,6 +33,10 @@ const FAILURES_MAX: u64 = 3;
 /// or an error meets clocks that disagree, and must not spin.
 const ROUNDS_MAX: u32 = 64;
 
+/// How long a caller waits for a fetch in flight before it asks again. A fetch has its own, shorter deadline; this one
+/// only bounds the wait for a runtime that stands still.
+const WAIT_MAX: Duration = Duration::from_mins(1);
+
 /// What waiters watch.
 #[derive(Clone, Copy, Default)]
 struct Tide {
@@ -127,11 +131,12 @@ impl Credential {
             let failures = tide.borrow_and_update().failures.saturating_sub(failures_before);
             let pause = match self.step(min_ttl, failures)? {
                 Step::Ready(lease) => return Ok(lease),
-                // The flight has its own deadline; this one only bounds the wait for a runtime that is gone.
-                Step::Wait => RETRY_AFTER_FAIL_FAST,
-                Step::Hold(pause) => pause,
+                Step::Wait => WAIT_MAX,
+                Step::Hold(pause) => {
+                    held = held.saturating_add(pause);
+                    pause
+                }
             };
-            held = held.saturating_add(if pause == RETRY_AFTER_FAIL_FAST { Duration::ZERO } else { pause });
             if held > RETRY_AFTER_FAIL_FAST {
                 return Err(self.last_error(Duration::from_secs(1)));
             }

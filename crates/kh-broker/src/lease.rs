@@ -127,8 +127,11 @@ impl Lease {
 
     /// The token was used for a call that the platform answered: its inactivity timer started anew.
     pub fn note_used(&self, now: Now) {
-        self.last_used_wall.fetch_max(now.wall.0, Ordering::Relaxed);
-        self.last_used_mono.fetch_max(millis(now.mono), Ordering::Relaxed);
+        let mono = millis(now.mono);
+        // Two uses at once may leave the wall time of the other one: both are of the same moment.
+        if self.last_used_mono.fetch_max(mono, Ordering::Relaxed) <= mono {
+            self.last_used_wall.store(now.wall.0, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn last_used(&self) -> Now {

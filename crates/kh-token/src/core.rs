@@ -242,9 +242,11 @@ impl TokenCore {
 
     /// The token of `generation` was used at `at`, which resets the platform's inactivity timer.
     pub fn note_used(&mut self, generation: u64, at: Now) {
-        if let Some(token) = self.token.as_mut().filter(|token| token.generation == generation) {
-            token.last_used.wall = token.last_used.wall.max(at.wall);
-            token.last_used.mono = token.last_used.mono.max(at.mono);
+        let held = self.token.as_mut().filter(|token| token.generation == generation);
+        // The later use by the monotonic clock counts with its own wall time: a larger wall time may come from before
+        // a jump back, and would hide how long the token was idle.
+        if let Some(token) = held.filter(|token| token.last_used.mono <= at.mono) {
+            token.last_used = at;
         }
     }
 
