@@ -193,7 +193,13 @@ impl Operations {
     /// A request body that the operation accepts, made up from `seed`; `None` when it takes none.
     pub fn sample_body(&self, operation: &Operation, seed: u64) -> Option<Value> {
         let rule = operation.body.as_ref()?;
-        Some(synthesis::Synthesis::new(&self.document.definitions, seed).required_only(&rule.schema))
+        let definitions = &self.document.definitions;
+        let synthesis = synthesis::Synthesis::new(definitions, seed);
+        Some(match definitions.resolve(&rule.schema) {
+            // An empty list would ask for nothing.
+            schema::Schema::Array(array) => Value::Array(vec![synthesis.required_only(&array.items)]),
+            _ => synthesis.required_only(&rule.schema),
+        })
     }
 
     /// A query string with every required parameter of the operation, made up from `seed`; empty when it needs none.

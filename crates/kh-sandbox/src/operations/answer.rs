@@ -298,6 +298,7 @@ impl<'a> Call<'a> {
         let mut state = old.clone();
         let cleared: Vec<String> = request.iter().filter(|(_, value)| value.is_null()).map(|(name, _)| name.clone()).collect();
         let mut given = request;
+        completion.expand_references(&mut given);
         completion.strip_read_only(&mut given);
         for name in [id_property, "selfUri"] {
             given.remove(name);
@@ -386,6 +387,7 @@ pub(super) fn new_state(
     let definitions = &document.definitions;
     let schemas = [&rule.item, &rule.created];
     let completion = Completion { definitions, schemas: schemas.iter().filter_map(|schema| definitions.object(schema)).collect() };
+    completion.expand_references(&mut request);
     completion.strip_read_only(&mut request);
     completion.stamp_new(&mut request, stamp);
     completion.identify(&mut request, &rule.id_property, id, &format!("{collection}/{}", encode(id)));

@@ -144,7 +144,7 @@ fn rule(definitions: &Definitions, create: &Operation, read: &Operation, paramet
     let object = definitions.object(&created)?;
     definitions.object(&item)?;
     if object.properties.is_empty() {
-        let open = object.additional.is_some();
+        let open = request.flatten().is_some_and(|request| request.properties.is_empty());
         // A free-form entity (a data table's row) is addressed by the key that its creator chose.
         let free = Rule { id_property: "key".into(), integer_id: false, chosen_id: ChosenId::Optional, created, item };
         return open.then_some((free, many));

@@ -47,6 +47,19 @@ impl<'a> Completion<'a> {
         state.retain(|name, value| !value.is_null() && !self.property(name).is_some_and(|property| property.read_only));
     }
 
+    /// Requests name another entity by its id (`divisionId`) where answers show it (`division`).
+    pub(crate) fn expand_references(&self, state: &mut Map<String, Value>) {
+        let mut expanded = Vec::new();
+        for (name, id) in state.iter().filter(|(_, value)| value.is_string()) {
+            let Some(property) = name.strip_suffix("Id").and_then(|bare| self.property(bare)) else { continue };
+            let object = self.definitions.object(&property.schema);
+            if object.is_some_and(|object| object.property("id").is_some()) && !state.contains_key(&*property.name) {
+                expanded.push((property.name.to_string(), json!({ "id": id })));
+            }
+        }
+        state.extend(expanded);
+    }
+
     /// Sets identity: the id member and `selfUri`.
     pub(crate) fn identify(&self, state: &mut Map<String, Value>, id_property: &str, id: &str, path: &str) {
         let integer = self.property(id_property).is_some_and(|p| matches!(self.definitions.resolve(&p.schema), Schema::Integer(_)));

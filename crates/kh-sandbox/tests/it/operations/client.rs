@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use jiff::Timestamp;
 use kh_sandbox::operations::{Answer, Context, EntityStore, Found, Lookup, Operation, Operations, RequestView, StoreLimits};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(super) const CALLER: &str = "11111111-2222-4333-8444-555555555555";
 
@@ -88,7 +88,11 @@ impl Client {
         let base = ["/divisionviews/all", "/divisionviews"].iter().find_map(|view| collection.strip_suffix(view));
         let collection = base.unwrap_or(collection);
         let creation = self.find("POST", collection)?;
-        let body = self.operations.sample_body(&creation.operation, 3);
+        let mut body = self.operations.sample_body(&creation.operation, 3);
+        // The rows of a data table are free-form: their creator names them.
+        if body == Some(json!({})) && parameter == "rowId" {
+            body = Some(json!({"key": "row-1"}));
+        }
         let query = self.operations.sample_query(&creation.operation, 3);
         let answer = self.call("POST", &format!("{collection}?{query}"), body.as_ref());
         assert!((200..300).contains(&answer.status), "POST {collection}: {answer:?}");
@@ -101,7 +105,8 @@ impl Client {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
-        })?;
+        });
+        let id = id.or_else(|| Some(body?["key"].as_str()?.to_owned()))?;
         self.exists(collection, &id).then_some(id)
     }
 
