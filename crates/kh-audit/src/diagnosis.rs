@@ -70,7 +70,7 @@ fn rest(lines: &mut Lines<'_>) -> io::Result<Vec<Later>> {
 }
 
 fn edited(seq: u64) -> Finding {
-    Finding::new(FindingKind::Edited, seq, format!("entry {seq} was changed"))
+    Finding::new(FindingKind::Edited, seq, format!("entry {seq} was changed after keyholder wrote it"))
 }
 
 fn inserted(seq: u64) -> Finding {
@@ -84,7 +84,7 @@ fn reordered(seq: u64) -> Finding {
 
 fn removed(seq: u64, next: u64) -> Finding {
     let sentence = if next == seq + 1 {
-        format!("entry {seq} was removed")
+        format!("entry {seq} was removed from between the others")
     } else {
         format!("entries {seq} to {} were removed", next - 1)
     };

@@ -35,7 +35,7 @@ pub(crate) fn unavailable(source: &io::Error, doing: &str, path: &Path) -> Audit
 
 /// Opens for reading and appending; creates with mode 0600 when it is missing.
 pub(crate) fn open_for_append(path: &Path) -> Result<File, AuditError> {
-    let existed = path.exists();
+    let existed = std::fs::exists(path).map_err(|source| unavailable(&source, "open", path))?;
     if !existed {
         create_private_dir(parent(path)).map_err(|source| unavailable(&source, "create the directory of", path))?;
     }

@@ -79,11 +79,11 @@ impl FileAuditLog {
 
     /// Opens and locks. A log that is gone while its checkpoints are there is not started anew.
     fn lock(&self) -> Result<Locked, AuditError> {
-        if !self.log.exists() && has_content(&self.checkpoints) {
+        if !exists(&self.log)? && has_content(&self.checkpoints)? {
             let reason = format!("{} is gone, but its checkpoints are there", self.log.display());
             return Err(AuditError::Broken(reason));
         }
-        if has_content(&self.log) && !self.checkpoints.exists() {
+        if has_content(&self.log)? && !exists(&self.checkpoints)? {
             let reason = format!("the signed checkpoints are missing at {}", self.checkpoints.display());
             return Err(AuditError::Broken(reason));
         }
@@ -219,8 +219,13 @@ impl Locked {
     }
 }
 
-fn has_content(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
+/// An error when it cannot be known: a file that may not be looked at is not a missing one.
+fn exists(path: &Path) -> Result<bool, AuditError> {
+    fs::exists(path).map_err(|source| unavailable(&source, "open", path))
+}
+
+fn has_content(path: &Path) -> Result<bool, AuditError> {
+    Ok(exists(path)? && fs::metadata(path).map_err(|source| unavailable(&source, "open", path))?.len() > 0)
 }
 
 /// One write and one fsync; on failure the file is cut back to `length`, its last good state.

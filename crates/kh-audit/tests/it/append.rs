@@ -86,7 +86,8 @@ fn filters() {
 
 #[test]
 fn files_are_private_and_open_ones_are_refused() {
-    let place = filled(1, 1);
+    let place = Place::new();
+    place.open().append(&[event(1)]).unwrap();
     for path in [&place.log, &place.checkpoints] {
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o600);
     }

@@ -1,9 +1,11 @@
 //! A log in a temporary directory.
 
 use std::{
+    collections::HashMap,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 use kh_audit::{Entry, FileAuditLog, Filter, Report, read, verify};
@@ -68,7 +70,9 @@ impl Place {
 
 /// The public half of a seed, as a log of its own tells it.
 pub(crate) fn key(seed: u8) -> kh_audit::PublicKey {
-    Place::new().try_open(seed).unwrap().public_key()
+    static KEYS: LazyLock<Mutex<HashMap<u8, kh_audit::PublicKey>>> = LazyLock::new(Mutex::default);
+    let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    *keys.entry(seed).or_insert_with(|| Place::new().try_open(seed).unwrap().public_key())
 }
 
 /// The event of a number; the same number is the same event.
@@ -85,8 +89,24 @@ pub(crate) fn event(number: u64) -> AuditEvent {
     .with("number", &number)
 }
 
+/// Both files' content, by count and batch size: made once, since each append waits for the disk.
+type Made = HashMap<(u64, u64), (Vec<u8>, Vec<u8>)>;
+
 /// `count` entries in batches of the given size, so that a checkpoint follows each batch.
 pub(crate) fn filled(count: u64, batch: u64) -> Place {
+    static MADE: LazyLock<Mutex<Made>> = LazyLock::new(Mutex::default);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (log, checkpoints) = made.entry((count, batch)).or_insert_with(|| make(count, batch));
+    let place = Place::new();
+    fs::create_dir(place.checkpoints.parent().unwrap()).unwrap();
+    for (path, content) in [(&place.log, log), (&place.checkpoints, checkpoints)] {
+        fs::write(path, content).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    place
+}
+
+fn make(count: u64, batch: u64) -> (Vec<u8>, Vec<u8>) {
     let place = Place::new();
     let log = place.open();
     let events: Vec<AuditEvent> = (1..=count).map(event).collect();
@@ -94,5 +114,5 @@ pub(crate) fn filled(count: u64, batch: u64) -> Place {
         log.append(batch).unwrap();
     }
     assert!(place.verify().verified());
-    place
+    (fs::read(&place.log).unwrap(), fs::read(&place.checkpoints).unwrap())
 }
