@@ -1,11 +1,11 @@
 //! The statements: each change as it runs inside a transaction, and each read. Nothing here begins or commits.
 
 use kh_core::{
-    ClientId, Sha256, UnixMillis,
+    ClientId, ClientName, Sha256, UnixMillis,
     audit::AuditEvent,
     port::{ClientRecord, StateError, TokenRecord},
 };
-use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params, types::Type};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::failure::Failure;
@@ -48,6 +48,10 @@ pub(crate) enum Refused {
 
 impl From<rusqlite::Error> for Refused {
     fn from(error: rusqlite::Error) -> Self {
+        // a constraint undoes its own statement and nothing else
+        if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) {
+            return Self::Change(Failure::from(error).into());
+        }
         Self::Database(error.into())
     }
 }
@@ -97,18 +101,15 @@ fn no_such_client(id: &ClientId) -> Refused {
     Refused::Change(StateError::NoSuchClient(id.to_string()))
 }
 
-fn name_is_free(connection: &Connection, client: &ClientRecord) -> Result<(), Refused> {
-    let taken = connection
-        .prepare_cached("SELECT 1 FROM clients WHERE name = ?1 AND id <> ?2")?
-        .exists(params![client.name.as_str(), client.id.as_str()])?;
-    if taken {
-        return Err(Refused::Change(StateError::NameTaken(client.name.clone())));
+fn name_is_free(connection: &Connection, name: &ClientName) -> Result<(), Refused> {
+    if connection.prepare_cached("SELECT 1 FROM clients WHERE name = ?1")?.exists([name.as_str()])? {
+        return Err(Refused::Change(StateError::NameTaken(name.clone())));
     }
     Ok(())
 }
 
 fn add_client(connection: &Connection, client: &ClientRecord) -> Result<(), Refused> {
-    name_is_free(connection, client)?;
+    name_is_free(connection, &client.name)?;
     connection
         .prepare_cached(
             "INSERT INTO clients (id, name, credential, secret_digests, old_secrets_until, scopes, allow_rules, \
@@ -138,7 +139,9 @@ fn update_client(connection: &Connection, before: &ClientRecord, after: &ClientR
     if stored != *before {
         return Err(Refused::Change(StateError::Changed(stored.name)));
     }
-    name_is_free(connection, after)?;
+    if after.name != stored.name {
+        name_is_free(connection, &after.name)?;
+    }
     connection
         .prepare_cached(
             "UPDATE clients SET name = ?2, credential = ?3, secret_digests = ?4, old_secrets_until = ?5, \

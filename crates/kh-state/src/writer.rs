@@ -87,9 +87,8 @@ impl Writer {
         while let Some(first) = queue.blocking_recv() {
             let mut batch = Vec::new();
             self.take(first, &mut batch);
-            while batch.len() < BATCH_MAX
-                && let Ok(next) = queue.try_recv()
-            {
+            for _ in 1..BATCH_MAX {
+                let Ok(next) = queue.try_recv() else { break };
                 self.take(next, &mut batch);
             }
             self.write(batch);
