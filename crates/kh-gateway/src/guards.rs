@@ -38,8 +38,14 @@ pub(crate) fn check(method: &Method, uri: &Uri, version: Version, headers: &Head
             }
             "connection" => head.connection = true,
             "upgrade" => head.upgrade = true,
-            "te" | "keep-alive" | "proxy-connection" | "proxy-authorization" | "proxy-authenticate" | "expect"
-            | "cookie" | "http2-settings" => head.rare = true,
+            "te"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authorization"
+            | "proxy-authenticate"
+            | "expect"
+            | "cookie"
+            | "http2-settings" => head.rare = true,
             name if name.starts_with("x-") && OVERRIDES.contains(&name) => {
                 return Err("the request asks for another method or path than its request line");
             }

@@ -23,8 +23,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{drain::Drain, io::Inbound};
 pub(crate) use self::sniff::Sniff;
+use self::{drain::Drain, io::Inbound};
 use crate::{
     config::{GatewayConfig, Limits, Ports, StartError},
     proxy::body::ReplayBudget,
@@ -154,14 +154,14 @@ struct Serving {
 impl Serving {
     fn spawn(self, index: usize) -> Result<oneshot::Receiver<()>, StartError> {
         let (ended, receiver) = oneshot::channel();
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Worker)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Worker)?;
         let name = format!("kh-gateway-{index}");
         let run = move || {
             runtime.block_on(self.run());
             drop(runtime);
-            // nobody waits any more when the handle was dropped
-            drop(ended.send(()));
+            if ended.send(()).is_err() {
+                tracing::trace!("nobody waits for this worker: its handle was dropped");
+            }
         };
         thread::Builder::new().name(name).spawn(run).map_err(StartError::Worker)?;
         Ok(receiver)

@@ -72,6 +72,11 @@ impl<'a> CanonicalPath<'a> {
         self.0
     }
 
+    /// The path from its byte `at` on, which must be a slash: a tail of a path with one reading has one reading.
+    pub fn tail(&self, at: usize) -> Option<Self> {
+        self.0.get(at..).filter(|rest| rest.starts_with('/')).map(Self)
+    }
+
     /// Its segments; a trailing slash gives a last, empty one.
     pub fn segments(&self) -> impl Iterator<Item = &'a str> + Clone + use<'a> {
         self.0.split('/').skip(1)

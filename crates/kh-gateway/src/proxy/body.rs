@@ -74,8 +74,7 @@ impl Tee {
     /// Wraps a body that has not been read yet. One that announces more than the limit is not kept at all.
     pub(crate) fn new(incoming: Incoming, budget: Arc<ReplayBudget>) -> Arc<Self> {
         let replayable = incoming.size_hint().lower() <= budget.per_body as u64;
-        let state =
-            TeeState { incoming, kept: Vec::new(), kept_bytes: 0, replayable, ended: false, send: 0 };
+        let state = TeeState { incoming, kept: Vec::new(), kept_bytes: 0, replayable, ended: false, send: 0 };
         Arc::new(Self { state: Mutex::new(state), budget, moved: AtomicBool::new(false) })
     }
 
@@ -318,7 +317,8 @@ impl FromPlatform {
 impl Drop for FromPlatform {
     fn drop(&mut self) {
         let request_done = self.request.as_ref().is_none_or(|request| request.has_ended());
-        if request_done && self.incoming.is_end_stream()
+        if request_done
+            && self.incoming.is_end_stream()
             && let Some(conn) = self.conn.take()
         {
             conn.finish();

@@ -79,9 +79,7 @@ pub(crate) fn to_caller(headers: &mut HeaderMap) {
         remove_named(headers);
     }
     if hop {
-        for name in
-            [KEEP_ALIVE, PROXY_CONNECTION, header::PROXY_AUTHENTICATE, header::TRANSFER_ENCODING, header::TE]
-        {
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, header::PROXY_AUTHENTICATE, header::TRANSFER_ENCODING, header::TE] {
             headers.remove(name);
         }
         headers.remove(header::UPGRADE);

@@ -42,8 +42,7 @@ impl Connector {
         let stream = tokio::time::timeout(self.within, self.stream(origin))
             .await
             .map_err(|_elapsed| UpstreamError::ConnectTimeout)??;
-        let (sender, connection) =
-            self.http.handshake(TokioIo::new(stream)).await.map_err(UpstreamError::Protocol)?;
+        let (sender, connection) = self.http.handshake(TokioIo::new(stream)).await.map_err(UpstreamError::Protocol)?;
         // The pool owns the task through its abort handle: it ends with the connection or when that is dropped.
         let task = tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {

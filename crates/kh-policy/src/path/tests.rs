@@ -86,6 +86,16 @@ fn paths_with_two_readings() {
     assert_eq!(CanonicalPath::parse(&format!("/{}", "a".repeat(PATH_MAX))), Err(TooLong));
 }
 
+#[test]
+fn tails() {
+    let path = CanonicalPath::parse("/gw/api/v2/x").unwrap();
+    assert_eq!(path.tail(3).map(|path| path.as_str()), Some("/api/v2/x"));
+    assert_eq!(path.tail(0), Some(path));
+    for at in [1, 4, 12, 13, 99] {
+        assert_eq!(path.tail(at), None, "{at}");
+    }
+}
+
 /// What the most eager normaliser would do: decode until nothing changes, split at every kind of slash, drop
 /// parameters.
 fn eager_reading(path: &str) -> Vec<String> {

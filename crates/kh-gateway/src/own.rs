@@ -1,0 +1,100 @@
+//! keyholder's own endpoints: logins in the platforms' shapes, discovery, and `tokens/me`.
+//!
+//! Invariant: nothing here ever calls a platform, and no answer or log line repeats a credential.
+
+mod discovery;
+mod form;
+mod login;
+
+use std::sync::Arc;
+
+use bytes::Buf;
+use http::{Method, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use kh_core::{Code, PlatformKind};
+use kh_issuer::Session;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::{
+    answer::{self, Answer, Refusal, correlation_id},
+    request::{Caller, Refused},
+    route::Route,
+};
+
+/// Answers one of the endpoints that need no access token.
+pub(crate) async fn answer(caller: &Caller, route: Route, parts: &Parts, body: Incoming) -> Answer {
+    let id = correlation_id(&parts.headers).map_or_else(|| caller.worker.context_id(), str::to_owned);
+    let result = match route {
+        Route::OauthToken | Route::CxoneToken | Route::CxoneAccessKey => {
+            return login::answer(caller, route, parts, body, &id).await;
+        }
+        Route::Jwks => discovery::jwks(&parts.method),
+        Route::OpenidConfiguration => discovery::openid(caller, parts),
+        Route::CxoneConfiguration => discovery::cxone(caller, parts),
+        Route::Genesys { .. } | Route::Other => Err(Refusal::new(Code::NOT_FOUND, "there is no such resource")),
+    };
+    result.unwrap_or_else(|refusal| refusal.into_answer(PlatformKind::Cxone, &id))
+}
+
+/// `GET|HEAD|DELETE /api/v2/tokens/me` (Genesys Cloud `TokenInfo`), about the keyholder token.
+pub(crate) async fn tokens_me(caller: &Arc<Caller>, method: &Method, session: Session) -> Result<Answer, Refused> {
+    let record = &session.client.record;
+    let client = json!({
+        "id": record.id, "name": record.name, "authorizedGrantType": "CLIENT-CREDENTIALS",
+        "scope": record.scopes, "state": "active",
+    });
+    match *method {
+        Method::GET => Ok(answer::json(&json!({ "authorizedScope": record.scopes, "OAuthClient": client }))),
+        Method::HEAD => Ok(answer::empty()),
+        Method::DELETE => match caller.worker.ports.issuer.revoke_digest(session.digest).await {
+            Ok(_) => {
+                tracing::info!(client.id = record.id.as_str(), "a client revoked its own access token");
+                Ok(answer::empty())
+            }
+            Err(error) => Err(Refused {
+                refusal: Refusal::new(Code::STATE_UNAVAILABLE, error.to_string()),
+                shape: Some(PlatformKind::Genesys),
+            }),
+        },
+        _ => Err(Refused {
+            refusal: Refusal { allow: Some("GET, HEAD, DELETE"), ..method_refused() },
+            shape: Some(PlatformKind::Genesys),
+        }),
+    }
+}
+
+fn method_refused() -> Refusal {
+    Refusal::new(Code::METHOD_NOT_ALLOWED, "this resource does not answer this method")
+}
+
+/// Reads a small body whole. It may hold a secret, so the copy is wiped.
+async fn read(caller: &Caller, body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    let limits = &caller.worker.limits;
+    let whole = Limited::new(body, limits.own_body_bytes).collect();
+    let broken = || Refusal { close: true, ..Refusal::new(Code::REQUEST_MALFORMED, "the request body broke off") };
+    match tokio::time::timeout(limits.body_idle, whole).await {
+        Ok(Ok(collected)) => {
+            let mut rest = collected.aggregate();
+            let mut text = Zeroizing::new(Vec::with_capacity(rest.remaining()));
+            while rest.has_remaining() {
+                let chunk = rest.chunk();
+                text.extend_from_slice(chunk);
+                let read = chunk.len();
+                rest.advance(read);
+            }
+            Ok(text)
+        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Refusal { close: true, ..Refusal::new(Code::REQUEST_TOO_LARGE, "the request body is too large") })
+        }
+        Ok(Err(_)) | Err(_) => Err(broken()),
+    }
+}
+
+/// An empty buffer for a JSON text that will hold a token.
+fn secret_buffer() -> Zeroizing<Vec<u8>> {
+    // large enough for every answer, so that growing leaves no copy behind
+    Zeroizing::new(Vec::with_capacity(512))
+}

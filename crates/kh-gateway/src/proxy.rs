@@ -1,0 +1,323 @@
+//! One call to a platform: the token put in, the answer streamed back, a refused token healed once, a short
+//! `Retry-After` waited out, everything else passed through unchanged.
+//!
+//! Invariant: a request is sent again only when the platform cannot have acted on it (it never left, or the platform
+//! refused the token or the rate) or when acting twice is the same as once (an idempotent method on a connection that
+//! had died), and only with the same bytes.
+
+pub(crate) mod body;
+mod headers;
+mod refused;
+mod upgrade;
+
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode, Version, header, request::Parts};
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+use kh_broker::{Credential, Lease, TokenError};
+use kh_core::{Code, Retry};
+use kh_issuer::Client;
+use kh_resilience::{replay, retry_after};
+use tokio::time::timeout;
+
+use self::body::{FromPlatform, OutBody, ReplyBody, Tee};
+use crate::{
+    answer::{Answer, Refusal, correlation_id},
+    guards::Head,
+    metrics::Outcome,
+    request::Caller,
+    upstream::{Conn, Host, UpstreamError},
+    worker::Worker,
+};
+
+/// Whose call it is and where it goes.
+pub(crate) struct Call<'a> {
+    pub(crate) caller: &'a Arc<Caller>,
+    pub(crate) client: &'a Client,
+    pub(crate) credential: Arc<Credential>,
+    pub(crate) head: Head,
+    /// Bytes of the caller's path before the platform's path.
+    pub(crate) prefix: usize,
+    /// CXone's account host instead of its API host.
+    pub(crate) account: bool,
+}
+
+/// A request that can be made again: its head as it goes out, and its body.
+struct Outgoing {
+    parts: Parts,
+    body: Option<Arc<Tee>>,
+}
+
+impl Outgoing {
+    fn request(&self) -> Request<OutBody> {
+        let body = self.body.as_ref().map_or(OutBody::Empty, Tee::send);
+        Request::from_parts(self.parts.clone(), body)
+    }
+
+    fn is_replayable(&self) -> bool {
+        self.body.as_ref().is_none_or(|body| body.is_replayable())
+    }
+
+    fn has_moved(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.has_moved())
+    }
+}
+
+/// The platform's answer and the connection it comes over.
+struct Received {
+    response: Response<Incoming>,
+    conn: Conn,
+}
+
+/// Makes the call.
+pub(crate) async fn forward(call: Call<'_>, mut parts: Parts, incoming: Incoming) -> Result<Answer, Refusal> {
+    let worker = &*call.caller.worker;
+    let mut lease = match call.credential.current() {
+        Some(lease) => lease,
+        None => fetch(&call).await?,
+    };
+    let host = host(&call, &lease)?;
+    let tunnel = upgrade::wanted(&mut parts, call.head);
+    headers::to_platform(&mut parts.headers, call.head, &host.origin.host_header, lease.authorization());
+    if let Some((protocol, _)) = &tunnel {
+        upgrade::ask(&mut parts.headers, protocol);
+    }
+    parts.uri =
+        host.origin.target(&parts.uri, call.prefix).map_err(|error| failed(&call, &UpstreamError::Address(error)))?;
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    let body = (!incoming.is_end_stream()).then(|| Tee::new(incoming, Arc::clone(&worker.budget)));
+    let mut outgoing = Outgoing { parts, body };
+    let (mut sent, mut healed) = (0, false);
+    loop {
+        let received = exchange(worker, &host, &outgoing).await.map_err(|error| failed(&call, &error))?;
+        sent += 1;
+        let status = received.response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            let refused = refused::read(received, &outgoing, worker.limits.body_idle).await;
+            lease = heal(&call, refused, &lease, &outgoing, healed).await?;
+            healed = true;
+            outgoing.parts.headers.insert(header::AUTHORIZATION, lease.authorization().clone());
+            continue;
+        }
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+            && let Some(wait) = wait(worker, &received.response, &outgoing, sent)
+        {
+            worker.ports.metrics.waits.inc();
+            drop(received);
+            tokio::time::sleep(wait).await;
+            // the token may have run out meanwhile
+            lease = match call.credential.current() {
+                Some(lease) => lease,
+                None => fetch(&call).await?,
+            };
+            outgoing.parts.headers.insert(header::AUTHORIZATION, lease.authorization().clone());
+            continue;
+        }
+        lease.note_used(worker.ports.clock.now());
+        if healed {
+            worker.ports.metrics.healed.inc();
+        }
+        return pass_on(&call, received, outgoing.body, tunnel);
+    }
+}
+
+/// A token, waiting for it if need be.
+async fn fetch(call: &Call<'_>) -> Result<Arc<Lease>, Refusal> {
+    let worker = &call.caller.worker;
+    match timeout(worker.limits.token_wait, call.credential.lease(std::time::Duration::ZERO)).await {
+        Ok(Ok(lease)) => Ok(lease),
+        Ok(Err(error)) => Err(no_token(call, &error)),
+        Err(_elapsed) => Err(no_token(call, &TokenError::GaveUp)),
+    }
+}
+
+fn no_token(call: &Call<'_>, error: &TokenError) -> Refusal {
+    let mut refusal = Refusal::new(error.code(), error.to_string());
+    // whatever went wrong, it is not the caller's token
+    if refusal.status.is_client_error() {
+        refusal.status = StatusCode::BAD_GATEWAY;
+    }
+    refusal.platform_code = error.platform_code().map(str::to_owned);
+    refusal.correlation_id = error.correlation_id().map(str::to_owned);
+    refusal.retry_after = match error.retry() {
+        Retry::After(wait) => Some(wait),
+        Retry::Now | Retry::Never => None,
+    };
+    if call.caller.worker.may_warn() {
+        tracing::warn!(
+            credential.name = call.credential.name().as_str(),
+            client.id = call.client.record.id.as_str(),
+            code = refusal.code.0,
+            correlation_id = refusal.correlation_id,
+            "no platform token is available: {error}"
+        );
+    }
+    refusal
+}
+
+fn host(call: &Call<'_>, lease: &Lease) -> Result<Arc<Host>, Refusal> {
+    let base = if call.account { lease.auth_base().unwrap_or(lease.api_base()) } else { lease.api_base() };
+    call.caller.worker.upstreams.host(base).map_err(|error| failed(call, &error))
+}
+
+fn failed(call: &Call<'_>, error: &UpstreamError) -> Refusal {
+    let detail = error.detail();
+    if call.caller.worker.may_warn() {
+        tracing::warn!(
+            credential.name = call.credential.name().as_str(),
+            client.id = call.client.record.id.as_str(),
+            code = error.code().0,
+            "a call to a platform failed: {detail}"
+        );
+    }
+    Refusal::new(error.code(), detail)
+}
+
+/// Sends the request once, and once more on a fresh connection when a pooled one had died under it.
+async fn exchange(worker: &Worker, host: &Arc<Host>, outgoing: &Outgoing) -> Result<Received, UpstreamError> {
+    let conn = worker.upstreams.connection(host).await?;
+    let error = match send(worker, conn, outgoing.request(), outgoing).await {
+        Ok(received) => return Ok(received),
+        Err(Lost { unsent: Some(request), .. }) => {
+            let conn = worker.upstreams.fresh(host).await?;
+            return send(worker, conn, *request, outgoing).await.map_err(|lost| counted(worker, lost.error));
+        }
+        Err(Lost { reused, error: error @ UpstreamError::Protocol(_), .. }) => {
+            let safe = replay::is_idempotent(outgoing.parts.method.as_str()) && outgoing.is_replayable();
+            if reused && safe {
+                let conn = worker.upstreams.fresh(host).await?;
+                return send(worker, conn, outgoing.request(), outgoing)
+                    .await
+                    .map_err(|lost| counted(worker, lost.error));
+            }
+            error
+        }
+        Err(lost) => lost.error,
+    };
+    Err(counted(worker, error))
+}
+
+fn counted(worker: &Worker, error: UpstreamError) -> UpstreamError {
+    worker.upstreams.count(&error);
+    error
+}
+
+/// A request that got no answer.
+struct Lost {
+    error: UpstreamError,
+    /// The request itself, if not a byte of it was sent.
+    unsent: Option<Box<Request<OutBody>>>,
+    /// Whether the connection had served before.
+    reused: bool,
+}
+
+async fn send(
+    worker: &Worker,
+    mut conn: Conn,
+    request: Request<OutBody>,
+    outgoing: &Outgoing,
+) -> Result<Received, Lost> {
+    let reused = conn.reused;
+    let mut sending = std::pin::pin!(conn.sender().try_send_request(request));
+    let result = loop {
+        match timeout(worker.limits.response_header, &mut sending).await {
+            Ok(result) => break result,
+            // a long upload is progress; only then is the time counted anew
+            Err(_elapsed) if outgoing.has_moved() => {}
+            Err(_elapsed) => return Err(Lost { error: UpstreamError::AnswerTimeout, unsent: None, reused }),
+        }
+    };
+    match result {
+        Ok(response) => Ok(Received { response, conn }),
+        Err(mut lost) => {
+            let unsent = lost.take_message().map(Box::new);
+            Err(Lost { error: UpstreamError::Protocol(lost.into_error()), unsent, reused })
+        }
+    }
+}
+
+/// How long a 429 or 503 is waited out, if it is.
+fn wait(worker: &Worker, response: &Response<Incoming>, outgoing: &Outgoing, sent: u32) -> Option<std::time::Duration> {
+    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    let asked = retry_after::parse(value, worker.ports.clock.now().wall);
+    let method = outgoing.parts.method.as_str();
+    replay::wait_before_replay(response.status().as_u16(), method, outgoing.is_replayable(), asked, sent)
+}
+
+/// After a 401: a fresh token to try once, or the refusal that the caller gets.
+async fn heal(
+    call: &Call<'_>,
+    refused: refused::RefusedToken,
+    lease: &Lease,
+    outgoing: &Outgoing,
+    tried: bool,
+) -> Result<Arc<Lease>, Refusal> {
+    // a fresh token has the same address as the old one: it is not the token that the platform refuses
+    if !refused.is_address() {
+        call.credential.invalidate(lease.sha256());
+        if !tried && outgoing.is_replayable() {
+            tracing::info!(
+                credential.name = call.credential.name().as_str(),
+                token.sha256 = %lease.sha256().to_hex(),
+                platform_code = refused.code,
+                correlation_id = refused.correlation_id,
+                "the platform refused a token; trying once with a fresh one"
+            );
+            return fetch(call).await;
+        }
+    }
+    call.caller.worker.ports.metrics.unhealed.inc();
+    tracing::warn!(
+        credential.name = call.credential.name().as_str(),
+        client.id = call.client.record.id.as_str(),
+        platform_code = refused.code,
+        correlation_id = refused.correlation_id,
+        "the platform refuses the credential's token"
+    );
+    let detail = if refused.is_address() {
+        "the platform does not accept this credential from keyholder's address"
+    } else if tried {
+        "the platform refused the credential's token, and a fresh one as well"
+    } else {
+        "the platform refused the credential's token; the request could not be sent again with a fresh one because \
+         its body is too large to be kept"
+    };
+    Err(Refusal {
+        platform_code: refused.code,
+        correlation_id: refused.correlation_id,
+        ..Refusal::new(Code::CREDENTIAL_REJECTED, detail)
+    })
+}
+
+/// The platform's answer, unchanged but for what belongs to the connection.
+fn pass_on(
+    call: &Call<'_>,
+    received: Received,
+    request: Option<Arc<Tee>>,
+    tunnel: Option<(http::HeaderValue, OnUpgrade)>,
+) -> Result<Answer, Refusal> {
+    let Received { mut response, conn } = received;
+    tracing::debug!(
+        client.id = call.client.record.id.as_str(),
+        upstream.status = response.status().as_u16(),
+        correlation_id = correlation_id(response.headers()),
+        "the platform answered"
+    );
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some((_, of_caller)) = tunnel else {
+            return Err(Refusal::new(Code::UPSTREAM_PROTOCOL, "the platform switched protocols without being asked"));
+        };
+        return Ok(upgrade::join(call.caller, response, conn, of_caller));
+    }
+    headers::to_caller(response.headers_mut());
+    let idle = call.caller.worker.limits.body_idle;
+    let response = response.map(|incoming| ReplyBody::platform(FromPlatform::new(incoming, conn, request, idle)));
+    Ok((response, Outcome::Proxied))
+}
+
+/// For logs and errors: the platform's correlation id, if its answer has one.
+fn platform_correlation(response: &Response<Incoming>) -> Option<String> {
+    correlation_id(response.headers()).map(str::to_owned)
+}

@@ -1,0 +1,112 @@
+//! Protocol upgrades (RFC 9110 section 7.8): asked for on the caller's behalf, and after the platform's 101 a tunnel
+//! of bytes.
+//!
+//! Invariant: HTTP itself is never tunnelled. An offer of `h2c`, `HTTP/x` or `TLS/x` is not forwarded and the request
+//! is answered over HTTP/1.1, as the RFC allows: in such a tunnel further requests would pass unseen.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, header, request::Parts};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::body::ReplyBody;
+use crate::{answer::Answer, guards::Head, metrics::Outcome, request::Caller, upstream::Conn};
+
+/// Bytes read at once in a tunnel; web socket messages are mostly smaller.
+const CHUNK: usize = 16 * 1024;
+
+/// Whether the caller asks for a protocol that can be tunnelled: the protocol, and the caller's side of the tunnel.
+pub(super) fn wanted(parts: &mut Parts, head: Head) -> Option<(HeaderValue, OnUpgrade)> {
+    if !head.upgrade || !head.connection || head.chunked {
+        return None;
+    }
+    let asked = parts.headers.get_all(header::CONNECTION).iter().any(|value| {
+        value.as_bytes().split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    });
+    let protocol = parts.headers.get(header::UPGRADE)?.clone();
+    let name = protocol.as_bytes().split(|byte| *byte == b'/').next()?.trim_ascii().to_ascii_lowercase();
+    let plain = !name.is_empty() && name.iter().all(u8::is_ascii_graphic) && !name.contains(&b',');
+    if !asked || !plain || matches!(name.as_slice(), b"h2c" | b"h2" | b"http" | b"tls") {
+        return None;
+    }
+    let of_caller = parts.extensions.remove::<OnUpgrade>()?;
+    Some((protocol, of_caller))
+}
+
+/// Asks the platform.
+pub(super) fn ask(headers: &mut HeaderMap, protocol: &HeaderValue) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, protocol.clone());
+}
+
+/// Joins both sides after the platform's 101.
+pub(super) fn join(caller: &Arc<Caller>, mut response: Response<Incoming>, conn: Conn, of_caller: OnUpgrade) -> Answer {
+    let of_platform = hyper::upgrade::on(&mut response);
+    let idle = caller.worker.limits.tunnel_idle;
+    caller.worker.tasks.spawn(async move {
+        let (platform, caller) = match (of_platform.await, of_caller.await) {
+            (Ok(platform), Ok(caller)) => (platform, caller),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::debug!(%error, "a protocol upgrade was not completed");
+                return;
+            }
+        };
+        tunnel(TokioIo::new(caller), TokioIo::new(platform), idle).await;
+        drop(conn);
+    });
+    (response.map(|_| ReplyBody::whole(Bytes::new())), Outcome::Proxied)
+}
+
+/// Copies both ways until one side is done in both directions, or nothing moves for `idle`.
+async fn tunnel<A, B>(caller: A, platform: B, idle: Duration)
+where
+    A: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
+    let moved = AtomicBool::new(false);
+    let (caller_in, caller_out) = tokio::io::split(caller);
+    let (platform_in, platform_out) = tokio::io::split(platform);
+    let both = async { tokio::join!(copy(caller_in, platform_out, &moved), copy(platform_in, caller_out, &moved)) };
+    let watch = async {
+        loop {
+            tokio::time::sleep(idle).await;
+            if !moved.swap(false, Ordering::Relaxed) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        (up, down) = both => {
+            for result in [up, down] {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "one side of a tunnel broke");
+                }
+            }
+        }
+        () = watch => tracing::debug!("a tunnel stood still and was closed"),
+    }
+}
+
+async fn copy<R, W>(mut from: R, mut to: W, moved: &AtomicBool) -> std::io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return to.shutdown().await };
+        moved.store(true, Ordering::Relaxed);
+        to.write_all(bytes).await?;
+        to.flush().await?;
+    }
+}

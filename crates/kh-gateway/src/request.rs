@@ -1,0 +1,248 @@
+//! One request from its head to its answer: guards, route, authentication, authorisation, then the platform or one of
+//! keyholder's own endpoints.
+
+use std::{convert::Infallible, sync::Arc};
+
+use http::{HeaderMap, Request, Response, StatusCode, Uri, header, request::Parts};
+use hyper::body::Incoming;
+use kh_broker::Credential;
+use kh_core::{Code, PlatformKind};
+use kh_issuer::Session;
+use kh_policy::{CanonicalPath, PathError, Verdict};
+
+use crate::{
+    answer::{Answer, Refusal, correlation_id},
+    guards::{self, Head},
+    own,
+    proxy::{
+        self,
+        body::{InFlight, ReplyBody},
+    },
+    route::{Route, is_cxone_account, route},
+    server::Sniff,
+    worker::Worker,
+};
+
+/// RFC 6750 section 3: no token was presented.
+const CHALLENGE: &str = r#"Bearer realm="keyholder""#;
+/// RFC 6750 section 3.1.
+const CHALLENGE_INVALID: &str =
+    r#"Bearer realm="keyholder", error="invalid_token", error_description="the token is unknown, expired or revoked""#;
+
+/// The connection that a request came over.
+pub(crate) struct Caller {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) sniff: Arc<Sniff>,
+    /// Whether the caller speaks TLS, for the links that it is given.
+    pub(crate) secure: bool,
+}
+
+/// Answers one request. Never an error: an error would break the connection without a word.
+pub(crate) async fn answer(caller: Arc<Caller>, request: Request<Incoming>) -> Result<Response<ReplyBody>, Infallible> {
+    let worker = &caller.worker;
+    let metrics = &worker.ports.metrics;
+    let in_flight = InFlight::new(&metrics.in_flight);
+    let started = worker.ports.clock.now().mono;
+    let (response, outcome) = handle(&caller, request).await;
+    let took = worker.ports.clock.now().mono.saturating_sub(started);
+    metrics.duration.observe(took.as_secs_f64());
+    metrics.answered(outcome, response.status());
+    tracing::debug!(
+        status = response.status().as_u16(),
+        outcome = ?outcome,
+        duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        correlation_id = correlation_id(response.headers()),
+        "answered a request"
+    );
+    Ok(response.map(|body| body.counted(in_flight)))
+}
+
+async fn handle(caller: &Arc<Caller>, request: Request<Incoming>) -> Answer {
+    let (parts, body) = request.into_parts();
+    // a copy of the handle, not of the bytes: the path must outlive the changes to the parts
+    let uri = parts.uri.clone();
+    let sent_id = correlation_id(&parts.headers).map(str::to_owned);
+    match checked(caller, parts, &uri, body).await {
+        Ok(answer) => answer,
+        Err(Refused { refusal, shape: known }) => {
+            let id = refusal.correlation_id.clone().or(sent_id).unwrap_or_else(|| caller.worker.context_id());
+            tracing::debug!(code = refusal.code.0, detail = %refusal.detail, correlation_id = id, "refused a request");
+            refusal.into_answer(known.unwrap_or_else(|| guess_shape(caller, uri.path())), &id)
+        }
+    }
+}
+
+/// A refusal, and the shape of its platform once the client is known.
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    pub(crate) shape: Option<PlatformKind>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, shape: None }
+    }
+}
+
+async fn checked(caller: &Arc<Caller>, parts: Parts, uri: &Uri, body: Incoming) -> Result<Answer, Refused> {
+    let head = guards::check(&parts.method, &parts.uri, parts.version, &parts.headers);
+    // asked in every case: it also says that what follows is a body
+    let both_lengths = caller.sniff.take(parts.headers.contains_key(header::TRANSFER_ENCODING), &parts.method);
+    if both_lengths {
+        return Err(Refusal::ambiguous("the request has both Content-Length and Transfer-Encoding").into());
+    }
+    let head = head.map_err(Refusal::ambiguous)?;
+    if parts.uri.query().is_some_and(|query| query.len() > caller.worker.limits.query_bytes) {
+        let refusal = Refusal::new(Code::REQUEST_TOO_LARGE, "the query is too long");
+        return Err(Refusal { status: StatusCode::URI_TOO_LONG, ..refusal }.into());
+    }
+    let path = CanonicalPath::parse(uri.path()).map_err(path_refusal)?;
+    match route(path.as_str()) {
+        Route::Genesys { prefix, tokens_me } => {
+            let api = path.tail(prefix).unwrap_or(path);
+            let session = authenticate(caller, &parts.headers).await?;
+            let credential = credential(caller, &session)?;
+            match credential.spec().kind {
+                PlatformKind::Genesys if tokens_me => own::tokens_me(caller, &parts.method, session).await,
+                PlatformKind::Genesys => call(caller, parts, body, head, &session, credential, api, prefix).await,
+                PlatformKind::Cxone | PlatformKind::Oauth2 => {
+                    call(caller, parts, body, head, &session, credential, path, 0).await
+                }
+            }
+        }
+        Route::Other => {
+            let session = authenticate(caller, &parts.headers).await?;
+            let credential = credential(caller, &session)?;
+            let kind = credential.spec().kind;
+            if kind == PlatformKind::Genesys {
+                let refusal = Refusal::new(Code::NOT_FOUND, "there is no such resource: API paths contain /api/v2/");
+                return Err(Refused { refusal, shape: Some(kind) });
+            }
+            call(caller, parts, body, head, &session, credential, path, 0).await
+        }
+        own => Ok(own::answer(caller, own, &parts, body).await),
+    }
+}
+
+/// Authorises a call and makes it.
+#[allow(clippy::too_many_arguments, reason = "each is a different fact about one request")]
+async fn call(
+    caller: &Arc<Caller>,
+    parts: Parts,
+    body: Incoming,
+    head: Head,
+    session: &Session,
+    credential: Arc<Credential>,
+    path: CanonicalPath<'_>,
+    prefix: usize,
+) -> Result<Answer, Refused> {
+    let kind = credential.spec().kind;
+    let verdict = session.client.allow.decide(kind, parts.method.as_str(), &path);
+    let refusal = match verdict {
+        Verdict::Allowed => None,
+        Verdict::NotListed => {
+            Some(Refusal::new(Code::CALL_NOT_ALLOWED, "the client's allow-list does not name this call"))
+        }
+        Verdict::Guarded => Some(Refusal::new(
+            Code::CALL_GUARDED,
+            "this operation handles platform secrets; the client has no right to such operations",
+        )),
+    };
+    if let Some(refusal) = refusal {
+        tracing::info!(
+            client.id = session.client.record.id.as_str(),
+            code = refusal.code.0,
+            method = parts.method.as_str(),
+            "refused a call that the client may not make"
+        );
+        return Err(Refused { refusal, shape: Some(kind) });
+    }
+    let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
+    let call = proxy::Call { caller, client: &session.client, credential, head, prefix, account };
+    proxy::forward(call, parts, body).await.map_err(|refusal| Refused { refusal, shape: Some(kind) })
+}
+
+/// Whose token this is.
+async fn authenticate(caller: &Caller, headers: &HeaderMap) -> Result<Session, Refusal> {
+    let unauthenticated = |detail: &'static str, challenge| Refusal {
+        challenge: Some(challenge),
+        ..Refusal::new(Code::CALLER_UNAUTHENTICATED, detail)
+    };
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Err(unauthenticated("the request has no access token: log in at /oauth/token", CHALLENGE));
+    };
+    let token = bearer(value.as_bytes())
+        .ok_or_else(|| unauthenticated("the Authorization header is not a bearer token", CHALLENGE))?;
+    let issuer = &caller.worker.ports.issuer;
+    if let Some(session) = issuer.session(token) {
+        return Ok(session);
+    }
+    match issuer.session_or_load(token).await {
+        Ok(Some(session)) => Ok(session),
+        Ok(None) => Err(unauthenticated("the access token is unknown, expired or revoked", CHALLENGE_INVALID)),
+        // never 401: an official SDK that gets a 401 does not log in again
+        Err(error) => Err(Refusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            ..Refusal::new(Code::STATE_UNAVAILABLE, error.to_string())
+        }),
+    }
+}
+
+/// The token of `Bearer TOKEN` (RFC 6750 section 2.1; the scheme's letter case does not count, RFC 9110 section 11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    let well_formed = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
+    (scheme.eq_ignore_ascii_case(b"Bearer ") && well_formed).then_some(token)
+}
+
+fn credential(caller: &Caller, session: &Session) -> Result<Arc<Credential>, Refusal> {
+    let Some(name) = &session.client.record.credential else {
+        return Err(Refusal::new(Code::CALL_NOT_ALLOWED, "the client has no platform credential"));
+    };
+    caller.worker.ports.broker.credential(name).ok_or_else(|| {
+        Refusal::new(Code::CREDENTIAL_UNUSABLE, "the client's credential is not in keyholder's configuration")
+    })
+}
+
+fn path_refusal(error: PathError) -> Refusal {
+    let refusal = Refusal::ambiguous(error.to_string());
+    if error == PathError::TooLong {
+        return Refusal { status: StatusCode::URI_TOO_LONG, code: Code::REQUEST_TOO_LARGE, ..refusal };
+    }
+    refusal
+}
+
+/// The shape for callers that are not known yet: by the path, else by what keyholder is configured for.
+fn guess_shape(caller: &Caller, path: &str) -> PlatformKind {
+    if path.contains("/api/v2/") {
+        return PlatformKind::Genesys;
+    }
+    if is_cxone_account(path) || path.to_ascii_lowercase().starts_with("/incontactapi/") {
+        return PlatformKind::Cxone;
+    }
+    let mut kinds = caller.worker.ports.broker.credentials().map(|credential| credential.spec().kind);
+    let first = kinds.next().unwrap_or(PlatformKind::Oauth2);
+    if kinds.all(|kind| kind == first) { first } else { PlatformKind::Oauth2 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bearer_tokens() {
+        for (value, expected) in [
+            ("Bearer kht_x", Some("kht_x")),
+            ("bearer kht_x", Some("kht_x")),
+            ("Bearer ", None),
+            ("Bearer  kht_x", None),
+            ("Bearer kht_x ", None),
+            ("Bearer kht_x, Bearer y", None),
+            ("Basic kht_x", None),
+            ("kht_x", None),
+            ("", None),
+        ] {
+            assert_eq!(bearer(value.as_bytes()), expected.map(str::as_bytes), "{value}");
+        }
+    }
+}
