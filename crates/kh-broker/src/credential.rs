@@ -299,32 +299,45 @@ impl Credential {
         (state.core.permit(now, order, digest, version), state.refresh.clone())
     }
 
-    /// A fetch ended.
+    /// A fetch ended. What the core knows of a failure and what callers are told of it change under one lock.
     pub(crate) fn land(&self, order: FetchOrder, result: Result<Landing, FetchFailure>) {
-        let failure = match result {
-            Ok(Landing::KeptBack) => None,
-            Ok(Landing::Token(arrival)) => self.accept(order, *arrival).err(),
-            Err(failure) => {
-                let share = Share::draw(self.ports.entropy.as_ref());
-                let now = self.ports.clock.now();
-                self.state.lock().core.on_failed(now, order, failure.for_core(), share);
-                Some(failure)
+        let (share, now) = (Share::draw(self.ports.entropy.as_ref()), self.ports.clock.now());
+        let failure = {
+            let mut state = self.state.lock();
+            let failure = match result {
+                Ok(Landing::KeptBack) => None,
+                Ok(Landing::Token(arrival)) => self.accept(&mut state, order, *arrival, now, share).err(),
+                Err(failure) => {
+                    state.core.on_failed(now, order, failure.for_core(), share);
+                    Some(failure)
+                }
+            };
+            if let Some(failure) = &failure {
+                state.last_failure = Some(failure.clone());
+                if failure.is_rejection() {
+                    state.last_rejection = Some(failure.clone());
+                }
             }
+            failure
         };
-        let has_failed = failure.is_some();
-        if let Some(failure) = failure {
-            self.note_failure(failure);
+        if let Some(failure) = &failure {
+            self.tell(failure);
         }
-        self.wake(has_failed);
+        self.wake(failure.is_some());
     }
 
-    fn accept(&self, order: FetchOrder, arrival: Arrival) -> Result<(), FetchFailure> {
+    fn accept(
+        &self,
+        state: &mut State,
+        order: FetchOrder,
+        arrival: Arrival,
+        now: Now,
+        share: Share,
+    ) -> Result<(), FetchFailure> {
         let Arrival { issued, authorization, kind } = arrival;
-        let (share, now) = (Share::draw(self.ports.entropy.as_ref()), self.ports.clock.now());
         // RFC 6749 section 6: without a new refresh token the old one stays valid.
         let refresh_held = issued.refresh_token.is_some() || kind == FetchKind::Refresh;
         let sha256 = issued.access_token.sha256();
-        let mut state = self.state.lock();
         let outcome =
             state.core.on_fetched(now, order, Fetched { sha256, life: issued.expires_in, refresh_held, share });
         match outcome {
@@ -359,7 +372,7 @@ impl Credential {
         Ok(())
     }
 
-    fn note_failure(&self, failure: FetchFailure) {
+    fn tell(&self, failure: &FetchFailure) {
         count(&self.counters.failed);
         let error = failure.for_caller(Duration::ZERO);
         let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -367,11 +380,6 @@ impl Credential {
             credential.name = %self.spec.name, error.code = %failure.code(), error.cause = cause,
             correlation_id = error.correlation_id(), "no token was fetched: {error}"
         );
-        let mut state = self.state.lock();
-        if failure.is_rejection() {
-            state.last_rejection = Some(failure.clone());
-        }
-        state.last_failure = Some(failure);
     }
 
     fn wake(&self, has_failed: bool) {

@@ -90,6 +90,33 @@ async fn shutdown_wakes_waiters_and_ends_the_tasks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn shutdown_wakes_those_who_wait_out_a_pause() {
+    let bench = Arc::new(Bench::new(&[Answer::RateLimited { retry_after: 170 }]));
+    let start = tokio::time::Instant::now();
+    let waiter = tokio::spawn({
+        let bench = Arc::clone(&bench);
+        async move { bench.lease().await.map(|lease| lease.generation()) }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.credential.status().state, CredentialState::Waiting);
+    bench.broker.shutdown().await;
+    assert!(matches!(waiter.await.unwrap(), Err(TokenError::Closed)));
+    assert_eq!(start.elapsed().as_secs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_token_is_dropped_and_not_kept_for_later() {
+    let bench = Bench::new(&[Answer::Token { life: 100 }, Answer::RateLimited { retry_after: 999 }]);
+    let lease = bench.lease().await.unwrap();
+    let trace = Arc::downgrade(&lease);
+    drop(lease);
+    assert!(trace.upgrade().is_some());
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(bench.lease().await.is_err());
+    assert!(trace.upgrade().is_none(), "a dead token's bytes stay in memory");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_broker_wakes_waiters_too() {
     let Bench { broker, credential, endpoint, store: _store } = Bench::new(&[Answer::Hang]);
     let waiter = tokio::spawn(async move { credential.lease(Duration::ZERO).await.map(|lease| lease.generation()) });

@@ -1,5 +1,11 @@
 //! The broker against fake ports: crowds, cancelled leaders, panics, outages, wrong secrets, shutdown.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy does not take for tests in an integration binary"
+)]
+
 mod crowds;
 mod failures;
 mod fakes;

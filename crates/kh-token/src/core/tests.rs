@@ -250,6 +250,15 @@ fn a_platform_that_kills_every_token_is_not_hammered() {
         "? ok:A/1000 +60 kill:A ? ok:B/1000 +60 kill:B ? ok:C/1000 +60 kill:C ? ok:D/1000 kill:D ?",
         "fetch new1 removed fetch new2 removed fetch new3 removed fetch new4 removed fetch",
     );
+    check(
+        "? ok:A/1000 kill:A ? ok:B/1000 kill:B ? ok:C/1000 +60 kill:C ? ok:D/1000 kill:D ?",
+        "fetch new1 removed fetch new2 removed fetch new3 removed fetch new4 removed fetch",
+    );
+    // The pause of a storm outlives a fetch that was in flight when it began.
+    check(
+        "? ok:A/1000 kill:A ? ok:B/1000 kill:B ? ok:C/1000 ver:2 ? kill:C read:b@2 ok:D/1000 ver:3 ? +2 ?",
+        "fetch new1 removed fetch new2 removed fetch new3 news serve3+fetch removed login new4 news serve4 serve4+fetch",
+    );
     // A natural death in between ends a storm as well.
     check(
         "? ok:A/100 kill:A ? ok:B/100 kill:B ? ok:C/100 +100 ? ok:D/100 kill:D ?",
