@@ -292,7 +292,9 @@ impl Walker {
                 return diagnosis::of_head(self, hash, lines).map(Some);
             }
             self.ahead.pop_front();
-            self.since.clear();
+            if seq == self.seq {
+                self.since.clear();
+            }
         }
         Ok(None)
     }

@@ -3,12 +3,15 @@
 //! Invariant: rollback journal, `synchronous=EXTRA`: a commit that returned is in the main file and on the disk. No
 //! trigger or view of somebody else ever runs.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use kh_core::port::StoreError;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-use crate::{SCHEMA, error::sqlite};
+use crate::{
+    SCHEMA,
+    error::{self, sqlite},
+};
 
 /// "KHSS", so that `file` and we know the file from any other SQLite database.
 const APPLICATION_ID: i32 = 0x4B48_5353;
@@ -65,6 +68,19 @@ pub(crate) fn identify(connection: &Connection) -> Result<(), StoreError> {
     }
     if found != SCHEMA {
         return Err(StoreError::Tampered(format!("it claims schema {found}, which never existed")));
+    }
+    Ok(())
+}
+
+/// Fails when the file is shorter than its own page count says. SQLite itself takes a last page that is cut short for
+/// one that ends in zeros. Call it within a transaction that has read, so that no other process is writing; looks at
+/// the file without opening it (see `unlock::inspect`).
+pub(crate) fn check_length(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0)).map_err(sqlite);
+    let expected = pragma("page_count")?.saturating_mul(pragma("page_size")?);
+    let found = fs::metadata(path).map_err(|source| error::io(source, "look at", path))?.len();
+    if found < expected {
+        return Err(StoreError::Truncated(format!("the file has {found} of its {expected} bytes")));
     }
     Ok(())
 }

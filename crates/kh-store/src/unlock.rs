@@ -86,6 +86,7 @@ pub fn unlock_with(
     layout::configure(&connection)?;
     let transaction = connection.transaction().map_err(sqlite)?;
     layout::check_tables(&transaction)?;
+    layout::check_length(&transaction, path)?;
     let header = Header::load(&transaction)?;
     let data_key = header.open(key)?;
     let manifest = Manifest::load(&transaction, &header.store_id, &data_key)?;

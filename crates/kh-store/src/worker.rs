@@ -189,6 +189,7 @@ impl Worker {
         let vault = &self.vault;
         let transaction = self.connection.transaction_with_behavior(behavior).map_err(sqlite)?;
         layout::identify(&transaction)?;
+        layout::check_length(&transaction, &self.path)?;
         layout::check_tables(&transaction)?;
         let manifest = Manifest::load(&transaction, &vault.store_id, &vault.key)?;
         if manifest.counter < self.counter {

@@ -106,10 +106,10 @@ fn what_a_crash_leaves_is_repaired_and_nothing_else_is() {
         OpenOptions::new().append(true).open(&place.log).unwrap().write_all(fragment).unwrap();
         let found = place.verify().finding.map(|finding| finding.kind);
         let opened = place.try_open(7);
-        if opened.is_ok() {
+        if let Ok(opened) = opened {
             assert_eq!(found, Some(FindingKind::IncompleteAppend));
             assert_eq!(place.lines(), whole);
-            opened.unwrap().append(&[event(5)]).unwrap();
+            opened.append(&[event(5)]).unwrap();
             assert_eq!(place.entries().len(), 5);
             return true;
         }

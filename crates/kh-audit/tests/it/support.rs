@@ -20,7 +20,7 @@ pub(crate) const START: UnixMillis = UnixMillis(1_790_000_000_000);
 
 /// Both files' paths; the directory lives as long.
 pub(crate) struct Place {
-    _directory: Option<TempDir>,
+    directory: Option<TempDir>,
     pub(crate) log: PathBuf,
     pub(crate) checkpoints: PathBuf,
 }
@@ -29,13 +29,13 @@ impl Place {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut place = Self::at(directory.path());
-        place._directory = Some(directory);
+        place.directory = Some(directory);
         place
     }
 
     pub(crate) fn at(directory: &Path) -> Self {
         Self {
-            _directory: None,
+            directory: None,
             log: directory.join("audit.jsonl"),
             checkpoints: directory.join("kept-elsewhere/audit.checkpoints"),
         }
@@ -64,8 +64,13 @@ impl Place {
     }
 
     pub(crate) fn write_lines(&self, lines: &[String]) {
-        fs::write(&self.log, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        fs::write(&self.log, joined(lines)).unwrap();
     }
+}
+
+/// Lines as a file has them.
+pub(crate) fn joined(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
 /// The public half of a seed, as a log of its own tells it.

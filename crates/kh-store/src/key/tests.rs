@@ -16,7 +16,9 @@ fn raw(text: &str) -> Option<Vec<u8>> {
 #[test]
 fn encoded_forms() {
     let key: Vec<u8> = (0..32).map(|byte| 255 - byte * 3).collect();
-    let hex: String = key.iter().map(|byte| format!("{byte:02X}")).collect();
+    let mut digest = kh_core::Sha256([0; 32]);
+    digest.0.copy_from_slice(&key);
+    let hex = digest.to_hex().to_uppercase();
     let standard = "//z59vPw7ern5OHe29jV0s/MycbDwL26t7SxrquopaI=";
     for good in [
         hex.as_str(),

@@ -118,7 +118,7 @@ fn no_value_stands_in_the_file_in_any_form() {
     let has = |needle: &[u8]| content.windows(needle.len()).any(|window| window == needle);
     assert!(has(b"acme"), "names are in the clear, so the search works");
     for marker in [b"MARKER-".as_slice(), ACME, BETA] {
-        let hex: String = marker.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = marker.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         assert!(!has(marker) && !has(hex.as_bytes()) && !has(hex.to_uppercase().as_bytes()));
     }
     // "MARKER" in base64 at each of the three alignments.

@@ -155,7 +155,7 @@ fn changes_by_sql_are_found() {
         "CREATE VIEW extra AS SELECT 1",
         "CREATE INDEX extra ON secret (size)",
         "CREATE TRIGGER extra AFTER INSERT ON outbox BEGIN DELETE FROM outbox; END",
-        "ALTER TABLE secret ADD COLUMN extra",
+        "ALTER TABLE secret ADD COLUMN extra TEXT",
         "PRAGMA user_version = 0",
     ] {
         // A running store holds the header's keys already; what it does not read again it cannot miss.
