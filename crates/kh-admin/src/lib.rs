@@ -4,10 +4,14 @@
 //! Invariants: a request that a browser or a proxy could have made is refused before anything is looked up; nothing is
 //! fetched for a caller without the guard token; an answer that holds a token is never cached and its buffer is wiped.
 
+pub mod admin;
+pub mod broker_api;
 pub mod guard;
 pub mod hygiene;
 pub mod problem;
 pub mod serve;
 
+pub use admin::{AdminPorts, ReadyCheck};
+pub use broker_api::BrokerPorts;
 pub use guard::{Guard, GuardError};
 pub use serve::{Limits, Peer, bind_loopback, serve, serve_with};

@@ -35,20 +35,20 @@ pub struct Limits {
     pub connections: usize,
     /// Longest time for a request's head, also on an idle connection.
     pub head: Duration,
-    /// Longest time for a whole request, with its body and the wait for a platform.
+    /// Longest time for a whole request, with the wait for a platform.
     pub request: Duration,
     /// Longest time for running requests after the cancellation.
     pub drain: Duration,
 }
 
 impl Default for Limits {
-    /// 256 connections: as many local processes at once; 10 s for a head: loopback is fast; 60 s for a request: three
-    /// exchanges with a platform at 15 s each and room; 5 s to drain: below every supervisor's kill.
+    /// 256 connections: as many local processes at once; 10 s for a head: loopback is fast; 200 s for a request:
+    /// the broker waits out a rate limit of 180 s at most, and its own error tells more than a timeout here; 5 s to drain: below every supervisor's kill.
     fn default() -> Self {
         Self {
             connections: 256,
             head: Duration::from_secs(10),
-            request: Duration::from_secs(60),
+            request: Duration::from_secs(200),
             drain: Duration::from_secs(5),
         }
     }

@@ -6,6 +6,8 @@ use kh_core::{SeededEntropy, SystemEntropy};
 
 use super::*;
 
+type Headers<'a> = &'a [(&'static str, &'a str)];
+
 fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
     list.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())).collect()
 }
@@ -81,7 +83,7 @@ fn presenting() {
     let bearer = format!("bEaReR {good}");
     let own = "x-keyholder-token";
     let alias = "x-aws-parameters-secrets-token";
-    let cases: &[(&[(&'static str, &str)], bool, bool)] = &[
+    let cases: &[(Headers<'_>, bool, bool)] = &[
         (&[(own, good)], true, true),
         (&[(alias, good)], true, true),
         (&[("authorization", &bearer)], false, true),

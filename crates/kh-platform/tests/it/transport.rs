@@ -28,7 +28,8 @@ async fn a_private_ca_is_enough_and_needed() {
 
 #[tokio::test]
 async fn wrong_certificates_get_no_secret() {
-    let cases: [(&str, fn(&mut rcgen::CertificateParams)); 2] = [
+    type Change = fn(&mut rcgen::CertificateParams);
+    let cases: [(&str, Change); 2] = [
         ("expired", |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1)),
         ("not valid for name", |params| {
             params.subject_alt_names = vec![rcgen::SanType::DnsName("other.example".try_into().unwrap())];

@@ -1,0 +1,231 @@
+//! The broker's HTTP contract: tokens for local programs.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/token/{profile}[?min_ttl=SECONDS]` | 200 with the token, its life and where it is good for |
+//! | `GET /v1/header/{profile}` | 200 `{"authorizationHeader":"Bearer ..."}` |
+//! | `POST /v1/token/{profile}/invalidate` | 204; the body names the bad token by digest, so an old report is harmless |
+//! | `GET /healthz`, `GET /readyz` | 200, or 503 while a credential cannot be used; no guard token needed |
+//!
+//! A profile is a credential's name (a `/` in it is written `%2F`). Invariant: hygiene first, guard token second, only
+//! then is anything looked up; so a refused request never causes a fetch.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Path, RawQuery, Request, State, rejection::PathRejection},
+    http::{Response, StatusCode},
+    middleware::{Next, from_fn_with_state},
+    routing::{get, post},
+};
+use kh_broker::{Broker, Credential, TokenError};
+use kh_core::{Clock, Code, CredentialName, Problem, Retry, Sha256};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use crate::{
+    admin::is_usable,
+    guard::Guard,
+    hygiene::{self, HostRule},
+    problem,
+};
+
+mod body;
+
+/// Largest accepted request body: `{"sha256":"<64 hex digits>"}` and room for blanks.
+pub const BODY_MAX: usize = 1024;
+
+/// Longest time for a request's body: it is one line from this machine.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// Most digits of `min_ttl`: more seconds than any token lives.
+const MIN_TTL_DIGITS: usize = 9;
+
+/// What the broker listener needs.
+#[derive(Clone)]
+pub struct BrokerPorts {
+    /// Where tokens come from.
+    pub broker: Arc<Broker>,
+    /// Who may ask.
+    pub guard: Guard,
+    /// The broker's clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The broker's routes. Serve it with [`crate::serve()`], which bounds time and connections.
+pub fn router(ports: BrokerPorts) -> Router {
+    Router::new()
+        .route("/v1/token/{profile}", get(token))
+        .route("/v1/token/{profile}/invalidate", post(invalidate))
+        .route("/v1/header/{profile}", get(header))
+        .route("/healthz", get(|| async { body::plain("ok\n") }))
+        .route("/readyz", get(ready))
+        .fallback(|| async { problem::answer(&Problem::new(Code::NOT_FOUND, "there is no such path here")) })
+        .method_not_allowed_fallback(|| async {
+            problem::answer(&Problem::new(Code::METHOD_NOT_ALLOWED, "this path does not answer that method"))
+        })
+        .layer(from_fn_with_state(ports.clone(), gate))
+        .with_state(ports)
+}
+
+/// Hygiene and guard token, before any route.
+async fn gate(State(ports): State<BrokerPorts>, request: Request, next: Next) -> Response<Body> {
+    let checked = hygiene::check(request.method(), request.uri(), request.headers(), HostRule::Loopback);
+    if let Err(refusal) = checked {
+        tracing::warn!(reason = %refusal, "the broker listener refused a request that no local program sends");
+        return problem::answer(&refusal.problem());
+    }
+    let open = matches!(request.uri().path(), "/healthz" | "/readyz");
+    if !open && !ports.guard.accepts(request.headers()) {
+        let refused = Problem::new(Code::GUARD_REFUSED, "the header X-Keyholder-Token is missing or wrong")
+            .hint("send the content of the file that KEYHOLDER_TOKEN_FILE names");
+        return problem::answer(&refused);
+    }
+    next.run(request).await
+}
+
+async fn ready(State(ports): State<BrokerPorts>) -> Response<Body> {
+    let unusable = ports.broker.status().iter().filter(|status| !is_usable(status)).count();
+    if unusable == 0 {
+        return body::plain("ready\n");
+    }
+    problem::answer(&Problem::new(Code::TOKEN_UNAVAILABLE, format!("{unusable} credentials cannot be used now")))
+}
+
+type ProfilePath = Result<Path<String>, PathRejection>;
+
+async fn token(State(ports): State<BrokerPorts>, profile: ProfilePath, RawQuery(query): RawQuery) -> Response<Body> {
+    let Some(min_ttl) = parse_min_ttl(query.as_deref().unwrap_or("")) else {
+        return malformed("the only parameter is min_ttl, in whole seconds");
+    };
+    let Some(credential) = find(&ports, profile) else { return unknown() };
+    match credential.lease(min_ttl).await {
+        Ok(lease) => body::token(&lease, credential.spec(), ports.clock.now()),
+        Err(error) => failure(&error),
+    }
+}
+
+async fn header(State(ports): State<BrokerPorts>, profile: ProfilePath, RawQuery(query): RawQuery) -> Response<Body> {
+    if query.is_some_and(|query| !query.is_empty()) {
+        return malformed("this path takes no query");
+    }
+    let Some(credential) = find(&ports, profile) else { return unknown() };
+    match credential.lease(Duration::ZERO).await {
+        Ok(lease) => body::header(&lease),
+        Err(error) => failure(&error),
+    }
+}
+
+async fn invalidate(State(ports): State<BrokerPorts>, profile: ProfilePath, request: Body) -> Response<Body> {
+    let Some(credential) = find(&ports, profile) else { return unknown() };
+    let Ok(body) = timeout(BODY_TIME, to_bytes(request, BODY_MAX)).await else {
+        return malformed("the body did not come in time");
+    };
+    let Ok(bytes) = body else {
+        let detail = format!("the body is longer than {BODY_MAX} bytes or broke off");
+        return problem::answer(&Problem::new(Code::REQUEST_TOO_LARGE, detail));
+    };
+    let Some(sha256) = parse_report(&bytes) else {
+        return malformed("the body must be {\"sha256\":\"<64 hex digits of the bad token's digest>\"}");
+    };
+    credential.invalidate(sha256);
+    body::nothing(StatusCode::NO_CONTENT)
+}
+
+fn find(ports: &BrokerPorts, profile: ProfilePath) -> Option<Arc<Credential>> {
+    let Path(profile) = profile.ok()?;
+    let name: CredentialName = profile.parse().ok()?;
+    ports.broker.credential(&name)
+}
+
+fn unknown() -> Response<Body> {
+    problem::answer(&Problem::new(Code::NOT_FOUND, "there is no profile of this name"))
+}
+
+fn malformed(detail: &'static str) -> Response<Body> {
+    problem::answer(&Problem::new(Code::REQUEST_MALFORMED, detail))
+}
+
+/// `min_ttl` of a query in whole seconds; zero without one. An unknown or doubled parameter is `None`: a typo must not
+/// silently drop what the caller counts on.
+pub fn parse_min_ttl(query: &str) -> Option<Duration> {
+    if query.is_empty() {
+        return Some(Duration::ZERO);
+    }
+    let digits = query.strip_prefix("min_ttl=")?;
+    let plain = digits.len() <= MIN_TTL_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| plain).map(Duration::from_secs)
+}
+
+/// The digest in an invalidation report.
+pub fn parse_report(body: &[u8]) -> Option<Sha256> {
+    #[derive(Deserialize)]
+    struct Report {
+        sha256: String,
+    }
+    let report: Report = serde_json::from_slice(body).ok()?;
+    Sha256::from_hex(&report.sha256)
+}
+
+/// A token error as an answer, with the platform's code and correlation id, and when to try again.
+fn failure(error: &TokenError) -> Response<Body> {
+    let mut detail = error.to_string();
+    if let Some(source) = std::error::Error::source(error) {
+        detail = format!("{detail}: {source}");
+    }
+    let mut problem = Problem::new(error.code(), detail);
+    problem.correlation_id = error.correlation_id().map(str::to_owned);
+    match error.retry() {
+        Retry::After(wait) => problem::answer_after(&problem, wait),
+        Retry::Never | Retry::Now => problem::answer(&problem),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn min_ttl() {
+        for (query, seconds) in [
+            ("", Some(0)),
+            ("min_ttl=0", Some(0)),
+            ("min_ttl=120", Some(120)),
+            ("min_ttl=999999999", Some(999_999_999)),
+            ("min_ttl=", None),
+            ("min_ttl=1000000000", None),
+            ("min_ttl=-1", None),
+            ("min_ttl=+1", None),
+            ("min_ttl=1.5", None),
+            ("min_ttl=1&min_ttl=2", None),
+            ("min_tll=1", None),
+            ("x=1", None),
+            ("&", None),
+        ] {
+            let parsed = parse_min_ttl(query);
+            assert_eq!(parsed, seconds.map(Duration::from_secs), "{query}");
+        }
+    }
+
+    #[test]
+    fn reports() {
+        let hex = Sha256::of(b"t").to_hex();
+        let good = format!(r#"{{"sha256":"{hex}"}}"#);
+        assert_eq!(parse_report(good.as_bytes()), Some(Sha256::of(b"t")));
+        for bad in ["", "null", "{}", r#"{"sha256":""}"#, r#"{"sha256":7}"#, &hex, &good[..20]] {
+            assert_eq!(parse_report(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_makes_it_panic(query in ".{0,40}", body in proptest::collection::vec(any::<u8>(), 0..100)) {
+            prop_assert!(parse_min_ttl(&query).is_none() || query.is_empty() || query.starts_with("min_ttl="));
+            prop_assert!(parse_report(&body).is_none());
+        }
+    }
+}

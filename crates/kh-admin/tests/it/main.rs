@@ -1,0 +1,13 @@
+//! The local listeners over real sockets: the whole contract, and every request that must not get through.
+
+// `cfg(test)` tells clippy that helpers, too, are test code.
+#[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod broker;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod rig;

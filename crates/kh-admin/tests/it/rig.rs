@@ -1,0 +1,275 @@
+//! A broker over a fake platform and a fake store, behind a real listener on loopback.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::Router;
+use kh_admin::{AdminPorts, BrokerPorts, Guard, Limits, ReadyCheck, admin, bind_loopback, broker_api, serve_with};
+use kh_broker::{Broker, CredentialSpec};
+use kh_core::{
+    Clock, ManualClock, PlatformKind, SecretBytes, SecretName, SecretString, SeededEntropy, UnixMillis,
+    audit::AuditEvent,
+    credential::CredentialDocument,
+    issued::{IssuedKind, issue},
+    port::{
+        BoxFuture, Expected, FetchError, IssuedToken, SecretMetadata, SecretStore, StoreError, StoredSecret,
+        TokenEndpoint,
+    },
+};
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+/// 2026-11-21T00:00:00Z.
+pub(crate) const START: UnixMillis = UnixMillis(1_795_219_200_000);
+
+/// What the fake platform does with the next logins.
+#[derive(Clone, Copy)]
+pub(crate) enum Mood {
+    Issue,
+    Reject,
+    Limit,
+    Down,
+    Hang,
+}
+
+pub(crate) struct FakePlatform {
+    pub(crate) mood: Mutex<Mood>,
+    pub(crate) fetches: Mutex<u32>,
+}
+
+impl FakePlatform {
+    pub(crate) fn fetches(&self) -> u32 {
+        *self.fetches.lock().unwrap()
+    }
+
+    pub(crate) fn set(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+}
+
+impl TokenEndpoint for FakePlatform {
+    fn fetch<'a>(
+        &'a self,
+        _: &'a CredentialDocument,
+        _: Option<&'a SecretString>,
+    ) -> BoxFuture<'a, Result<IssuedToken, FetchError>> {
+        let mood = *self.mood.lock().unwrap();
+        let number = {
+            let mut fetches = self.fetches.lock().unwrap();
+            *fetches += 1;
+            *fetches
+        };
+        let correlation_id = Some("corr-1".to_owned());
+        Box::pin(async move {
+            match mood {
+                Mood::Issue => Ok(IssuedToken {
+                    access_token: SecretString::new(format!("token-{number}")),
+                    expires_in: Duration::from_hours(1),
+                    refresh_token: None,
+                    api_base: None,
+                    auth_base: None,
+                }),
+                Mood::Reject => {
+                    Err(FetchError::Rejected { platform_code: "invalid_client".to_owned(), correlation_id })
+                }
+                Mood::Limit => {
+                    Err(FetchError::RateLimited { retry_after: Some(Duration::from_mins(5)), correlation_id })
+                }
+                Mood::Down => Err(FetchError::Transient {
+                    reason: "the connection failed".to_owned(),
+                    retry_after: Some(Duration::from_mins(5)),
+                    unreachable: true,
+                    correlation_id: None,
+                }),
+                Mood::Hang => std::future::pending().await,
+            }
+        })
+    }
+}
+
+/// Holds one document; everything that writes is refused.
+struct FakeStore;
+
+fn read_only() -> StoreError {
+    StoreError::Unavailable { reason: "read only".to_owned(), source: None }
+}
+
+impl SecretStore for FakeStore {
+    fn get<'a>(&'a self, name: &'a SecretName) -> BoxFuture<'a, Result<StoredSecret, StoreError>> {
+        let document = br#"{"client_id":"cid","client_secret":"MARKED-SECRET"}"#.to_vec();
+        let known = name.as_str() == "acme";
+        Box::pin(async move {
+            if known {
+                return Ok(StoredSecret { value: SecretBytes::new(document), version: 1 });
+            }
+            Err(StoreError::NotFound(name.clone()))
+        })
+    }
+
+    fn newest_version<'a>(&'a self, _: &'a SecretName) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async { Ok(1) })
+    }
+
+    fn put<'a>(
+        &'a self,
+        _: &'a SecretName,
+        _: SecretBytes,
+        _: Expected,
+        _: AuditEvent,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async { Err(read_only()) })
+    }
+
+    fn remove<'a>(&'a self, _: &'a SecretName, _: Expected, _: AuditEvent) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async { Err(read_only()) })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<SecretMetadata>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) address: SocketAddr,
+    pub(crate) platform: Arc<FakePlatform>,
+    pub(crate) clock: ManualClock,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) server: Option<JoinHandle<()>>,
+    pub(crate) router: Router,
+    token: SecretString,
+}
+
+/// Which of the two listeners.
+pub(crate) enum Surface {
+    Broker,
+    Admin(Vec<Arc<dyn ReadyCheck>>),
+}
+
+pub(crate) async fn start(surface: Surface) -> Rig {
+    start_with(surface, Limits::default()).await
+}
+
+pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
+    let clock = ManualClock::at(START);
+    let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+    let platform = Arc::new(FakePlatform { mood: Mutex::new(Mood::Issue), fetches: Mutex::new(0) });
+    let spec = |name: &str, secret: &str| CredentialSpec {
+        name: name.parse().unwrap(),
+        platform: "acme-eu".parse().unwrap(),
+        kind: PlatformKind::Genesys,
+        secret: secret.parse().unwrap(),
+        endpoint: Arc::clone(&platform) as Arc<dyn TokenEndpoint>,
+        api_base: "https://api.mypurecloud.de".to_owned(),
+        auth_base: None,
+        policy: kh_token::TokenPolicy::default(),
+    };
+    let broker = Broker::new(
+        vec![spec("acme", "acme"), spec("team/acme.eu", "acme"), spec("nosecret", "nosecret")],
+        Arc::new(FakeStore),
+        Arc::clone(&shared),
+        Arc::new(SeededEntropy::new(1)),
+        tokio::runtime::Handle::current(),
+    );
+    let token = issue(IssuedKind::Guard, &SeededEntropy::new(2));
+    let guard = Guard::new(&token);
+    let router = match surface {
+        Surface::Broker => broker_api::router(BrokerPorts { broker, guard, clock: shared }),
+        Surface::Admin(checks) => {
+            let mut registry = Registry::default();
+            let counter = Counter::<u64>::default();
+            counter.inc_by(7);
+            registry.register("keyholder_test", "A test counter", counter);
+            let (registry, checks) = (Arc::new(registry), checks.into());
+            admin::router(AdminPorts { broker, guard, registry, checks, version: "0.1.0" })
+        }
+    };
+    let listener = bind_loopback("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cancel = CancellationToken::new();
+    let server = tokio::spawn(serve_with(listener, router.clone(), limits, cancel.clone()));
+    Rig { address, platform, clock, cancel, server: Some(server), router, token }
+}
+
+/// A parsed answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// The code of a problem document, with its other members checked.
+    pub(crate) fn code(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        assert_eq!(self.header("cache-control"), Some("no-store"));
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status);
+        assert_eq!(problem["type"], "about:blank");
+        assert!(problem["title"].is_string() && problem["detail"].is_string() && problem["hints"].is_array());
+        assert!(!self.body.contains("MARKED-SECRET") && !self.body.contains("token-"), "{self:?}");
+        problem["code"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Rig {
+    pub(crate) fn guard(&self) -> String {
+        format!("X-Keyholder-Token: {}\r\n", self.token.expose())
+    }
+
+    pub(crate) fn bearer(&self) -> String {
+        format!("Authorization: Bearer {}\r\n", self.token.expose())
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        self.token.expose()
+    }
+
+    /// Sends exactly these bytes on a connection of its own and reads until the end.
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> Option<Reply> {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        // the server may refuse before it has read everything
+        drop(stream.write_all(bytes).await);
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer).await);
+        let text = String::from_utf8(answer).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Reply { status, head: head.to_owned(), body: body.to_owned() })
+    }
+
+    /// A request with a good Host, `Connection: close`, and `headers` (each ending in CRLF).
+    pub(crate) async fn send(&self, line: &str, headers: &str, body: &str) -> Reply {
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let host = self.address;
+        let text = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}{headers}\r\n{body}");
+        self.raw(text.as_bytes()).await.unwrap()
+    }
+
+    /// `GET` with the guard token.
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.send(&format!("GET {path}"), &self.guard(), "").await
+    }
+
+    /// `POST` with the guard token.
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Reply {
+        self.send(&format!("POST {path}"), &self.guard(), body).await
+    }
+}
