@@ -86,7 +86,8 @@ impl ErrorBody {
 
     /// An error whose message is `template` with every `{name}` replaced by its parameter.
     pub fn with_params(status: u16, code: &str, template: &str, params: &[(&str, &str)], correlation_id: &str) -> Self {
-        let message = params.iter().fold(template.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value));
+        let message =
+            params.iter().fold(template.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value));
         let mut body = Self::new(status, code, message, correlation_id);
         body.message_with_params = Some(template.to_owned());
         body.message_params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -136,7 +137,13 @@ mod tests {
 
     #[test]
     fn parameters_are_filled_into_the_message_and_kept() {
-        let body = ErrorBody::with_params(403, "missing.permissions", "You miss: {permissions}", &[("permissions", "[a:b:c]")], "c-1");
+        let body = ErrorBody::with_params(
+            403,
+            "missing.permissions",
+            "You miss: {permissions}",
+            &[("permissions", "[a:b:c]")],
+            "c-1",
+        );
         let value = body.to_value();
         assert_eq!(value["message"], "You miss: [a:b:c]");
         assert_eq!(value["messageWithParams"], "You miss: {permissions}");

@@ -13,6 +13,7 @@ mod conform;
 mod document;
 mod listing;
 mod mix;
+mod path;
 mod pattern;
 mod permission;
 mod request;
@@ -30,8 +31,8 @@ use serde_json::Value;
 
 pub use self::document::{DocumentError, Operation};
 pub use self::permission::{Gap, Needed, PermissionSet, Requirement};
-pub use self::store::{EntityStore, StoreError, StoreLimits};
 use self::route::Match;
+pub use self::store::{EntityStore, StoreError, StoreLimits};
 use crate::error_body::ErrorBody;
 
 /// The published document (Swagger 2.0, gzip): see `data/PROVENANCE.md`.
@@ -186,7 +187,13 @@ impl Operations {
     }
 
     /// Answers a call. Never fails: what is wrong with the request is an answer in the platform's error shape.
-    pub fn answer(&self, store: &EntityStore, found: &Found, request: &RequestView<'_>, context: &Context<'_>) -> Answer {
+    pub fn answer(
+        &self,
+        store: &EntityStore,
+        found: &Found,
+        request: &RequestView<'_>,
+        context: &Context<'_>,
+    ) -> Answer {
         answer::answer(&self.document, store, found, request, context)
     }
 

@@ -1,15 +1,15 @@
 //! One call, answered. Invariant: a 2xx body is always the result of fitting to, or making up from, the operation's own
 //! response schema.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
 use super::collection::{ChosenId, Role, Rule, Shape, shape};
-use super::complete::{Completion, Stamp};
+use super::complete::{Completion, Stamp, new_state};
 use super::conform::Conform;
 use super::document::{Document, Operation};
 use super::listing::{self, Page};
 use super::mix::{mix, uuid};
+use super::path::{concrete, decode, encode, split_last};
 use super::request::{self, Request};
 use super::route::is_parameter;
 use super::schema::{ObjectSchema, Schema};
@@ -18,16 +18,19 @@ use super::synthesis::Synthesis;
 use super::{Answer, AnswerBody, Context, Found, RequestView};
 use crate::error_body::ErrorBody;
 
-/// RFC 3986 unreserved characters stay as they are in a path segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
 /// Elements in a made-up listing.
 const MADE_UP_ELEMENTS: u64 = 2;
 
 type Outcome = Result<Answer, Box<ErrorBody>>;
 
 /// Answers a call.
-pub(super) fn answer(document: &Document, store: &EntityStore, found: &Found, view: &RequestView<'_>, context: &Context<'_>) -> Answer {
+pub(super) fn answer(
+    document: &Document,
+    store: &EntityStore,
+    found: &Found,
+    view: &RequestView<'_>,
+    context: &Context<'_>,
+) -> Answer {
     let operation = &*found.operation;
     let checked = request::check(&document.definitions, operation, view, context);
     let outcome = checked.and_then(|request| {
@@ -36,30 +39,6 @@ pub(super) fn answer(document: &Document, store: &EntityStore, found: &Found, vi
         Call { document, store, operation, request: &request, context, path, stored_at }.answer()
     });
     outcome.unwrap_or_else(|error| Answer::error(&error))
-}
-
-/// The template with its parameters filled in, each encoded as one segment.
-fn concrete(template: &str, values: &[String]) -> String {
-    let mut values = values.iter();
-    let mut path = String::with_capacity(template.len() + 32);
-    for segment in template.split('/').skip(1) {
-        path.push('/');
-        match values.next_if_parameter(segment) {
-            Some(value) => path.extend(utf8_percent_encode(value, SEGMENT)),
-            None => path.push_str(segment),
-        }
-    }
-    path
-}
-
-trait NextIfParameter<'a> {
-    fn next_if_parameter(&mut self, segment: &str) -> Option<&'a String>;
-}
-
-impl<'a, I: Iterator<Item = &'a String>> NextIfParameter<'a> for I {
-    fn next_if_parameter(&mut self, segment: &str) -> Option<&'a String> {
-        if is_parameter(segment) { self.next() } else { None }
-    }
 }
 
 struct Call<'a> {
@@ -85,7 +64,7 @@ impl<'a> Call<'a> {
             Role::Read => self.read(),
             Role::Update => self.update(),
             Role::Delete => self.delete(),
-            Role::Other => self.act(),
+            Role::Other => Ok(self.act()),
         }
     }
 
@@ -154,7 +133,9 @@ impl<'a> Call<'a> {
         let body = match body {
             Some(_) if &*self.operation.method == "HEAD" || success.schema.is_none() => AnswerBody::Empty,
             None => AnswerBody::Empty,
-            Some(Value::String(text)) if success.content_type.starts_with("text/") => AnswerBody::Text(success.content_type, text),
+            Some(Value::String(text)) if success.content_type.starts_with("text/") => {
+                AnswerBody::Text(success.content_type, text)
+            }
             Some(value) => AnswerBody::Json(success.content_type, value),
         };
         Answer { status: success.status, body }
@@ -185,7 +166,8 @@ impl<'a> Call<'a> {
         let given = if rule.chosen_id == ChosenId::Never { None } else { request.get(&*rule.id_property) };
         let chosen = given.and_then(id_text);
         let id = chosen.unwrap_or_else(|| self.store.draw_id(&self.stored_at, rule.integer_id));
-        let state = new_state(self.document, rule, request, &self.stored_at, &id, self.stamp(), self.seed());
+        let state =
+            new_state(&self.document.definitions, rule, request, &self.stored_at, &id, self.stamp(), self.seed());
         let stored = match rule.chosen_id {
             ChosenId::Always => self.store.upsert(&self.stored_at, &encode(&id), |_| state.clone()).map(drop),
             ChosenId::Never | ChosenId::Optional => self.store.insert(&self.stored_at, &encode(&id), state.clone()),
@@ -197,7 +179,8 @@ impl<'a> Call<'a> {
     fn list_stored(&self, rule: &Rule, shape: &Shape) -> Outcome {
         let mut entities = self.store.list(&self.stored_at);
         listing::filter(self.operation, &self.request.query, &rule.id_property, &mut entities);
-        let page = Page::of(&self.document.definitions, self.operation, &self.request.query, entities.len(), self.context)?;
+        let page =
+            Page::of(&self.document.definitions, self.operation, &self.request.query, entities.len(), self.context)?;
         let conform = Conform::new(&self.document.definitions, self.seed());
         let shown = page.cut(&entities).iter().filter_map(|state| conform.fit(&shape.items, state)).collect();
         Ok(self.finish_listing(shape, shown, &page))
@@ -207,7 +190,9 @@ impl<'a> Call<'a> {
     fn list_made_up(&self, shape: &Shape) -> Outcome {
         let definitions = &self.document.definitions;
         let object = definitions.object(&shape.items);
-        let identified = object.and_then(|object| object.property("id")).is_some_and(|id| matches!(definitions.resolve(&id.schema), Schema::Text(_)));
+        let identified = object
+            .and_then(|object| object.property("id"))
+            .is_some_and(|id| matches!(definitions.resolve(&id.schema), Schema::Text(_)));
         let mut elements: Vec<Value> = Vec::new();
         for number in 0..MADE_UP_ELEMENTS {
             let id = uuid(mix(self.seed(), number));
@@ -243,7 +228,9 @@ impl<'a> Call<'a> {
             Known::Here(state) => Ok(self.succeed_with(&state)),
             Known::Gone => Err(self.not_found()),
             Known::Never if self.operation.target.rule.is_some() => Err(self.not_found()),
-            Known::Never => Ok(self.finish(self.operation.success.schema.as_ref().map(|schema| self.document_of(schema)))),
+            Known::Never => {
+                Ok(self.finish(self.operation.success.schema.as_ref().map(|schema| self.document_of(schema))))
+            }
         }
     }
 
@@ -281,7 +268,8 @@ impl<'a> Call<'a> {
             Known::Never if self.operation.target.rule.is_some() => return Err(self.not_found()),
             Known::Never => self.read_schema().map(|schema| self.document_of(schema)),
         };
-        let schemas: Vec<&Schema> = self.read_schema().into_iter().chain(self.operation.success.schema.as_ref()).collect();
+        let schemas: Vec<&Schema> =
+            self.read_schema().into_iter().chain(self.operation.success.schema.as_ref()).collect();
         let completion = self.completion(&schemas);
         let request = self.request.body.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
         let id_property = self.operation.target.rule.as_ref().map_or("id", |rule| &*rule.id_property);
@@ -294,9 +282,17 @@ impl<'a> Call<'a> {
     }
 
     /// `old` with the request's members laid over it; identity stays.
-    fn changed(&self, completion: &Completion<'_>, old: &Map<String, Value>, request: Map<String, Value>, id_property: &str, schemas: &[&Schema]) -> Value {
+    fn changed(
+        &self,
+        completion: &Completion<'_>,
+        old: &Map<String, Value>,
+        request: Map<String, Value>,
+        id_property: &str,
+        schemas: &[&Schema],
+    ) -> Value {
         let mut state = old.clone();
-        let cleared: Vec<String> = request.iter().filter(|(_, value)| value.is_null()).map(|(name, _)| name.clone()).collect();
+        let cleared: Vec<String> =
+            request.iter().filter(|(_, value)| value.is_null()).map(|(name, _)| name.clone()).collect();
         let mut given = request;
         completion.expand_references(&mut given);
         completion.strip_read_only(&mut given);
@@ -344,26 +340,13 @@ impl<'a> Call<'a> {
         if was_here && by_id && self.operation.target.rule.is_none() {
             self.store.bury(collection, id).map_err(|error| self.refused(error))?;
         }
-        self.act()
+        Ok(self.act())
     }
 
     /// An action: the answer is made up, stable for its path.
-    fn act(&self) -> Outcome {
-        Ok(self.finish(self.operation.success.schema.as_ref().map(|schema| self.document_of(schema))))
+    fn act(&self) -> Answer {
+        self.finish(self.operation.success.schema.as_ref().map(|schema| self.document_of(schema)))
     }
-}
-
-/// `/a/b/c` as `/a/b` and `c`.
-fn split_last(path: &str) -> (&str, &str) {
-    path.rsplit_once('/').unwrap_or(("", path))
-}
-
-fn encode(id: &str) -> String {
-    utf8_percent_encode(id, SEGMENT).to_string()
-}
-
-fn decode(id: &str) -> String {
-    percent_encoding::percent_decode_str(id).decode_utf8_lossy().into_owned()
 }
 
 fn id_text(value: &Value) -> Option<String> {
@@ -372,32 +355,4 @@ fn id_text(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
-}
-
-/// The state of a new entity: what the caller gave and the schemas know, with what the platform adds.
-pub(super) fn new_state(
-    document: &Document,
-    rule: &Rule,
-    mut request: Map<String, Value>,
-    collection: &str,
-    id: &str,
-    stamp: Stamp<'_>,
-    seed: u64,
-) -> Value {
-    let definitions = &document.definitions;
-    let schemas = [&rule.item, &rule.created];
-    let completion = Completion { definitions, schemas: schemas.iter().filter_map(|schema| definitions.object(schema)).collect() };
-    completion.expand_references(&mut request);
-    completion.strip_read_only(&mut request);
-    completion.stamp_new(&mut request, stamp);
-    completion.identify(&mut request, &rule.id_property, id, &format!("{collection}/{}", encode(id)));
-    let request = Value::Object(request);
-    let conform = Conform::new(definitions, mix(seed, super::mix::mix_text(0, id)));
-    let mut state = Map::new();
-    for schema in schemas {
-        if let Some(Value::Object(fitted)) = conform.fit(schema, &request) {
-            state.extend(fitted);
-        }
-    }
-    Value::Object(state)
 }

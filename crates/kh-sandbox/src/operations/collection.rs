@@ -88,11 +88,13 @@ pub(crate) struct Shape {
 /// Gives every operation its role and target.
 pub(crate) fn assign_roles(definitions: &Definitions, operations: &mut [Operation]) {
     let rules = {
-        let index: Index<'_> = operations.iter().map(|operation| ((&*operation.method, &*operation.template), operation)).collect();
+        let index: Index<'_> =
+            operations.iter().map(|operation| ((&*operation.method, &*operation.template), operation)).collect();
         find_rules(definitions, &index)
     };
     let planned: Vec<(Role, Target)> = {
-        let index: Index<'_> = operations.iter().map(|operation| ((&*operation.method, &*operation.template), operation)).collect();
+        let index: Index<'_> =
+            operations.iter().map(|operation| ((&*operation.method, &*operation.template), operation)).collect();
         let planning = Planning { definitions, index: &index, rules: &rules };
         operations.iter().map(|operation| (planning.role(operation), planning.target(operation))).collect()
     };
@@ -194,7 +196,12 @@ impl Planning<'_> {
             }
         }
         let read = self.read_of(operation).and_then(|read| read.success.schema.clone());
-        Target { read, rule: rule.map(|(rule, _)| Arc::clone(rule)), ancestors: ancestors.into(), storage: storage.into() }
+        Target {
+            read,
+            rule: rule.map(|(rule, _)| Arc::clone(rule)),
+            ancestors: ancestors.into(),
+            storage: storage.into(),
+        }
     }
 
     fn role(&self, operation: &Operation) -> Role {
@@ -227,7 +234,10 @@ impl Planning<'_> {
     fn changes_what_is_read(&self, operation: &Operation) -> bool {
         let object_body = operation.body.as_ref().is_some_and(|body| self.definitions.object(&body.schema).is_some());
         let read = self.read_of(operation).and_then(|read| read.success.schema.as_ref());
-        object_body && read.is_some_and(|schema| self.definitions.object(schema).is_some() && shape(self.definitions, schema).is_none())
+        object_body
+            && read.is_some_and(|schema| {
+                self.definitions.object(schema).is_some() && shape(self.definitions, schema).is_none()
+            })
     }
 
     /// A POST that answers with the very definition that a GET on the same path answers with.

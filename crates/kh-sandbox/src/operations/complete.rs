@@ -4,7 +4,10 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::conform::date_time;
+use super::collection::Rule;
+use super::conform::{Conform, date_time};
+use super::mix::{mix, mix_text};
+use super::path::encode;
 use super::schema::{Definitions, Format, ObjectSchema, Property, Schema};
 use super::synthesis::settled;
 
@@ -62,7 +65,9 @@ impl<'a> Completion<'a> {
 
     /// Sets identity: the id member and `selfUri`.
     pub(crate) fn identify(&self, state: &mut Map<String, Value>, id_property: &str, id: &str, path: &str) {
-        let integer = self.property(id_property).is_some_and(|p| matches!(self.definitions.resolve(&p.schema), Schema::Integer(_)));
+        let integer = self
+            .property(id_property)
+            .is_some_and(|p| matches!(self.definitions.resolve(&p.schema), Schema::Integer(_)));
         let value = match id.parse::<i64>() {
             Ok(number) if integer => Value::from(number),
             _ => Value::from(id),
@@ -156,4 +161,32 @@ impl<'a> Completion<'a> {
             state.insert(property.name.to_string(), author);
         }
     }
+}
+
+/// The state of a new entity: what the caller gave and the schemas know, with what the platform adds.
+pub(crate) fn new_state(
+    definitions: &Definitions,
+    rule: &Rule,
+    mut request: Map<String, Value>,
+    collection: &str,
+    id: &str,
+    stamp: Stamp<'_>,
+    seed: u64,
+) -> Value {
+    let schemas = [&rule.item, &rule.created];
+    let completion =
+        Completion { definitions, schemas: schemas.iter().filter_map(|schema| definitions.object(schema)).collect() };
+    completion.expand_references(&mut request);
+    completion.strip_read_only(&mut request);
+    completion.stamp_new(&mut request, stamp);
+    completion.identify(&mut request, &rule.id_property, id, &format!("{collection}/{}", encode(id)));
+    let request = Value::Object(request);
+    let conform = Conform::new(definitions, mix(seed, mix_text(0, id)));
+    let mut state = Map::new();
+    for schema in schemas {
+        if let Some(Value::Object(fitted)) = conform.fit(schema, &request) {
+            state.extend(fitted);
+        }
+    }
+    Value::Object(state)
 }

@@ -34,7 +34,7 @@ impl<'a> Conform<'a> {
             return None;
         }
         match self.definitions.resolve(schema) {
-            Schema::Object(object) => self.object(object, value.as_object()?, depth),
+            Schema::Object(object) => Some(self.object(object, value.as_object()?, depth)),
             Schema::Array(array) => self.array(array, value.as_array()?, depth),
             Schema::Text(rules) => text(rules, value).map(Value::String),
             Schema::Integer(rules) => integer(rules, value),
@@ -44,7 +44,7 @@ impl<'a> Conform<'a> {
         }
     }
 
-    fn object(&self, object: &ObjectSchema, value: &Map<String, Value>, depth: usize) -> Option<Value> {
+    fn object(&self, object: &ObjectSchema, value: &Map<String, Value>, depth: usize) -> Value {
         let mut fitted = Map::new();
         for property in &object.properties {
             let known = value.get(&*property.name).filter(|value| !value.is_null());
@@ -59,9 +59,10 @@ impl<'a> Conform<'a> {
         }
         if let Some(additional) = &object.additional {
             let more = value.iter().filter(|(name, _)| object.property(name).is_none());
-            fitted.extend(more.filter_map(|(name, value)| Some((name.clone(), self.at(additional, value, depth + 1)?))));
+            fitted
+                .extend(more.filter_map(|(name, value)| Some((name.clone(), self.at(additional, value, depth + 1)?))));
         }
-        Some(Value::Object(fitted))
+        Value::Object(fitted)
     }
 
     fn array(&self, array: &ArraySchema, value: &[Value], depth: usize) -> Option<Value> {
@@ -106,7 +107,9 @@ fn formatted(format: Format, text: String) -> Option<String> {
             Some(format!("{}/{}", date_time(&start), date_time(&end)))
         }
         Format::LocalTime => text.parse::<Time>().ok().map(|time| time.strftime("%H:%M:%S").to_string()),
-        Format::LocalDateTime => text.parse::<DateTime>().ok().map(|when| when.strftime("%Y-%m-%dT%H:%M:%S").to_string()),
+        Format::LocalDateTime => {
+            text.parse::<DateTime>().ok().map(|when| when.strftime("%Y-%m-%dT%H:%M:%S").to_string())
+        }
         Format::YearMonth => format!("{text}-01").parse::<Date>().is_ok().then_some(text),
         Format::Uri => uri_reference(&text).then_some(text),
     }
@@ -120,8 +123,11 @@ pub(crate) fn date_time(when: &Timestamp) -> String {
 /// Whether `text` can stand where RFC 3986 wants a URI reference; anything doubtful is not offered back.
 fn uri_reference(text: &str) -> bool {
     let base = url::Url::parse("https://sandbox.invalid/").expect("a constant URL is valid");
-    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' | '[' | ']');
-    let escapes = text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit()));
+    let plain = |c: char| {
+        c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' | '[' | ']')
+    };
+    let escapes =
+        text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit()));
     text.chars().all(plain) && escapes && text.matches('#').count() <= 1 && base.join(text).is_ok()
 }
 

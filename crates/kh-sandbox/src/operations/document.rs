@@ -44,7 +44,7 @@ pub(crate) struct Document {
 pub struct Operation {
     pub(crate) method: Box<str>,
     pub(crate) template: Box<str>,
-    pub(crate) operation_id: Box<str>,
+    pub(crate) id: Box<str>,
     pub(crate) scopes: Box<[Box<str>]>,
     pub(crate) requirement: Option<Requirement>,
     pub(crate) authenticated: bool,
@@ -68,7 +68,7 @@ impl Operation {
 
     /// The published operation id, e.g. `getUser`.
     pub fn operation_id(&self) -> &str {
-        &self.operation_id
+        &self.id
     }
 
     /// Scopes of which a user-context token needs one; empty when none is needed.
@@ -192,7 +192,7 @@ fn convert_operation(
     let success = choose_success(converter, &method, raw);
     Operation {
         template: template.into(),
-        operation_id: raw.operation_id.as_ref().into(),
+        id: raw.operation_id.as_ref().into(),
         scopes: rights.map(|entry| boxed(&entry.scopes_any)).unwrap_or_default(),
         requirement: rights.and_then(requirement),
         authenticated: rights.is_none_or(|entry| entry.auth.iter().any(|scheme| scheme == "PureCloud OAuth")),
@@ -238,9 +238,12 @@ fn convert_parameter(converter: &mut Converter<'_>, raw: &RawParameter<'_>) -> P
 /// deletion or a 201 for a creation stands beside it, that is what the platform sends.
 fn choose_success(converter: &mut Converter<'_>, method: &str, raw: &RawOperation<'_>) -> Success {
     let has_schema = |status: &str| raw.responses.get(status).is_some_and(|response| response.schema.is_some());
+    let reference = |status: &str| raw.responses.get(status)?.schema.as_ref()?.reference.as_deref();
+    let same = |one: &str, other: &str| reference(one) == reference(other);
     let special = match method {
         "DELETE" if raw.responses.contains_key("204") => Some("204"),
-        "POST" if has_schema("201") => Some("201"),
+        // Where the two differ, the 201 repeats the request by mistake.
+        "POST" if has_schema("201") && (!has_schema("200") || same("200", "201")) => Some("201"),
         _ => None,
     };
     let with_schema = ["200", "201", "202", "206"].into_iter().find(|status| has_schema(status));

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::Context;
 use super::document::Operation;
 use super::request::{Query, invalid_parameter};
 use super::schema::{Definitions, ObjectSchema, Schema};
-use super::Context;
 use crate::error_body::ErrorBody;
 
 /// Page size where the document gives no default.
@@ -61,7 +61,8 @@ impl Page {
             Style::Scim => positive(query, "startIndex", context)?.saturating_sub(1),
             Style::Cursor(name) => match query.first(name) {
                 None => 0,
-                Some(token) => cursor_position(token).ok_or_else(|| invalid_parameter(name, token, "a cursor of an earlier page", context))?,
+                Some(token) => cursor_position(token)
+                    .ok_or_else(|| invalid_parameter(name, token, "a cursor of an earlier page", context))?,
             },
         };
         Ok(Self { style, size, start, total })
@@ -87,7 +88,14 @@ impl Page {
     }
 
     /// Writes the paging members that `schema` knows into `body`.
-    pub(crate) fn describe(&self, schema: &ObjectSchema, definitions: &Definitions, path: &str, query: &Query<'_>, body: &mut Map<String, Value>) {
+    pub(crate) fn describe(
+        &self,
+        schema: &ObjectSchema,
+        definitions: &Definitions,
+        path: &str,
+        query: &Query<'_>,
+        body: &mut Map<String, Value>,
+    ) {
         let links = Links { page: self, path, query };
         let next = self.next_start();
         let previous = (self.start > 0).then(|| self.start.saturating_sub(self.size));
@@ -99,7 +107,9 @@ impl Page {
                 "pageNumber" => Some(Value::from(self.number())),
                 "startIndex" => Some(Value::from(self.start + 1)),
                 "pageCount" => Some(Value::from(self.count())),
-                "total" | "totalResults" | "totalNumberOfEntities" | "unfilteredTotal" | "totalCount" => Some(Value::from(self.total)),
+                "total" | "totalResults" | "totalNumberOfEntities" | "unfilteredTotal" | "totalCount" => {
+                    Some(Value::from(self.total))
+                }
                 "count" => Some(Value::from(self.total.saturating_sub(self.start).min(self.size))),
                 "selfUri" => Some(Value::from(links.to(self.start))),
                 "firstUri" => Some(Value::from(links.to(0))),
@@ -157,7 +167,7 @@ fn page_size(
 ) -> Result<usize, Box<ErrorBody>> {
     let parameter = operation.parameter(name);
     let maximum = parameter.and_then(|parameter| match definitions.resolve(&parameter.schema) {
-        Schema::Integer(rules) => rules.maximum.map(|most| most as usize),
+        Schema::Integer(rules) => rules.maximum.map(whole_count),
         _ => None,
     });
     let Some(text) = query.first(name) else {
@@ -167,6 +177,13 @@ fn page_size(
     let size = text.trim().parse::<usize>().ok().filter(|size| *size > 0);
     let size = size.ok_or_else(|| invalid_parameter(name, text, "whole numbers from 1", context))?;
     Ok(size.min(maximum.unwrap_or(MAX_PAGE_SIZE)))
+}
+
+/// A documented maximum as a count.
+fn whole_count(maximum: f64) -> usize {
+    #[expect(clippy::cast_sign_loss, reason = "made non-negative first; the cast saturates")]
+    let count = maximum.max(1.0) as usize;
+    count
 }
 
 /// Opaque for callers: base64url like the platform's, so that nobody counts on its inside.
@@ -201,11 +218,13 @@ impl Links<'_> {
             pairs.append_pair(name, value);
         }
         pairs.append_pair(size_name, &self.page.size.to_string());
-        match &self.page.style {
-            Style::Cursor(_) if start == 0 => {}
-            Style::Cursor(_) => drop(pairs.append_pair(position, &cursor_token(start))),
-            Style::Scim => drop(pairs.append_pair(position, &(start + 1).to_string())),
-            Style::Numbered | Style::Whole => drop(pairs.append_pair(position, &(start / self.page.size.max(1) + 1).to_string())),
+        let position_value = match &self.page.style {
+            Style::Cursor(_) => (start > 0).then(|| cursor_token(start)),
+            Style::Scim => Some((start + 1).to_string()),
+            Style::Numbered | Style::Whole => Some((start / self.page.size.max(1) + 1).to_string()),
+        };
+        if let Some(value) = position_value {
+            pairs.append_pair(position, &value);
         }
         format!("{}?{}", self.path, pairs.finish())
     }

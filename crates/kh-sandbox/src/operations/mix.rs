@@ -12,7 +12,8 @@ pub(crate) fn mix(state: u64, salt: u64) -> u64 {
 
 /// Mixes a text into `state`.
 pub(crate) fn mix_text(state: u64, text: &str) -> u64 {
-    text.bytes().fold(mix(state, text.len() as u64), |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes()
+        .fold(mix(state, text.len() as u64), |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A random-looking version 4 UUID that depends on `state` alone.

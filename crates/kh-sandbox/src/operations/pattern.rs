@@ -98,7 +98,10 @@ mod tests {
             let pattern = Pattern::new(source).expect("compiles");
             for seed in 0..20 {
                 let sample = pattern.sample(seed);
-                assert!(sample.as_deref().is_some_and(|text| Regex::new(source).expect("compiles").is_match(text)), "{source}: {sample:?}");
+                assert!(
+                    sample.as_deref().is_some_and(|text| Regex::new(source).expect("compiles").is_match(text)),
+                    "{source}: {sample:?}"
+                );
             }
         }
         assert!(Pattern::new("(").is_none());

@@ -85,10 +85,15 @@ fn check_parameter(
         Schema::Integer(rules) => {
             #[expect(clippy::cast_precision_loss, reason = "only compared with small bounds")]
             let accepted = first.trim().parse::<i64>().is_ok_and(|value| rules.accepts(value as f64));
-            if accepted { Ok(()) } else { Err(invalid_parameter(name, first, "whole numbers within the documented range", context)) }
+            if accepted {
+                Ok(())
+            } else {
+                Err(invalid_parameter(name, first, "whole numbers within the documented range", context))
+            }
         }
         Schema::Text(rules) if !rules.allowed.is_empty() => {
-            let known = query.all(name).all(|value| rules.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(value)));
+            let known =
+                query.all(name).all(|value| rules.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(value)));
             if known { Ok(()) } else { Err(invalid_parameter(name, first, &rules.allowed.join(", "), context)) }
         }
         _ => Ok(()),

@@ -133,7 +133,8 @@ impl NumberSchema {
         let under = self.maximum.is_none_or(|most| value < most || (!self.below_maximum && value <= most));
         let fits = !self.int32 || (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&value);
         #[expect(clippy::cast_precision_loss, reason = "enumerated numbers are small")]
-        let listed = self.allowed.is_empty() || self.allowed.iter().any(|allowed| (*allowed as f64 - value).abs() < 0.5);
+        let listed =
+            self.allowed.is_empty() || self.allowed.iter().any(|allowed| (*allowed as f64 - value).abs() < 0.5);
         over && under && fits && listed
     }
 }

@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::answer::new_state;
 use super::collection::Role;
-use super::complete::{HOME_DIVISION_ID, Stamp};
+use super::complete::{HOME_DIVISION_ID, Stamp, new_state};
 use super::document::Document;
 use super::store::EntityStore;
 
@@ -25,7 +24,8 @@ pub(super) fn plant(document: &Document, store: &EntityStore, now: Timestamp) {
         for entity in entities {
             let id = entity.get("id").and_then(Value::as_str).unwrap_or(HOME_DIVISION_ID).to_owned();
             let stamp = Stamp { now, caller_id: HOME_DIVISION_ID };
-            let state = new_state(document, rule, entity, &collection, &id, stamp, store.seed_of(&collection));
+            let state =
+                new_state(&document.definitions, rule, entity, &collection, &id, stamp, store.seed_of(&collection));
             if let Err(error) = store.insert(&collection, &id, state) {
                 tracing::warn!(collection.path = %collection, error = %error, "a seed entity was left out");
             }

@@ -106,9 +106,10 @@ impl EntityStore {
     pub(crate) fn draw_id(&self, collection: &str, integer: bool) -> String {
         if integer {
             let inner = self.inner.lock();
-            let taken = |id: &u64| inner.collections.get(collection).is_some_and(|known| known.numbers.contains_key(&id.to_string()));
-            let first = inner.collections.get(collection).map_or(1, |known| known.next + 1);
-            return (first..).find(|id| !taken(id)).unwrap_or(first).to_string();
+            // Of one more candidate than there are entities, at least one is free.
+            let Some(known) = inner.collections.get(collection) else { return "1".to_owned() };
+            let mut candidates = (known.next + 1..).take(known.numbers.len() + 1).map(|id| id.to_string());
+            return candidates.find(|id| !known.numbers.contains_key(id)).unwrap_or_default();
         }
         uuid(mix(self.seed_of(collection), self.drawn.fetch_add(1, Ordering::Relaxed)))
     }
@@ -197,7 +198,8 @@ impl Collection {
 
 impl Inner {
     fn check_room(&self, limits: &StoreLimits, bytes: usize) -> Result<(), StoreError> {
-        let full = self.entities + self.deleted.len() >= limits.total || self.bytes.saturating_add(bytes) > limits.bytes;
+        let full =
+            self.entities + self.deleted.len() >= limits.total || self.bytes.saturating_add(bytes) > limits.bytes;
         if full { Err(StoreError::Full) } else { Ok(()) }
     }
 

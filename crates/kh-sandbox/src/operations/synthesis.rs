@@ -68,7 +68,7 @@ impl<'a> Synthesis<'a> {
             Schema::Text(rules) => Value::String(text::sample(rules, name, seed)),
             Schema::Integer(rules) => integer(rules, name, seed),
             Schema::Number(rules) => number(rules, seed),
-            Schema::Boolean => Value::Bool(matches!(name, "enabled" | "active" | "success") || seed % 4 == 0),
+            Schema::Boolean => Value::Bool(matches!(name, "enabled" | "active" | "success") || seed.is_multiple_of(4)),
             Schema::Any | Schema::Reference(_) => Value::Object(Map::new()),
         }
     }

@@ -119,12 +119,16 @@ impl<'a> Converter<'a> {
             }
         }
         for (name, schema) in &raw.properties {
-            let property =
-                Property { name: self.name(name), schema: self.schema(schema), required: false, read_only: schema.read_only };
+            let property = Property {
+                name: self.name(name),
+                schema: self.schema(schema),
+                required: false,
+                read_only: schema.read_only,
+            };
             into.properties.retain(|known| known.name != property.name);
             into.properties.push(property);
         }
-        match raw.additional_properties.as_deref() {
+        match raw.additional_properties.as_ref() {
             Some(RawAdditional::Schema(schema)) => into.additional = Some(self.schema(schema)),
             Some(RawAdditional::Allowed(true)) => into.additional = Some(Schema::Any),
             Some(RawAdditional::Allowed(false)) | None => {}

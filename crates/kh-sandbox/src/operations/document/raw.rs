@@ -3,8 +3,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// A text of the document.
@@ -27,8 +29,35 @@ pub(super) struct RawOperation<'a> {
     pub(super) produces: Vec<Text<'a>>,
     #[serde(borrow, default)]
     pub(super) parameters: Vec<RawParameter<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "successes")]
     pub(super) responses: BTreeMap<Text<'a>, RawResponse<'a>>,
+}
+
+/// Reads the answers of success only: twelve error answers per operation would be most of the memory.
+fn successes<'de, D: Deserializer<'de>>(source: D) -> Result<BTreeMap<Text<'de>, RawResponse<'de>>, D::Error> {
+    struct Successes;
+
+    impl<'de> Visitor<'de> for Successes {
+        type Value = BTreeMap<Text<'de>, RawResponse<'de>>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a map of answers by status")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut kept = BTreeMap::new();
+            while let Some(status) = map.next_key::<Text<'de>>()? {
+                if status.starts_with('2') || status == "default" {
+                    kept.insert(status, map.next_value()?);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(kept)
+        }
+    }
+
+    source.deserialize_map(Successes)
 }
 
 #[derive(Deserialize)]
@@ -82,6 +111,7 @@ pub(super) struct RawResponse<'a> {
     pub(super) schema: Option<RawSchema<'a>>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "the flags of Swagger 2.0 as they stand on paper")]
 #[derive(Deserialize, Default, Clone)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct RawSchema<'a> {
@@ -101,7 +131,7 @@ pub(super) struct RawSchema<'a> {
     #[serde(borrow)]
     pub(super) items: Option<Box<RawSchema<'a>>>,
     #[serde(borrow)]
-    pub(super) additional_properties: Option<Box<RawAdditional<'a>>>,
+    pub(super) additional_properties: Option<RawAdditional<'a>>,
     #[serde(borrow)]
     pub(super) all_of: Vec<RawSchema<'a>>,
     #[serde(borrow)]
@@ -126,7 +156,7 @@ pub(super) enum RawAdditional<'a> {
     /// Anything, or nothing.
     Allowed(bool),
     /// Values of this schema.
-    Schema(#[serde(borrow)] RawSchema<'a>),
+    Schema(#[serde(borrow)] Box<RawSchema<'a>>),
 }
 
 /// One operation's entry in the list of scopes and permissions.

@@ -20,8 +20,18 @@ pub(super) fn sample(rules: &TextSchema, name: &str, seed: u64) -> String {
 
 /// A good final state where the values name one: what waits for a job then ends.
 const SETTLED: [&str; 12] = [
-    "active", "fulfilled", "completed", "complete", "succeeded", "success", "processed", "done", "finished", "published",
-    "ready", "ok",
+    "active",
+    "fulfilled",
+    "completed",
+    "complete",
+    "succeeded",
+    "success",
+    "processed",
+    "done",
+    "finished",
+    "published",
+    "ready",
+    "ok",
 ];
 
 /// The settled state among `allowed`, for properties that tell a state.

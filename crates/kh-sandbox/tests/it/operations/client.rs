@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use http::Method;
 use jiff::Timestamp;
-use kh_sandbox::operations::{Answer, Context, EntityStore, Found, Lookup, Operation, Operations, RequestView, StoreLimits};
+use kh_sandbox::operations::{
+    Answer, Context, EntityStore, Found, Lookup, Operation, Operations, RequestView, StoreLimits,
+};
 use serde_json::{Value, json};
 
 pub(super) const CALLER: &str = "11111111-2222-4333-8444-555555555555";
@@ -101,7 +103,9 @@ impl Client {
             other => other.clone(),
         };
         let bare = parameter.trim_end_matches("Id").trim_end_matches("Code");
-        let id = ["id", parameter, "key", "jobId", "executionId", "version", bare].iter().find_map(|name| match &value[name] {
+        let id = ["id", parameter, "key", "jobId", "executionId", "version", bare].iter().find_map(|name| match &value
+            [name]
+        {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
             _ => None,

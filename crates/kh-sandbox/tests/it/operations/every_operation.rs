@@ -40,8 +40,17 @@ fn every_published_operation_answers_a_documented_success_that_validates() {
             failures.push(format!("{} {target}: {}", operation.method(), errors.join("; ")));
         }
     }
-    println!("{} operations answered validly, {checked_bodies} with a body; {} schemas compiled", answered.len(), check.compiled());
-    assert!(failures.is_empty(), "{} failures, first:\n{}", failures.len(), failures[..failures.len().min(30)].join("\n"));
+    println!(
+        "{} operations answered validly, {checked_bodies} with a body; {} schemas compiled",
+        answered.len(),
+        check.compiled()
+    );
+    assert!(
+        failures.is_empty(),
+        "{} failures, first:\n{}",
+        failures.len(),
+        failures[..failures.len().min(30)].join("\n")
+    );
     assert_eq!(answered.len(), PUBLISHED);
     assert!(checked_bodies > 2600, "only {checked_bodies} bodies were checked");
     assert_eq!(answered, published, "exactly the published operations answered");

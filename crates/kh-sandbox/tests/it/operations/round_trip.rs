@@ -20,7 +20,12 @@ struct Case {
 const HOME: &str = "9c8f5e2a-0d3b-4c1e-9a47-6f1d2b3c4d5e";
 
 fn cases() -> Vec<Case> {
-    let case = |path, body, method, update, member, value| Case { path, body, update: (method, update), change: (member, value) };
+    let case = |path, body, method, update, member, value| Case {
+        path,
+        body,
+        update: (method, update),
+        change: (member, value),
+    };
     vec![
         case(
             "/api/v2/users",
@@ -208,7 +213,8 @@ fn entities_below_another_go_with_it() {
 #[test]
 fn single_documents_keep_what_was_put() {
     let client = Client::new(3);
-    let path = format!("/api/v2/users/{}/routingstatus", ids(&client.ok("GET", "/api/v2/users", None)).first().unwrap());
+    let path =
+        format!("/api/v2/users/{}/routingstatus", ids(&client.ok("GET", "/api/v2/users", None)).first().unwrap());
     client.ok("PUT", &path, Some(&json!({"status": "NOT_RESPONDING"})));
     assert_eq!(client.ok("GET", &path, None)["status"], json!("NOT_RESPONDING"));
 }
@@ -236,7 +242,10 @@ fn every_collection_of_the_document_round_trips() {
     for (_, template) in templates.iter().filter(|(method, _)| *method == "GET") {
         let Some((collection, parameter)) = template.rsplit_once("/{") else { continue };
         let parameter = parameter.trim_end_matches('}');
-        if parameter.contains('/') || !templates.contains(&("POST", collection)) || !templates.contains(&("DELETE", template)) {
+        if parameter.contains('/')
+            || !templates.contains(&("POST", collection))
+            || !templates.contains(&("DELETE", template))
+        {
             continue;
         }
         candidates += 1;
@@ -253,7 +262,11 @@ fn every_collection_of_the_document_round_trips() {
         let query = |method: &str| client.operations.sample_query(&client.find(method, &item).unwrap().operation, 3);
         let (get, delete) = (format!("{item}?{}", query("GET")), format!("{item}?{}", query("DELETE")));
         let body = client.ok("GET", &get, None);
-        assert_eq!(check.errors(&reading.operation, reading.operation.success_key(), Some(&body)), Vec::<String>::new(), "{get}");
+        assert_eq!(
+            check.errors(&reading.operation, reading.operation.success_key(), Some(&body)),
+            Vec::<String>::new(),
+            "{get}"
+        );
         let mut again = client.call("GET", &format!("{concrete}/ffffffff-0000-4000-8000-000000000000"), None);
         if again.status == 400 {
             again = client.call("GET", &get.replace(&id, "ffffffff-0000-4000-8000-000000000000"), None);

@@ -49,11 +49,14 @@ fn what_official_sdks_send_is_taken() {
         assert_eq!(client.send("POST", path, Some("application/json"), body).status, 200);
     }
     assert_eq!(client.send("GET", QUEUES, Some("application/json"), b"null").status, 200);
-    let optional = client.operations.all().iter().filter(|operation| {
-        operation.method() == "PATCH" && client.operations.sample_body(operation, 1).is_some()
-    });
+    let optional = client
+        .operations
+        .all()
+        .iter()
+        .filter(|operation| operation.method() == "PATCH" && client.operations.sample_body(operation, 1).is_some());
     assert!(optional.count() > 10);
-    let charset = client.send("POST", QUEUES, Some("application/json; charset=UTF-8"), br#"{"name": "x", "unknown": 1}"#);
+    let charset =
+        client.send("POST", QUEUES, Some("application/json; charset=UTF-8"), br#"{"name": "x", "unknown": 1}"#);
     assert_eq!(charset.status, 200, "unknown members are dropped: {charset:?}");
     assert!(charset.json().unwrap().get("unknown").is_none());
     let bare = client.send("POST", QUEUES, None, br#"{"name": "y"}"#);
@@ -142,7 +145,8 @@ fn a_full_store_says_so_and_has_room_again_after_a_deletion() {
 #[test]
 fn the_seeds_are_whole() {
     let client = Client::new(1);
-    let seeds: std::collections::BTreeMap<String, Vec<Value>> = serde_json::from_str(include_str!("../../../data/seeds.json")).unwrap();
+    let seeds: std::collections::BTreeMap<String, Vec<Value>> =
+        serde_json::from_str(include_str!("../../../data/seeds.json")).unwrap();
     let planted: usize = seeds.values().map(Vec::len).sum();
     assert_eq!(client.store.len(), planted, "every seed was planted");
     for (collection, entities) in seeds {

@@ -27,7 +27,11 @@ impl SchemaCheck {
     pub(super) fn published(&self) -> Vec<(String, String)> {
         let paths = self.document["paths"].as_object().unwrap();
         let methods = |(path, item): (&String, &Value)| {
-            item.as_object().unwrap().keys().map(|method| (method.to_ascii_uppercase(), path.clone())).collect::<Vec<_>>()
+            item.as_object()
+                .unwrap()
+                .keys()
+                .map(|method| (method.to_ascii_uppercase(), path.clone()))
+                .collect::<Vec<_>>()
         };
         paths.iter().flat_map(methods).collect()
     }
@@ -53,7 +57,7 @@ impl SchemaCheck {
         relax_uri(&mut schema);
         let cache_key = schema.to_string();
         if !self.compiled.contains_key(&cache_key) {
-            let validator = self.compile(schema);
+            let validator = self.compile(&schema);
             self.compiled.insert(cache_key.clone(), validator);
         }
         let validator = &self.compiled[&cache_key];
@@ -67,16 +71,15 @@ impl SchemaCheck {
 
     /// The schema with just the definitions that it reaches: thousands of validators over the whole document would
     /// take minutes.
-    fn compile(&self, schema: Value) -> Validator {
+    fn compile(&self, schema: &Value) -> Validator {
         let mut reached = BTreeMap::new();
         let mut open = vec![schema.clone()];
         while let Some(next) = open.pop() {
             for name in references(&next) {
-                if !reached.contains_key(&name) {
-                    let definition = self.document["definitions"][&name].clone();
-                    assert!(!definition.is_null(), "definition {name} is missing");
+                let definition = &self.document["definitions"][&name];
+                assert!(!definition.is_null(), "definition {name} is missing");
+                if reached.insert(name, definition.clone()).is_none() {
                     open.push(definition.clone());
-                    reached.insert(name, definition);
                 }
             }
         }
@@ -98,7 +101,9 @@ impl SchemaCheck {
             })
             .with_format("local-time", |text: &str| text.parse::<jiff::civil::Time>().is_ok())
             .with_format("local-date-time", |text: &str| text.parse::<jiff::civil::DateTime>().is_ok())
-            .with_format("year-month", |text: &str| text.len() == 7 && format!("{text}-01").parse::<jiff::civil::Date>().is_ok())
+            .with_format("year-month", |text: &str| {
+                text.len() == 7 && format!("{text}-01").parse::<jiff::civil::Date>().is_ok()
+            })
             .build(&root)
             .unwrap()
     }
@@ -161,7 +166,10 @@ fn a_broken_body_is_caught() {
         assert!(!check.errors(&get_user, "200", Some(&body)).is_empty(), "{body} must be refused");
     }
     assert!(!check.errors(&get_user, "200", None).is_empty(), "a missing body must be refused");
-    assert!(!check.errors(&get_user, "299", Some(&json!({"version": 1}))).is_empty(), "an unknown status must be refused");
+    assert!(
+        !check.errors(&get_user, "299", Some(&json!({"version": 1}))).is_empty(),
+        "an unknown status must be refused"
+    );
     let delete = operations.all().iter().find(|operation| operation.success_status() == 204).unwrap();
     assert!(!check.errors(delete, "204", Some(&json!({}))).is_empty(), "a body on a 204 must be refused");
 }
