@@ -85,3 +85,39 @@ fn child_appends_forever() {
         output.flush().unwrap();
     }
 }
+
+/// Three processes on one log, which offer some of the same events.
+#[test]
+fn several_processes_write_one_chain() {
+    let place = Place::new();
+    let children: Vec<_> = (0..3)
+        .map(|writer| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "crash::child_shares", "--nocapture", "--test-threads=1"])
+                .env("KH_AUDIT_SHARE_CHILD", place.log.parent().unwrap())
+                .env("KH_AUDIT_SHARE_WRITER", writer.to_string())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let report = place.verify();
+    assert!(report.verified(), "{report:?}");
+    let entries = place.entries();
+    let ids: std::collections::HashSet<_> = entries.iter().map(|entry| entry.id).collect();
+    assert_eq!((entries.len(), ids.len()), (20 + 3 * 20, 20 + 3 * 20), "shared events once, own events all");
+}
+
+/// Not a test of its own: one of the three processes.
+#[test]
+fn child_shares() {
+    let Some(directory) = std::env::var_os("KH_AUDIT_SHARE_CHILD") else { return };
+    let writer: u64 = std::env::var("KH_AUDIT_SHARE_WRITER").unwrap().parse().unwrap();
+    let log = Place::at(directory.as_ref()).open();
+    for number in 0..20 {
+        log.append(&[event(number), event((writer + 1) * 1000 + number)]).unwrap();
+    }
+}

@@ -76,3 +76,8 @@ fn stretching_is_bounded_and_depends_on_all_inputs() {
         assert!(stretch(&passphrase, &[1; 32], bad).is_none(), "{bad:?}");
     }
 }
+
+#[test]
+fn the_default_cost_is_accepted() {
+    assert!(stretch(&SecretString::copied("correct horse"), &[1; 32], KdfParams::DEFAULT).is_some());
+}

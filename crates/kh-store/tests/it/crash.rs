@@ -7,10 +7,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use kh_core::{Entropy, SeededEntropy};
-use kh_store::conformance::RecordedAudit;
+use kh_core::{
+    Entropy, SecretBytes, SeededEntropy,
+    port::{Expected, SecretStore, StoreError},
+};
+use kh_store::conformance::{RecordedAudit, event};
 
-use crate::support::{get, open, put, start, unlocked};
+use crate::support::{get, name, open, put, start, unlocked, wait};
 
 const KILLS: u64 = 40;
 
@@ -101,5 +104,55 @@ fn child_writes_forever() {
         let mut output = std::io::stdout().lock();
         writeln!(output, "acknowledged {name} {next}").unwrap();
         output.flush().unwrap();
+    }
+}
+
+/// Three processes on one file: each version is won by one of them.
+#[test]
+fn compare_and_set_holds_between_processes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secrets.db");
+    let children: Vec<_> = (0..3)
+        .map(|_| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "crash::child_competes", "--nocapture", "--test-threads=1"])
+                .env("KH_STORE_RACE_CHILD", &path)
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let mut won = Vec::new();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mine: Vec<u64> = text.lines().filter_map(|line| line.rsplit_once("won ")?.1.parse().ok()).collect();
+        assert_eq!(mine.len(), 25, "{text}");
+        won.extend(mine);
+    }
+    won.sort_unstable();
+    assert_eq!(won, (1..=75).collect::<Vec<u64>>(), "no version was won twice and none is missing");
+    assert_eq!(get(&open(&path).unwrap(), "race").unwrap().0, 75);
+}
+
+/// Not a test of its own: one of the three processes.
+#[test]
+fn child_competes() {
+    let Some(path) = std::env::var_os("KH_STORE_RACE_CHILD") else { return };
+    let store = open(path.as_ref()).unwrap();
+    let at = name("race");
+    let mut wins = 0;
+    while wins < 25 {
+        let found = wait(store.newest_version(&at)).unwrap_or(0);
+        let expected = if found == 0 { Expected::Absent } else { Expected::Version(found) };
+        match wait(store.put(&at, SecretBytes::new(vec![1]), expected, event("secret.set", &at))) {
+            Ok(version) => {
+                wins += 1;
+                println!("\nwon {version}");
+            }
+            Err(StoreError::Conflict { found: newer, .. }) => assert!(newer > found),
+            Err(error) => panic!("{error:?}"),
+        }
     }
 }
