@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "modules of a binary; what is public here is public to its siblings")]
 
 mod bench;
+mod fuzz;
 mod process;
 mod scenario;
 mod stats;
@@ -18,6 +19,8 @@ cargo xtask COMMAND
   test                 install what the tests need, then run all of them
   tidy                 check floors, file headers and the docs' drift
   sdk                  the official SDKs and an OAuth library through keyholder (part of test)
+  fuzz [TARGET]... [--seconds N]
+                       coverage-guided fuzzing of the parsers (short form in test)
   bench gateway        CPU per proxied request beside nginx, interleaved
         [--pairs N] [--seconds S] [--short]
   bench latency        added latency per hop on one connection, and a local token call
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         ["docs"] => tidy::write_docs(),
         ["sdk"] => scenario::run(),
         ["tools"] => tools::install().map(|_| ()),
+        ["fuzz", options @ ..] => fuzz::run(options),
         ["bench", which, options @ ..] => bench::run(which, options),
         _ => {
             eprint!("{HELP}");
