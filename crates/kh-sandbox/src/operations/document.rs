@@ -11,7 +11,7 @@ use std::sync::Arc;
 use flate2::read::GzDecoder;
 
 use self::convert::Converter;
-use self::raw::{RawDocument, RawOperation, RawParameter, RawSecurity};
+use self::raw::{RawDocument, RawOperation, RawParameter, RawPath, RawSecurity, Text};
 use super::collection::{self, Role, Target};
 use super::permission::{Gap, Needed, PermissionSet, Requirement};
 use super::route::Routes;
@@ -138,17 +138,18 @@ impl Document {
         let raw: RawDocument<'_> = serde_json::from_slice(&text).map_err(DocumentError::Parse)?;
         let security_text = unpack(security_gz)?;
         let security: Vec<RawSecurity<'_>> = serde_json::from_slice(&security_text).map_err(DocumentError::Parse)?;
-        Ok(Self::build(&raw, &security))
+        Self::build(&raw, &security).map_err(DocumentError::Parse)
     }
 
-    fn build(raw: &RawDocument<'_>, security: &[RawSecurity<'_>]) -> Self {
+    fn build(raw: &RawDocument<'_>, security: &[RawSecurity<'_>]) -> Result<Self, serde_json::Error> {
         let mut converter = Converter::new(&raw.definitions);
-        let definitions = converter.definitions();
+        let definitions = converter.definitions()?;
         let security: HashMap<(&str, &str), &RawSecurity<'_>> =
             security.iter().map(|entry| ((&*entry.m, &*entry.p), entry)).collect();
         let mut operations = Vec::new();
-        for (template, methods) in &raw.paths {
-            for (method, operation) in methods {
+        for (template, text) in &raw.paths {
+            let methods: RawPath<'_> = serde_json::from_str(text.get())?;
+            for (method, operation) in &methods {
                 let method = method.to_ascii_uppercase();
                 let rights = security.get(&(method.as_str(), &**template)).copied();
                 operations.push(convert_operation(&mut converter, method, template, operation, rights));
@@ -159,7 +160,7 @@ impl Document {
         for (index, operation) in operations.iter().enumerate() {
             routes.insert(&operation.method, &operation.template, index);
         }
-        Self { operations: operations.into_iter().map(Arc::new).collect(), definitions, routes }
+        Ok(Self { operations: operations.into_iter().map(Arc::new).collect(), definitions, routes })
     }
 
     /// The operation of exactly that method and template.
@@ -184,7 +185,7 @@ fn convert_operation(
 ) -> Operation {
     let parameters = raw.parameters.iter().filter(|parameter| matches!(&*parameter.place, "query" | "header"));
     let parameters = parameters.map(|parameter| convert_parameter(converter, parameter)).collect();
-    let body = raw.parameters.iter().find(|parameter| parameter.place == "body");
+    let body = raw.parameters.iter().find(|parameter| &*parameter.place == "body");
     let body = body.and_then(|parameter| {
         let schema = converter.schema(parameter.schema.as_ref()?);
         Some(BodyRule { required: parameter.required, schema })
@@ -192,10 +193,10 @@ fn convert_operation(
     let success = choose_success(converter, &method, raw);
     Operation {
         template: template.into(),
-        id: raw.operation_id.as_ref().into(),
+        id: (&*raw.operation_id).into(),
         scopes: rights.map(|entry| boxed(&entry.scopes_any)).unwrap_or_default(),
         requirement: rights.and_then(requirement),
-        authenticated: rights.is_none_or(|entry| entry.auth.iter().any(|scheme| scheme == "PureCloud OAuth")),
+        authenticated: rights.is_none_or(|entry| entry.auth.iter().any(|scheme| &**scheme == "PureCloud OAuth")),
         parameters,
         body,
         success,
@@ -205,8 +206,8 @@ fn convert_operation(
     }
 }
 
-fn boxed(texts: &[std::borrow::Cow<'_, str>]) -> Box<[Box<str>]> {
-    texts.iter().map(|text| text.as_ref().into()).collect()
+fn boxed(texts: &[Text<'_>]) -> Box<[Box<str>]> {
+    texts.iter().map(|text| (&**text).into()).collect()
 }
 
 fn requirement(entry: &RawSecurity<'_>) -> Option<Requirement> {
@@ -216,7 +217,7 @@ fn requirement(entry: &RawSecurity<'_>) -> Option<Requirement> {
     };
     // One operation carries a sentence ("They are enforced by the backend") where a permission is meant: no rule.
     let named = entry.perms.iter().filter(|permission| !permission.contains(' '));
-    let permissions: Box<[Box<str>]> = named.map(|permission| permission.as_ref().into()).collect();
+    let permissions: Box<[Box<str>]> = named.map(|permission| (&**permission).into()).collect();
     (!permissions.is_empty()).then_some(Requirement { needed, permissions })
 }
 
@@ -226,8 +227,8 @@ fn convert_parameter(converter: &mut Converter<'_>, raw: &RawParameter<'_>) -> P
         other => other.to_string().into(),
     });
     Parameter {
-        name: raw.name.as_ref().into(),
-        in_query: raw.place == "query",
+        name: (&*raw.name).into(),
+        in_query: &*raw.place == "query",
         required: raw.required,
         schema: converter.schema(&raw.rules()),
         default,
@@ -259,8 +260,8 @@ fn choose_success(converter: &mut Converter<'_>, method: &str, raw: &RawOperatio
 }
 
 /// The content types that the document knows, as constants.
-fn content_type(produces: &[std::borrow::Cow<'_, str>]) -> &'static str {
-    match produces.first().map(AsRef::as_ref) {
+fn content_type(produces: &[Text<'_>]) -> &'static str {
+    match produces.first().map(|first| &**first) {
         Some("text/plain") => "text/plain",
         Some("text/calendar") => "text/calendar",
         Some("application/scim+json") => "application/scim+json",

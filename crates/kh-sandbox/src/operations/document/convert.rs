@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
+
 use super::raw::{RawAdditional, RawSchema, Text};
 use crate::operations::pattern::Pattern;
 use crate::operations::schema::{
@@ -18,7 +20,7 @@ const REFERENCE_PREFIX: &str = "#/definitions/";
 
 /// Converts schemas; names and patterns are shared among them.
 pub(super) struct Converter<'a> {
-    raw: &'a BTreeMap<Text<'a>, RawSchema<'a>>,
+    raw: &'a BTreeMap<Text<'a>, &'a RawValue>,
     ids: HashMap<&'a str, DefinitionId>,
     names: HashMap<Box<str>, Arc<str>>,
     patterns: HashMap<Box<str>, Option<Arc<Pattern>>>,
@@ -27,16 +29,16 @@ pub(super) struct Converter<'a> {
 }
 
 impl<'a> Converter<'a> {
-    pub(super) fn new(raw: &'a BTreeMap<Text<'a>, RawSchema<'a>>) -> Self {
-        let ids = raw.keys().zip(0..).map(|(name, id)| (name.as_ref(), DefinitionId(id))).collect();
+    pub(super) fn new(raw: &'a BTreeMap<Text<'a>, &'a RawValue>) -> Self {
+        let ids = raw.keys().zip(0..).map(|(name, id)| (&**name, DefinitionId(id))).collect();
         let plain_text = Arc::default();
         Self { raw, ids, names: HashMap::new(), patterns: HashMap::new(), plain_text }
     }
 
     /// The table of all definitions.
-    pub(super) fn definitions(&mut self) -> Definitions {
-        let raw = self.raw;
-        Definitions { schemas: raw.values().map(|schema| self.schema(schema)).collect() }
+    pub(super) fn definitions(&mut self) -> Result<Definitions, serde_json::Error> {
+        let parsed = self.raw.values().map(|text| Ok(self.schema(&serde_json::from_str(text.get())?)));
+        Ok(Definitions { schemas: parsed.collect::<Result<_, serde_json::Error>>()? })
     }
 
     /// One schema.
@@ -112,10 +114,14 @@ impl<'a> Converter<'a> {
         let definitions = self.raw;
         for part in &raw.all_of {
             let name = part.reference.as_deref().and_then(|reference| reference.strip_prefix(REFERENCE_PREFIX));
-            match name.map(|name| definitions.get(name)) {
-                Some(Some(base)) => self.merge(base, into, depth + 1),
-                Some(None) => {}
-                None => self.merge(part, into, depth + 1),
+            let Some(name) = name else {
+                self.merge(part, into, depth + 1);
+                continue;
+            };
+            // A definition that does not parse fails the document where its own turn comes.
+            let base = definitions.get(name).and_then(|text| serde_json::from_str::<RawSchema<'_>>(text.get()).ok());
+            if let Some(base) = base {
+                self.merge(&base, into, depth + 1);
             }
         }
         for (name, schema) in &raw.properties {
@@ -140,7 +146,7 @@ impl<'a> Converter<'a> {
     fn require(&mut self, raw: &RawSchema<'_>, into: &mut ObjectSchema) {
         let open = raw.properties.is_empty() && raw.all_of.is_empty();
         for name in raw.required.iter().chain(raw.discriminator.as_ref()) {
-            if let Some(property) = into.properties.iter_mut().find(|property| &*property.name == name.as_ref()) {
+            if let Some(property) = into.properties.iter_mut().find(|property| *property.name == **name) {
                 property.required = true;
                 continue;
             }

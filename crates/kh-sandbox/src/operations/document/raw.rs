@@ -1,24 +1,54 @@
 //! The document as it stands on paper: only the members that the engine reads. Invariant: borrowed from the text where
 //! JSON escapes allow it, so that parsing 23 MB copies little.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-/// A text of the document.
-pub(super) type Text<'a> = Cow<'a, str>;
+/// A text of the document. A type of its own, because serde borrows through it also inside options, lists and maps.
+#[derive(Deserialize, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(transparent)]
+pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Maps are searched with plain texts; equality and order are those of the text.
+impl Borrow<str> for Text<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for Text<'_> {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == *other
+    }
+}
+
+/// Paths and definitions stay text until their turn comes: the whole tree at once would take ten times the memory of
+/// what is kept.
 #[derive(Deserialize)]
 pub(super) struct RawDocument<'a> {
     #[serde(borrow)]
-    pub(super) paths: BTreeMap<Text<'a>, BTreeMap<Text<'a>, RawOperation<'a>>>,
+    pub(super) paths: BTreeMap<Text<'a>, &'a RawValue>,
     #[serde(borrow)]
-    pub(super) definitions: BTreeMap<Text<'a>, RawSchema<'a>>,
+    pub(super) definitions: BTreeMap<Text<'a>, &'a RawValue>,
 }
+
+/// The operations of one path by method.
+pub(super) type RawPath<'a> = BTreeMap<Text<'a>, RawOperation<'a>>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,7 +77,7 @@ fn successes<'de, D: Deserializer<'de>>(source: D) -> Result<BTreeMap<Text<'de>,
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut kept = BTreeMap::new();
             while let Some(status) = map.next_key::<Text<'de>>()? {
-                if status.starts_with('2') || status == "default" {
+                if status.starts_with('2') || &*status == "default" {
                     kept.insert(status, map.next_value()?);
                 } else {
                     map.next_value::<IgnoredAny>()?;
