@@ -15,6 +15,9 @@ const ADMIN: &str = "admin";
 /// Role division that stands for all divisions (accepted by the official Terraform provider).
 const ALL_DIVISIONS: &str = "*";
 
+/// Initial clients are older than every delay that applies to new ones (90 days).
+const AGE_MS: i64 = 90 * 86_400_000;
+
 pub(super) fn build(
     config: &SandboxConfig,
     mint: &Mint,
@@ -132,8 +135,8 @@ fn add_client(
         id: id.clone(),
         fields,
         secrets: vec![first],
-        created_ms: now,
-        modified_ms: now,
+        created_ms: now - AGE_MS,
+        modified_ms: now - AGE_MS,
         created_by: creator.clone(),
         modified_by: creator,
         allowed_ips: client.allowed_ips.clone(),

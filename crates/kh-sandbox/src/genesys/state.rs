@@ -28,7 +28,8 @@ pub(super) struct State {
     pub(super) idle_timeout_seconds: Option<u64>,
     pub(super) logins: HashMap<String, Window>,
     pub(super) client_windows: HashMap<String, Window>,
-    permissions: HashMap<String, Arc<PermissionSet>>,
+    /// Cache per subject; only `permissions` and `forget_permissions` touch it.
+    pub(super) permission_cache: HashMap<String, Arc<PermissionSet>>,
 }
 
 /// An OAuth client.
@@ -183,19 +184,19 @@ impl State {
     /// The union of the roles' permissions, cached per subject.
     pub(super) fn permissions(&mut self, client_id: &str, user_id: Option<&str>) -> Arc<PermissionSet> {
         let subject = user_id.unwrap_or(client_id);
-        if let Some(cached) = self.permissions.get(subject) {
+        if let Some(cached) = self.permission_cache.get(subject) {
             return Arc::clone(cached);
         }
         let roles = self.subject_roles(client_id, user_id);
         let grants = roles.iter().filter_map(|id| self.roles.get(id)).flat_map(|role| role.grants.iter());
         let set = Arc::new(PermissionSet::new(grants));
-        self.permissions.insert(subject.to_owned(), Arc::clone(&set));
+        self.permission_cache.insert(subject.to_owned(), Arc::clone(&set));
         set
     }
 
     /// After a change of roles, clients or grants.
     pub(super) fn forget_permissions(&mut self) {
-        self.permissions.clear();
+        self.permission_cache.clear();
     }
 
     /// Keeps a token; above the limit the dead ones go, then the oldest.
