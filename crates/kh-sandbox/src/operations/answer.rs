@@ -157,6 +157,14 @@ impl<'a> Call<'a> {
             Value::Object(map) => Some(map),
             _ => None,
         });
+        let taking_away =
+            self.operation.parameter("delete").is_some() && self.request.query.first("delete") == Some("true");
+        if taking_away {
+            for id in maps.filter_map(|map| map.get(&*rule.id_property).and_then(id_text)) {
+                self.store.remove(&self.stored_at, &encode(&id));
+            }
+            return Ok(self.act());
+        }
         let states = maps.map(|map| self.bring_to_life(rule, map)).collect::<Result<Vec<_>, _>>()?;
         Ok(self.succeed_with(&Value::Array(states)))
     }

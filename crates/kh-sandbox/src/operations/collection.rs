@@ -95,7 +95,8 @@ pub(crate) fn assign_roles(definitions: &Definitions, operations: &mut [Operatio
     let planned: Vec<(Role, Target)> = {
         let index: Index<'_> =
             operations.iter().map(|operation| ((&*operation.method, &*operation.template), operation)).collect();
-        let planning = Planning { definitions, index: &index, rules: &rules };
+        let listed = find_listed_rules(definitions, &index, &rules);
+        let planning = Planning { definitions, index: &index, rules: &rules, listed: &listed };
         operations.iter().map(|operation| (planning.role(operation), planning.target(operation))).collect()
     };
     for (operation, (role, target)) in operations.iter_mut().zip(planned) {
@@ -168,10 +169,52 @@ fn rule(definitions: &Definitions, create: &Operation, read: &Operation, paramet
     Some((rule, many))
 }
 
+/// Collections that are added to and listed, but whose entities are not read one by one (the members of a queue).
+fn find_listed_rules(definitions: &Definitions, index: &Index<'_>, rules: &Rules) -> Rules {
+    let mut listed = Rules::new();
+    for ((method, template), list) in index {
+        let foreign = FOREIGN_STATE.iter().any(|prefix| template.starts_with(prefix));
+        if *method != "GET" || foreign || rules.contains_key(*template) || split_item(template).is_some() {
+            continue;
+        }
+        let create = index.get(&("POST", *template));
+        if let Some((rule, many)) = create.and_then(|create| listed_rule(definitions, create, list)) {
+            listed.insert((*template).into(), (Arc::new(rule), many));
+        }
+    }
+    listed
+}
+
+fn listed_rule(definitions: &Definitions, create: &Operation, list: &Operation) -> Option<(Rule, bool)> {
+    let items = shape(definitions, list.success.schema.as_ref()?)?.items;
+    let has_id = |schema: &Schema| {
+        let property = definitions.object(schema)?.property("id")?;
+        matches!(definitions.resolve(&property.schema), Schema::Text(_)).then(|| Arc::clone(&property.name))
+    };
+    let id_property = has_id(&items)?;
+    let (request, many) = match definitions.resolve(&create.body.as_ref()?.schema) {
+        Schema::Array(array) => (&array.items, true),
+        _ => (&create.body.as_ref()?.schema, false),
+    };
+    let chosen = definitions.object(request)?.property("id").is_some_and(|id| !id.read_only);
+    let created = match (create.success.schema.as_ref(), many) {
+        (None, _) if chosen => items.clone(),
+        (Some(answered), false) if has_id(answered).is_some() => answered.clone(),
+        (Some(answered), true) => match definitions.resolve(answered) {
+            Schema::Array(array) if chosen && has_id(&array.items).is_some() => array.items.clone(),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let chosen_id = if chosen { ChosenId::Always } else { ChosenId::Never };
+    Some((Rule { id_property, integer_id: false, chosen_id, created, item: items }, many))
+}
+
 struct Planning<'a> {
     definitions: &'a Definitions,
     index: &'a Index<'a>,
     rules: &'a Rules,
+    listed: &'a Rules,
 }
 
 impl Planning<'_> {
@@ -206,7 +249,7 @@ impl Planning<'_> {
 
     fn role(&self, operation: &Operation) -> Role {
         let storage = self.storage(&operation.template);
-        let rule = self.rules.get(&*storage);
+        let rule = self.rules.get(&*storage).or_else(|| self.listed.get(&*storage));
         match (&*operation.method, rule) {
             ("POST", Some((rule, false))) => Role::Create(Arc::clone(rule)),
             ("POST", Some((rule, true))) => Role::CreateMany(Arc::clone(rule)),

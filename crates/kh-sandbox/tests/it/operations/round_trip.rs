@@ -211,6 +211,24 @@ fn entities_below_another_go_with_it() {
 }
 
 #[test]
+fn members_are_added_listed_and_removed() {
+    let client = Client::new(3);
+    let users = ids(&client.ok("GET", "/api/v2/users", None));
+    let queue = ids(&client.ok("GET", "/api/v2/routing/queues", None)).first().unwrap().clone();
+    let members = format!("/api/v2/routing/queues/{queue}/members");
+    assert_eq!(client.ok("GET", &members, None)["entities"], json!([]), "a new queue has no members");
+    let added: Vec<Value> = users.iter().take(2).map(|id| json!({ "id": id })).collect();
+    client.ok("POST", &members, Some(&json!(added)));
+    client.ok("POST", &members, Some(&json!(added)));
+    let expected: BTreeSet<String> = users.iter().take(2).cloned().collect();
+    assert_eq!(ids(&client.ok("GET", &members, None)), expected, "adding twice adds once");
+    client.ok("DELETE", &format!("{members}/{}", users.first().unwrap()), None);
+    assert_eq!(client.ok("GET", &members, None)["entities"].as_array().unwrap().len(), 1);
+    client.ok("POST", &format!("{members}?delete=true"), Some(&json!(added)));
+    assert_eq!(client.ok("GET", &members, None)["entities"], json!([]));
+}
+
+#[test]
 fn single_documents_keep_what_was_put() {
     let client = Client::new(3);
     let path =
