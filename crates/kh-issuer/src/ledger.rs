@@ -171,3 +171,86 @@ impl Ticket<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use arc_swap::ArcSwapOption;
+    use kh_core::UnixMillis;
+
+    use super::*;
+
+    fn token(name: &str) -> TokenRecord {
+        TokenRecord {
+            digest: Sha256::of(name.as_bytes()),
+            client: "c".parse().unwrap(),
+            issued_at: UnixMillis(0),
+            expires_at: UnixMillis(1000),
+        }
+    }
+
+    fn slot() -> Slot {
+        Arc::new(ArcSwapOption::empty())
+    }
+
+    fn has(ledger: &Ledger, name: &str) -> bool {
+        ledger.table.peek(&token(name).digest, |_| ()).is_some()
+    }
+
+    #[test]
+    fn a_load_brings_no_token_back_that_was_revoked_meanwhile() {
+        let (ledger, now) = (Ledger::new(), Now::default());
+        ledger.admit(&token("a"), slot(), now);
+        let ticket = ledger.begin_load();
+        ledger.forget(&token("a").digest, Some(&token("a").client));
+        ticket.admit(&token("a"), slot(), now);
+        assert!(!has(&ledger, "a"));
+        let later = ledger.begin_load();
+        drop(ticket);
+        later.admit(&token("a"), slot(), now);
+        assert!(has(&ledger, "a"), "a load that began after the removal saw what is true now");
+        drop(later);
+        assert!(ledger.book.lock().removed.is_empty(), "nothing is remembered without a load under way");
+    }
+
+    #[test]
+    fn a_load_drops_what_is_gone_and_keeps_a_login_that_came_in_meanwhile() {
+        let (ledger, now) = (Ledger::new(), Now::default());
+        for name in ["kept", "gone"] {
+            ledger.admit(&token(name), slot(), now);
+        }
+        let ticket = ledger.begin_load();
+        ledger.admit(&token("login"), slot(), now);
+        ticket.keep_only(&HashSet::from([token("kept").digest]));
+        assert_eq!(["kept", "gone", "login"].map(|name| has(&ledger, name)), [true, false, true]);
+        drop(ticket);
+        ledger.begin_load().keep_only(&HashSet::from([token("kept").digest]));
+        assert!(!has(&ledger, "login"), "the next load decides about it");
+    }
+
+    #[test]
+    fn room_counts_what_is_held_and_under_way_and_is_given_back() {
+        let (ledger, client) = (Ledger::new(), token("a").client);
+        ledger.admit(&token("a"), slot(), Now::default());
+        let room = ledger.reserve(&client, 2).unwrap();
+        assert!(ledger.reserve(&client, 2).is_none());
+        drop(room);
+        assert!(ledger.reserve(&client, 2).is_some());
+        ledger.forget_client(&client);
+        let book = ledger.book.lock();
+        assert!(book.held.is_empty() && book.reserved.is_empty(), "no client leaves anything behind");
+    }
+
+    #[test]
+    fn rank_decides_who_goes() {
+        let (ledger, client) = (Ledger::new(), token("a").client);
+        let at = |ms| Now { wall: UnixMillis(0), mono: Duration::from_millis(ms) };
+        for (name, used) in [("a", 5), ("b", 1), ("c", 9)] {
+            ledger.admit(&token(name), slot(), at(used));
+        }
+        let oldest = ledger.highest(&client, |entry| Some(entry.idle(at(10))));
+        assert_eq!(oldest, Some(token("b").digest));
+        assert_eq!(ledger.highest(&client, |_| None::<u8>), None);
+    }
+}

@@ -1,0 +1,12 @@
+//! The issuer over the real state: logins, sessions, revocation, clocks, other processes.
+
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod login;
+#[cfg(test)]
+mod sessions;
+#[cfg(test)]
+mod sharing;
+#[cfg(test)]
+mod support;

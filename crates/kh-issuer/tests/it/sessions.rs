@@ -1,0 +1,120 @@
+//! Sessions: how they end, and what the clocks do to them.
+
+use std::time::Duration;
+
+use kh_core::UnixMillis;
+use kh_issuer::NewClient;
+use proptest::prelude::*;
+
+use crate::support::{START, World, add, bytes, login, new_client};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_token_ends_at_its_end() {
+    let world = World::new();
+    let issuer = world.issuer().await;
+    let new = NewClient { ttl: Some(SECOND * 10), ..new_client("short") };
+    let (client, secret) = issuer.add_client(new, "cli:test").await.unwrap();
+    let login = login(&issuer, &client, &secret).await;
+    world.clock.advance(Duration::from_millis(9_999));
+    assert!(issuer.session(bytes(&login)).is_some());
+    world.clock.advance(Duration::from_millis(1));
+    assert!(issuer.session(bytes(&login)).is_none());
+    assert!(issuer.session_or_load(bytes(&login)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn setting_the_wall_clock_back_lengthens_no_life_and_ahead_by_mistake_destroys_nothing() {
+    let world = World::new();
+    let issuer = world.issuer().await;
+    let (client, secret) = add(&issuer, "reports").await;
+    let login = login(&issuer, &client, &secret).await;
+
+    world.clock.jump_wall(START.plus(Duration::from_hours(48)));
+    assert!(issuer.session_or_load(bytes(&login)).await.unwrap().is_none(), "expired as far as anybody knows");
+    // a client added elsewhere makes everything load again, without the token
+    let (other, _) = add(&*world.issuer().await, "other").await;
+    issuer.refresh().await.unwrap();
+    assert!(issuer.client(other.name.as_str()).is_some());
+    assert_eq!(issuer.live_sessions(), 0);
+    world.clock.jump_wall(START);
+    assert!(
+        issuer.session_or_load(bytes(&login)).await.unwrap().is_some(),
+        "the clock was wrong, the token is not lost"
+    );
+
+    world.clock.advance(Duration::from_hours(23));
+    world.clock.jump_wall(UnixMillis(START.0 - 86_400_000));
+    assert!(issuer.session(bytes(&login)).is_some());
+    world.clock.advance(Duration::from_hours(1));
+    assert!(issuer.session(bytes(&login)).is_none(), "24 hours passed, whatever the wall clock says");
+    assert!(issuer.session_or_load(bytes(&login)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn revoked_means_revoked_also_after_a_restart() {
+    let world = World::new();
+    let issuer = world.issuer().await;
+    let (client, secret) = add(&issuer, "reports").await;
+    let (gone, kept) = (login(&issuer, &client, &secret).await, login(&issuer, &client, &secret).await);
+    assert!(issuer.revoke(bytes(&gone)).await.unwrap());
+    assert!(!issuer.revoke(bytes(&gone)).await.unwrap(), "there is none any more");
+    assert!(!issuer.revoke(b"nonsense").await.unwrap());
+    assert!(issuer.session(bytes(&gone)).is_none());
+    assert!(issuer.session_or_load(bytes(&gone)).await.unwrap().is_none());
+    drop(issuer);
+    let issuer = world.issuer().await;
+    assert!(issuer.session_or_load(bytes(&gone)).await.unwrap().is_none());
+    assert!(issuer.session(bytes(&kept)).is_some(), "the others survive the restart");
+}
+
+#[tokio::test]
+async fn a_disable_a_change_and_a_removal_reach_existing_sessions_at_once() {
+    let world = World::new();
+    let issuer = world.issuer().await;
+    let (client, secret) = add(&issuer, "reports").await;
+    let login = login(&issuer, &client, &secret).await;
+    issuer.set_enabled("reports", false, "cli:test").await.unwrap();
+    assert!(issuer.session(bytes(&login)).is_none());
+    assert!(issuer.session_or_load(bytes(&login)).await.unwrap().is_none());
+    issuer.set_enabled("reports", true, "cli:test").await.unwrap();
+    assert!(issuer.session(bytes(&login)).is_some(), "enabling gives the tokens back");
+    issuer.remove_client("reports", "cli:test").await.unwrap();
+    assert!(issuer.session(bytes(&login)).is_none());
+    assert!(issuer.session_or_load(bytes(&login)).await.unwrap().is_none());
+    assert_eq!(issuer.live_sessions(), 0);
+}
+
+proptest! {
+    /// Whatever bytes come as a token: no panic, no session, and no question to the state unless it looks like ours.
+    #[test]
+    fn arbitrary_bytes_open_nothing(token in prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..120),
+        "kht_[0-9A-Za-z]{46}".prop_map(String::into_bytes),
+        "kht_\\PC{0,60}".prop_map(String::into_bytes),
+    ]) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let issuer = shared().await;
+            prop_assert!(issuer.session(&token).is_none());
+            prop_assert!(issuer.session_or_load(&token).await.unwrap().is_none());
+            prop_assert!(!issuer.revoke(&token).await.unwrap());
+            Ok(())
+        })?;
+    }
+}
+
+/// One issuer for all cases of the property.
+async fn shared() -> std::sync::Arc<kh_issuer::Issuer> {
+    static SHARED: tokio::sync::OnceCell<(World, std::sync::Arc<kh_issuer::Issuer>)> =
+        tokio::sync::OnceCell::const_new();
+    let (_, issuer) = SHARED
+        .get_or_init(|| async {
+            let world = World::new();
+            let issuer = world.issuer().await;
+            (world, issuer)
+        })
+        .await;
+    std::sync::Arc::clone(issuer)
+}
