@@ -102,7 +102,8 @@ pub(crate) async fn exchange(
         Site::Cxone => cxone::identify(&shared, &call),
     };
     if too_large {
-        let reply = refusal(&shared, site, &target, &call, 413, "request.entity.too.large", "Request entity too large.");
+        let reply =
+            refusal(site, &target, &call, 413, "request.entity.too.large", "Request entity too large.");
         return Ok(finish(&shared, site, &call, &target, &Verdict::default(), closing(reply)));
     }
     let verdict = shared.faults.decide(&Subject {
@@ -122,14 +123,14 @@ pub(crate) async fn exchange(
             return Err(Dropped);
         }
         Injection::Status { status, retry_after, body } => {
-            let mut reply = injected(&shared, site, &target, &call, *status, body.as_deref());
+            let mut reply = injected(site, &target, &call, *status, body.as_deref());
             if let Some(value) = retry_after {
                 reply = reply.header(http::header::RETRY_AFTER, value);
             }
             reply
         }
         Injection::Unauthorized { code } => {
-            refusal(&shared, site, &target, &call, 401, code, "The request was refused by the fault plan.")
+            refusal(site, &target, &call, 401, code, "The request was refused by the fault plan.")
         }
         Injection::None
         | Injection::DropAfter
@@ -179,25 +180,19 @@ async fn read(shared: &Shared, remote: IpAddr, request: Request<Incoming>) -> Re
 fn is_upload(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    ["multipart/form-data", "application/octet-stream", "text/csv"].iter().any(|kind| essence.eq_ignore_ascii_case(kind))
+    ["multipart/form-data", "application/octet-stream", "text/csv"]
+        .iter()
+        .any(|kind| essence.eq_ignore_ascii_case(kind))
 }
 
-fn refusal(
-    shared: &Shared,
-    site: Site,
-    target: &Target,
-    call: &Call,
-    status: u16,
-    code: &str,
-    message: &str,
-) -> Reply {
+fn refusal(site: Site, target: &Target, call: &Call, status: u16, code: &str, message: &str) -> Reply {
     match site {
-        Site::Genesys => genesys::refusal(shared, target, call, status, code, message),
+        Site::Genesys => genesys::refusal(target, call, status, code, message),
         Site::Cxone => cxone::refusal(target, status, code, message),
     }
 }
 
-fn injected(shared: &Shared, site: Site, target: &Target, call: &Call, status: u16, body: Option<&str>) -> Reply {
+fn injected(site: Site, target: &Target, call: &Call, status: u16, body: Option<&str>) -> Reply {
     if let Some(body) = body {
         let mut reply = Reply::text(status, "application/json", body.to_owned());
         reply.applied = false;
@@ -214,7 +209,7 @@ fn injected(shared: &Shared, site: Site, target: &Target, call: &Call, status: u
         500..=599 => ("internal.server.error", "The server encountered an unexpected condition."),
         _ => ("bad.request", "The request could not be understood by the server."),
     };
-    refusal(shared, site, target, call, status, code, message)
+    refusal(site, target, call, status, code, message)
 }
 
 fn closing(mut reply: Reply) -> Reply {
@@ -243,7 +238,7 @@ fn finish(
             reply.status = 200;
             ReplyBody::whole(Bytes::new())
         }
-        Injection::TruncatedBody => ReplyBody::truncated(std::mem::take(&mut reply.body)),
+        Injection::TruncatedBody => ReplyBody::truncated(&reply.body),
         Injection::None
         | Injection::DropBefore
         | Injection::DropAfter
@@ -262,15 +257,7 @@ fn finish(
     response
 }
 
-fn record(
-    shared: &Shared,
-    site: Site,
-    call: &Call,
-    target: &Target,
-    status: Option<u16>,
-    applied: bool,
-    fault: bool,
-) {
+fn record(shared: &Shared, site: Site, call: &Call, target: &Target, status: Option<u16>, applied: bool, fault: bool) {
     let entry = JournalEntry {
         seq: 0,
         time_ms: shared.clock.now_ms(),

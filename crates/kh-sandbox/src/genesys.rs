@@ -121,15 +121,10 @@ fn template(shared: &Shared, call: &Call, path: &str) -> String {
     if let Some(found) = secrets::route(shared, path) {
         return found.template.to_owned();
     }
-    match shared.genesys.operations.find(&published_method(call), path) {
+    match shared.genesys.operations.find(&call.method, path) {
         Lookup::Found(found) => found.operation.template().to_owned(),
         Lookup::MethodNotAllowed { .. } | Lookup::NotFound => path.to_owned(),
     }
-}
-
-/// The published document has few HEAD operations; elsewhere HEAD is GET without a body (RFC 9110 section 9.3.2).
-fn published_method(call: &Call) -> http::Method {
-    call.method.clone()
 }
 
 /// Answers a request that the fault plan let through.
@@ -145,14 +140,7 @@ pub(crate) fn handle(shared: &Shared, call: &Call, target: &Target) -> Reply {
 }
 
 /// Refuses a request in the shape of the host that it was sent to.
-pub(crate) fn refusal(
-    _shared: &Shared,
-    target: &Target,
-    call: &Call,
-    status: u16,
-    code: &str,
-    message: &str,
-) -> Reply {
+pub(crate) fn refusal(target: &Target, call: &Call, status: u16, code: &str, message: &str) -> Reply {
     if target.path.starts_with("/oauth/") {
         return login::refused(status, code, message);
     }
@@ -181,7 +169,7 @@ fn api(shared: &Shared, call: &Call, path: &str) -> Result<Reply, Reply> {
         let caller = access::admit(shared, call, route.template, true, &[])?;
         return Ok(limits::with_headers(secrets::handle(shared, call, &caller, &route), &caller.standing));
     }
-    let found = match shared.genesys.operations.find(&published_method(call), path) {
+    let found = match shared.genesys.operations.find(&call.method, path) {
         Lookup::Found(found) => found,
         missing => return Err(unpublished(shared, call, path, missing)),
     };
@@ -224,7 +212,7 @@ fn dispatch(shared: &Shared, call: &Call, found: &Found, caller: &Caller) -> Rep
         _ if template.starts_with("/api/v2/oauth/clients") => {
             oauth_clients::handle(shared, call, template, &values, caller)
         }
-        _ if template.starts_with("/api/v2/oauth/scopes") => oauth_clients::scopes(shared, call, &values),
+        _ if template.starts_with("/api/v2/oauth/scopes") => Some(oauth_clients::scopes(shared, call, &values)),
         _ if template.starts_with("/api/v2/authorization/") => roles::handle(shared, call, template, &values, caller),
         _ if template.starts_with("/api/v2/audits/query") => audits::handle(shared, call, template, &values),
         _ => None,

@@ -1,8 +1,8 @@
 //! Starting and stopping a sandbox. Invariant: after `shutdown` no task and no socket of it is left.
 
 use crate::config::SandboxConfig;
-use crate::secret::SandboxSecret;
 use crate::journal::JournalEntry;
+use crate::secret::SandboxSecret;
 use crate::shared::Shared;
 use std::path::PathBuf;
 use std::sync::Arc;

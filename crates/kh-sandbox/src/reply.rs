@@ -86,7 +86,7 @@ impl ReplyBody {
     }
 
     /// Announces everything, sends the first half.
-    pub(crate) fn truncated(body: Bytes) -> Self {
+    pub(crate) fn truncated(body: &Bytes) -> Self {
         // An empty body cannot be cut: announce one byte that never comes.
         let announced = body.len().max(1) as u64;
         let half = body.len() / 2;
@@ -106,19 +106,15 @@ impl Body for ReplyBody {
     type Data = Bytes;
     type Error = Dropped;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Dropped>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Dropped>>> {
         let this = &mut *self;
         let piece = match &mut this.mode {
-            Mode::Whole => std::mem::take(&mut this.rest),
             Mode::Truncated { waiting } if this.rest.is_empty() => {
                 let sleep = waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLUSH_PAUSE)));
                 std::task::ready!(sleep.as_mut().poll(context));
                 return Poll::Ready(Some(Err(Dropped)));
             }
-            Mode::Truncated { .. } => std::mem::take(&mut this.rest),
+            Mode::Whole | Mode::Truncated { .. } => std::mem::take(&mut this.rest),
             Mode::Slow { bytes, pause, waiting } => {
                 if this.rest.is_empty() {
                     return Poll::Ready(None);

@@ -41,8 +41,7 @@ impl Shared {
         let rules = std::mem::take(&mut config.faults);
         let faults = Faults::new(rules, config.seed)
             .map_err(|problem| SandboxError::Config { field: "faults".to_owned(), problem })?;
-        check_limits(&config.limits)
-            .map_err(|problem| SandboxError::Config { field: "limits".to_owned(), problem })?;
+        check_limits(&config.limits).map_err(|problem| SandboxError::Config { field: "limits".to_owned(), problem })?;
         let genesys = Genesys::new(&config, &mint, now)?;
         let cxone = Cxone::new(&config, &mint, now)?;
         let limits = RwLock::new(Arc::new(config.limits.clone()));

@@ -42,7 +42,10 @@ pub enum RateLimitCode {
 /// Undocumented behaviour of Genesys Cloud.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an independent unknown of the platform, named by its question")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent unknown of the platform, named by its question"
+)]
 pub struct Behaviours {
     /// What a wrong secret is answered with.
     pub wrong_secret_status: WrongSecretStatus,

@@ -20,7 +20,7 @@ pub(super) fn handle(shared: &Shared, call: &Call) -> Reply {
     };
     let rest = call.raw_path.strip_prefix(BASE).unwrap_or_default();
     let id = rest.strip_prefix('/').filter(|id| !id.is_empty());
-    let id = id.and_then(|id| percent_decode_str(id).decode_utf8().ok()).map(|id| id.into_owned());
+    let id = id.and_then(|id| percent_decode_str(id).decode_utf8().ok()).map(std::borrow::Cow::into_owned);
     let mut state = shared.cxone.state.lock();
     let tenant = state.users.get(&session.user_id).map(|user| user.tenant_id.clone()).unwrap_or_default();
     match (call.method.as_str(), id) {

@@ -36,7 +36,8 @@ pub(super) fn build(
             business_unit,
         };
         state.tenants.insert(id.clone(), kept);
-        let default_user = CxoneUserConfig { id: None, name: "integration".to_owned(), active: true, access_keys: Vec::new() };
+        let default_user =
+            CxoneUserConfig { id: None, name: "integration".to_owned(), active: true, access_keys: Vec::new() };
         let users = if tenant.users.is_empty() { vec![default_user] } else { tenant.users.clone() };
         for user in &users {
             add_user(&mut state, mint, &id, tenant, user, &mut keys);

@@ -66,7 +66,14 @@ pub(super) struct Session {
 }
 
 impl State {
-    pub(super) fn keep_session(&mut self, access: Digest32, refresh: Digest32, session: Session, refresh_until: i64, now: i64) {
+    pub(super) fn keep_session(
+        &mut self,
+        access: Digest32,
+        refresh: Digest32,
+        session: Session,
+        refresh_until: i64,
+        now: i64,
+    ) {
         if self.sessions.len() >= SESSIONS_MAX {
             self.sessions.retain(|_, session| session.expires_ms > now);
             self.refreshes.retain(|_, session| session.expires_ms > now);

@@ -75,7 +75,8 @@ pub(super) fn admit(
     {
         token.last_used_ms = now;
     }
-    let standing = count(&mut state, &digest, &client_id, user_id.as_deref(), call.method.as_str(), template, now, &limits);
+    let standing =
+        count(&mut state, &digest, &client_id, user_id.as_deref(), call.method.as_str(), template, now, &limits);
     if standing.exceeded() {
         return Err(standing.refusal(shared.config.behaviours.rate_limit_code, &call.correlation));
     }

@@ -89,8 +89,18 @@ pub(super) fn handle(shared: &Shared, call: &Call, template: &str, values: &[&st
 
 /// Entity types and actions as an official SDK lists them.
 fn service_mapping() -> Value {
-    let actions =
-        ["Create", "Update", "Delete", "Revoke", "Reset", "Rotate", "Authenticate", "Authorize", "Deauthorize", "IpAllowlistClear"];
+    let actions = [
+        "Create",
+        "Update",
+        "Delete",
+        "Revoke",
+        "Reset",
+        "Rotate",
+        "Authenticate",
+        "Authorize",
+        "Deauthorize",
+        "IpAllowlistClear",
+    ];
     let entities: Vec<Value> =
         ["AccessToken", "OAuthClient", "OAuthClientAuthorization", "Credential", "AuthUser", "Role", "Organization"]
             .iter()
@@ -113,7 +123,7 @@ fn query_of(call: &Call) -> Result<Value, Reply> {
 /// Both ends of `interval` in Unix milliseconds (ISO-8601, `start/end`).
 fn interval(query: &Value) -> Option<(i64, i64)> {
     let (start, end) = query.get("interval")?.as_str()?.split_once('/')?;
-    let millis = |text: &str| text.parse::<jiff::Timestamp>().ok().map(|at| at.as_millisecond());
+    let millis = |text: &str| text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
     Some((millis(start)?, millis(end)?))
 }
 

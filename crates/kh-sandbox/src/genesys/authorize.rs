@@ -43,7 +43,8 @@ pub(super) fn authorize(shared: &Shared, call: &Call) -> Reply {
             if state.codes.len() >= CODES_MAX {
                 state.codes.retain(|_, code| code.expires_ms > now);
             }
-            let kept = Code { client_id, user_id, redirect_uri, challenge, scope, expires_ms: now + CODE_SECONDS * 1_000 };
+            let kept =
+                Code { client_id, user_id, redirect_uri, challenge, scope, expires_ms: now + CODE_SECONDS * 1_000 };
             state.codes.insert(sha256(code.as_bytes()), kept);
             back.query_pairs_mut().append_pair("code", &code);
         }

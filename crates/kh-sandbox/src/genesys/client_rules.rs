@@ -35,7 +35,8 @@ pub(super) fn document(shared: &Shared, state: &State, call: &Call) -> Result<Ma
     // A null member means "not set" (SDKs serialise absent members so).
     fields.retain(|_, value| !value.is_null());
     if fields.get("name").and_then(Value::as_str).is_none_or(|name| name.trim().is_empty()) {
-        let body = ErrorBody::bad_request("The client needs a name.", &call.correlation).detail("missing.value", "name");
+        let body =
+            ErrorBody::bad_request("The client needs a name.", &call.correlation).detail("missing.value", "name");
         return Err(error(&body));
     }
     grant_rules(shared, state, call, &fields)?;
@@ -45,7 +46,8 @@ pub(super) fn document(shared: &Shared, state: &State, call: &Call) -> Result<Ma
         .or_insert_with(|| json!(crate::config::DEFAULT_TOKEN_SECONDS.clamp(least, most)));
     if seconds.as_u64().is_none_or(|seconds| !(least..=most).contains(&seconds)) {
         let reason = format!("accessTokenValiditySeconds lies between {least} and {most}.");
-        let body = ErrorBody::bad_request(reason, &call.correlation).detail("invalid.value", "accessTokenValiditySeconds");
+        let body =
+            ErrorBody::bad_request(reason, &call.correlation).detail("invalid.value", "accessTokenValiditySeconds");
         return Err(error(&body));
     }
     let wanted = fields.entry("state").or_insert_with(|| json!("active"));
@@ -110,9 +112,7 @@ pub(super) fn superset(call: &Call, caller: &Caller, roles: &BTreeSet<String>) -
 pub(super) fn existing(shared: &Shared, state: &State, call: &Call, id: &str) -> Result<Client, Reply> {
     let delay = shared.config.behaviours.client_visible_after_seconds.saturating_mul(1_000);
     let now = shared.clock.now_ms();
-    let visible = |client: &&Client| {
-        now.saturating_sub(client.created_ms) >= i64::try_from(delay).unwrap_or(i64::MAX)
-    };
+    let visible = |client: &&Client| now.saturating_sub(client.created_ms) >= i64::try_from(delay).unwrap_or(i64::MAX);
     state.clients.get(id).filter(visible).cloned().ok_or_else(|| {
         let body = ErrorBody::new(404, "client.not.found", "The client was not found.", &call.correlation);
         error(&body)

@@ -116,11 +116,9 @@ impl Standing {
 }
 
 pub(super) fn add_headers(reply: &mut Reply, standing: &Standing) {
-    for (name, value) in [
-        (COUNT, u64::from(standing.count)),
-        (ALLOWED, u64::from(standing.allowed)),
-        (RESET, standing.reset_seconds),
-    ] {
+    for (name, value) in
+        [(COUNT, u64::from(standing.count)), (ALLOWED, u64::from(standing.allowed)), (RESET, standing.reset_seconds)]
+    {
         reply.headers.push((name, http::HeaderValue::from(value)));
     }
 }

@@ -108,9 +108,8 @@ fn prove(shared: &Shared, call: &Call) -> Result<Proven, Reply> {
         // RFC 6749 section 2.3: "The client MUST NOT use more than one authentication method in each request."
         (Some(_), Some(_)) => return Err(refused(400, "invalid_request", "two kinds of client authentication")),
         (Some(Ok(pair)), None) => pair,
-        (Some(Err(())), None) => return Err(wrong()),
         (None, Some(secret)) => (form_value(&call.body, "client_id").ok_or_else(wrong)?, secret),
-        (None, None) => return Err(wrong()),
+        (Some(Err(())) | None, None) => return Err(wrong()),
     };
     let now = shared.clock.now_ms();
     let mut state = shared.genesys.state.lock();

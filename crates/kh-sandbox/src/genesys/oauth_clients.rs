@@ -189,22 +189,21 @@ pub(super) fn note(
     changes: Vec<Value>,
 ) {
     let name = client.text("name").to_owned();
-    let change =
-        Change { action, entity_type: "OAuthClient", entity_id: &client.id, entity_name: &name, changes };
+    let change = Change { action, entity_type: "OAuthClient", entity_id: &client.id, entity_name: &name, changes };
     audits::note(shared, state, call, caller, &change);
 }
 
 /// `GET /oauth/scopes` and `/oauth/scopes/{scopeId}`.
-pub(super) fn scopes(shared: &Shared, call: &Call, values: &[&str]) -> Option<Reply> {
+pub(super) fn scopes(shared: &Shared, call: &Call, values: &[&str]) -> Reply {
     let known = client_rules::known_scopes(shared);
     let shown = |id: &str| json!({"id": id, "description": id, "selfUri": format!("/api/v2/oauth/scopes/{id}")});
     let Some(&id) = values.first() else {
         let entities: Vec<Value> = known.iter().map(|id| shown(id)).collect();
         let body = json!({"total": entities.len(), "entities": entities, "selfUri": "/api/v2/oauth/scopes"});
-        return Some(Reply::json(200, &body));
+        return Reply::json(200, &body);
     };
     if known.contains(id) {
-        return Some(Reply::json(200, &shown(id)));
+        return Reply::json(200, &shown(id));
     }
-    Some(error(&ErrorBody::not_found(&call.correlation)))
+    error(&ErrorBody::not_found(&call.correlation))
 }

@@ -52,7 +52,8 @@ fn list(shared: &Shared, call: &Call) -> Reply {
     };
     let found: Vec<Value> =
         state.roles.iter().filter(|(_, role)| wanted(role)).map(|(id, role)| shown(id, role)).collect();
-    let number = |name: &str, fallback: usize| call.query_value(name).and_then(|text| text.parse().ok()).unwrap_or(fallback);
+    let number =
+        |name: &str, fallback: usize| call.query_value(name).and_then(|text| text.parse().ok()).unwrap_or(fallback);
     let size = number("pageSize", PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let page = number("pageNumber", 1).max(1);
     let entities: Vec<&Value> = found.iter().skip((page - 1).saturating_mul(size)).take(size).collect();
@@ -103,8 +104,11 @@ fn save(shared: &Shared, call: &Call, caller: &Caller, id: Option<&str>) -> Resu
     } else if state.roles.len() >= ROLES_MAX {
         return Err(error(&ErrorBody::bad_request("The organization has too many roles.", &call.correlation)));
     }
-    let Some(name) = fields.get("name").and_then(Value::as_str).map(str::to_owned).filter(|name| !name.is_empty()) else {
-        return Err(error(&ErrorBody::bad_request("The role needs a name.", &call.correlation).detail("missing.value", "name")));
+    let Some(name) = fields.get("name").and_then(Value::as_str).map(str::to_owned).filter(|name| !name.is_empty())
+    else {
+        return Err(error(
+            &ErrorBody::bad_request("The role needs a name.", &call.correlation).detail("missing.value", "name"),
+        ));
     };
     for read_only in ["id", "selfUri"] {
         fields.remove(read_only);
@@ -127,7 +131,8 @@ fn note(shared: &Shared, state: &mut State, call: &Call, caller: &Caller, action
 fn delete(shared: &Shared, call: &Call, caller: &Caller, id: &str) -> Result<Reply, Reply> {
     let mut state = shared.genesys.state.lock();
     if state.clients.values().any(|client| client.role_ids().contains(id)) {
-        let body = ErrorBody::new(409, "request.conflict", "The role is assigned to an OAuth client.", &call.correlation);
+        let body =
+            ErrorBody::new(409, "request.conflict", "The role is assigned to an OAuth client.", &call.correlation);
         return Err(error(&body));
     }
     let role = state.roles.remove(id).ok_or_else(|| missing(call))?;
@@ -140,7 +145,14 @@ fn delete(shared: &Shared, call: &Call, caller: &Caller, id: &str) -> Result<Rep
     Ok(Reply::empty(204))
 }
 
-fn grant(shared: &Shared, call: &Call, caller: &Caller, subject: &str, division: &str, role: &str) -> Result<Reply, Reply> {
+fn grant(
+    shared: &Shared,
+    call: &Call,
+    caller: &Caller,
+    subject: &str,
+    division: &str,
+    role: &str,
+) -> Result<Reply, Reply> {
     let mut state = shared.genesys.state.lock();
     if !state.roles.contains_key(role) {
         return Err(missing(call));
@@ -164,7 +176,14 @@ fn grant(shared: &Shared, call: &Call, caller: &Caller, subject: &str, division:
     Ok(Reply::empty(204))
 }
 
-fn revoke(shared: &Shared, call: &Call, caller: &Caller, subject: &str, division: &str, role: &str) -> Result<Reply, Reply> {
+fn revoke(
+    shared: &Shared,
+    call: &Call,
+    caller: &Caller,
+    subject: &str,
+    division: &str,
+    role: &str,
+) -> Result<Reply, Reply> {
     let mut state = shared.genesys.state.lock();
     if let Some(user) = state.users.get_mut(subject) {
         user.roles.remove(role);

@@ -36,7 +36,8 @@ pub(super) fn build(
     for user in &users {
         add_user(&mut state, mint, user)?;
     }
-    let clients = if config.genesys.clients.is_empty() { vec![default_client(&state)] } else { config.genesys.clients.clone() };
+    let clients =
+        if config.genesys.clients.is_empty() { vec![default_client(&state)] } else { config.genesys.clients.clone() };
     let initial = clients
         .iter()
         .enumerate()
@@ -111,8 +112,7 @@ fn add_client(
         let name = format!("client {}", client.name);
         roles.insert(add_role(state, mint, &RoleConfig { id: None, name, permissions: client.permissions.clone() }));
     }
-    let divisions: Vec<Value> =
-        roles.iter().map(|role| json!({"roleId": role, "divisionId": ALL_DIVISIONS})).collect();
+    let divisions: Vec<Value> = roles.iter().map(|role| json!({"roleId": role, "divisionId": ALL_DIVISIONS})).collect();
     let fields = json!({
         "name": client.name,
         "authorizedGrantType": client.grant_type,

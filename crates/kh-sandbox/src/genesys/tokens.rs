@@ -20,9 +20,7 @@ pub(super) fn handle(shared: &Shared, call: &Call, template: &str, values: &[&st
         ("GET", "/api/v2/tokens/me") => Some(show(shared, caller)),
         ("HEAD", "/api/v2/tokens/me") => Some(Reply::empty(200)),
         ("DELETE", "/api/v2/tokens/me") => Some(revoke_own(shared, call, caller)),
-        ("DELETE", "/api/v2/tokens/{userId}") => {
-            values.first().map(|user| revoke_of_user(shared, call, caller, user))
-        }
+        ("DELETE", "/api/v2/tokens/{userId}") => values.first().map(|user| revoke_of_user(shared, call, caller, user)),
         (_, "/api/v2/tokens/timeout") => Some(timeout(shared, call, caller)),
         _ => None,
     }
@@ -47,8 +45,17 @@ fn show(shared: &Shared, caller: &Caller) -> Reply {
         if let (Some(short), Some(full)) = (short.as_object_mut(), full.as_object()) {
             // The members of OrgOAuthClient in the published swagger.
             for name in [
-                "id", "name", "dateCreated", "dateModified", "createdBy", "modifiedBy", "authorizedGrantType", "scope",
-                "roleDivisions", "state", "dateToDelete",
+                "id",
+                "name",
+                "dateCreated",
+                "dateModified",
+                "createdBy",
+                "modifiedBy",
+                "authorizedGrantType",
+                "scope",
+                "roleDivisions",
+                "state",
+                "dateToDelete",
             ] {
                 full.get(name).and_then(|value| short.insert(name.to_owned(), value.clone()));
             }
@@ -62,7 +69,8 @@ fn revoke_own(shared: &Shared, call: &Call, caller: &Caller) -> Reply {
     let mut state = shared.genesys.state.lock();
     state.tokens.remove(&caller.digest);
     // The audit names the token by nothing: it has no public id.
-    let change = Change { action: "Revoke", entity_type: "AccessToken", entity_id: "", entity_name: "", changes: Vec::new() };
+    let change =
+        Change { action: "Revoke", entity_type: "AccessToken", entity_id: "", entity_name: "", changes: Vec::new() };
     audits::note(shared, &mut state, call, caller, &change);
     Reply::empty(200)
 }
@@ -74,8 +82,13 @@ fn revoke_of_user(shared: &Shared, call: &Call, caller: &Caller, user: &str) -> 
     };
     state.tokens.retain(|_, token| token.user_id.as_deref() != Some(user));
     state.refresh_tokens.retain(|_, token| token.user_id != user);
-    let change =
-        Change { action: "Delete", entity_type: "AccessToken", entity_id: user, entity_name: &name, changes: Vec::new() };
+    let change = Change {
+        action: "Delete",
+        entity_type: "AccessToken",
+        entity_id: user,
+        entity_name: &name,
+        changes: Vec::new(),
+    };
     audits::note(shared, &mut state, call, caller, &change);
     Reply::empty(204)
 }

@@ -42,8 +42,7 @@ struct Counts {
 /// Counts one answered request.
 pub(super) fn note(shared: &Shared, client: &str, method: &str, template: &str, status: u16) {
     let day = shared.clock.now_ms().div_euclid(DAY_MS);
-    let key =
-        RowKey { client: client.to_owned(), day, template: template.to_owned(), method: method.to_owned() };
+    let key = RowKey { client: client.to_owned(), day, template: template.to_owned(), method: method.to_owned() };
     let mut state = shared.genesys.state.lock();
     if state.usage.rows.len() >= ROWS_MAX && !state.usage.rows.contains_key(&key) {
         return;
@@ -73,7 +72,10 @@ pub(super) fn handle(shared: &Shared, call: &Call, template: &str, values: &[&st
         ("POST", "/api/v2/oauth/clients/{clientId}/usage/query") => {
             let body = call.json().ok().flatten().unwrap_or_default();
             let (from, to) = interval(&body).ok_or_else(|| {
-                error(&ErrorBody::bad_request("interval is start/end in ISO-8601", &call.correlation).detail("invalid.value", "interval"))
+                error(
+                    &ErrorBody::bad_request("interval is start/end in ISO-8601", &call.correlation)
+                        .detail("invalid.value", "interval"),
+                )
             })?;
             Ok(execute(shared, &mut state, client, from, to))
         }
@@ -83,7 +85,7 @@ pub(super) fn handle(shared: &Shared, call: &Call, template: &str, values: &[&st
 
 fn interval(body: &Value) -> Option<(i64, i64)> {
     let (start, end) = body.get("interval")?.as_str()?.split_once('/')?;
-    let millis = |text: &str| text.parse::<jiff::Timestamp>().ok().map(|at| at.as_millisecond());
+    let millis = |text: &str| text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
     Some((millis(start)?, millis(end)?))
 }
 

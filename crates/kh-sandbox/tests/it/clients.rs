@@ -9,8 +9,11 @@ const CLIENTS: &str = "/api/v2/oauth/clients";
 /// An admin with every role of the configuration, and one client that may edit clients but holds only its own role.
 async fn rig_with(config: SandboxConfig) -> (Rig, String, String) {
     let mut config = config;
-    config.genesys.roles =
-        vec![RoleConfig { id: Some("role-a".to_owned()), name: "a".to_owned(), permissions: vec!["users:*:*".to_owned()] }];
+    config.genesys.roles = vec![RoleConfig {
+        id: Some("role-a".to_owned()),
+        name: "a".to_owned(),
+        permissions: vec!["users:*:*".to_owned()],
+    }];
     let mut admin = ClientConfig::with_permissions("admin", &[]);
     admin.roles = vec!["admin".to_owned(), "a".to_owned()];
     let editor = ClientConfig::with_permissions("editor", &["oauth:client:*"]);
@@ -34,7 +37,10 @@ async fn the_whole_life_of_a_client() {
     assert_eq!(created.status, 200, "{created:?}");
     let client = created.json();
     let (id, secret) = (client["id"].as_str().unwrap(), client["secret"].as_str().unwrap());
-    assert_eq!((secret.len(), &client["accessTokenValiditySeconds"], &client["state"]), (43, &json!(86_400), &json!("active")));
+    assert_eq!(
+        (secret.len(), &client["accessTokenValiditySeconds"], &client["state"]),
+        (43, &json!(86_400), &json!("active"))
+    );
     assert_eq!(rig.login(id, secret).await.status, 200);
     let path = format!("{CLIENTS}/{id}");
     for shown in [rig.call("GET", &path, &admin).await, rig.call("GET", CLIENTS, &admin).await] {
@@ -44,7 +50,11 @@ async fn the_whole_life_of_a_client() {
     let regenerated = rig.send("POST", &format!("{path}/secret"), &admin, Value::Null).await;
     let second = regenerated.json()["secret"].as_str().unwrap().to_owned();
     assert_ne!(second, secret);
-    assert_eq!((rig.login(id, secret).await.status, rig.login(id, &second).await.status), (401, 200), "one secret only");
+    assert_eq!(
+        (rig.login(id, secret).await.status, rig.login(id, &second).await.status),
+        (401, 200),
+        "one secret only"
+    );
     let early = rig.call("DELETE", &path, &admin).await;
     assert_eq!((early.status, early.code().as_str()), (400, "cannot.delete.client"));
     let mut inactive = wanted("x");
@@ -176,9 +186,15 @@ async fn several_live_secrets_only_when_switched_on() {
     let added = rig.send("POST", &path, &admin, Value::Null).await.json();
     let second = added["secret"].as_str().unwrap();
     assert_eq!(rig.send("POST", &path, &admin, Value::Null).await.code(), "too.many.secrets");
-    assert_eq!((rig.login(&client.id, client.secret.expose()).await.status, rig.login(&client.id, second).await.status), (200, 200));
+    assert_eq!(
+        (rig.login(&client.id, client.secret.expose()).await.status, rig.login(&client.id, second).await.status),
+        (200, 200)
+    );
     assert_eq!(rig.call("DELETE", &format!("{path}/{first}"), &admin).await.status, 204);
-    assert_eq!((rig.login(&client.id, client.secret.expose()).await.status, rig.login(&client.id, second).await.status), (401, 200));
+    assert_eq!(
+        (rig.login(&client.id, client.secret.expose()).await.status, rig.login(&client.id, second).await.status),
+        (401, 200)
+    );
     let last = rig.call("DELETE", &format!("{path}/{}", added["id"].as_str().unwrap()), &admin).await;
     assert_eq!((last.status, last.code().as_str()), (400, "last.secret"));
     rig.sandbox.shutdown().await;

@@ -17,14 +17,20 @@ async fn the_journal_tells_calls_and_counts_but_no_secrets() {
     }
     let journal = journal.json();
     let entries = journal["requests"].as_array().unwrap();
-    assert_eq!((entries[0]["endpoint"].as_str(), entries[0]["client"].as_str()), (Some("/oauth/token"), Some(client.id.as_str())));
+    assert_eq!(
+        (entries[0]["endpoint"].as_str(), entries[0]["client"].as_str()),
+        (Some("/oauth/token"), Some(client.id.as_str()))
+    );
     let entry = &entries[1];
     assert_eq!(entry["path"], "/pre/api/v2/oauth/clients/nope");
     assert_eq!(entry["endpoint"], "/api/v2/oauth/clients/{clientId}");
     assert_eq!((&entry["status"], &entry["applied"], &entry["seq"]), (&json!(404), &json!(false), &json!(2)));
     assert_eq!(entry["correlation_id"], called.header("inin-correlation-id"));
     assert_eq!(entry["token_sha256"].as_str().unwrap().len(), 64);
-    assert_eq!(journal["counts"], json!({"GET /api/v2/oauth/clients/{clientId}": {"404": 1}, "POST /oauth/token": {"200": 1}}));
+    assert_eq!(
+        journal["counts"],
+        json!({"GET /api/v2/oauth/clients/{clientId}": {"404": 1}, "POST /oauth/token": {"200": 1}})
+    );
     let after = rig.control("GET", "/_sandbox/requests?after=1", Value::Null).await.json();
     assert_eq!(after["requests"].as_array().unwrap().len(), 1);
     assert_eq!(rig.sandbox.requests().len(), 2);
@@ -42,7 +48,8 @@ async fn the_journal_is_bounded_and_its_counts_go_on() {
         rig.login("a", "b").await;
     }
     let journal = rig.control("GET", "/_sandbox/requests", Value::Null).await.json();
-    let seqs: Vec<u64> = journal["requests"].as_array().unwrap().iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+    let seqs: Vec<u64> =
+        journal["requests"].as_array().unwrap().iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs, [3, 4, 5]);
     assert_eq!(journal["counts"]["POST /oauth/token"]["401"], 5);
     rig.sandbox.shutdown().await;

@@ -58,10 +58,12 @@ async fn flow_a_discovery_login_and_tenant() {
     assert_eq!(granted.status, 200, "{granted:?}");
     let granted = granted.json();
     assert_eq!((&granted["token_type"], &granted["expires_in"]), (&json!("Bearer"), &json!(3_600)));
-    let (access, id, refresh) = (text(&granted, "access_token"), text(&granted, "id_token"), text(&granted, "refresh_token"));
+    let (access, id, refresh) =
+        (text(&granted, "access_token"), text(&granted, "id_token"), text(&granted, "refresh_token"));
 
     let jwks: JwkSet =
-        serde_json::from_value(answer(tenant.rig.http.get(discovery["jwks_uri"].as_str().unwrap())).await.json()).unwrap();
+        serde_json::from_value(answer(tenant.rig.http.get(discovery["jwks_uri"].as_str().unwrap())).await.json())
+            .unwrap();
     let verify = |token: &str| -> Value {
         let mut validation = Validation::new(Algorithm::RS256);
         validation.validate_aud = false;
@@ -81,8 +83,14 @@ async fn flow_a_discovery_login_and_tenant() {
 
     let path = format!("/.well-known/cxone-configuration?tenantId={}", id["tenantId"].as_str().unwrap());
     let configuration = answer(tenant.rig.http.get(tenant.url(&path))).await.json();
-    assert_eq!((&configuration["area"], &configuration["api_endpoint"]), (&json!("na1"), &json!(tenant.rig.sandbox.cxone_url)));
-    assert_eq!(answer(tenant.rig.http.get(tenant.url("/.well-known/cxone-configuration?tenantId=x"))).await.status, 404);
+    assert_eq!(
+        (&configuration["area"], &configuration["api_endpoint"]),
+        (&json!("na1"), &json!(tenant.rig.sandbox.cxone_url))
+    );
+    assert_eq!(
+        answer(tenant.rig.http.get(tenant.url("/.well-known/cxone-configuration?tenantId=x"))).await.status,
+        404
+    );
     tenant.rig.sandbox.shutdown().await;
 }
 
@@ -128,8 +136,12 @@ async fn both_refreshes_and_their_keys() {
     assert_eq!(tenant.form(&form).await.status, 200);
     assert_eq!(tenant.form(&form).await.status, 400, "switched to work once");
     let refresh = text(&tenant.regional(&key.id, key.secret.expose()).await.json(), "refresh_token");
-    let renewed = answer(tenant.rig.http.post(tenant.url("/public/user/refresh")).json(&json!({"token": refresh}))).await.json();
-    assert_eq!((&renewed["tokenExpirationTimeSec"], &renewed["refreshTokenExpirationTimeSec"]), (&json!(3_600), &json!(7_200)));
+    let renewed =
+        answer(tenant.rig.http.post(tenant.url("/public/user/refresh")).json(&json!({"token": refresh}))).await.json();
+    assert_eq!(
+        (&renewed["tokenExpirationTimeSec"], &renewed["refreshTokenExpirationTimeSec"]),
+        (&json!(3_600), &json!(7_200))
+    );
     assert_eq!(tenant.call("GET", "/auth/userinfo", &text(&renewed, "token"), Value::Null).await.status, 200);
     tenant.rig.pass(7_200).await;
     let late = json!({"token": renewed["refreshToken"]});
@@ -168,7 +180,8 @@ async fn rotation_by_a_second_key() {
         assert_eq!(listed.json()["totalRecords"], 2);
         assert!(!listed.text.contains(&secret) && !listed.text.contains("accessKeySecret"), "the secret is shown once");
         let used = |keys: &Value, id: &str| {
-            let row = keys["accessKeys"].as_array().unwrap().iter().find(|row| row["accessKeyId"] == id).unwrap().clone();
+            let row =
+                keys["accessKeys"].as_array().unwrap().iter().find(|row| row["accessKeyId"] == id).unwrap().clone();
             row["lastUsedDate"].is_string()
         };
         assert!(used(&listed.json(), &first.id) && !used(&listed.json(), &id));

@@ -29,7 +29,10 @@ async fn drops_before_and_after_applying() {
         let request = rig.request("POST", ROLES, &token).json(&json!({"name": kind}));
         assert!(request.send().await.is_err(), "{kind} gives no answer");
         let entry = last(&rig).await;
-        assert_eq!((&entry["status"], &entry["applied"], &entry["fault"]), (&Value::Null, &json!(applied), &json!(true)));
+        assert_eq!(
+            (&entry["status"], &entry["applied"], &entry["fault"]),
+            (&Value::Null, &json!(applied), &json!(true))
+        );
     }
     assert_eq!(roles(&rig, &token).await, before + 1, "only the second was applied");
     rig.sandbox.shutdown().await;
@@ -42,7 +45,10 @@ async fn statuses_with_retry_after_and_body() {
     let before = roles(&rig, &token).await;
     rig.faults(only("POST", json!({"kind": "status", "status": 503, "retry_after": "7200"}))).await;
     let refused = rig.send("POST", ROLES, &token, json!({"name": "x"})).await;
-    assert_eq!((refused.status, refused.number("retry-after"), refused.code().as_str()), (503, 7_200, "service.unavailable"));
+    assert_eq!(
+        (refused.status, refused.number("retry-after"), refused.code().as_str()),
+        (503, 7_200, "service.unavailable")
+    );
     assert!(refused.headers.contains_key("inin-ratelimit-count"), "on each answer");
     rig.faults(only("POST", json!({"kind": "status", "status": 502, "body": "<html>"}))).await;
     let refused = rig.send("POST", ROLES, &token, json!({"name": "x"})).await;
@@ -62,7 +68,10 @@ async fn unauthorized_with_a_chosen_code() {
         let refused = rig.call("GET", ROLES, &token).await;
         assert_eq!((refused.status, refused.code().as_str()), (401, code));
     }
-    rig.faults(json!([{"match": {"endpoint": "/oauth/token"}, "effect": {"kind": "unauthorized", "code": "invalid_client"}}])).await;
+    rig.faults(
+        json!([{"match": {"endpoint": "/oauth/token"}, "effect": {"kind": "unauthorized", "code": "invalid_client"}}]),
+    )
+    .await;
     let login = rig.login("a", "b").await;
     assert_eq!((login.status, login.json()["error"].as_str()), (401, Some("invalid_client")), "the login host's shape");
     rig.sandbox.shutdown().await;
@@ -144,8 +153,12 @@ async fn rules_pick_by_client_endpoint_nth_and_time_and_count_their_hits() {
     rig.pass(10).await;
     assert_eq!(rig.call("GET", "/api/v2/tokens/me", &token).await.status, 200, "until is over");
     let report = rig.control("GET", "/_sandbox/faults", Value::Null).await.json();
-    let counts: Vec<(u64, u64)> = report["rules"].as_array().unwrap().iter()
-        .map(|rule| (rule["seen"].as_u64().unwrap(), rule["hits"].as_u64().unwrap())).collect();
+    let counts: Vec<(u64, u64)> = report["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| (rule["seen"].as_u64().unwrap(), rule["hits"].as_u64().unwrap()))
+        .collect();
     assert_eq!(counts, [(4, 1), (0, 0), (1, 1), (3, 0)]);
     assert_eq!(rig.control("PUT", "/_sandbox/faults", report).await.status, 200, "what GET answers can be sent back");
     rig.sandbox.shutdown().await;

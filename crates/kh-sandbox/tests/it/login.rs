@@ -24,7 +24,8 @@ async fn body_credentials_prefixes_and_double_authentication() {
     let rig = Rig::default().await;
     let admin = rig.sandbox.admin().clone();
     let url = format!("{}/login/eu/oauth/token", rig.sandbox.genesys_url);
-    let form = [("grant_type", "client_credentials"), ("client_id", &admin.id), ("client_secret", admin.secret.expose())];
+    let form =
+        [("grant_type", "client_credentials"), ("client_id", &admin.id), ("client_secret", admin.secret.expose())];
     assert_eq!(answer(rig.http.post(&url).form(&form)).await.status, 200);
     let twice = rig.http.post(&url).basic_auth(&admin.id, Some(admin.secret.expose())).form(&form);
     let twice = answer(twice).await;
@@ -95,8 +96,13 @@ async fn metadata_says_exactly_what_the_platform_says() {
     assert_eq!(
         names,
         [
-            "authorization_endpoint", "code_challenge_methods_supported", "grant_types_supported", "issuer",
-            "response_types_supported", "token_endpoint", "token_endpoint_auth_methods_supported",
+            "authorization_endpoint",
+            "code_challenge_methods_supported",
+            "grant_types_supported",
+            "issuer",
+            "response_types_supported",
+            "token_endpoint",
+            "token_endpoint_auth_methods_supported",
         ]
     );
     assert_eq!(answer(rig.http.get(format!("{origin}/.well-known/openid-configuration"))).await.status, 404);
@@ -106,7 +112,7 @@ async fn metadata_says_exactly_what_the_platform_says() {
 /// A client of the code grant, with the RFC 7636 appendix B pair.
 fn code_config() -> SandboxConfig {
     let mut client = ClientConfig::with_permissions("code", &[]);
-    client.grant_type = "CODE".to_owned();
+    "CODE".clone_into(&mut client.grant_type);
     client.redirect_uris = vec!["http://localhost:1/back".to_owned()];
     client.scopes = vec!["users".to_owned()];
     let mut config = SandboxConfig::default();
@@ -143,7 +149,8 @@ async fn code_grant_with_pkce_and_refresh() {
     let redirect = ("redirect_uri", "http://localhost:1/back");
     let wrong = code(&rig).await;
     let refused =
-        exchange(&rig, &[("grant_type", "authorization_code"), ("code", &wrong), redirect, ("code_verifier", "x")]).await;
+        exchange(&rig, &[("grant_type", "authorization_code"), ("code", &wrong), redirect, ("code_verifier", "x")])
+            .await;
     assert_eq!((refused.status, refused.json()["error"].as_str()), (400, Some("invalid_grant")));
     let code = code(&rig).await;
     let form = [("grant_type", "authorization_code"), ("code", code.as_str()), redirect, ("code_verifier", VERIFIER)];
@@ -191,4 +198,27 @@ async fn no_refresh_token_while_the_idle_timeout_is_on() {
     assert_eq!(granted.status, 200);
     assert!(granted.json().get("refresh_token").is_none());
     rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn scopes_are_enforced_for_users_only_when_switched_on() {
+    for (enforced, expected) in [(false, 200), (true, 403)] {
+        let mut config = code_config();
+        config.behaviours.enforce_scopes = enforced;
+        let rig = Rig::start(config).await;
+        let code = code(&rig).await;
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", code.as_str()),
+            ("redirect_uri", "http://localhost:1/back"),
+            ("code_verifier", VERIFIER),
+        ];
+        let token = exchange(&rig, &form).await.json()["access_token"].as_str().unwrap().to_owned();
+        let answer = rig.call("GET", "/api/v2/oauth/clients", &token).await;
+        assert_eq!(answer.status, expected, "{answer:?}");
+        if enforced {
+            assert_eq!(answer.code(), "app.not.authorized.for.scope");
+        }
+        rig.sandbox.shutdown().await;
+    }
 }

@@ -87,7 +87,8 @@ async fn the_idle_timeout_is_an_organisation_setting() {
     assert_eq!(rig.call("GET", path, &token).await.json()["enableIdleTokenTimeout"], false);
     let bad = rig.send("PUT", path, &token, json!({"idleTokenTimeoutSeconds": 299})).await;
     assert_eq!(bad.status, 400);
-    let set = rig.send("PUT", path, &token, json!({"idleTokenTimeoutSeconds": 300, "enableIdleTokenTimeout": true})).await;
+    let set =
+        rig.send("PUT", path, &token, json!({"idleTokenTimeoutSeconds": 300, "enableIdleTokenTimeout": true})).await;
     assert_eq!(set.json(), json!({"idleTokenTimeoutSeconds": 300, "enableIdleTokenTimeout": true}));
     rig.pass(300).await;
     assert_eq!(rig.call("GET", path, &token).await.status, 401);
@@ -97,8 +98,10 @@ async fn the_idle_timeout_is_an_organisation_setting() {
 #[tokio::test]
 async fn permissions_of_the_callers_roles_decide() {
     let mut config = SandboxConfig::default();
-    config.genesys.clients =
-        vec![ClientConfig::with_permissions("narrow", &["oauth:client:view"]), ClientConfig::with_permissions("wide", &["*"])];
+    config.genesys.clients = vec![
+        ClientConfig::with_permissions("narrow", &["oauth:client:view"]),
+        ClientConfig::with_permissions("wide", &["*"]),
+    ];
     let rig = Rig::start(config).await;
     let narrow = rig.token_of(0).await;
     assert_eq!(rig.call("GET", "/api/v2/oauth/clients", &narrow).await.status, 200);
@@ -137,5 +140,56 @@ async fn deleting_a_users_tokens_leaves_client_credentials_alone() {
     let user = me.json()["entities"][0]["createdBy"]["id"].as_str().unwrap().to_owned();
     assert_eq!(rig.call("DELETE", &format!("/api/v2/tokens/{user}"), &token).await.status, 204);
     assert_eq!(rig.call("HEAD", "/api/v2/tokens/me", &token).await.status, 200);
+    rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_fence_put_around_a_live_token_shows_at_the_api() {
+    let mut config = SandboxConfig::default();
+    config.behaviours.enforce_allowed_ips = true;
+    let rig = Rig::start(config).await;
+    let token = rig.token().await;
+    let role =
+        rig.call("GET", "/api/v2/authorization/roles?name=admin", &token).await.json()["entities"][0]["id"].clone();
+    let body = json!({
+        "name": "fenced", "authorizedGrantType": "CLIENT-CREDENTIALS",
+        "roleDivisions": [{"roleId": role, "divisionId": "*"}],
+    });
+    let created = rig.send("POST", "/api/v2/oauth/clients", &token, body.clone()).await.json();
+    let (id, secret) = (created["id"].as_str().unwrap(), created["secret"].as_str().unwrap());
+    let fenced = rig.login(id, secret).await.json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(rig.call("HEAD", "/api/v2/tokens/me", &fenced).await.status, 200);
+    let mut body = body;
+    body["allowedIps"] = json!(["10.0.0.0/8"]);
+    assert_eq!(rig.send("PUT", &format!("/api/v2/oauth/clients/{id}"), &token, body).await.status, 200);
+    let refused = rig.call("GET", "/api/v2/tokens/me", &fenced).await;
+    assert_eq!((refused.status, refused.code().as_str()), (401, "ip.not.authorized"));
+    rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_come_after_authentication() {
+    let rig = Rig::default().await;
+    let token = rig.token().await;
+    assert_eq!(rig.call("GET", "/api/v2/oauth/revoke", "x").await.status, 401);
+    let unknown = rig.call("GET", "/api/v2/api-docs", &token).await;
+    assert_eq!((unknown.status, unknown.code().as_str()), (404, "not.found"));
+    let method = rig.call("PATCH", "/api/v2/oauth/clients", &token).await;
+    assert_eq!(method.status, 405);
+    assert!(method.header("allow").contains("GET") && method.header("allow").contains("POST"));
+    assert!(unknown.number("inin-ratelimit-count") < method.number("inin-ratelimit-count"), "both count");
+    rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_has_no_rules_of_its_own_is_created_read_and_deleted_by_the_engine() {
+    let rig = Rig::default().await;
+    let token = rig.token().await;
+    let created = rig.send("POST", "/api/v2/routing/queues", &token, json!({"name": "support"})).await;
+    assert_eq!(created.status, 200, "{created:?}");
+    let path = format!("/api/v2/routing/queues/{}", created.json()["id"].as_str().unwrap());
+    assert_eq!(rig.call("GET", &path, &token).await.json()["name"], "support");
+    assert!([200, 202, 204].contains(&rig.call("DELETE", &path, &token).await.status));
+    assert_eq!(rig.call("GET", &path, &token).await.status, 404);
     rig.sandbox.shutdown().await;
 }
