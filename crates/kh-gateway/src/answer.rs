@@ -38,13 +38,12 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) detail: Cow<'static, str>,
     /// The platform's own error code.
-    pub(crate) platform_code: Option<String>,
-    pub(crate) correlation_id: Option<String>,
-    pub(crate) retry_after: Option<Duration>,
-    /// `WWW-Authenticate`.
-    pub(crate) challenge: Option<&'static str>,
-    /// `Allow`.
-    pub(crate) allow: Option<&'static str>,
+    pub(crate) platform_code: Option<Box<str>>,
+    pub(crate) correlation_id: Option<Box<str>>,
+    /// Whole seconds.
+    pub(crate) retry_after_s: Option<u32>,
+    /// What the status requires to be told: `WWW-Authenticate` of a 401, `Allow` of a 405.
+    pub(crate) told: Option<&'static str>,
     /// The connection ends with this answer: what follows on it cannot be trusted.
     pub(crate) close: bool,
 }
@@ -58,9 +57,8 @@ impl Refusal {
             detail: detail.into(),
             platform_code: None,
             correlation_id: None,
-            retry_after: None,
-            challenge: None,
-            allow: None,
+            retry_after_s: None,
+            told: None,
             close: false,
         }
     }
@@ -68,6 +66,12 @@ impl Refusal {
     /// A request with two readings.
     pub(crate) fn ambiguous(detail: impl Into<Cow<'static, str>>) -> Self {
         Self { close: true, ..Self::new(Code::REQUEST_AMBIGUOUS, detail) }
+    }
+
+    /// The same with a `Retry-After`, rounded up: who came back early would only be refused again.
+    pub(crate) fn after(mut self, wait: Duration) -> Self {
+        self.retry_after_s = Some(u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX));
+        self
     }
 
     /// How this is counted: what the caller did wrong, or what could not be had.
@@ -80,15 +84,12 @@ impl Refusal {
         if let Ok(id) = HeaderValue::from_str(id) {
             headers.insert(CORRELATION_ID, id);
         }
-        if let Some(challenge) = self.challenge {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        if let Some(told) = self.told {
+            let name = if self.status == StatusCode::UNAUTHORIZED { header::WWW_AUTHENTICATE } else { header::ALLOW };
+            headers.insert(name, HeaderValue::from_static(told));
         }
-        if let Some(allow) = self.allow {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
-        }
-        if let Some(wait) = self.retry_after {
-            // rounded up: asking a caller to come back early would only be refused again
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000) as u64));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

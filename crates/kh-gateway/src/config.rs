@@ -99,16 +99,16 @@ impl Default for Limits {
             buffer_bytes: 128 * KIB,
             query_bytes: 16 * KIB,
             connect: Duration::from_secs(10),
-            response_header: Duration::from_secs(120),
-            body_idle: Duration::from_secs(60),
+            response_header: Duration::from_mins(2),
+            body_idle: Duration::from_mins(1),
             idle_connections: 256,
             upstream_idle: Duration::from_secs(50),
-            upstream_life: Duration::from_secs(600),
+            upstream_life: Duration::from_mins(10),
             replay_body_bytes: 1024 * KIB,
             replay_total_bytes: 64 * 1024 * KIB,
             own_body_bytes: 16 * KIB,
             token_wait: Duration::from_secs(30),
-            tunnel_idle: Duration::from_secs(600),
+            tunnel_idle: Duration::from_mins(10),
         }
     }
 }

@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, Uri, Version, header};
 
 /// What is worth knowing of a request head, found in one pass over the headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "four independent facts, not a state")]
 pub(crate) struct Head {
     /// There is a `Connection` header, so that named headers must go.
     pub(crate) connection: bool,

@@ -59,7 +59,7 @@ pub(crate) async fn tokens_me(caller: &Arc<Caller>, method: &Method, session: Se
             }),
         },
         _ => Err(Refused {
-            refusal: Refusal { allow: Some("GET, HEAD, DELETE"), ..method_refused() },
+            refusal: Refusal { told: Some("GET, HEAD, DELETE"), ..method_refused() },
             shape: Some(PlatformKind::Genesys),
         }),
     }

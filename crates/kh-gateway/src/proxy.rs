@@ -139,12 +139,11 @@ fn no_token(call: &Call<'_>, error: &TokenError) -> Refusal {
     if refusal.status.is_client_error() {
         refusal.status = StatusCode::BAD_GATEWAY;
     }
-    refusal.platform_code = error.platform_code().map(str::to_owned);
-    refusal.correlation_id = error.correlation_id().map(str::to_owned);
-    refusal.retry_after = match error.retry() {
-        Retry::After(wait) => Some(wait),
-        Retry::Now | Retry::Never => None,
-    };
+    refusal.platform_code = error.platform_code().map(Box::from);
+    refusal.correlation_id = error.correlation_id().map(Box::from);
+    if let Retry::After(wait) = error.retry() {
+        refusal = refusal.after(wait);
+    }
     if call.caller.worker.may_warn() {
         tracing::warn!(
             credential.name = call.credential.name().as_str(),
@@ -318,6 +317,6 @@ fn pass_on(
 }
 
 /// For logs and errors: the platform's correlation id, if its answer has one.
-fn platform_correlation(response: &Response<Incoming>) -> Option<String> {
-    correlation_id(response.headers()).map(str::to_owned)
+fn platform_correlation(response: &Response<Incoming>) -> Option<Box<str>> {
+    correlation_id(response.headers()).map(Box::from)
 }

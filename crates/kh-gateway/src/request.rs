@@ -61,11 +61,11 @@ async fn handle(caller: &Arc<Caller>, request: Request<Incoming>) -> Answer {
     let (parts, body) = request.into_parts();
     // a copy of the handle, not of the bytes: the path must outlive the changes to the parts
     let uri = parts.uri.clone();
-    let sent_id = correlation_id(&parts.headers).map(str::to_owned);
+    let sent_id: Option<Box<str>> = correlation_id(&parts.headers).map(Box::from);
     match checked(caller, parts, &uri, body).await {
         Ok(answer) => answer,
         Err(Refused { refusal, shape: known }) => {
-            let id = refusal.correlation_id.clone().or(sent_id).unwrap_or_else(|| caller.worker.context_id());
+            let id = refusal.correlation_id.clone().or(sent_id).unwrap_or_else(|| caller.worker.context_id().into());
             tracing::debug!(code = refusal.code.0, detail = %refusal.detail, correlation_id = id, "refused a request");
             refusal.into_answer(known.unwrap_or_else(|| guess_shape(caller, uri.path())), &id)
         }
@@ -165,7 +165,7 @@ async fn call(
 /// Whose token this is.
 async fn authenticate(caller: &Caller, headers: &HeaderMap) -> Result<Session, Refusal> {
     let unauthenticated = |detail: &'static str, challenge| Refusal {
-        challenge: Some(challenge),
+        told: Some(challenge),
         ..Refusal::new(Code::CALLER_UNAUTHENTICATED, detail)
     };
     let Some(value) = headers.get(header::AUTHORIZATION) else {

@@ -56,6 +56,7 @@ pub struct GatewayHandle {
 
 impl Gateway {
     /// Listens on every address with every worker, and serves until the handle is shut down or dropped.
+    #[allow(clippy::needless_pass_by_value, reason = "the gateway takes its ports over; callers clone what they keep")]
     pub fn start(config: GatewayConfig, ports: Ports) -> Result<GatewayHandle, StartError> {
         let GatewayConfig { listen, workers, tls, limits } = config;
         if listen.is_empty() || workers == 0 {

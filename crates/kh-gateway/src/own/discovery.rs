@@ -21,7 +21,7 @@ fn check(method: &Method) -> Result<(), Refusal> {
     if matches!(*method, Method::GET | Method::HEAD) {
         return Ok(());
     }
-    Err(Refusal { allow: Some("GET, HEAD"), ..method_refused() })
+    Err(Refusal { told: Some("GET, HEAD"), ..method_refused() })
 }
 
 /// Scheme and host as the caller sees them: an absolute request target counts before the Host header (RFC 9112

@@ -64,7 +64,6 @@ async fn client_credentials(caller: &Caller, parts: &Parts, body: Incoming) -> R
     if grant.expose() != "client_credentials" {
         return Err(unsupported("keyholder's clients log in with grant_type=client_credentials"));
     }
-    let challenge = basic.is_some();
     let (id, secret) = match (basic, form.client_id, form.client_secret) {
         (Some(_), _, Some(_)) => return Err(invalid("the client authenticates in more than one way")),
         (Some(basic), Some(id), None) if id != basic.id => {
@@ -74,10 +73,10 @@ async fn client_credentials(caller: &Caller, parts: &Parts, body: Incoming) -> R
         (None, Some(id), Some(secret)) => (id, secret),
         (None, ..) => {
             let refusal = Refusal::new(Code::CALLER_UNAUTHENTICATED, "the client id or the client secret is missing");
-            return Err(Refused("invalid_client", Refusal { challenge: Some(BASIC), ..refusal }));
+            return Err(Refused("invalid_client", Refusal { told: Some(BASIC), ..refusal }));
         }
     };
-    login(caller, &id, &secret, challenge).await
+    login(caller, &id, &secret).await
 }
 
 /// CXone's global login: the password grant, with an id and a secret of keyholder where the access key would be. The
@@ -94,8 +93,8 @@ async fn cxone(caller: &Caller, parts: &Parts, body: Incoming) -> Result<Login, 
     if basic.is_some() && form.client_secret.is_some() {
         return Err(invalid("the client authenticates in more than one way"));
     }
-    match (login(caller, username, password, basic.is_some()).await, basic) {
-        (Err(Refused("invalid_client", _)), Some(basic)) => login(caller, &basic.id, &basic.secret, true).await,
+    match (login(caller, username, password).await, basic) {
+        (Err(Refused("invalid_client", _)), Some(basic)) => login(caller, &basic.id, &basic.secret).await,
         (result, _) => result,
     }
 }
@@ -114,7 +113,7 @@ async fn access_key(caller: &Caller, parts: &Parts, body: Incoming) -> Result<Lo
     let key: AccessKey = serde_json::from_slice(&text)
         .map_err(|_| invalid("the body is not a JSON object with accessKeyId and accessKeySecret"))?;
     let secret = SecretString::copied(&key.access_key_secret);
-    login(caller, &SecretString::copied(&key.access_key_id), &secret, false).await
+    login(caller, &SecretString::copied(&key.access_key_id), &secret).await
 }
 
 const BASIC: &str = r#"Basic realm="keyholder""#;
@@ -125,7 +124,7 @@ fn unsupported(detail: &'static str) -> Refused {
 
 fn check_head(parts: &Parts, media: &str) -> Result<(), Refused> {
     if parts.method != Method::POST {
-        return Err(Refused("invalid_request", Refusal { allow: Some("POST"), ..method_refused() }));
+        return Err(Refused("invalid_request", Refusal { told: Some("POST"), ..method_refused() }));
     }
     if !is_media(&parts.headers, media) {
         return Err(invalid(if media == FORM {
@@ -149,7 +148,7 @@ async fn form_login(caller: &Caller, parts: &Parts, body: Incoming) -> Result<(F
         None => None,
         Some(value) => Some(Basic::parse(value.as_bytes()).map_err(|detail| {
             let refusal = Refusal::new(Code::CALLER_UNAUTHENTICATED, detail);
-            Refused("invalid_client", Refusal { challenge: Some(BASIC), ..refusal })
+            Refused("invalid_client", Refusal { told: Some(BASIC), ..refusal })
         })?),
     };
     let text = read(caller, body).await.map_err(|refusal| Refused("invalid_request", refusal))?;
@@ -157,16 +156,17 @@ async fn form_login(caller: &Caller, parts: &Parts, body: Incoming) -> Result<(F
     Ok((form, basic))
 }
 
-async fn login(caller: &Caller, id: &SecretString, secret: &SecretString, challenge: bool) -> Result<Login, Refused> {
-    let challenge = challenge.then_some(BASIC);
+async fn login(caller: &Caller, id: &SecretString, secret: &SecretString) -> Result<Login, Refused> {
+    // RFC 9110 section 15.5.2: every 401 has a challenge
+    let challenge = Some(BASIC);
     caller.worker.ports.issuer.login(id.expose(), secret).await.map_err(|error| match error {
         LoginError::Rejected => {
             let refusal = Refusal::new(Code::CALLER_UNAUTHENTICATED, "the client id or the client secret is not valid");
-            Refused("invalid_client", Refusal { challenge, ..refusal })
+            Refused("invalid_client", Refusal { told: challenge, ..refusal })
         }
         LoginError::Disabled(_) => {
             let refusal = Refusal::new(Code::CLIENT_DISABLED, "the client is disabled");
-            Refused("invalid_client", Refusal { challenge, ..refusal })
+            Refused("invalid_client", Refusal { told: challenge, ..refusal })
         }
         LoginError::TooManyTokens { .. } => {
             let refusal = Refusal::new(Code::OVERLOADED, "the client holds too many live tokens");

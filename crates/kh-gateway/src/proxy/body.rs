@@ -187,7 +187,7 @@ impl Body for OutBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Tee { size, .. } => size.clone(),
+            Self::Tee { size, .. } => *size,
         }
     }
 }

@@ -17,9 +17,9 @@ const CODE_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct RefusedToken {
     /// The platform's error code, if the body is an error body and the code is a plain word.
-    pub(super) code: Option<String>,
+    pub(super) code: Option<Box<str>>,
     /// The platform's correlation id.
-    pub(super) correlation_id: Option<String>,
+    pub(super) correlation_id: Option<Box<str>>,
 }
 
 impl RefusedToken {
@@ -50,11 +50,11 @@ pub(super) async fn read(received: Received, outgoing: &Outgoing, within: Durati
     RefusedToken { code: code(&collected.to_bytes()), correlation_id }
 }
 
-fn code(body: &[u8]) -> Option<String> {
+fn code(body: &[u8]) -> Option<Box<str>> {
     let wire: Wire = serde_json::from_slice(body).ok()?;
     let code = wire.code.or(wire.error)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (!code.is_empty() && code.len() <= CODE_MAX && code.bytes().all(plain)).then_some(code)
+    (!code.is_empty() && code.len() <= CODE_MAX && code.bytes().all(plain)).then(|| code.into())
 }
 
 #[cfg(test)]

@@ -1,0 +1,168 @@
+//! A platform that refuses tokens or asks for patience.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use http::StatusCode;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+
+use crate::{
+    stores::platform_token,
+    support::{Setup, World, assert_status},
+    upstream::{Upstream, reply, token, whole},
+};
+
+const BAD: &str = r#"{"message":"Invalid login credentials.","code":"bad.credentials","status":401}"#;
+
+/// Answers 401 unless the token is the `good`-th, echoing the body.
+async fn picky(good: Arc<AtomicU64>) -> Upstream {
+    Upstream::start(move |request| {
+        let good = Arc::clone(&good);
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let body = whole(body).await;
+            if token(&parts) == platform_token(good.load(Ordering::SeqCst)) {
+                return reply(200, &[], body);
+            }
+            reply(401, &[("inin-correlation-id", "refused-1"), ("content-type", "application/json")], BAD)
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_healed_with_the_same_body() {
+    let good = Arc::new(AtomicU64::new(1));
+    let upstream = picky(Arc::clone(&good)).await;
+    let world = Setup::new(upstream.address).start().await;
+    assert_status(&world.call("GET /api/v2/users").await, StatusCode::OK);
+    good.store(2, Ordering::SeqCst);
+    let body = "x".repeat(100_000);
+    let got = world.send(world.request("POST /api/v2/users", &body)).await;
+    assert_eq!((got.status, got.body == body), (200, true));
+    assert_eq!((world.tokens.fetched(), upstream.seen().len()), (2, 3));
+    assert_eq!(world.metric(r#"keyholder_gateway_token_heals_total{result="healed"}"#), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_calls_with_a_revoked_token_cause_one_refetch_and_no_failure() {
+    let good = Arc::new(AtomicU64::new(1));
+    let upstream = picky(Arc::clone(&good)).await;
+    let mut setup = Setup::new(upstream.address);
+    setup.config.workers = 2;
+    let world = Arc::new(setup.start().await);
+    assert_status(&world.call("GET /api/v2/users").await, StatusCode::OK);
+    good.store(2, Ordering::SeqCst);
+    let mut calls = JoinSet::new();
+    for index in 0..1_000 {
+        let world = Arc::clone(&world);
+        calls.spawn(async move {
+            let method = if index % 2 == 0 { "GET" } else { "POST" };
+            world.send(world.request(&format!("{method} /api/v2/users/{index}"), "{}")).await.status
+        });
+    }
+    let statuses = calls.join_all().await;
+    assert_eq!(statuses.iter().filter(|status| **status != 200).count(), 0);
+    assert_eq!(world.tokens.fetched(), 2);
+    assert!(world.metric(r#"keyholder_gateway_token_heals_total{result="healed"}"#) > 0);
+}
+
+async fn check_rejected(world: &World, call: &str, body: &str, code: Option<&str>) {
+    let got = world.send(world.request(call, body)).await;
+    assert_status(&got, StatusCode::BAD_GATEWAY);
+    let json = got.json();
+    assert_eq!(json["code"], "keyholder.credential.rejected");
+    assert_eq!(json["details"][0]["errorCode"].as_str(), code);
+    assert_eq!((json["contextId"].as_str(), got.header("inin-correlation-id")), (Some("refused-1"), "refused-1"));
+}
+
+#[tokio::test]
+async fn what_a_fresh_token_does_not_heal_is_a_502() {
+    let upstream = picky(Arc::new(AtomicU64::new(0))).await;
+    let world = Setup::new(upstream.address).start().await;
+    check_rejected(&world, "POST /api/v2/users", "{}", Some("bad.credentials")).await;
+    assert_eq!((world.tokens.fetched(), upstream.seen().len()), (2, 2));
+    assert_eq!(world.metric(r#"keyholder_gateway_token_heals_total{result="failed"}"#), 1);
+}
+
+#[tokio::test]
+async fn a_refused_address_costs_no_token() {
+    let upstream = Upstream::start(|_| {
+        Box::pin(async {
+            reply(401, &[("inin-correlation-id", "refused-1")], r#"{"code":"ip.not.authorized","status":401}"#)
+        })
+    })
+    .await;
+    let world = Setup::new(upstream.address).start().await;
+    for _ in 0..3 {
+        check_rejected(&world, "GET /api/v2/users", "", Some("ip.not.authorized")).await;
+    }
+    assert_eq!((world.tokens.fetched(), upstream.seen().len()), (1, 3));
+}
+
+#[tokio::test]
+async fn a_401_without_a_readable_body_is_healed_as_well() {
+    for body in ["{bad json", "", "<html>", "[1]"] {
+        let upstream = Upstream::start(move |request| {
+            Box::pin(async move {
+                let (parts, _) = request.into_parts();
+                if token(&parts) == platform_token(1) { reply(401, &[], body) } else { reply(200, &[], "ok") }
+            })
+        })
+        .await;
+        let world = Setup::new(upstream.address).start().await;
+        assert_status(&world.call("GET /api/v2/users").await, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_short_retry_after_is_waited_out_for_idempotent_calls_only() {
+    for (method, status, retry_after, refusals, expected, sent) in [
+        ("GET", 429, "0", 1, 200, 2),
+        ("PUT", 503, "0", 2, 200, 3),
+        ("DELETE", 429, "0", 9, 429, 3),
+        ("POST", 429, "0", 1, 429, 1),
+        ("PATCH", 503, "0", 1, 503, 1),
+        ("GET", 429, "31", 1, 429, 1),
+        ("GET", 429, "soon", 1, 429, 1),
+        ("GET", 500, "0", 1, 500, 1),
+    ] {
+        let left = Arc::new(AtomicU64::new(refusals));
+        let bodies: Arc<Mutex<Vec<bytes::Bytes>>> = Arc::default();
+        let journal = Arc::clone(&bodies);
+        let upstream = Upstream::start(move |request| {
+            let (left, journal) = (Arc::clone(&left), Arc::clone(&journal));
+            Box::pin(async move {
+                let body = whole(request.into_body()).await;
+                journal.lock().push(body);
+                if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+                    return reply(status, &[("retry-after", retry_after)], "slow down");
+                }
+                reply(200, &[], "ok")
+            })
+        })
+        .await;
+        let world = Setup::new(upstream.address).start().await;
+        let got = world.send(world.request(&format!("{method} /api/v2/users/1"), "{\"same\":1}")).await;
+        assert_eq!((got.status, upstream.seen().len()), (expected, sent), "{method} {status} {retry_after}");
+        assert!(bodies.lock().iter().all(|body| body == "{\"same\":1}"));
+        assert_eq!(world.metric("keyholder_gateway_rate_limit_waits_total"), sent as u64 - 1);
+    }
+}
+
+#[tokio::test]
+async fn a_body_too_large_to_keep_is_not_sent_again() {
+    let good = Arc::new(AtomicU64::new(2));
+    let upstream = picky(Arc::clone(&good)).await;
+    let mut setup = Setup::new(upstream.address);
+    setup.config.limits.replay_body_bytes = 1_000;
+    let world = setup.start().await;
+    check_rejected(&world, "PUT /api/v2/users/1", &"x".repeat(1_001), Some("bad.credentials")).await;
+    assert_eq!(upstream.seen().len(), 1);
+    // the refused token is not used again
+    let got = world.send(world.request("PUT /api/v2/users/1", &"x".repeat(1_001))).await;
+    assert_eq!((got.status, world.tokens.fetched()), (200, 2));
+}

@@ -1,0 +1,16 @@
+//! The gateway over real sockets: its upstreams are small hyper servers in this process, its clients speak either
+//! hyper or raw bytes.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
+mod bad_input;
+mod calls;
+mod heal;
+mod life;
+mod login;
+mod stores;
+mod streams;
+mod support;
+mod tls;
+mod upgrade;
+mod upstream;

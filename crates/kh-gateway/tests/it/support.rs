@@ -1,0 +1,204 @@
+//! A keyholder in a test: issuer, broker, gateway and a client to talk to it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use kh_broker::{Broker, CredentialSpec};
+use kh_core::{PlatformKind, SystemClock, SystemEntropy, port::AllowRule};
+use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports};
+use kh_issuer::{Issuer, NewClient};
+use kh_token::TokenPolicy;
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::stores::{MemoryState, OneSecret, Tokens, shared};
+
+/// Long enough for a busy machine, short enough for a hung test to say so.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a world differs from the usual one.
+pub(crate) struct Setup {
+    pub(crate) kind: PlatformKind,
+    pub(crate) api_base: String,
+    pub(crate) auth_base: Option<String>,
+    pub(crate) allow: Vec<&'static str>,
+    pub(crate) allow_all: bool,
+    pub(crate) config: GatewayConfig,
+    pub(crate) upstream_tls: Arc<rustls::ClientConfig>,
+}
+
+impl Setup {
+    /// A Genesys client that may call everything but the guarded operations.
+    pub(crate) fn new(upstream: SocketAddr) -> Self {
+        Self {
+            kind: PlatformKind::Genesys,
+            api_base: format!("http://{upstream}"),
+            auth_base: None,
+            allow: Vec::new(),
+            allow_all: true,
+            config: GatewayConfig::plain("127.0.0.1:0".parse().unwrap()),
+            upstream_tls: crate::tls::trusting(&[]),
+        }
+    }
+
+    pub(crate) async fn start(self) -> World {
+        let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
+        let issuer = Issuer::open(shared(MemoryState::default()), clock.clone(), entropy.clone()).await.unwrap();
+        let tokens = shared(Tokens::default());
+        let spec = CredentialSpec {
+            name: "acme".parse().unwrap(),
+            platform: "acme".parse().unwrap(),
+            kind: self.kind,
+            secret: "acme".parse().unwrap(),
+            endpoint: tokens.clone(),
+            api_base: self.api_base,
+            auth_base: self.auth_base,
+            policy: TokenPolicy::default(),
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let broker = Broker::new(vec![spec], shared(OneSecret), clock.clone(), entropy.clone(), runtime);
+        let new = NewClient {
+            name: "app".parse().unwrap(),
+            credential: Some("acme".parse().unwrap()),
+            scopes: Vec::new(),
+            allow: self.allow.iter().map(|rule| AllowRule((*rule).to_owned())).collect(),
+            allow_all: self.allow_all,
+            allow_secret_operations: false,
+            ttl: None,
+        };
+        let (record, secret) = issuer.add_client(new, "cli:test").await.unwrap();
+        let login = issuer.login(record.id.as_str(), &secret).await.unwrap();
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let ports = Ports {
+            issuer: issuer.clone(),
+            broker: broker.clone(),
+            upstream_tls: self.upstream_tls,
+            clock,
+            entropy,
+            metrics,
+        };
+        let gateway = Gateway::start(self.config, ports).unwrap();
+        World {
+            address: gateway.addresses()[0],
+            gateway,
+            issuer,
+            broker,
+            tokens,
+            registry,
+            client_id: record.id.to_string(),
+            client_secret: secret.expose().to_owned(),
+            token: login.access_token.expose().to_owned(),
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) address: SocketAddr,
+    pub(crate) gateway: GatewayHandle,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) tokens: Arc<Tokens>,
+    registry: Registry,
+    pub(crate) client_id: String,
+    pub(crate) client_secret: String,
+    pub(crate) token: String,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Got {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {:?}", self.body))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+    }
+}
+
+impl World {
+    /// A request with the client's token.
+    pub(crate) fn request(&self, call: &str, body: &str) -> Request<Full<Bytes>> {
+        let (method, target) = call.split_once(' ').unwrap();
+        Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", self.address.to_string())
+            .header("authorization", format!("Bearer {}", self.token))
+            .body(Full::new(Bytes::from(body.to_owned())))
+            .unwrap()
+    }
+
+    /// Sends a request on a connection of its own.
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Got {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let got = read(sender.send_request(request).await.unwrap()).await;
+        drop(sender);
+        driver.abort();
+        got
+    }
+
+    /// `METHOD target` without a body.
+    pub(crate) async fn call(&self, call: &str) -> Got {
+        self.send(self.request(call, "")).await
+    }
+
+    /// Sends raw bytes and reads until the gateway closes. The sending side is closed once an answer begins: before,
+    /// that would mean that the caller is gone.
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut from, mut to) = stream.into_split();
+        let bytes = bytes.to_vec();
+        let sending = tokio::spawn(async move {
+            // the gateway may answer and close before everything is written
+            drop(to.write_all(&bytes).await);
+            to
+        });
+        let mut answer = Vec::new();
+        let reading = async {
+            let first = from.read_buf(&mut answer).await;
+            drop(sending.await.unwrap().shutdown().await);
+            if matches!(first, Ok(1..)) {
+                drop(from.read_to_end(&mut answer).await);
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("the gateway closes");
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// The value of one metric line.
+    pub(crate) fn metric(&self, line: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let found = text.lines().find_map(|row| row.strip_prefix(line)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("no {line} in\n{text}")).parse().unwrap()
+    }
+}
+
+pub(crate) async fn read(response: http::Response<hyper::body::Incoming>) -> Got {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Got { status: parts.status.as_u16(), headers: parts.headers, body }
+}
+
+#[track_caller]
+pub(crate) fn assert_status(got: &Got, status: StatusCode) {
+    assert_eq!(got.status, status.as_u16(), "{got:?}");
+}
