@@ -102,8 +102,7 @@ pub(crate) async fn exchange(
         Site::Cxone => cxone::identify(&shared, &call),
     };
     if too_large {
-        let reply =
-            refusal(site, &target, &call, 413, "request.entity.too.large", "Request entity too large.");
+        let reply = refusal(site, &target, &call, 413, "request.entity.too.large", "Request entity too large.");
         return Ok(finish(&shared, site, &call, &target, &Verdict::default(), closing(reply)));
     }
     let verdict = shared.faults.decide(&Subject {

@@ -14,8 +14,8 @@
 //! # }
 //! ```
 
-pub mod config;
 mod clock;
+pub mod config;
 mod control;
 mod cxone;
 mod exchange;
