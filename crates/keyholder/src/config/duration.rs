@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, seconds) in [("1s", 1), ("90s", 90), ("15m", 900), ("24h", 86_400), ("90d", 7_776_000), ("007s", 7)] {
+        for (text, seconds) in [("1s", 1), ("90s", 90), ("15m", 900), ("24h", 86_400), ("90d", 7_776_000), ("007s", 7)]
+        {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for (text, error) in [

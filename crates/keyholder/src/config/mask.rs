@@ -87,7 +87,11 @@ pub fn mask_words(text: &str) -> String {
         let end = from_word.find(|letter| !is_word_char(letter)).unwrap_or(from_word.len());
         let (word, after) = from_word.split_at(end);
         out.push_str(before);
-        if looks_random(word) { out.push_str(&stars(word)) } else { out.push_str(word) }
+        if looks_random(word) {
+            out.push_str(&stars(word))
+        } else {
+            out.push_str(word)
+        }
         rest = after;
     }
     out.push_str(rest);

@@ -58,14 +58,14 @@ pub struct TlsConfig {
 /// Limits of the gateway; none leaves the gateway's default.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LimitsConfig {
-    /// Open connections at once.
-    pub connections: Option<u64>,
+    /// Open connections at once, per worker.
+    pub connections_per_worker: Option<u64>,
     /// How long a request's headers may take.
     #[serde(serialize_with = "optional_duration")]
     pub header_timeout: Option<Duration>,
-    /// How long a connection without a request is kept.
+    /// How long a body may stand still.
     #[serde(serialize_with = "optional_duration")]
-    pub idle_timeout: Option<Duration>,
+    pub body_timeout: Option<Duration>,
     /// How long the platform may take to begin its answer.
     #[serde(serialize_with = "optional_duration")]
     pub upstream_timeout: Option<Duration>,

@@ -52,7 +52,11 @@ fn genesys_cloud(section: &Section<'_>) -> Option<PlatformDetail> {
     refuse_scopes(section, "on Genesys Cloud a client_credentials token has the permissions of the client's roles");
     section.knows(&["token_url"]);
     if let Some(place) = section.place("token_url") {
-        section.error(place, "token_url: keyholder knows where the token endpoint is", "write region = \"eu-central-1\"");
+        section.error(
+            place,
+            "token_url: keyholder knows where the token endpoint is",
+            "write region = \"eu-central-1\"",
+        );
     }
     let region = section.text("region").and_then(|found| region(section, &found));
     let login = address(section, "login_url").filter(|found| right_genesys_host(section, "login_url", found));
@@ -101,7 +105,10 @@ fn right_genesys_host(section: &Section<'_>, key: &str, found: &Located<Address>
     let path = found.value.path();
     let domain = genesys::find_region(host).ok().map(|region| region.domain.as_str());
     let mistake = if host.ends_with(".mygenesys.com") || host == "mygenesys.com" {
-        Some(("there is no host of an organisation on Genesys Cloud".to_owned(), "write region = \"...\" instead".to_owned()))
+        Some((
+            "there is no host of an organisation on Genesys Cloud".to_owned(),
+            "write region = \"...\" instead".to_owned(),
+        ))
     } else if key == "login_url" && host.starts_with("api.") {
         let login = domain.map_or_else(|| "login.<domain>".to_owned(), |domain| format!("login.{domain}"));
         Some((format!("{key}: no token endpoint is below an api host"), format!("the logins go to https://{login}")))
@@ -109,7 +116,10 @@ fn right_genesys_host(section: &Section<'_>, key: &str, found: &Located<Address>
         let api = domain.map_or_else(|| "api.<domain>".to_owned(), |domain| format!("api.{domain}"));
         Some((format!("{key}: a login host answers no API calls"), format!("the API is at https://{api}")))
     } else if path.ends_with("/oauth/token") || path.ends_with("/api/v2") {
-        Some((format!("{key} is a base address without the API's own path"), "end it before /oauth/token or /api/v2".to_owned()))
+        Some((
+            format!("{key} is a base address without the API's own path"),
+            "end it before /oauth/token or /api/v2".to_owned(),
+        ))
     } else {
         None
     };
@@ -244,5 +254,12 @@ fn oauth2(section: &Section<'_>) -> Option<PlatformDetail> {
         let hint = "write the address that calls of clients go to";
         section.error(section.span.clone(), format!("[{}] lacks api_url", section.path), hint);
     }
-    Some(PlatformDetail::Oauth2 { source: source?, api_url: api_url?.value, scopes, audience, auth_method, assumed_lifetime })
+    Some(PlatformDetail::Oauth2 {
+        source: source?,
+        api_url: api_url?.value,
+        scopes,
+        audience,
+        auth_method,
+        assumed_lifetime,
+    })
 }

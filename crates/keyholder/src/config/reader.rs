@@ -132,7 +132,8 @@ impl<'a> Section<'a> {
             self.wrong_type(key, span, value, "a whole number");
             return None;
         };
-        let parsed = u64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| range.contains(number));
+        let parsed =
+            u64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| range.contains(number));
         if parsed.is_none() {
             let (least, most) = (range.start(), range.end());
             self.error(span, format!("{key} is out of range"), format!("give a number from {least} to {most}"));

@@ -50,10 +50,7 @@ impl Diagnostic for Shown<'_> {
 /// The report on all mistakes of `file`. Without `color` it is plain ASCII.
 pub fn render(file: &str, mistakes: &Mistakes, color: bool) -> String {
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
-    let handler = GraphicalReportHandler::new_themed(theme)
-        .with_width(WIDTH)
-        .with_links(false)
-        .with_context_lines(0);
+    let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false).with_context_lines(0);
     let source = NamedSource::new(file, mistakes.source.clone());
     let mut report = String::new();
     for mistake in &mistakes.all {

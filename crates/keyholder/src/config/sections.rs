@@ -60,8 +60,12 @@ pub(super) fn read(root: Section<'_>) -> Config {
 }
 
 fn gateway(root: &Section<'_>) -> GatewayConfig {
-    let mut config =
-        GatewayConfig { listen: vec![loopback(GATEWAY_PORT)], workers: None, tls: None, limits: LimitsConfig::default() };
+    let mut config = GatewayConfig {
+        listen: vec![loopback(GATEWAY_PORT)],
+        workers: None,
+        tls: None,
+        limits: LimitsConfig::default(),
+    };
     let Some(section) = root.section("gateway") else { return config };
     if let Some(listen) = section.addresses("listen") {
         config.listen = listen;
@@ -83,9 +87,9 @@ fn gateway(root: &Section<'_>) -> GatewayConfig {
     }
     if let Some(limits) = section.section("limits") {
         config.limits = LimitsConfig {
-            connections: limits.number("connections", 1..=CONNECTIONS_MAX),
+            connections_per_worker: limits.number("connections_per_worker", 1..=CONNECTIONS_MAX),
             header_timeout: limits.duration("header_timeout").map(|found| found.value),
-            idle_timeout: limits.duration("idle_timeout").map(|found| found.value),
+            body_timeout: limits.duration("body_timeout").map(|found| found.value),
             upstream_timeout: limits.duration("upstream_timeout").map(|found| found.value),
             drain: limits.duration("drain").map(|found| found.value),
         };
@@ -154,7 +158,11 @@ fn store(root: &Section<'_>) -> StoreConfig {
     ];
     let places: Vec<_> = given.iter().filter_map(|(key, _)| section.place(key)).collect();
     if let [_, second, ..] = places.as_slice() {
-        section.error(second.clone(), "the store has more than one key", "keep one of key_file, key_env, passphrase_file and passphrase_env");
+        section.error(
+            second.clone(),
+            "the store has more than one key",
+            "keep one of key_file, key_env, passphrase_file and passphrase_env",
+        );
     }
     section.finish();
     let key = given.into_iter().find_map(|(_, source)| source).unwrap_or_default();
@@ -177,9 +185,13 @@ fn audit(root: &Section<'_>) -> AuditConfig {
 
 fn log(root: &Section<'_>) -> LogConfig {
     let Some(section) = root.section("log") else { return LogConfig::default() };
-    let level = section.parsed("level", "write \"info\", \"debug\" or a filter such as \"info,kh_broker=debug\"", |text| {
-        tracing_subscriber::EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|_| "not a log filter")
-    });
+    let level =
+        section.parsed("level", "write \"info\", \"debug\" or a filter such as \"info,kh_broker=debug\"", |text| {
+            tracing_subscriber::EnvFilter::builder()
+                .parse(text)
+                .map(|_| text.to_owned())
+                .map_err(|_| "not a log filter")
+        });
     let format = section.parsed("format", "write \"human\" or \"json\"", |text| match text {
         "human" => Ok(LogFormat::Human),
         "json" => Ok(LogFormat::Json),
@@ -243,7 +255,8 @@ fn credential(
     });
     for key in ["platform", "secret"] {
         if section.place(key).is_none() {
-            let hint = if key == "platform" { "platform = \"NAME\" of a [platform.NAME]" } else { "secret = \"store:NAME\"" };
+            let hint =
+                if key == "platform" { "platform = \"NAME\" of a [platform.NAME]" } else { "secret = \"store:NAME\"" };
             section.error(section.span.clone(), format!("[{}] lacks {key}", section.path), hint);
         }
     }

@@ -120,11 +120,6 @@ impl Failure {
         self
     }
 
-    /// The problem's code.
-    pub fn code(&self) -> Code {
-        self.problem.code
-    }
-
     /// What happened.
     pub fn detail(&self) -> &str {
         &self.problem.detail
@@ -185,13 +180,19 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::NotFound(_) => failure.hint("`keyholder secret list` shows the names"),
             StoreError::Conflict { found: 0, .. } => failure.hint("it does not exist yet: use --expect-version absent"),
-            StoreError::Conflict { found, .. } => failure.hint(format!("look at it, then use --expect-version {found}")),
-            StoreError::WrongKey => failure.hint("see [store] in keyholder.toml: key_file, key_env, passphrase_file or passphrase_env"),
+            StoreError::Conflict { found, .. } => {
+                failure.hint(format!("look at it, then use --expect-version {found}"))
+            }
+            StoreError::WrongKey => {
+                failure.hint("see [store] in keyholder.toml: key_file, key_env, passphrase_file or passphrase_env")
+            }
             StoreError::Tampered(_) | StoreError::Truncated(_) => {
                 failure.hint("nothing was written; restore the store from a backup, or find out who changed it")
             }
             StoreError::TooNew { .. } => failure.hint("use the keyholder that wrote it, or a newer one"),
-            StoreError::Unavailable { .. } => failure.hint("check the state folder: disk full, read-only, or not yours?"),
+            StoreError::Unavailable { .. } => {
+                failure.hint("check the state folder: disk full, read-only, or not yours?")
+            }
             StoreError::TooLarge { .. } => failure,
         }
     }
@@ -204,7 +205,9 @@ impl From<StateError> for Failure {
             StateError::NoSuchClient(_) => failure.hint("`keyholder client list` shows the names"),
             StateError::NameTaken(_) => failure.hint("choose another name, or remove that client first"),
             StateError::TooNew { .. } => failure.hint("use the keyholder that wrote it, or a newer one"),
-            StateError::Unavailable { .. } => failure.hint("check the state folder: disk full, read-only, or not yours?"),
+            StateError::Unavailable { .. } => {
+                failure.hint("check the state folder: disk full, read-only, or not yours?")
+            }
             _ => failure,
         }
     }
@@ -232,9 +235,8 @@ impl From<KeyError> for Failure {
 impl From<AuditError> for Failure {
     fn from(error: AuditError) -> Self {
         match &error {
-            AuditError::Unavailable(_) => {
-                Self::of(Code::STATE_UNAVAILABLE, &error).hint("check the folder of the audit log: disk full, read-only, or not yours?")
-            }
+            AuditError::Unavailable(_) => Self::of(Code::STATE_UNAVAILABLE, &error)
+                .hint("check the folder of the audit log: disk full, read-only, or not yours?"),
             AuditError::Broken(_) => Self::of(Code::AUDIT_BROKEN, &error)
                 .hint("`keyholder audit verify` says more; nothing is appended to a log that does not verify"),
         }

@@ -12,6 +12,11 @@ impl Style {
         Self { color }
     }
 
+    /// Whether nothing is painted.
+    pub fn is_plain(self) -> bool {
+        !self.color
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }

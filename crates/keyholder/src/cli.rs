@@ -1,0 +1,198 @@
+//! The command line: what there is to be said, and who answers it.
+//!
+//! Invariants: flag beats environment beats file beats default; no argument is a secret; a failure is told once, here.
+
+mod audit;
+mod check;
+mod client;
+mod config;
+mod context;
+mod docs;
+mod logging;
+mod sandbox;
+mod secret;
+mod serve;
+mod shell;
+mod token;
+
+use std::{
+    ffi::OsString,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+
+use crate::{
+    config::LogFormat,
+    demo,
+    environment::Environment,
+    output::{Exit, Failure, OutputFormat, Terminal},
+};
+pub(crate) use context::{Context, Loaded};
+pub(crate) use sandbox::failure_of as sandbox_failure;
+pub(crate) use serve::{StopSignal, control_runtime};
+
+const AFTER_HELP: &str = "\
+Examples:
+  keyholder demo                                     see it work, on this machine alone
+  keyholder config example > keyholder.toml          start a configuration
+  keyholder secret set acme-prod                     put a platform's secret into the store
+  keyholder client add billing --credential acme-prod --allow 'GET /api/v2/users/**'
+  keyholder check && keyholder serve
+
+Exit codes: 0 done, 1 the answer is no, 2 usage or configuration, 3 not finished or not reachable,
+4 an operator must decide, 70 a bug of keyholder.";
+
+/// Holds the credentials of contact-centre integrations so that the applications don't have to.
+#[derive(Debug, Parser)]
+#[command(name = "keyholder", version, propagate_version = true, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Globals {
+    /// The configuration; else KEYHOLDER_CONFIG, ./keyholder.toml, or the XDG config folder's
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub(crate) config: Option<PathBuf>,
+    /// The state folder; else KEYHOLDER_STATE, [state] of the file, or the XDG state folder
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub(crate) state: Option<PathBuf>,
+    /// The form of answers [default: text]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORM",
+        hide_default_value = true,
+        help_heading = "Everywhere"
+    )]
+    pub(crate) output: Option<OutputFormat>,
+    /// What to log, such as debug or info,kh_broker=debug; else KEYHOLDER_LOG [default: info]
+    #[arg(long, global = true, value_name = "FILTER", help_heading = "Everywhere")]
+    pub(crate) log: Option<String>,
+    /// The form of log lines; else KEYHOLDER_LOG_FORMAT [default: human]
+    #[arg(long, global = true, value_enum, value_name = "FORM", help_heading = "Everywhere")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::DemoArgs),
+    Serve(serve::ServeArgs),
+    Check(check::CheckArgs),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    Sandbox(sandbox::SandboxArgs),
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    #[command(subcommand)]
+    Client(client::ClientCommand),
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
+    Version(shell::VersionArgs),
+    #[command(subcommand, hide = true)]
+    Docs(docs::DocsCommand),
+}
+
+/// The whole program: arguments and environment in, exit code out.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match parse(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return told_by_clap(&error, &arguments, &environment),
+    };
+    let terminal = Terminal::new(cli.globals.output.unwrap_or_default(), &environment);
+    let context = Context::new(cli.globals, terminal.clone(), environment);
+    // A panic's own message is on standard error already; the exit code says that it was a bug.
+    let ended = catch_unwind(AssertUnwindSafe(|| run(cli.command, &context)));
+    match ended.unwrap_or_else(|_| Err(Failure::bug("keyholder stopped because of a bug"))) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            terminal.failure(&failure);
+            failure.exit().into()
+        }
+    }
+}
+
+fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&mut Cli::command().try_get_matches_from(arguments)?)
+}
+
+/// The command with all its help, for man pages and completions.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
+    match command {
+        Command::Demo(arguments) => demo::run(&arguments, context),
+        Command::Serve(arguments) => serve::run(&arguments, context),
+        Command::Check(arguments) => check::run(&arguments, context),
+        Command::Config(command) => config::run(&command, context),
+        Command::Sandbox(arguments) => sandbox::run(&arguments, context),
+        Command::Secret(command) => secret::run(command, context),
+        Command::Client(command) => client::run(command, context),
+        Command::Audit(command) => audit::run(command, context),
+        Command::Token(command) => token::run(command, context),
+        Command::Completions(arguments) => Ok(shell::completions(&arguments, context)),
+        Command::Man(arguments) => shell::man(&arguments, context),
+        Command::Version(arguments) => Ok(shell::version(&arguments, context)),
+        Command::Docs(command) => docs::run(&command, context),
+    }
+}
+
+/// Help and versions are answers; everything else that clap says is a usage error.
+fn told_by_clap(error: &clap::Error, arguments: &[OsString], environment: &Environment) -> ExitCode {
+    let json = arguments.windows(2).any(|pair| matches!(pair, [flag, form] if flag == "--output" && form == "json"))
+        || arguments.iter().any(|argument| argument == "--output=json");
+    let terminal = Terminal::new(if json { OutputFormat::Json } else { OutputFormat::Text }, environment);
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let text = error.render();
+            terminal.out(&if terminal.out_style.is_plain() { text.to_string() } else { text.ansi().to_string() });
+            Exit::Done.into()
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            terminal.note(error.render().to_string().trim_end());
+            Exit::Usage.into()
+        }
+        _ => {
+            terminal.failure(&usage_failure(error));
+            Exit::Usage.into()
+        }
+    }
+}
+
+/// clap's message as one of ours: the first line is the error, its tips are hints.
+fn usage_failure(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let mut failure: Option<Failure> = None;
+    let mut detail = String::new();
+    for line in text.lines() {
+        let line = line.trim();
+        if let Some(tip) = line.strip_prefix("tip: ") {
+            failure = Some(failure.unwrap_or_else(|| Failure::usage(detail.clone())).hint(tip));
+        } else if line.starts_with("Usage:") || line.starts_with("For more information") {
+            failure = Some(failure.unwrap_or_else(|| Failure::usage(detail.clone())));
+        } else if failure.is_none() && !line.is_empty() {
+            let separator = if detail.is_empty() { "" } else { " " };
+            detail.push_str(separator);
+            detail.push_str(line.strip_prefix("error: ").unwrap_or(line));
+        }
+    }
+    failure.unwrap_or_else(|| Failure::usage(detail)).hint("--help shows what there is, with examples")
+}
+
+#[cfg(test)]
+mod tests;

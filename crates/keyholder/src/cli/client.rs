@@ -1,0 +1,297 @@
+//! `keyholder client`: the registry of applications that may log in at keyholder.
+//!
+//! Invariant: a client's secret is shown once, in the answer to the command that made it, and stored as a digest.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::{Args, Subcommand};
+use kh_core::{
+    ClientName, CredentialName, SecretString,
+    port::{AllowRule, ClientRecord},
+};
+use kh_issuer::{Issuer, NewClient, SecretOverlap};
+use serde_json::{Value, json};
+
+use super::{
+    Context, Loaded,
+    secret::{input::confirm, time},
+};
+use crate::{
+    compose::Base,
+    config::{duration, nearest},
+    output::{Exit, Failure, Table},
+};
+
+/// Shortest life of a client's tokens that is not remarked on: official SDKs do not log in again on a 401.
+const TTL_RISKY: Duration = Duration::from_hours(1);
+
+/// Issue ids and secrets to applications
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  keyholder client add billing --credential acme-prod --allow 'GET /api/v2/users/**' --allow 'GET /api/v2/routing/**'
+  keyholder client rotate-secret billing --overlap 24h
+  keyholder client disable billing")]
+pub(crate) enum ClientCommand {
+    Add(AddArgs),
+    /// List all clients
+    List,
+    /// Show one client
+    Show {
+        /// Its name or id
+        client: String,
+    },
+    RotateSecret(RotateArgs),
+    /// Refuse its logins and its calls at once
+    Disable {
+        /// Its name or id
+        client: String,
+    },
+    /// Let it log in and call again
+    Enable {
+        /// Its name or id
+        client: String,
+    },
+    Rm(RmArgs),
+}
+
+/// Add a client; its secret is shown once
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A rule is METHOD, one space and a path. `*` is any method; in the path, `*` or {id} is one segment and `**` at the
+end any rest. Operations that return or change platform secrets stay refused unless --allow-secret-operations is given.
+
+Examples:
+  keyholder client add billing --credential acme-prod --allow 'GET /api/v2/users/**'
+  keyholder client add importer --credential acme-prod --allow-all --ttl 12h --output json"
+)]
+pub(crate) struct AddArgs {
+    /// What people call it; unique
+    name: ClientName,
+    /// The credential of keyholder.toml that its calls use
+    #[arg(long, value_name = "NAME")]
+    credential: Option<CredentialName>,
+    /// A scope of keyholder's own API
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// A call it may make, such as 'GET /api/v2/users/**'
+    #[arg(long, value_name = "RULE")]
+    allow: Vec<String>,
+    /// Let it make every call but the guarded ones
+    #[arg(long)]
+    allow_all: bool,
+    /// Let it also call what returns or changes platform secrets
+    #[arg(long)]
+    allow_secret_operations: bool,
+    /// Life of its tokens [default: 24h]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    ttl: Option<Duration>,
+}
+
+/// Make a new secret; it is shown once
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  keyholder client rotate-secret billing\n  keyholder client rotate-secret billing --overlap 24h"
+)]
+pub(crate) struct RotateArgs {
+    /// Its name or id
+    client: String,
+    /// Keep the old secret working for this long [default: it stops at once]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    overlap: Option<Duration>,
+}
+
+/// Remove a client with its secrets and tokens
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  keyholder client rm billing --yes")]
+pub(crate) struct RmArgs {
+    /// Its name or id
+    client: String,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Failure> {
+    let loaded = context.load()?;
+    context.start_logging(&loaded.config)?;
+    if let ClientCommand::Add(arguments) = &command {
+        check_credential(arguments, &loaded)?;
+    }
+    let base = Base::open(&loaded, &context.environment)?;
+    let actor = context.environment.actor();
+    Context::runtime()?.block_on(async {
+        let issuer = base.issuer().await?;
+        match command {
+            ClientCommand::Add(arguments) => add(arguments, &issuer, &actor, context).await,
+            ClientCommand::List => {
+                list(&issuer, context);
+                Ok(Exit::Done)
+            }
+            ClientCommand::Show { client } => show(&client, &issuer, context),
+            ClientCommand::RotateSecret(arguments) => rotate(&arguments, &issuer, &actor, context).await,
+            ClientCommand::Disable { client } => {
+                let record = issuer.set_enabled(&client, false, &actor).await?;
+                told(&record, "disabled: its logins and calls are refused", context)
+            }
+            ClientCommand::Enable { client } => {
+                let record = issuer.set_enabled(&client, true, &actor).await?;
+                told(&record, "enabled", context)
+            }
+            ClientCommand::Rm(arguments) => remove(&arguments, &issuer, &actor, context).await,
+        }
+    })
+}
+
+/// A credential that the configuration does not have would refuse every call later, with less help.
+fn check_credential(arguments: &AddArgs, loaded: &Loaded) -> Result<(), Failure> {
+    let Some(wanted) = &arguments.credential else { return Ok(()) };
+    let known = &loaded.config.credentials;
+    if known.contains_key(wanted) {
+        return Ok(());
+    }
+    let failure = Failure::usage(format!("{} has no credential {wanted}", loaded.file_name()));
+    Err(match nearest(wanted.as_str(), known.keys().map(CredentialName::as_str)) {
+        Some(similar) => failure.hint(format!("did you mean {similar}?")),
+        None => failure.hint(format!("add [credential.{wanted}] to the configuration first")),
+    })
+}
+
+async fn add(arguments: AddArgs, issuer: &Arc<Issuer>, actor: &str, context: &Context) -> Result<Exit, Failure> {
+    let callless = arguments.allow.is_empty() && !arguments.allow_all;
+    let new = NewClient {
+        name: arguments.name,
+        credential: arguments.credential,
+        scopes: arguments.scopes,
+        allow: arguments.allow.into_iter().map(AllowRule).collect(),
+        allow_all: arguments.allow_all,
+        allow_secret_operations: arguments.allow_secret_operations,
+        ttl: arguments.ttl,
+    };
+    let (record, secret) = issuer.add_client(new, actor).await?;
+    issued(&record, &secret, "added", context);
+    let terminal = &context.terminal;
+    if record.credential.is_none() {
+        terminal.warn("it has no --credential, so it may call no platform");
+    } else if callless {
+        terminal.warn("without --allow or --allow-all it may call nothing on the platform");
+    }
+    if record.allow_secret_operations {
+        terminal.warn("it may call operations that return or change the platform's own secrets");
+    }
+    if arguments.ttl.is_some_and(|ttl| ttl < TTL_RISKY) {
+        terminal.warn("official SDKs do not log in again by themselves when their token ends: a short --ttl needs an application that does");
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows the secret, the one time that it can be shown.
+fn issued(record: &ClientRecord, secret: &SecretString, done: &str, context: &Context) {
+    let mut answer = as_json(record);
+    if let Some(object) = answer.as_object_mut() {
+        object.insert("client_secret".to_owned(), Value::String(secret.expose().to_owned()));
+    }
+    context.terminal.answer(&answer, || {
+        format!(
+            "{} is {done}\nclient_id      {}\nclient_secret  {}\n\nThe secret is not shown again.\n",
+            record.name,
+            record.id,
+            secret.expose()
+        )
+    });
+}
+
+async fn rotate(arguments: &RotateArgs, issuer: &Arc<Issuer>, actor: &str, context: &Context) -> Result<Exit, Failure> {
+    let overlap = arguments.overlap.map_or(SecretOverlap::None, SecretOverlap::For);
+    let (record, secret) = issuer.rotate_secret(&arguments.client, overlap, actor).await?;
+    issued(&record, &secret, "on a new secret", context);
+    if arguments.overlap.is_none() {
+        context.terminal.note("The old secret works no more; tokens that were issued stay valid until they expire.");
+    }
+    Ok(Exit::Done)
+}
+
+async fn remove(arguments: &RmArgs, issuer: &Arc<Issuer>, actor: &str, context: &Context) -> Result<Exit, Failure> {
+    if !arguments.yes && !confirm(&format!("Remove the client {} with its tokens?", arguments.client), context)? {
+        return Err(Failure::usage("nothing was removed").exiting(Exit::No));
+    }
+    let record = issuer.remove_client(&arguments.client, actor).await?;
+    let answer = json!({ "client_id": record.id, "name": record.name, "removed": true });
+    context.terminal.answer(&answer, || format!("{} is removed\n", record.name));
+    Ok(Exit::Done)
+}
+
+fn told(record: &ClientRecord, done: &str, context: &Context) -> Result<Exit, Failure> {
+    context.terminal.answer(&as_json(record), || format!("{} is {done}\n", record.name));
+    Ok(Exit::Done)
+}
+
+fn as_json(record: &ClientRecord) -> Value {
+    json!({
+        "client_id": record.id,
+        "name": record.name,
+        "credential": record.credential,
+        "scopes": record.scopes,
+        "allow": record.allow,
+        "allow_all": record.allow_all,
+        "allow_secret_operations": record.allow_secret_operations,
+        "token_ttl_s": record.token_ttl_s,
+        "enabled": record.enabled,
+        "created_at": time(record.created_at),
+        "updated_at": time(record.updated_at),
+    })
+}
+
+/// What it may call, in a few words.
+fn allowed(record: &ClientRecord) -> String {
+    let calls = match (record.allow_all, record.allow.len()) {
+        (true, _) => "everything".to_owned(),
+        (false, 0) => "nothing".to_owned(),
+        (false, 1) => record.allow.iter().map(|rule| rule.0.clone()).collect(),
+        (false, rules) => format!("{rules} rules"),
+    };
+    if record.allow_secret_operations { format!("{calls}, secret operations") } else { calls }
+}
+
+fn list(issuer: &Arc<Issuer>, context: &Context) {
+    let clients = issuer.clients();
+    let all: Vec<_> = clients.iter().map(|client| as_json(&client.record)).collect();
+    context.terminal.answer(&json!({ "clients": all }), || {
+        if clients.is_empty() {
+            return "there are no clients yet; `keyholder client add NAME` adds one\n".to_owned();
+        }
+        let mut table = Table::new(&["name", "client id", "credential", "may call", "state"]);
+        for client in &clients {
+            let record = &client.record;
+            table.row(vec![
+                record.name.to_string(),
+                record.id.to_string(),
+                record.credential.as_ref().map(ToString::to_string).unwrap_or_else(|| "-".to_owned()),
+                allowed(record),
+                if record.enabled { "enabled" } else { "disabled" }.to_owned(),
+            ]);
+        }
+        table.text()
+    });
+}
+
+fn show(client: &str, issuer: &Arc<Issuer>, context: &Context) -> Result<Exit, Failure> {
+    let found = issuer.client(client).ok_or_else(|| {
+        Failure::new(kh_core::Code::NOT_FOUND, format!("there is no client {client:?}"))
+            .hint("`keyholder client list` shows the names")
+    })?;
+    let record = &found.record;
+    context.terminal.answer(&as_json(record), || {
+        let rules: String = record.allow.iter().map(|rule| format!("  {}\n", rule.0)).collect();
+        format!(
+            "name        {}\nclient id   {}\nstate       {}\ncredential  {}\ntoken life  {}\nadded       {}\nmay call    {}\n{rules}",
+            record.name,
+            record.id,
+            if record.enabled { "enabled" } else { "disabled" },
+            record.credential.as_ref().map(ToString::to_string).unwrap_or_else(|| "none".to_owned()),
+            duration::format(Duration::from_secs(record.token_ttl_s)),
+            time(record.created_at),
+            allowed(record),
+        )
+    });
+    Ok(Exit::Done)
+}

@@ -1,0 +1,156 @@
+//! What every command starts from: flags, environment, terminal, and the configuration when it is asked for.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use kh_core::Code;
+
+use super::{Globals, logging};
+use crate::{
+    compose::Paths,
+    config::{self, Config, LogFormat},
+    environment::Environment,
+    output::{Failure, Terminal},
+};
+
+/// The file's name in the working folder and in the XDG config folder.
+const FILE_NAME: &str = "keyholder.toml";
+
+/// What every command starts from.
+pub(crate) struct Context {
+    pub(crate) globals: Globals,
+    pub(crate) terminal: Terminal,
+    pub(crate) environment: Environment,
+}
+
+/// A configuration with its place and the places of its state.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    /// The file; none when there is none and defaults hold.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) paths: Paths,
+    pub(crate) warnings: config::Mistakes,
+}
+
+impl Loaded {
+    /// The file's name for messages.
+    pub(crate) fn file_name(&self) -> String {
+        self.file.as_ref().map_or_else(|| "the built-in defaults".to_owned(), |file| file.display().to_string())
+    }
+}
+
+impl Context {
+    pub(crate) fn new(globals: Globals, terminal: Terminal, environment: Environment) -> Self {
+        Self { globals, terminal, environment }
+    }
+
+    /// Where the configuration is, if there is one. A file that was named must exist.
+    pub(crate) fn config_file(&self) -> Option<PathBuf> {
+        let named = self.globals.config.clone().or_else(|| self.environment.path("KEYHOLDER_CONFIG"));
+        if named.is_some() {
+            return named;
+        }
+        let here = PathBuf::from(FILE_NAME);
+        if self.environment.folder.join(&here).is_file() {
+            return Some(here);
+        }
+        let xdg = self.environment.xdg("XDG_CONFIG_HOME", ".config")?.join("keyholder").join(FILE_NAME);
+        xdg.is_file().then_some(xdg)
+    }
+
+    /// The configuration, or the defaults when there is no file.
+    pub(crate) fn load(&self) -> Result<Loaded, Failure> {
+        let file = self.config_file();
+        let bytes = match &file {
+            Some(file) => read_config(file)?,
+            None => Vec::new(),
+        };
+        self.parse(file, &bytes)
+    }
+
+    /// The configuration; its absence is a failure.
+    pub(crate) fn load_file(&self) -> Result<Loaded, Failure> {
+        let loaded = self.load()?;
+        if loaded.file.is_some() {
+            return Ok(loaded);
+        }
+        Err(Failure::new(Code::CONFIG_INVALID, "there is no configuration")
+            .hint("`keyholder config example > keyholder.toml` writes one to start from")
+            .hint("or name one with --config FILE or KEYHOLDER_CONFIG"))
+    }
+
+    /// A configuration that was made up, as if it stood in `file`; the environment's state folder does not count.
+    pub(crate) fn load_text(&self, file: &Path, bytes: &[u8]) -> Result<Loaded, Failure> {
+        self.parse_with(Some(file.to_owned()), bytes, None)
+    }
+
+    fn parse(&self, file: Option<PathBuf>, bytes: &[u8]) -> Result<Loaded, Failure> {
+        self.parse_with(file, bytes, self.state_override())
+    }
+
+    fn parse_with(&self, file: Option<PathBuf>, bytes: &[u8], state: Option<PathBuf>) -> Result<Loaded, Failure> {
+        let parsed = config::parse(bytes).map_err(|mistakes| {
+            let name = file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+            Failure::mistakes(&name, &mistakes, self.terminal.colors_errors())
+        })?;
+        let base = file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        let paths = Paths::of(&parsed.config, &self.environment.folder.join(base), state, &self.environment)?;
+        Ok(Loaded { config: parsed.config, file, paths, warnings: parsed.warnings })
+    }
+
+    /// The state folder of the flag or the environment, from the working folder.
+    fn state_override(&self) -> Option<PathBuf> {
+        let given = self.globals.state.clone().or_else(|| self.environment.path("KEYHOLDER_STATE"))?;
+        Some(self.environment.folder.join(given))
+    }
+
+    /// Turns logging on at `usual`, for a command without a configuration.
+    pub(crate) fn start_logging_at(&self, usual: &str) -> Result<(), Failure> {
+        self.logging(Some(usual), None)
+    }
+
+    /// Turns logging on for the rest of the process.
+    pub(crate) fn start_logging(&self, config: &Config) -> Result<(), Failure> {
+        self.logging(config.log.level.as_deref(), config.log.format)
+    }
+
+    fn logging(&self, usual: Option<&str>, usual_format: Option<LogFormat>) -> Result<(), Failure> {
+        let filter = self.globals.log.clone().or_else(|| self.environment.text("KEYHOLDER_LOG"));
+        let format = match (self.globals.log_format, self.environment.text("KEYHOLDER_LOG_FORMAT").as_deref()) {
+            (Some(format), _) => Some(format),
+            (None, Some("json")) => Some(LogFormat::Json),
+            (None, Some("human")) => Some(LogFormat::Human),
+            (None, Some(_)) => return Err(Failure::usage("KEYHOLDER_LOG_FORMAT is neither human nor json")),
+            (None, None) => None,
+        };
+        logging::start(
+            filter.as_deref().or(usual),
+            format.or(usual_format).unwrap_or_default(),
+            self.terminal.colors_errors(),
+        )
+    }
+
+    /// A runtime for one command's waiting.
+    pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::bug("cannot start a runtime").caused_by(&error))
+    }
+}
+
+/// Reads the file, at most one byte more than a configuration may have.
+fn read_config(file: &Path) -> Result<Vec<u8>, Failure> {
+    let cannot = |error: std::io::Error| {
+        Failure::new(Code::CONFIG_INVALID, format!("cannot read the configuration {}", file.display()))
+            .caused_by(&error)
+            .hint("name it with --config FILE or KEYHOLDER_CONFIG")
+    };
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(config::CONFIG_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+    std::fs::File::open(file).map_err(cannot)?.take(limit).read_to_end(&mut bytes).map_err(cannot)?;
+    Ok(bytes)
+}

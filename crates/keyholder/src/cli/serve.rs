@@ -1,0 +1,138 @@
+//! `keyholder serve`: the gateway, the broker and the admin listener, until a signal.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use kh_core::Code;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Context, Loaded};
+use crate::{
+    compose::{Addresses, Base, Running, harden, write_private_file},
+    config,
+    output::{Exit, Failure},
+};
+
+/// Threads of the control runtime: token fetches and local calls, a few per second at most.
+const CONTROL_THREADS: usize = 1;
+
+/// Run the gateway, the broker and the admin listener
+#[derive(Debug, Args)]
+#[command(
+    after_help = "SIGTERM and SIGINT let requests in flight finish; a second signal ends at once. Clients and secrets that other commands
+change are picked up without a restart.
+
+Examples:
+  keyholder serve
+  keyholder serve --config /etc/keyholder/keyholder.toml --log-format json
+  keyholder serve --ready-file /run/keyholder/ready.json"
+)]
+pub(crate) struct ServeArgs {
+    /// Write the addresses as JSON into this file once everything listens
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &ServeArgs, context: &Context) -> Result<Exit, Failure> {
+    let loaded = context.load_file()?;
+    context.start_logging(&loaded.config)?;
+    harden();
+    if !loaded.warnings.all.is_empty() {
+        let report = config::render(&loaded.file_name(), &loaded.warnings, context.terminal.colors_errors());
+        context.terminal.note(report.trim_end());
+    }
+    let runtime = control_runtime()?;
+    let base = Base::open(&loaded, &context.environment)?;
+    let exit = runtime.block_on(serve(arguments, &loaded, &base, context));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    exit
+}
+
+/// The runtime of everything but the data plane.
+pub(crate) fn control_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("kh-control")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::bug("cannot start the control runtime").caused_by(&error))
+}
+
+async fn serve(arguments: &ServeArgs, loaded: &Loaded, base: &Base, context: &Context) -> Result<Exit, Failure> {
+    // Before anything listens, so that a stop signal is never lost.
+    let mut stop = StopSignal::new()?;
+    let running = Running::start(loaded, base).await?;
+    announce(&running.addresses, loaded, context);
+    if let Some(file) = &arguments.ready_file {
+        let json =
+            serde_json::to_vec(&running.addresses).map_err(|error| Failure::bug("the ready file").caused_by(&error))?;
+        write_private_file(file, &json).map_err(|error| {
+            Failure::new(Code::USAGE, format!("the ready file {} cannot be written", file.display())).caused_by(&error)
+        })?;
+    }
+    tracing::info!(
+        credentials = loaded.config.credentials.len(),
+        clients = running.issuer.clients().len(),
+        "keyholder is ready"
+    );
+    stop.wait().await;
+    tracing::info!("stopping: requests in flight may finish");
+    let finished = tokio::select! {
+        finished = running.stop() => finished,
+        () = stop.wait() => false,
+    };
+    if let Some(file) = &arguments.ready_file {
+        // The next start writes it again; a file that is gone already is as good.
+        std::fs::remove_file(file).ok();
+    }
+    if finished {
+        tracing::info!("stopped");
+    } else {
+        tracing::warn!("stopped with requests unfinished");
+    }
+    Ok(Exit::Done)
+}
+
+fn announce(addresses: &Addresses, loaded: &Loaded, context: &Context) {
+    let style = context.terminal.error_style;
+    let row = |name: &str, url: &Option<String>, note: String| {
+        let url = url.as_ref().map_or_else(|| "off".to_owned(), |url| style.cyan(url));
+        context.terminal.note(&format!("  {name:<9}{url}  {}", style.dim(&note)));
+    };
+    context.terminal.note(&format!("{} serves {}", style.bold("keyholder"), loaded.file_name()));
+    row("gateway", &addresses.gateway_url, "point your SDK here".to_owned());
+    if addresses.gateway_tls_url != addresses.gateway_url && addresses.gateway_tls_url.is_some() {
+        row("", &addresses.gateway_tls_url, "the same over https".to_owned());
+    }
+    row("broker", &addresses.broker_url, format!("guard token in {}", addresses.broker_token_file.display()));
+    row("admin", &addresses.admin_url, format!("guard token in {}", addresses.admin_token_file.display()));
+}
+
+/// SIGTERM or SIGINT.
+pub(crate) struct StopSignal {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    came: bool,
+}
+
+impl StopSignal {
+    /// From here on the signals do not end the process by themselves.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let of = |kind| signal(kind).map_err(|error| Failure::bug("cannot listen for signals").caused_by(&error));
+        Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())?, came: false })
+    }
+
+    /// Whether one came that somebody waited for.
+    pub(crate) fn came(&self) -> bool {
+        self.came
+    }
+
+    /// Until the next one.
+    pub(crate) async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = self.interrupt.recv() => (),
+        }
+        self.came = true;
+    }
+}

@@ -1,0 +1,19 @@
+//! The composition root: which adapter stands behind which port.
+//!
+//! Invariant: everything is made in one order (key, secret store, audit log, state, issuer, platforms, broker,
+//! listeners), and whatever fails stops the start with the reason.
+
+mod base;
+mod endpoints;
+mod hardening;
+mod local;
+mod paths;
+mod running;
+mod tls;
+
+pub(crate) use base::{Base, audit_key};
+pub(crate) use hardening::harden;
+pub(crate) use local::local_http;
+pub(crate) use paths::{Paths, write_private_file};
+pub(crate) use running::{Addresses, Running};
+pub(crate) use tls::{client_tls, server_tls};

@@ -1,0 +1,129 @@
+//! What every command that changes something opens: the secret store, the audit log and the state.
+
+use std::{path::Path, sync::Arc};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use kh_audit::FileAuditLog;
+use kh_core::{Clock, Code, Entropy, SystemClock, SystemEntropy, port::AuditLog};
+use kh_issuer::Issuer;
+use kh_state::SqliteState;
+use kh_store::{FileStore, KeyError, StoreKey, Unlocked};
+
+use crate::{cli::Loaded, config::KeySource, environment::Environment, output::Failure};
+
+use super::Paths;
+
+/// Label of the audit log's signing key below the store's data key.
+const AUDIT_LABEL: &str = "audit signing";
+
+/// Label of the fingerprint key below the store's data key.
+const FINGERPRINT_LABEL: &str = "fingerprint";
+
+/// An opened installation.
+pub(crate) struct Base {
+    /// Time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// What people changed.
+    pub(crate) audit: Arc<FileAuditLog>,
+    /// Secrets.
+    pub(crate) store: Arc<FileStore>,
+    /// Clients and tokens.
+    pub(crate) state: Arc<SqliteState>,
+    /// Names secrets in logs.
+    pub(crate) fingerprinter: Arc<kh_core::Fingerprinter>,
+}
+
+impl Base {
+    /// Opens the installation of `loaded`, making what is missing. Blocks.
+    pub(crate) fn open(loaded: &Loaded, environment: &Environment) -> Result<Self, Failure> {
+        let paths = &loaded.paths;
+        paths.prepare()?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let unlocked = unlock(loaded, environment, &entropy)?;
+        let seed = unlocked.subkey(AUDIT_LABEL);
+        let log = FileAuditLog::open(&paths.audit_log, &paths.checkpoints, &seed, Arc::clone(&clock))?;
+        let audit = Arc::new(log);
+        let port = || Arc::clone(&audit) as Arc<dyn AuditLog>;
+        let fingerprinter = kh_core::Fingerprinter::new(unlocked.subkey(FINGERPRINT_LABEL).expose());
+        let store = FileStore::open(unlocked, port(), Arc::clone(&clock))?;
+        let state = SqliteState::open(&paths.database, port(), Arc::clone(&clock))?;
+        Ok(Self {
+            clock,
+            entropy,
+            audit,
+            store: Arc::new(store),
+            state: Arc::new(state),
+            fingerprinter: Arc::new(fingerprinter),
+        })
+    }
+
+    /// The issuer over this state.
+    pub(crate) async fn issuer(&self) -> Result<Arc<Issuer>, Failure> {
+        let state = Arc::clone(&self.state) as Arc<dyn kh_core::port::StateStore>;
+        Ok(Issuer::open(state, Arc::clone(&self.clock), Arc::clone(&self.entropy)).await?)
+    }
+}
+
+/// The key that signs this installation's audit log, if its secret store exists and opens.
+pub(crate) fn audit_key(loaded: &Loaded, environment: &Environment) -> Result<Option<kh_audit::PublicKey>, Failure> {
+    if !loaded.paths.store.exists() {
+        return Ok(None);
+    }
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let unlocked = unlock(loaded, environment, &entropy)?;
+    let pair = Ed25519KeyPair::from_seed_unchecked(unlocked.subkey(AUDIT_LABEL).expose())
+        .map_err(|_| Failure::bug("the audit log's key cannot be made"))?;
+    let digits = <[u8; 32]>::try_from(pair.public_key().as_ref())
+        .map_err(|_| Failure::bug("an Ed25519 public key does not have 32 bytes"))?;
+    let key = kh_core::Sha256(digits).to_hex().parse().map_err(|_| Failure::bug("a public key does not parse"))?;
+    Ok(Some(key))
+}
+
+fn unlock(loaded: &Loaded, environment: &Environment, entropy: &Arc<dyn Entropy>) -> Result<Unlocked, Failure> {
+    let key = store_key(&loaded.config.store.key, &loaded.paths, environment, &**entropy)?;
+    Ok(kh_store::unlock(&loaded.paths.store, &key, Arc::clone(entropy))?)
+}
+
+fn store_key(
+    source: &KeySource,
+    paths: &Paths,
+    environment: &Environment,
+    entropy: &dyn Entropy,
+) -> Result<StoreKey, Failure> {
+    let variable = |name: &str| {
+        environment.secret(name).ok_or_else(|| {
+            Failure::new(
+                Code::STORE_WRONG_KEY,
+                format!("the environment variable {name} with the store's key is not set"),
+            )
+            .hint("see [store] in keyholder.toml")
+        })
+    };
+    match source {
+        KeySource::Generated => generated_key(&paths.store_key, &paths.store, entropy),
+        KeySource::KeyFile(path) => Ok(StoreKey::from_key_file(&paths.resolve(path))?),
+        KeySource::PassphraseFile(path) => Ok(StoreKey::from_passphrase_file(&paths.resolve(path))?),
+        KeySource::KeyEnv(name) => Ok(StoreKey::from_encoded(&variable(name)?)?),
+        KeySource::PassphraseEnv(name) => Ok(StoreKey::from_passphrase(&variable(name)?)?),
+    }
+}
+
+/// The key in the state folder, made if neither it nor the store is there.
+fn generated_key(path: &Path, store: &Path, entropy: &dyn Entropy) -> Result<StoreKey, Failure> {
+    if !path.exists() {
+        if store.exists() {
+            // A new key would not open the old store; the person must find the old one.
+            return Err(Failure::new(Code::STORE_WRONG_KEY, format!("the key file {} is missing", path.display()))
+                .hint("restore it from your copy, or name the key in [store] of keyholder.toml"));
+        }
+        match kh_store::generate_key_file(path, entropy) {
+            // Another process was faster, and its key is as good.
+            Ok(()) | Err(KeyError::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(StoreKey::from_key_file(path)?)
+}

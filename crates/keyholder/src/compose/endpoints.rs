@@ -1,0 +1,87 @@
+//! Which token endpoint stands behind which platform, and what the broker is told about a credential.
+
+use std::sync::Arc;
+
+use kh_broker::CredentialSpec;
+use kh_core::{CredentialName, port::TokenEndpoint};
+use kh_platform::{
+    AllowedHosts, CxoneEndpoint, CxoneLogin, GenesysEndpoint, HttpClient, OAuth2Endpoint, OAuth2Settings, OAuth2Source,
+};
+use kh_token::TokenPolicy;
+
+use crate::config::{Config, CredentialConfig, CxoneLoginConfig, OAuth2SourceConfig, PlatformConfig, PlatformDetail};
+
+/// The token endpoint of a platform.
+fn endpoint_of(platform: &PlatformConfig, http: HttpClient) -> Arc<dyn TokenEndpoint> {
+    match &platform.detail {
+        PlatformDetail::Genesys { login_url, .. } => Arc::new(GenesysEndpoint::new(http, login_url.clone())),
+        PlatformDetail::Cxone { login, allowed_origins, auth_method } => {
+            let login = match login {
+                CxoneLoginConfig::Issuer(issuer) => {
+                    let hosts = AllowedHosts::platform().and_origin(issuer.clone());
+                    let hosts = allowed_origins.iter().cloned().fold(hosts, AllowedHosts::and_origin);
+                    CxoneLogin::Global { issuer: issuer.clone(), hosts, client_auth: *auth_method }
+                }
+                CxoneLoginConfig::Regional { auth_base, .. } => CxoneLogin::Regional { auth_base: auth_base.clone() },
+            };
+            Arc::new(CxoneEndpoint::new(http, login))
+        }
+        PlatformDetail::Oauth2 { source, scopes, audience, auth_method, assumed_lifetime, .. } => {
+            let source = match source {
+                OAuth2SourceConfig::Issuer(issuer) => OAuth2Source::Issuer(issuer.clone()),
+                OAuth2SourceConfig::TokenUrl(url) => OAuth2Source::TokenUrl(url.clone()),
+            };
+            let scope = (!scopes.is_empty()).then(|| scopes.join(" "));
+            let (client_auth, audience) = (*auth_method, audience.clone());
+            let assumed_lifetime = *assumed_lifetime;
+            Arc::new(OAuth2Endpoint::new(
+                http,
+                OAuth2Settings { source, client_auth, scope, audience, assumed_lifetime },
+            ))
+        }
+    }
+}
+
+/// Base of API calls when the login does not tell another, and base of account operations where there is one.
+fn bases(detail: &PlatformDetail) -> (String, Option<String>) {
+    match detail {
+        PlatformDetail::Genesys { api_url, login_url, .. } => {
+            (api_url.text().to_owned(), Some(login_url.text().to_owned()))
+        }
+        PlatformDetail::Cxone { login: CxoneLoginConfig::Issuer(issuer), .. } => {
+            (issuer.text().to_owned(), Some(issuer.text().to_owned()))
+        }
+        PlatformDetail::Cxone { login: CxoneLoginConfig::Regional { auth_base, api_url }, .. } => {
+            (api_url.text().to_owned(), Some(auth_base.text().to_owned()))
+        }
+        PlatformDetail::Oauth2 { api_url, .. } => (api_url.text().to_owned(), None),
+    }
+}
+
+/// Everything the broker needs to know about the configured credentials.
+pub(super) fn specs(config: &Config, http: &HttpClient) -> Vec<CredentialSpec> {
+    let spec = |(name, credential): (&CredentialName, &CredentialConfig)| {
+        let platform = config.platforms.get(&credential.platform)?;
+        let (api_base, auth_base) = bases(&platform.detail);
+        Some(CredentialSpec {
+            name: name.clone(),
+            platform: credential.platform.clone(),
+            kind: platform.kind(),
+            secret: credential.secret.clone(),
+            endpoint: endpoint_of(platform, http.clone()),
+            api_base,
+            auth_base,
+            policy: policy(credential),
+        })
+    };
+    config.credentials.iter().filter_map(spec).collect()
+}
+
+fn policy(credential: &CredentialConfig) -> TokenPolicy {
+    let usual = TokenPolicy::default();
+    TokenPolicy {
+        refresh_ahead: credential.early_refresh.unwrap_or(usual.refresh_ahead),
+        idle_ttl: credential.idle_timeout,
+        ..usual
+    }
+}

@@ -1,0 +1,125 @@
+//! Where everything is kept.
+//!
+//! Invariant: every path here is absolute or counts from the place that named it; the state folder is private.
+
+use std::{
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use kh_core::Code;
+use serde::Serialize;
+
+use crate::{
+    config::{Config, KeySource, PlatformConfig},
+    environment::Environment,
+    output::Failure,
+};
+
+/// The files of one installation.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Paths {
+    /// The state folder, 0700.
+    pub(crate) state: PathBuf,
+    /// The secret store.
+    pub(crate) store: PathBuf,
+    /// The generated key of the secret store.
+    pub(crate) store_key: PathBuf,
+    /// Clients, tokens and settings.
+    pub(crate) database: PathBuf,
+    /// The audit log.
+    pub(crate) audit_log: PathBuf,
+    /// Its signed checkpoints.
+    pub(crate) checkpoints: PathBuf,
+    /// The admin listener's guard token.
+    pub(crate) admin_token: PathBuf,
+    /// The broker's guard token.
+    pub(crate) broker_token: PathBuf,
+    /// What relative paths of the configuration count from.
+    #[serde(skip)]
+    base: PathBuf,
+}
+
+impl Paths {
+    /// The paths of `config`, whose relative ones count from `base`. `state` overrides the file's state folder.
+    pub(crate) fn of(
+        config: &Config,
+        base: &Path,
+        state: Option<PathBuf>,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        let configured = config.state.dir.as_ref().map(|dir| base.join(dir));
+        let xdg = || environment.xdg("XDG_STATE_HOME", ".local/state").map(|folder| folder.join("keyholder"));
+        let state = state.or(configured).or_else(xdg).ok_or_else(|| {
+            Failure::new(Code::CONFIG_INVALID, "there is no state folder, because there is no home folder")
+                .hint("name one with --state DIR, KEYHOLDER_STATE or [state] dir")
+        })?;
+        let or = |given: &Option<PathBuf>, name: &str| match given {
+            Some(path) => base.join(path),
+            None => state.join(name),
+        };
+        Ok(Self {
+            store: state.join("secrets.db"),
+            store_key: state.join("store.key"),
+            database: state.join("state.db"),
+            audit_log: or(&config.audit.path, "audit.log"),
+            checkpoints: or(&config.audit.checkpoints, "audit.checkpoints"),
+            admin_token: or(&config.admin.token_file, "admin.token"),
+            broker_token: or(&config.broker.token_file, "broker.token"),
+            base: base.to_owned(),
+            state,
+        })
+    }
+
+    /// A path of the configuration.
+    pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
+        self.base.join(path)
+    }
+
+    /// The file with the store's key, if its key is in a file that the operator named.
+    pub(crate) fn key_file(&self, source: &KeySource) -> Option<PathBuf> {
+        match source {
+            KeySource::Generated => Some(self.store_key.clone()),
+            KeySource::KeyFile(path) | KeySource::PassphraseFile(path) => Some(self.resolve(path)),
+            KeySource::KeyEnv(_) | KeySource::PassphraseEnv(_) => None,
+        }
+    }
+
+    /// The private CA of a platform.
+    pub(crate) fn extra_ca(&self, platform: &PlatformConfig) -> Option<PathBuf> {
+        platform.extra_ca.as_ref().map(|path| self.resolve(path))
+    }
+
+    /// Makes the state folder with mode 0700; one that others may write is refused.
+    pub(crate) fn prepare(&self) -> Result<(), Failure> {
+        let unavailable = |error: io::Error| {
+            Failure::new(Code::STATE_UNAVAILABLE, format!("the state folder {} cannot be used", self.state.display()))
+                .caused_by(&error)
+                .hint("choose another with --state DIR, KEYHOLDER_STATE or [state] dir")
+        };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.state).map_err(unavailable)?;
+        let mode = std::fs::metadata(&self.state).map_err(unavailable)?.permissions().mode();
+        if mode & 0o022 != 0 {
+            let state = self.state.display();
+            return Err(Failure::new(
+                Code::CONFIG_INVALID,
+                format!("others may write into the state folder {state} (mode {:03o})", mode & 0o777),
+            )
+            .hint(format!("chmod 700 {state}")));
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file of mode 0600 that appears whole or not at all, replacing an older one.
+pub(crate) fn write_private_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+    let staged = folder.join(format!(".{name}.{}", std::process::id()));
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&staged, path)
+}

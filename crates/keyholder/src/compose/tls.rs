@@ -1,0 +1,67 @@
+//! TLS: towards platforms with extra CAs, and for the gateway's own certificate.
+
+use std::{path::Path, sync::Arc};
+
+use kh_core::Code;
+use rustls::crypto::aws_lc_rs;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use super::Paths;
+use crate::{
+    config::{Config, TlsConfig},
+    output::Failure,
+};
+
+/// Largest PEM file read, in bytes: the public CA bundles have a quarter of a megabyte.
+const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+fn unusable(path: &Path, problem: &str) -> Failure {
+    Failure::new(Code::CONFIG_INVALID, format!("{} {problem}", path.display()))
+}
+
+fn read_pem(path: &Path) -> Result<Vec<u8>, Failure> {
+    let cannot = |error: std::io::Error| unusable(path, "cannot be read").caused_by(&error);
+    if std::fs::metadata(path).map_err(cannot)?.len() > PEM_BYTES_MAX {
+        return Err(unusable(path, "is too large for a PEM file"));
+    }
+    std::fs::read(path).map_err(cannot)
+}
+
+/// What connections to platforms trust: the system's CAs and every platform's own.
+pub(crate) fn client_tls(config: &Config, paths: &Paths) -> Result<Arc<rustls::ClientConfig>, Failure> {
+    let mut files: Vec<_> = config.platforms.values().filter_map(|platform| paths.extra_ca(platform)).collect();
+    files.sort();
+    files.dedup();
+    let bundles = files.iter().map(|path| read_pem(path)).collect::<Result<Vec<_>, _>>()?;
+    kh_platform::tls::client_config(&bundles).map_err(|error| {
+        let named: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+        let failure = Failure::of(Code::CONFIG_INVALID, &error);
+        if named.is_empty() {
+            failure
+        } else {
+            failure.hint(format!("the bundles are, in order: {}", named.join(", ")))
+        }
+    })
+}
+
+/// The gateway's certificate and key.
+pub(crate) fn server_tls(tls: &TlsConfig, paths: &Paths) -> Result<Arc<rustls::ServerConfig>, Failure> {
+    let (cert, key) = (paths.resolve(&tls.cert), paths.resolve(&tls.key));
+    let chain = CertificateDer::pem_slice_iter(&read_pem(&cert)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| unusable(&cert, "is not a PEM file of certificates"))?;
+    if chain.is_empty() {
+        return Err(unusable(&cert, "holds no certificate"));
+    }
+    let key_pem = zeroize::Zeroizing::new(read_pem(&key)?);
+    let key_der =
+        PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| unusable(&key, "holds no private key in PEM form"))?;
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|_| Failure::bug("the cryptographic library offers no TLS"))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key_der)
+        .map_err(|error| unusable(&cert, &format!("and {} do not belong together", key.display())).caused_by(&error))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
