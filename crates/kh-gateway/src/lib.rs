@@ -1,7 +1,7 @@
 //! The outbound gateway: an application's own token comes in, the platform's token goes out.
 //!
 //! Invariants:
-//! - Nothing is forwarded that two servers could read in two ways (see [`guards`]).
+//! - Nothing is forwarded that two servers could read in two ways (`guards.rs`, and `kh_policy::CanonicalPath`).
 //! - The caller's `Authorization` never leaves keyholder, and the platform's token never reaches a caller.
 //! - A platform's 401 never reaches a caller: it is healed with one fresh token, or it becomes a 502.
 //! - A call that may have had an effect is never sent twice.

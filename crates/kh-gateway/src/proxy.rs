@@ -168,7 +168,8 @@ fn failed(call: &Call<'_>, error: &UpstreamError) -> Refusal {
             credential.name = call.credential.name().as_str(),
             client.id = call.client.record.id.as_str(),
             code = error.code().0,
-            "a call to a platform failed: {detail}"
+            detail = ?detail,
+            "a call to a platform failed"
         );
     }
     Refusal::new(error.code(), detail)
@@ -255,26 +256,31 @@ async fn heal(
 ) -> Result<Arc<Lease>, Refusal> {
     // a fresh token has the same address as the old one: it is not the token that the platform refuses
     if !refused.is_address() {
-        call.credential.invalidate(lease.sha256());
-        if !tried && outgoing.is_replayable() {
+        let first = call.credential.invalidate(lease.sha256());
+        // a thousand calls may meet the same dead token: the first one tells
+        if first {
             tracing::info!(
                 credential.name = call.credential.name().as_str(),
                 token.sha256 = %lease.sha256().to_hex(),
                 platform_code = refused.code,
                 correlation_id = refused.correlation_id,
-                "the platform refused a token; trying once with a fresh one"
+                "the platform refused a token; it is not used again"
             );
+        }
+        if !tried && outgoing.is_replayable() {
             return fetch(call).await;
         }
     }
     call.caller.worker.ports.metrics.unhealed.inc();
-    tracing::warn!(
-        credential.name = call.credential.name().as_str(),
-        client.id = call.client.record.id.as_str(),
-        platform_code = refused.code,
-        correlation_id = refused.correlation_id,
-        "the platform refuses the credential's token"
-    );
+    if call.caller.worker.may_warn() {
+        tracing::warn!(
+            credential.name = call.credential.name().as_str(),
+            client.id = call.client.record.id.as_str(),
+            platform_code = refused.code,
+            correlation_id = refused.correlation_id,
+            "the platform refuses the credential's token"
+        );
+    }
     let detail = if refused.is_address() {
         "the platform does not accept this credential from keyholder's address"
     } else if tried {

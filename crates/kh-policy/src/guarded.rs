@@ -20,10 +20,23 @@ pub struct Guarded {
     pub path: &'static str,
     /// Why it is guarded.
     pub reason: &'static str,
+    /// Number of segments, counted once: on the hot path it rules out nearly every row.
+    depth: usize,
 }
 
 const fn row(method: &'static str, path: &'static str, reason: &'static str) -> Guarded {
-    Guarded { method, path, reason }
+    Guarded { method, path, reason, depth: slashes(path) }
+}
+
+const fn slashes(path: &str) -> usize {
+    let (mut count, mut rest) = (0, path.as_bytes());
+    while let Some((byte, after)) = rest.split_first() {
+        if *byte == b'/' {
+            count += 1;
+        }
+        rest = after;
+    }
+    count
 }
 
 /// Guarded operations of Genesys Cloud.
@@ -97,16 +110,16 @@ pub fn guarded(kind: PlatformKind, method: &str, path: &CanonicalPath<'_>) -> Op
     let depth = text.bytes().filter(|byte| *byte == b'/').count();
     table(kind)
         .iter()
-        .find(|row| (row.method == "*" || row.method.eq_ignore_ascii_case(method)) && fits(row.path, text, depth))
+        .find(|row| fits(row, text, depth) && (row.method == "*" || row.method.eq_ignore_ascii_case(method)))
 }
 
 /// `depth` is the number of segments of `path`. Compared from the right: that is where the rows differ.
-fn fits(pattern: &str, path: &str, depth: usize) -> bool {
-    let (pattern, open) = match pattern.strip_prefix("**") {
+fn fits(row: &Guarded, path: &str, depth: usize) -> bool {
+    let (pattern, open) = match row.path.strip_prefix("**") {
         Some(rest) => (rest, true),
-        None => (pattern, false),
+        None => (row.path, false),
     };
-    let wanted = pattern.bytes().filter(|byte| *byte == b'/').count();
+    let wanted = row.depth;
     if depth < wanted || (depth > wanted && !open) {
         return false;
     }

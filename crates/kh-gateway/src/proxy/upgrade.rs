@@ -52,6 +52,7 @@ pub(super) fn ask(headers: &mut HeaderMap, protocol: &HeaderValue) {
 pub(super) fn join(caller: &Arc<Caller>, mut response: Response<Incoming>, conn: Conn, of_caller: OnUpgrade) -> Answer {
     let of_platform = hyper::upgrade::on(&mut response);
     let idle = caller.worker.limits.tunnel_idle;
+    caller.sniff.end();
     caller.worker.tasks.spawn(async move {
         let (platform, caller) = match (of_platform.await, of_caller.await) {
             (Ok(platform), Ok(caller)) => (platform, caller),

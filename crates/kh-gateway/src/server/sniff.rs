@@ -18,6 +18,8 @@ pub(crate) struct Sniff(Mutex<State>);
 struct State {
     bytes: Vec<u8>,
     paused: bool,
+    /// The connection is a tunnel now: there are no more heads.
+    ended: bool,
 }
 
 impl Sniff {
@@ -33,7 +35,13 @@ impl Sniff {
     pub(crate) fn written(&self) {
         let mut state = self.0.lock();
         state.bytes.clear();
-        state.paused = false;
+        state.paused = state.ended;
+    }
+
+    /// The connection becomes a tunnel.
+    pub(crate) fn end(&self) {
+        let mut state = self.0.lock();
+        (state.ended, state.paused) = (true, true);
     }
 
     /// A handler has its request: says whether the raw head has a `Content-Length`, and keeps nothing of the body.
@@ -94,8 +102,13 @@ mod tests {
         assert!(!sniff.take(false, &Method::POST));
         sniff.read(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n");
         assert!(!sniff.take(true, &Method::POST), "that was a body");
-        sniff.written();
-        sniff.read(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n");
-        assert!(sniff.take(true, &Method::POST));
+        for (ended, expected) in [(false, true), (true, false)] {
+            if ended {
+                sniff.end();
+            }
+            sniff.written();
+            sniff.read(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n");
+            assert_eq!(sniff.take(true, &Method::POST), expected);
+        }
     }
 }

@@ -229,6 +229,29 @@ async fn a_post_whose_connection_breaks_after_it_was_sent_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_get_whose_pooled_connection_dies_is_made_again_once() {
+    let left = Arc::new(std::sync::atomic::AtomicUsize::new(1));
+    let upstream = Upstream::start(move |request| {
+        let left = Arc::clone(&left);
+        Box::pin(async move {
+            if request.uri().path().ends_with("warm") {
+                return reply(200, &[], "ok");
+            }
+            let order = std::sync::atomic::Ordering::SeqCst;
+            let used_up = left.fetch_update(order, order, |left| left.checked_sub(1)).is_err();
+            assert!(used_up, "the connection dies without an answer");
+            reply(200, &[], "second time")
+        })
+    })
+    .await;
+    let world = Setup::new(upstream.address).start().await;
+    assert_status(&world.call("GET /api/v2/warm").await, StatusCode::OK);
+    let got = world.call("GET /api/v2/users").await;
+    assert_eq!((got.status, &got.body[..]), (200, &b"second time"[..]));
+    assert_eq!((upstream.seen().len(), upstream.connections()), (3, 2));
+}
+
+#[tokio::test]
 async fn a_caller_who_goes_away_ends_the_upstream_call() {
     struct OnDrop(Option<oneshot::Sender<()>>);
     impl Drop for OnDrop {
