@@ -12,7 +12,7 @@ mod upgrade;
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, Version, header, request::Parts};
+use http::{Request, Response, StatusCode, Uri, Version, header, request::Parts};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use kh_broker::{Credential, Lease, TokenError};
@@ -77,14 +77,13 @@ pub(crate) async fn forward(call: Call<'_>, mut parts: Parts, incoming: Incoming
         Some(lease) => lease,
         None => fetch(&call).await?,
     };
-    let host = host(&call, &lease)?;
     let tunnel = upgrade::wanted(&mut parts, call.head);
-    headers::to_platform(&mut parts.headers, call.head, &host.origin.host_header, lease.authorization());
+    headers::to_platform(&mut parts.headers, call.head);
     if let Some((protocol, _)) = &tunnel {
         upgrade::ask(&mut parts.headers, protocol);
     }
-    parts.uri =
-        host.origin.target(&parts.uri, call.prefix).map_err(|error| failed(&call, &UpstreamError::Address(error)))?;
+    let target = parts.uri.clone();
+    let mut host = aim(&call, &lease, &mut parts, &target)?;
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let body = (!incoming.is_end_stream()).then(|| Tee::new(incoming, Arc::clone(&worker.budget)));
@@ -98,7 +97,7 @@ pub(crate) async fn forward(call: Call<'_>, mut parts: Parts, incoming: Incoming
             let refused = refused::read(received, &outgoing, worker.limits.body_idle).await;
             lease = heal(&call, refused, &lease, &outgoing, healed).await?;
             healed = true;
-            outgoing.parts.headers.insert(header::AUTHORIZATION, lease.authorization().clone());
+            host = aim(&call, &lease, &mut outgoing.parts, &target)?;
             continue;
         }
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
@@ -112,7 +111,7 @@ pub(crate) async fn forward(call: Call<'_>, mut parts: Parts, incoming: Incoming
                 Some(lease) => lease,
                 None => fetch(&call).await?,
             };
-            outgoing.parts.headers.insert(header::AUTHORIZATION, lease.authorization().clone());
+            host = aim(&call, &lease, &mut outgoing.parts, &target)?;
             continue;
         }
         lease.note_used(worker.ports.clock.now());
@@ -156,9 +155,15 @@ fn no_token(call: &Call<'_>, error: &TokenError) -> Refusal {
     refusal
 }
 
-fn host(call: &Call<'_>, lease: &Lease) -> Result<Arc<Host>, Refusal> {
+/// Points the request to where its token is good: a token goes to the address that came with it and to no other.
+fn aim(call: &Call<'_>, lease: &Lease, parts: &mut Parts, target: &Uri) -> Result<Arc<Host>, Refusal> {
     let base = if call.account { lease.auth_base().unwrap_or(lease.api_base()) } else { lease.api_base() };
-    call.caller.worker.upstreams.host(base).map_err(|error| failed(call, &error))
+    let host = call.caller.worker.upstreams.host(base).map_err(|error| failed(call, &error))?;
+    parts.uri =
+        host.origin.target(target, call.prefix).map_err(|error| failed(call, &UpstreamError::Address(error)))?;
+    parts.headers.insert(header::HOST, host.origin.host_header.clone());
+    parts.headers.insert(header::AUTHORIZATION, lease.authorization().clone());
+    Ok(host)
 }
 
 fn failed(call: &Call<'_>, error: &UpstreamError) -> Refusal {

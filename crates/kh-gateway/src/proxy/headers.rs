@@ -32,9 +32,10 @@ fn remove_named(headers: &mut HeaderMap) {
     headers.remove(header::CONNECTION);
 }
 
-/// Makes a caller's headers fit to be sent to a platform. The caller's `Authorization` is replaced, its cookies are
-/// dropped: what speaks for the caller is the platform's token alone.
-pub(crate) fn to_platform(headers: &mut HeaderMap, head: Head, host: &HeaderValue, authorization: &HeaderValue) {
+/// Makes a caller's headers fit to be sent to a platform. Its cookies are dropped: what speaks for the caller is the
+/// platform's token alone. `Host` and `Authorization` are left for [`super::aim`] to replace: that way their places in
+/// the map are used again.
+pub(crate) fn to_platform(headers: &mut HeaderMap, head: Head) {
     if head.connection {
         remove_named(headers);
     }
@@ -58,8 +59,6 @@ pub(crate) fn to_platform(headers: &mut HeaderMap, head: Head, host: &HeaderValu
             headers.remove(name);
         }
     }
-    headers.insert(header::HOST, host.clone());
-    headers.insert(header::AUTHORIZATION, authorization.clone());
     headers.append(header::VIA, VIA);
 }
 
@@ -118,10 +117,10 @@ mod tests {
             ("accept", "*/*"),
         ]);
         let head = Head { connection: true, upgrade: true, chunked: true, rare: true };
-        to_platform(&mut headers, head, &HeaderValue::from_static("api"), &HeaderValue::from_static("Bearer p"));
+        to_platform(&mut headers, head);
         let expected = map(&[
-            ("host", "api"),
-            ("authorization", "Bearer p"),
+            ("host", "keyholder"),
+            ("authorization", "Bearer kht_x"),
             ("content-length", "3"),
             ("inin-correlation-id", "c1"),
             ("accept", "*/*"),
