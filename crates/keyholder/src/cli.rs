@@ -22,7 +22,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     config::LogFormat,
@@ -33,6 +33,9 @@ use crate::{
 pub(crate) use context::{Context, Loaded};
 pub(crate) use sandbox::failure_of as sandbox_failure;
 pub(crate) use serve::{StopSignal, control_runtime};
+
+/// What a command that ends by itself logs: its answer says the rest.
+const QUIET: &str = "warn";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -126,7 +129,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, environment: Environm
 }
 
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&mut Cli::command().try_get_matches_from(arguments)?)
+    Cli::try_parse_from(arguments)
 }
 
 /// The command with all its help, for man pages and completions.
@@ -148,7 +151,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Completions(arguments) => Ok(shell::completions(&arguments, context)),
         Command::Man(arguments) => shell::man(&arguments, context),
         Command::Version(arguments) => Ok(shell::version(&arguments, context)),
-        Command::Docs(command) => docs::run(&command, context),
+        Command::Docs(command) => Ok(docs::run(&command, context)),
     }
 }
 

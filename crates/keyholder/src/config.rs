@@ -43,7 +43,11 @@ pub struct Parsed {
 pub fn parse(bytes: &[u8]) -> Result<Parsed, Mistakes> {
     if bytes.len() > CONFIG_BYTES_MAX {
         let sink = Sink::new("");
-        sink.error(0..0, format!("the file is larger than {CONFIG_BYTES_MAX} bytes"), None);
+        sink.error(
+            0..0,
+            format!("the file is larger than {CONFIG_BYTES_MAX} bytes"),
+            Some("is it the right file?".to_owned()),
+        );
         return Err(sink.finish());
     }
     let text = match std::str::from_utf8(bytes) {
@@ -55,7 +59,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Mistakes> {
     let broken = !syntax.is_empty();
     for error in syntax {
         let span = error.span().unwrap_or(0..0);
-        sink.error(span, error.message().replace('\n', " "), syntax_hint(error.message()));
+        sink.error(span, error.message().replace('\n', " "), Some(syntax_hint(error.message())));
     }
     let config = sections::read(Section::root(table.get_ref(), &sink));
     let mistakes = sink.finish();
@@ -65,6 +69,25 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Mistakes> {
     Ok(Parsed { config, warnings: mistakes })
 }
 
+/// The configuration as a file that [`parse`] reads back to the same configuration.
+pub fn to_toml(config: &Config) -> Result<String, String> {
+    let value = serde_json::to_value(config).map_err(|error| error.to_string())?;
+    toml::to_string(&without_nulls(value)).map_err(|error| error.to_string())
+}
+
+/// TOML has no null: absent values are left out.
+fn without_nulls(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) => {
+            let kept = map.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(kept.map(|(key, value)| (key, without_nulls(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
+        other => other,
+    }
+}
+
 fn not_utf8(bytes: &[u8], valid: usize) -> Mistakes {
     let good = String::from_utf8_lossy(bytes.get(..valid).unwrap_or_default()).into_owned();
     let sink = Sink::new(&good);
@@ -72,15 +95,15 @@ fn not_utf8(bytes: &[u8], valid: usize) -> Mistakes {
     sink.finish()
 }
 
-fn syntax_hint(message: &str) -> Option<String> {
+fn syntax_hint(message: &str) -> String {
     let hint = if message.contains("duplicate key") {
         "each section and key may stand only once; merge them"
     } else if message.contains("string values must be quoted") || message.contains("invalid basic string") {
         "text stands in double quotes: key = \"value\""
     } else {
-        return None;
+        "`keyholder config example` shows how every section is written"
     };
-    Some(hint.to_owned())
+    hint.to_owned()
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ const STORY_LIMIT: Duration = Duration::from_secs(40);
 /// See keyholder work: a sandbox platform, a gateway and a story, on this machine alone
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Nothing is installed, no account is needed, and nothing leaves this machine. Afterwards everything stays up for your own
-SDK until Ctrl-C.
+    after_help = "Nothing is installed, no account is needed, and nothing leaves this machine. Afterwards everything
+stays up for your own SDK until Ctrl-C.
 
 Examples:
   keyholder demo
@@ -108,14 +108,10 @@ async fn tell(arguments: &DemoArgs, world: &World, narrator: &Narrator) -> Resul
     }
     narrator.cast(world);
     let current = std::cell::Cell::new(StepName::Login);
-    match tokio::time::timeout(STORY_LIMIT, story::tell(world, narrator, arguments.sabotage, &current)).await {
-        Ok(told) => told,
-        Err(_) => {
-            let step = current.get();
-            Err(Failure::new(
-                Code::STORY_FAILED,
-                format!("the step {step} did not end within {} s", STORY_LIMIT.as_secs()),
-            ))
-        }
-    }
+    let story = story::tell(world, narrator, arguments.sabotage, &current);
+    tokio::time::timeout(STORY_LIMIT, story).await.unwrap_or_else(|_| {
+        let (step, seconds) = (current.get(), STORY_LIMIT.as_secs());
+        let failure = Failure::new(Code::STORY_FAILED, format!("the step {step} did not end within {seconds} s"));
+        Err(failure.with("step", step.to_string().into()))
+    })
 }

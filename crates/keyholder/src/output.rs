@@ -68,11 +68,13 @@ impl Terminal {
     }
 
     /// Text that is the answer in every format: a script, a man page, a file.
+    #[allow(clippy::unused_self, reason = "only who was given a terminal may write to it")]
     pub fn out(&self, text: &str) {
         write_all(&mut std::io::stdout().lock(), text);
     }
 
     /// A message for the person at the terminal.
+    #[allow(clippy::unused_self, reason = "only who was given a terminal may write to it")]
     pub fn note(&self, text: &str) {
         write_all(&mut std::io::stderr().lock(), &format!("{text}\n"));
     }

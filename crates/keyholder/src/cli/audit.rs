@@ -27,11 +27,12 @@ pub(crate) enum AuditCommand {
 /// Check every entry and every signed checkpoint
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit 0: it verifies. Exit 1: an entry was edited, removed, added, or the file was rewritten; the answer says which.
+    after_help = "Exit 0: it verifies. Exit 1: an entry was edited, removed or added, or the file was rewritten; the
+answer says which.
 
 Examples:
   keyholder audit verify
-  keyholder audit verify --log copy/audit.log --checkpoints /mnt/audit/keyholder.checkpoints --key 3f0c..."
+  keyholder audit verify --log-file copy/audit.log --checkpoints copy/audit.checkpoints --key 3f0c..."
 )]
 pub(crate) struct VerifyArgs {
     /// The log, if not the configured one

@@ -6,7 +6,7 @@ use clap::Args;
 use kh_core::{Code, port::SecretStore};
 use serde::Serialize;
 
-use super::{Context, Loaded};
+use super::{Context, Loaded, QUIET};
 use crate::{
     compose::{Base, client_tls, server_tls},
     config::{self, KeySource},
@@ -15,15 +15,13 @@ use crate::{
 
 /// Check the configuration and what it names
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit 0: everything is fine. Exit 2: mistakes in the file, each told with line and hint. Exit 1: the file is fine and
-something it names is not, such as a missing secret.
+#[command(after_help = "Exit 0: everything is fine. Exit 2: mistakes in the file, each told with line and hint.
+Exit 1: the file is fine and something it names is not there, such as a secret.
 
 Examples:
   keyholder check
   keyholder check --config /etc/keyholder/keyholder.toml --output json
-  keyholder check --syntax"
-)]
+  keyholder check --syntax")]
 pub(crate) struct CheckArgs {
     /// Check the file alone, not the files and secrets that it names
     #[arg(long)]
@@ -40,6 +38,7 @@ struct Finding {
 
 pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Failure> {
     let loaded = context.load_file()?;
+    context.start_logging_at(QUIET)?;
     let file = loaded.file_name();
     if !loaded.warnings.all.is_empty() && !context.terminal.is_json() {
         let report = config::render(&file, &loaded.warnings, context.terminal.colors_errors());
@@ -64,12 +63,16 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
     });
     context.terminal.answer(&answer, || {
         format!(
-            "{file} is fine: {} platforms, {} credentials\n",
-            loaded.config.platforms.len(),
-            loaded.config.credentials.len()
+            "{file} is fine: {}, {}\n",
+            counted(loaded.config.platforms.len(), "platform"),
+            counted(loaded.config.credentials.len(), "credential")
         )
     });
     Ok(Exit::Done)
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn findings(loaded: &Loaded, context: &Context) -> Result<Vec<Finding>, Failure> {

@@ -13,7 +13,7 @@ use kh_issuer::{Issuer, NewClient, SecretOverlap};
 use serde_json::{Value, json};
 
 use super::{
-    Context, Loaded,
+    Context, Loaded, QUIET,
     secret::{input::confirm, time},
 };
 use crate::{
@@ -28,7 +28,7 @@ const TTL_RISKY: Duration = Duration::from_hours(1);
 /// Issue ids and secrets to applications
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
-  keyholder client add billing --credential acme-prod --allow 'GET /api/v2/users/**' --allow 'GET /api/v2/routing/**'
+  keyholder client add billing --credential acme-prod --allow 'GET /api/v2/users/**'
   keyholder client rotate-secret billing --overlap 24h
   keyholder client disable billing")]
 pub(crate) enum ClientCommand {
@@ -57,8 +57,9 @@ pub(crate) enum ClientCommand {
 /// Add a client; its secret is shown once
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A rule is METHOD, one space and a path. `*` is any method; in the path, `*` or {id} is one segment and `**` at the
-end any rest. Operations that return or change platform secrets stay refused unless --allow-secret-operations is given.
+    after_help = "A rule is METHOD, one space and a path. `*` is any method; in the path, `*` or {id} is one segment
+and `**` at the end any rest. Operations that return or change platform secrets stay refused unless
+--allow-secret-operations is given.
 
 Examples:
   keyholder client add billing --credential acme-prod --allow 'GET /api/v2/users/**'
@@ -113,7 +114,7 @@ pub(crate) struct RmArgs {
 
 pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Failure> {
     let loaded = context.load()?;
-    context.start_logging(&loaded.config)?;
+    context.start_logging_at(QUIET)?;
     if let ClientCommand::Add(arguments) = &command {
         check_credential(arguments, &loaded)?;
     }
@@ -131,11 +132,11 @@ pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Fai
             ClientCommand::RotateSecret(arguments) => rotate(&arguments, &issuer, &actor, context).await,
             ClientCommand::Disable { client } => {
                 let record = issuer.set_enabled(&client, false, &actor).await?;
-                told(&record, "disabled: its logins and calls are refused", context)
+                Ok(told(&record, "disabled: its logins and calls are refused", context))
             }
             ClientCommand::Enable { client } => {
                 let record = issuer.set_enabled(&client, true, &actor).await?;
-                told(&record, "enabled", context)
+                Ok(told(&record, "enabled", context))
             }
             ClientCommand::Rm(arguments) => remove(&arguments, &issuer, &actor, context).await,
         }
@@ -220,9 +221,9 @@ async fn remove(arguments: &RmArgs, issuer: &Arc<Issuer>, actor: &str, context: 
     Ok(Exit::Done)
 }
 
-fn told(record: &ClientRecord, done: &str, context: &Context) -> Result<Exit, Failure> {
+fn told(record: &ClientRecord, done: &str, context: &Context) -> Exit {
     context.terminal.answer(&as_json(record), || format!("{} is {done}\n", record.name));
-    Ok(Exit::Done)
+    Exit::Done
 }
 
 fn as_json(record: &ClientRecord) -> Value {
@@ -265,7 +266,7 @@ fn list(issuer: &Arc<Issuer>, context: &Context) {
             table.row(vec![
                 record.name.to_string(),
                 record.id.to_string(),
-                record.credential.as_ref().map(ToString::to_string).unwrap_or_else(|| "-".to_owned()),
+                record.credential.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
                 allowed(record),
                 if record.enabled { "enabled" } else { "disabled" }.to_owned(),
             ]);
@@ -281,13 +282,14 @@ fn show(client: &str, issuer: &Arc<Issuer>, context: &Context) -> Result<Exit, F
     })?;
     let record = &found.record;
     context.terminal.answer(&as_json(record), || {
-        let rules: String = record.allow.iter().map(|rule| format!("  {}\n", rule.0)).collect();
+        let rules: Vec<_> = record.allow.iter().map(|rule| format!("  {}\n", rule.0)).collect();
+        let rules = rules.concat();
         format!(
             "name        {}\nclient id   {}\nstate       {}\ncredential  {}\ntoken life  {}\nadded       {}\nmay call    {}\n{rules}",
             record.name,
             record.id,
             if record.enabled { "enabled" } else { "disabled" },
-            record.credential.as_ref().map(ToString::to_string).unwrap_or_else(|| "none".to_owned()),
+            record.credential.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string),
             duration::format(Duration::from_secs(record.token_ttl_s)),
             time(record.created_at),
             allowed(record),

@@ -22,10 +22,11 @@ const FILE_MAX: u64 = 4 * 1024 * 1024;
 /// Run a local Genesys Cloud and NICE CXone to test against
 #[derive(Debug, Args)]
 #[command(
-    after_help = "--config names the sandbox's own configuration (TOML): limits, clients, roles, faults, behaviours. Faults, limits, clock
-and revocations can be changed while it runs, and every request it saw can be read:
+    after_help = "--config names the sandbox's own configuration (TOML): limits, clients, roles, faults, behaviours.
+Faults, limits, clock and revocations can be changed while it runs, and every request can be read:
   curl CONTROL_URL/_sandbox/requests
-  curl -X PUT CONTROL_URL/_sandbox/faults -d '{\"rules\":[{\"match\":{\"path\":\"/api/v2/users\"},\"effect\":{\"kind\":\"status\",\"status\":503}}]}'
+  curl -X PUT CONTROL_URL/_sandbox/faults \\
+    -d '{\"rules\":[{\"match\":{\"path\":\"/api/v2/users\"},\"effect\":{\"kind\":\"bad_json\"}}]}'
   curl -X POST CONTROL_URL/_sandbox/tokens/revoke -d '{\"all\":true}'
 
 Examples:

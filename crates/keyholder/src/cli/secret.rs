@@ -14,7 +14,7 @@ use kh_core::{
     port::{Expected, SecretMetadata, SecretStore},
 };
 
-use super::{Context, Loaded};
+use super::{Context, Loaded, QUIET};
 use crate::{
     compose::Base,
     config::{CxoneLoginConfig, PlatformDetail},
@@ -42,15 +42,14 @@ pub(crate) enum SecretCommand {
 
 /// Store a new version of a secret, read from a prompt, standard input or a file
 #[derive(Debug, Args)]
-#[command(
-    after_help = "The value is a JSON document with the fields client_id, client_secret, access_key_id, access_key_secret and
-refresh_token, as the platform needs them. With --client-id or --access-key-id, it is the secret that belongs to that id.
+#[command(after_help = "The value is a JSON document with the fields client_id, client_secret, access_key_id,
+access_key_secret and refresh_token, as the platform needs them. With --client-id or --access-key-id
+it is the secret that belongs to that id.
 
 Examples:
   keyholder secret set acme-prod --client-id 0e8400e2-29b4-41d4-a716-446655440000
   vault kv get -format=json -field=data acme | keyholder secret set acme-prod
-  keyholder secret set acme-cxone --file cxone.json --expect-version absent"
-)]
+  keyholder secret set acme-cxone --file cxone.json --expect-version absent")]
 pub(crate) struct SetArgs {
     /// The secret's name, as in secret = \"store:NAME\"
     name: SecretName,
@@ -102,7 +101,7 @@ fn parse_expected(text: &str) -> Result<Expected, String> {
 
 pub(super) fn run(command: SecretCommand, context: &Context) -> Result<Exit, Failure> {
     let loaded = context.load()?;
-    context.start_logging(&loaded.config)?;
+    context.start_logging_at(QUIET)?;
     let runtime = Context::runtime()?;
     match command {
         SecretCommand::Set(arguments) => {
@@ -144,7 +143,7 @@ fn document(arguments: &SetArgs, loaded: &Loaded, context: &Context) -> Result<S
             )
             .hint("--opaque stores any other value")
     })?;
-    for (name, missing) in missing_fields(&arguments.name, &document, loaded) {
+    if let Some((name, missing)) = missing_fields(&arguments.name, &document, loaded).next() {
         return Err(Failure::usage(format!("the document lacks {missing}, which the credential {name} needs"))
             .hint("see `keyholder secret set --help` for the fields"));
     }

@@ -19,8 +19,8 @@ const CONTROL_THREADS: usize = 1;
 /// Run the gateway, the broker and the admin listener
 #[derive(Debug, Args)]
 #[command(
-    after_help = "SIGTERM and SIGINT let requests in flight finish; a second signal ends at once. Clients and secrets that other commands
-change are picked up without a restart.
+    after_help = "SIGTERM and SIGINT let requests in flight finish; a second signal ends at once. Clients and secrets
+that other commands change are picked up without a restart.
 
 Examples:
   keyholder serve

@@ -58,7 +58,8 @@ pub(crate) struct VersionArgs {}
 #[derive(Serialize)]
 struct Version {
     name: &'static str,
-    version: &'static str,
+    #[serde(rename = "version")]
+    number: &'static str,
     store_schema: u32,
     target: String,
 }
@@ -66,12 +67,12 @@ struct Version {
 pub(super) fn version(_: &VersionArgs, context: &Context) -> Exit {
     let version = Version {
         name: "keyholder",
-        version: env!("CARGO_PKG_VERSION"),
+        number: env!("CARGO_PKG_VERSION"),
         store_schema: kh_store::SCHEMA,
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
     };
     context.terminal.answer(&version, || {
-        format!("keyholder {} ({}, secret store schema {})\n", version.version, version.target, version.store_schema)
+        format!("keyholder {} ({}, secret store schema {})\n", version.number, version.target, version.store_schema)
     });
     Exit::Done
 }

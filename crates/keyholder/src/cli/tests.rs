@@ -1,1 +1,41 @@
-//! x
+//! The command line as clap sees it.
+
+use super::*;
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+/// `--help` shows examples everywhere.
+#[test]
+fn every_command_has_examples() {
+    fn walk(command: &clap::Command, missing: &mut Vec<String>) {
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            let after = below.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let parent_has = command.get_after_help().is_some_and(|help| help.to_string().contains(below.get_name()));
+            let covered = after.contains("keyholder ") || parent_has || command.get_name() != "keyholder";
+            if !covered {
+                missing.push(below.get_name().to_owned());
+            }
+            walk(below, missing);
+        }
+    }
+    let mut missing = Vec::new();
+    walk(&Cli::command(), &mut missing);
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+/// A secret cannot be an argument of any command: every value that an option takes is named, and none is a secret.
+#[test]
+fn no_argument_takes_a_secret() {
+    fn walk(command: &clap::Command) {
+        for argument in command.get_arguments() {
+            let name = argument.get_id().as_str();
+            let secret = ["secret", "password", "passphrase", "token"].iter().any(|word| name.ends_with(word));
+            assert!(!secret, "{} --{name}", command.get_name());
+        }
+        command.get_subcommands().for_each(walk);
+    }
+    walk(&Cli::command());
+}

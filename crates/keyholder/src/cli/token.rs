@@ -29,7 +29,8 @@ pub(crate) enum TokenCommand {
 /// Print a token of this credential that is valid now
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Asks the broker at KEYHOLDER_URL with the guard token in KEYHOLDER_TOKEN_FILE, else the configured broker.
+    after_help = "Asks the broker at KEYHOLDER_URL with the guard token in KEYHOLDER_TOKEN_FILE, else the configured
+broker.
 
 Examples:
   keyholder token get acme-prod
@@ -92,6 +93,10 @@ async fn ask(url: &str, guard: &str, arguments: &GetArgs) -> Result<Value, Failu
     let code =
         Code::ALL.iter().map(|(code, ..)| *code).find(|code| code.0 == text("code")).unwrap_or(Code::TOKEN_UNAVAILABLE);
     let mut failure = Failure::new(code, text("detail"));
+    if code == Code::NOT_FOUND {
+        failure =
+            failure.hint("a profile is the name of a [credential.NAME] in the configuration of `keyholder serve`");
+    }
     for hint in body.get("hints").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
         failure = failure.hint(hint);
     }

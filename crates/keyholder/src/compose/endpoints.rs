@@ -17,7 +17,7 @@ fn endpoint_of(platform: &PlatformConfig, http: HttpClient) -> Arc<dyn TokenEndp
         PlatformDetail::Genesys { login_url, .. } => Arc::new(GenesysEndpoint::new(http, login_url.clone())),
         PlatformDetail::Cxone { login, allowed_origins, auth_method } => {
             let login = match login {
-                CxoneLoginConfig::Issuer(issuer) => {
+                CxoneLoginConfig::Global { issuer } => {
                     let hosts = AllowedHosts::platform().and_origin(issuer.clone());
                     let hosts = allowed_origins.iter().cloned().fold(hosts, AllowedHosts::and_origin);
                     CxoneLogin::Global { issuer: issuer.clone(), hosts, client_auth: *auth_method }
@@ -28,8 +28,8 @@ fn endpoint_of(platform: &PlatformConfig, http: HttpClient) -> Arc<dyn TokenEndp
         }
         PlatformDetail::Oauth2 { source, scopes, audience, auth_method, assumed_lifetime, .. } => {
             let source = match source {
-                OAuth2SourceConfig::Issuer(issuer) => OAuth2Source::Issuer(issuer.clone()),
-                OAuth2SourceConfig::TokenUrl(url) => OAuth2Source::TokenUrl(url.clone()),
+                OAuth2SourceConfig::Discovered { issuer } => OAuth2Source::Issuer(issuer.clone()),
+                OAuth2SourceConfig::Known { token_url } => OAuth2Source::TokenUrl(token_url.clone()),
             };
             let scope = (!scopes.is_empty()).then(|| scopes.join(" "));
             let (client_auth, audience) = (*auth_method, audience.clone());
@@ -48,7 +48,7 @@ fn bases(detail: &PlatformDetail) -> (String, Option<String>) {
         PlatformDetail::Genesys { api_url, login_url, .. } => {
             (api_url.text().to_owned(), Some(login_url.text().to_owned()))
         }
-        PlatformDetail::Cxone { login: CxoneLoginConfig::Issuer(issuer), .. } => {
+        PlatformDetail::Cxone { login: CxoneLoginConfig::Global { issuer }, .. } => {
             (issuer.text().to_owned(), Some(issuer.text().to_owned()))
         }
         PlatformDetail::Cxone { login: CxoneLoginConfig::Regional { auth_base, api_url }, .. } => {

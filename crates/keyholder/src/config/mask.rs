@@ -88,9 +88,9 @@ pub fn mask_words(text: &str) -> String {
         let (word, after) = from_word.split_at(end);
         out.push_str(before);
         if looks_random(word) {
-            out.push_str(&stars(word))
+            out.push_str(&stars(word));
         } else {
-            out.push_str(word)
+            out.push_str(word);
         }
         rest = after;
     }
@@ -142,9 +142,9 @@ mod tests {
         for (text, shown) in [
             ("region = \"eu-central-1\"", "region = \"eu-central-1\""),
             ("secret = \"store:acme\"", "secret = \"store:acme\""),
-            ("secret = \"hunter2\"", "secret =***********".replacen("=**", "= *", 1).as_str()),
+            ("secret = \"hunter2\"", "secret = *********"),
             ("client_secret='x y'", "client_secret=** **"),
-            ("a = { password = \"p\" }", "a = { password =*** *".replacen("=***", "= ***", 1).as_str()),
+            ("a = { password = \"p\" }", "a = { password = *** *"),
             ("token_url = \"https://u:p@h/x\"", "token_url = \"https://***@h/x\""),
             ("passphrase_env = \"ACME\"", "passphrase_env = \"ACME\""),
             ("x = \"aB3aB3aB3aB3aB3aB3aB3aB3aB3aB3\"", "x = \"******************************\""),

@@ -76,16 +76,16 @@ impl Sink {
     }
 
     pub(super) fn error(&self, span: Range<usize>, message: impl Into<String>, hint: Option<String>) {
-        self.push(Severity::Error, span, message.into(), hint);
+        self.push(Severity::Error, span, &message.into(), hint);
     }
 
     pub(super) fn warning(&self, span: Range<usize>, message: impl Into<String>, hint: &str) {
-        self.push(Severity::Warning, span, message.into(), Some(hint.to_owned()));
+        self.push(Severity::Warning, span, &message.into(), Some(hint.to_owned()));
     }
 
-    fn push(&self, severity: Severity, span: Range<usize>, message: String, hint: Option<String>) {
+    fn push(&self, severity: Severity, span: Range<usize>, message: &str, hint: Option<String>) {
         let (line, column) = position(&self.source, span.start);
-        let message = mask::mask_words(&message);
+        let message = mask::mask_words(message);
         self.found.borrow_mut().push(Mistake { severity, line, column, message, hint, span });
     }
 

@@ -78,6 +78,7 @@ pub struct LimitsConfig {
 #[derive(Clone, Debug, Serialize)]
 pub struct AdminConfig {
     /// Its address; none is off.
+    #[serde(serialize_with = "listen")]
     pub listen: Option<SocketAddr>,
     /// File with its guard token.
     pub token_file: Option<PathBuf>,
@@ -87,6 +88,7 @@ pub struct AdminConfig {
 #[derive(Clone, Debug, Serialize)]
 pub struct BrokerConfig {
     /// Its address; none is off.
+    #[serde(serialize_with = "listen")]
     pub listen: Option<SocketAddr>,
     /// File with its guard token.
     pub token_file: Option<PathBuf>,
@@ -103,6 +105,7 @@ pub struct StateConfig {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StoreConfig {
     /// Where its key comes from.
+    #[serde(flatten, skip_serializing_if = "KeySource::is_generated")]
     pub key: KeySource,
 }
 
@@ -121,6 +124,12 @@ pub enum KeySource {
     PassphraseFile(PathBuf),
     /// An environment variable with a passphrase.
     PassphraseEnv(String),
+}
+
+impl KeySource {
+    fn is_generated(&self) -> bool {
+        *self == Self::Generated
+    }
 }
 
 /// Where the audit log is kept.
@@ -191,6 +200,7 @@ pub enum PlatformDetail {
     /// NICE CXone.
     Cxone {
         /// Which login flow.
+        #[serde(flatten)]
         login: CxoneLoginConfig,
         /// Origins that discovery may name beside the platform's own domains.
         #[serde(serialize_with = "addresses")]
@@ -202,6 +212,7 @@ pub enum PlatformDetail {
     /// Any issuer of RFC 6749.
     Oauth2 {
         /// Where its token endpoint is.
+        #[serde(flatten)]
         source: OAuth2SourceConfig,
         /// Base of API calls.
         #[serde(serialize_with = "address")]
@@ -221,10 +232,14 @@ pub enum PlatformDetail {
 
 /// The login flows of CXone.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(untagged)]
 pub enum CxoneLoginConfig {
     /// Application and access key at the global issuer; the API base is discovered.
-    Issuer(#[serde(serialize_with = "address")] Address),
+    Global {
+        /// The issuer.
+        #[serde(serialize_with = "address")]
+        issuer: Address,
+    },
     /// Access key alone at a regional host.
     Regional {
         /// The regional host.
@@ -238,12 +253,20 @@ pub enum CxoneLoginConfig {
 
 /// Where an issuer's token endpoint is.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(untagged)]
 pub enum OAuth2SourceConfig {
     /// Named by RFC 8414 metadata of this issuer.
-    Issuer(#[serde(serialize_with = "address")] Address),
+    Discovered {
+        /// The issuer.
+        #[serde(serialize_with = "address")]
+        issuer: Address,
+    },
     /// Here.
-    TokenUrl(#[serde(serialize_with = "address")] Address),
+    Known {
+        /// The token endpoint.
+        #[serde(serialize_with = "address")]
+        token_url: Address,
+    },
 }
 
 /// What keyholder logs in with at a platform.
@@ -252,6 +275,7 @@ pub struct CredentialConfig {
     /// Where.
     pub platform: PlatformName,
     /// The secret store's document.
+    #[serde(serialize_with = "store_reference")]
     pub secret: SecretName,
     /// What a person calls the environment, such as `production`.
     pub environment: Option<String>,
@@ -261,6 +285,19 @@ pub struct CredentialConfig {
     /// The organisation's inactivity timeout for tokens.
     #[serde(serialize_with = "optional_duration")]
     pub idle_timeout: Option<Duration>,
+}
+
+fn store_reference<S: Serializer>(value: &SecretName, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("store:{value}"))
+}
+
+/// An address, or `off`: what the configuration says.
+#[allow(clippy::ref_option, reason = "serde hands over a reference")]
+fn listen<S: Serializer>(value: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(address) => to.collect_str(address),
+        None => to.serialize_str("off"),
+    }
 }
 
 fn address<S: Serializer>(value: &Address, to: S) -> Result<S::Ok, S::Error> {
@@ -283,7 +320,7 @@ fn client_auth<S: Serializer>(value: &ClientAuth, to: S) -> Result<S::Ok, S::Err
     to.serialize_str(auth_name(*value))
 }
 
-#[allow(clippy::ref_option, reason = "serde hands over a reference")]
+#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn optional_client_auth<S: Serializer>(value: &Option<ClientAuth>, to: S) -> Result<S::Ok, S::Error> {
     value.map(auth_name).serialize(to)
 }

@@ -82,20 +82,19 @@ fn genesys_cloud(section: &Section<'_>) -> Option<PlatformDetail> {
 }
 
 fn region(section: &Section<'_>, found: &Located<&str>) -> Option<&'static genesys::Region> {
-    match genesys::find_region(found.value) {
-        Ok(region) => Some(region),
-        Err(error) => {
-            let hint = match error.did_you_mean {
-                Some(similar) => format!("did you mean \"{similar}\"?"),
-                None => {
-                    let all: Vec<_> = genesys::regions().iter().map(|region| region.aws_region.as_str()).collect();
-                    format!("the regions are {}", all.join(", "))
-                }
-            };
-            section.error(found.span.clone(), error.to_string(), hint);
-            None
-        }
-    }
+    let error = match genesys::find_region(found.value) {
+        Ok(region) => return Some(region),
+        Err(error) => error,
+    };
+    let hint = error.did_you_mean.map_or_else(
+        || {
+            let all: Vec<_> = genesys::regions().iter().map(|region| region.aws_region.as_str()).collect();
+            format!("the regions are {}", all.join(", "))
+        },
+        |similar| format!("did you mean \"{similar}\"?"),
+    );
+    section.error(found.span.clone(), error.to_string(), hint);
+    None
 }
 
 /// The endpoints of tutorials that do not exist (platform facts: the token endpoint is `login.<domain>/oauth/token`,
@@ -161,7 +160,7 @@ fn cxone(section: &Section<'_>) -> Option<PlatformDetail> {
         return None;
     }
     let login = match (issuer, auth_base, area) {
-        (Some(issuer), ..) => CxoneLoginConfig::Issuer(issuer.value),
+        (Some(issuer), ..) => CxoneLoginConfig::Global { issuer: issuer.value },
         (None, Some(base), _) => regional(section, base.value, api_url)?,
         (None, None, Some(area)) => {
             // Host patterns of the vendor's own SDK (platform facts, "Areas and hosts").
@@ -240,8 +239,8 @@ fn oauth2(section: &Section<'_>) -> Option<PlatformDetail> {
             section.error(second.span, "more than one token endpoint", "keep issuer or token_url");
             None
         }
-        (Some(issuer), None) => Some(OAuth2SourceConfig::Issuer(issuer.value)),
-        (None, Some(url)) => Some(OAuth2SourceConfig::TokenUrl(url.value)),
+        (Some(issuer), None) => Some(OAuth2SourceConfig::Discovered { issuer: issuer.value }),
+        (None, Some(url)) => Some(OAuth2SourceConfig::Known { token_url: url.value }),
         (None, None) => {
             if section.place("issuer").is_none() && section.place("token_url").is_none() {
                 let hint = "write issuer = \"https://...\" (found by RFC 8414) or token_url = \"https://...\"";

@@ -67,7 +67,8 @@ impl<'a> Section<'a> {
     }
 
     fn wrong_type(&self, key: &str, span: Range<usize>, found: &DeValue<'_>, wanted: &str) {
-        self.sink.error(span, format!("{key} is {}, not {wanted}", article(found.type_str())), None);
+        let hint = format!("write {key} as {wanted}; `keyholder config example` shows it");
+        self.sink.error(span, format!("{key} is {}, not {wanted}", article(found.type_str())), Some(hint));
     }
 
     pub(super) fn text(&self, key: &'static str) -> Option<Located<&'a str>> {
@@ -141,20 +142,26 @@ impl<'a> Section<'a> {
         parsed
     }
 
-    pub(super) fn texts(&self, key: &'static str) -> Option<Vec<Located<&'a str>>> {
+    /// The items of a list; an item that is no text is reported and reads as none.
+    fn items(&self, key: &'static str) -> Option<Vec<Option<Located<&'a str>>>> {
         let (value, span) = self.entry(key)?;
         let DeValue::Array(items) = value else {
             self.wrong_type(key, span, value, "a list such as [\"a\", \"b\"]");
             return None;
         };
-        let mut all = Vec::new();
-        for item in items.iter() {
-            match item.get_ref() {
-                DeValue::String(text) => all.push(Located { value: text.as_ref(), span: item.span() }),
-                other => self.wrong_type(key, item.span(), other, "text in quotes"),
+        let items = items.iter().map(|item| match item.get_ref() {
+            DeValue::String(text) => Some(Located { value: text.as_ref(), span: item.span() }),
+            other => {
+                self.wrong_type(key, item.span(), other, "text in quotes");
+                None
             }
-        }
-        Some(all)
+        });
+        Some(items.collect())
+    }
+
+    /// A list of text, without the items that are something else.
+    pub(super) fn texts(&self, key: &'static str) -> Option<Vec<Located<&'a str>>> {
+        Some(self.items(key)?.into_iter().flatten().collect())
     }
 
     pub(super) fn address(&self, key: &'static str) -> Option<SocketAddr> {
@@ -162,9 +169,12 @@ impl<'a> Section<'a> {
         self.parse_address(key, value, span)
     }
 
+    /// Several addresses; none when one of them has a mistake.
     pub(super) fn addresses(&self, key: &'static str) -> Option<Vec<SocketAddr>> {
-        let items = self.texts(key)?;
-        Some(items.into_iter().filter_map(|item| self.parse_address(key, item.value, item.span)).collect())
+        // Parsed one by one before they are put together, so that every mistake is reported.
+        let parse = |item: Option<Located<&str>>| item.and_then(|item| self.parse_address(key, item.value, item.span));
+        let parsed: Vec<_> = self.items(key)?.into_iter().map(parse).collect();
+        parsed.into_iter().collect()
     }
 
     fn parse_address(&self, key: &str, text: &str, span: Range<usize>) -> Option<SocketAddr> {
@@ -211,7 +221,7 @@ impl<'a> Section<'a> {
     pub(super) fn finish(self) {
         let known = self.known.borrow();
         let inside = if self.path.is_empty() { "at the top".to_owned() } else { format!("in [{}]", self.path) };
-        for (name, _) in self.table.iter() {
+        for (name, _) in self.table {
             let key: &str = name.get_ref();
             if known.contains(&key) {
                 continue;

@@ -2,69 +2,50 @@
 //!
 //! Invariant: only masked source is ever shown.
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
-
 use super::{Mistake, Mistakes, Severity};
+use crate::output::Style;
 
-/// Widest report line: what a terminal beside an editor shows.
-const WIDTH: usize = 100;
+/// Longest part of a source line that is shown, in characters: the mark must stay on the screen.
+const LINE_MAX: usize = 160;
 
-/// One mistake as miette wants it.
-#[derive(Debug)]
-struct Shown<'a> {
-    mistake: &'a Mistake,
-    source: &'a NamedSource<String>,
-}
-
-impl std::fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.mistake.message)
-    }
-}
-
-impl std::error::Error for Shown<'_> {}
-
-impl Diagnostic for Shown<'_> {
-    fn severity(&self) -> Option<miette::Severity> {
-        Some(match self.mistake.severity {
-            Severity::Error => miette::Severity::Error,
-            Severity::Warning => miette::Severity::Warning,
-        })
-    }
-
-    fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(self.source)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let Mistake { span, .. } = self.mistake;
-        let label = LabeledSpan::new(None, span.start, span.len().max(1));
-        Some(Box::new(std::iter::once(label)))
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
-        self.mistake.hint.as_ref().map(|hint| Box::new(hint) as Box<dyn std::fmt::Display>)
-    }
-}
-
-/// The report on all mistakes of `file`. Without `color` it is plain ASCII.
+/// The report on all mistakes of `file`. Without `color` it is plain text.
 pub fn render(file: &str, mistakes: &Mistakes, color: bool) -> String {
-    let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false).with_context_lines(0);
-    let source = NamedSource::new(file, mistakes.source.clone());
+    let style = Style::new(color);
+    let lines: Vec<&str> = mistakes.source.lines().collect();
     let mut report = String::new();
     for mistake in &mistakes.all {
-        let shown = Shown { mistake, source: &source };
-        let mut text = String::new();
-        if handler.render_report(&mut text, &shown).is_err() {
-            // A span that the source does not have; the mistake is told without its line.
-            text = format!("{}\n", mistake.message);
-        }
-        let word = match mistake.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        report.push_str(&format!("{word}: {file}:{}:{}\n{}\n", mistake.line, mistake.column, text.trim_end()));
+        let source = mistake.line.checked_sub(1).and_then(|index| lines.get(index)).copied().unwrap_or_default();
+        report.push_str(&one(file, mistake, source, style));
+        report.push('\n');
     }
     report
+}
+
+fn one(file: &str, mistake: &Mistake, source: &str, style: Style) -> String {
+    let Mistake { line, column, message, hint, span, severity } = mistake;
+    let word = match severity {
+        Severity::Error => style.red("error:"),
+        Severity::Warning => style.yellow("warning:"),
+    };
+    // From the mistake to the end of its span or of its line, whatever comes first, and at least one mark.
+    let rest: String = source.chars().skip(column - 1).collect();
+    let marked = rest.char_indices().take_while(|(at, _)| *at < span.len()).count().max(1);
+    let shown: String =
+        source.chars().take(LINE_MAX).map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    let gutter = " ".repeat(line.to_string().len());
+    let bar = style.dim("|");
+    let mut lines = vec![
+        format!("{word} {message}\n"),
+        format!("{gutter}{} {file}:{line}:{column}\n", style.dim("-->")),
+        format!("{gutter} {bar}\n"),
+    ];
+    if !source.is_empty() {
+        lines.push(format!("{} {bar} {shown}\n", style.dim(&line.to_string())));
+        if *column <= LINE_MAX {
+            let (indent, marks) = (" ".repeat(column - 1), style.red(&"^".repeat(marked)));
+            lines.push(format!("{gutter} {bar} {indent}{marks}\n"));
+        }
+    }
+    lines.extend(hint.iter().map(|hint| format!("{} {hint}\n", style.cyan("hint:"))));
+    lines.concat()
 }

@@ -1,1 +1,200 @@
-//! x
+//! What configurations are refused with, as snapshots a person can judge.
+
+use super::*;
+
+/// Every mistake as `line:column message | hint`.
+fn told(text: &str) -> String {
+    let mistakes = match parse(text.as_bytes()) {
+        Ok(parsed) => parsed.warnings,
+        Err(mistakes) => mistakes,
+    };
+    let lines = mistakes.all.iter().map(|mistake| {
+        let Mistake { line, column, message, hint, .. } = mistake;
+        let word = if mistake.severity == Severity::Warning { "warning: " } else { "" };
+        format!("{line}:{column} {word}{message} | {}", hint.as_deref().unwrap_or("-"))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn check(text: &str, expected: &str) {
+    assert_eq!(told(text), expected.trim(), "\n{text}");
+}
+
+#[test]
+fn the_example_is_fine_and_shows_as_itself() {
+    let parsed = parse(EXAMPLE.as_bytes()).unwrap_or_else(|mistakes| panic!("{}", render("example", &mistakes, false)));
+    assert_eq!(parsed.warnings.all, []);
+    assert_eq!((parsed.config.platforms.len(), parsed.config.credentials.len()), (4, 4));
+    let shown = to_toml(&parsed.config).unwrap();
+    let again = parse(shown.as_bytes()).unwrap_or_else(|mistakes| panic!("{}", render("shown", &mistakes, false)));
+    assert_eq!(to_toml(&again.config).unwrap(), shown);
+    insta::assert_snapshot!(shown);
+}
+
+/// Every line that the example comments out says something that parses as well.
+#[test]
+fn the_examples_commented_lines_are_fine_one_by_one() {
+    let mut section = String::new();
+    for (number, line) in EXAMPLE.lines().enumerate() {
+        if let Some(name) = line.trim_start_matches("# ").strip_prefix('[') {
+            section = format!("[{name}");
+        }
+        let Some(commented) = line.strip_prefix("# ") else { continue };
+        let is_setting = commented
+            .split_once(" = ")
+            .is_some_and(|(key, _)| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+        if !is_setting || section.starts_with("[platform.") || section.starts_with("[gateway.tls]") {
+            continue;
+        }
+        let needed = if section.starts_with("[credential.") { "platform = \"p\"\nsecret = \"store:s\"\n" } else { "" };
+        let platform = "[platform.p]\nkind = \"genesys\"\nregion = \"us-east-1\"\n";
+        let text = format!("{platform}{section}\n{needed}{commented}\n");
+        assert!(parse(text.as_bytes()).is_ok(), "line {}: {commented}\n{}", number + 1, told(&text));
+    }
+}
+
+#[test]
+fn no_file_is_a_configuration() {
+    let parsed = parse(b"").unwrap();
+    assert_eq!(parsed.config.gateway.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert!(parse(b"\xef\xbb\xbf[log]\nlevel = \"debug\"\n").is_ok(), "a byte order mark is no mistake");
+}
+
+#[test]
+fn all_mistakes_come_at_once() {
+    let text = r#"
+[gatewya]
+listen = 1
+[gateway]
+listen = ["localhost:8080", ":80", 5]
+workers = 0
+[log]
+level = 3
+format = "xml"
+colour = true
+[platform.eu]
+kind = "genesys"
+regoin = "eu-central-1"
+[platform.us]
+kind = "genesys"
+region = "us-esat-1"
+[platform.x]
+kind = "genesis"
+[credential.a]
+platform = "ue"
+secret = "store:a"
+early_refresh = 5
+[credential.b]
+platform = "us"
+secret = "store:../b"
+"#;
+    let mistakes = parse(text.as_bytes()).unwrap_err();
+    insta::assert_snapshot!(render("keyholder.toml", &mistakes, false));
+}
+
+#[test]
+fn well_known_wrong_endpoints() {
+    let genesys = |lines: &str| told(&format!("[platform.p]\nkind = \"genesys\"\n{lines}"));
+    let cxone = |lines: &str| told(&format!("[platform.p]\nkind = \"cxone\"\n{lines}"));
+    let all = [
+        genesys("login_url = \"https://api.mypurecloud.de/oauth/token\"\napi_url = \"https://api.mypurecloud.de\""),
+        genesys("login_url = \"https://acme.mygenesys.com\"\napi_url = \"https://api.mypurecloud.de\""),
+        genesys("login_url = \"https://login.mypurecloud.de/oauth/token\"\napi_url = \"https://api.mypurecloud.de\""),
+        genesys("login_url = \"https://login.mypurecloud.de\"\napi_url = \"https://login.mypurecloud.de\""),
+        genesys("region = \"eu-central-1\"\nscopes = [\"users\"]"),
+        genesys("region = \"eu-central-1\"\ntoken_url = \"https://api.mypurecloud.de/oauth/token\""),
+        genesys("region = \"eu-central-1\"\nlogin_url = \"http://login.example.com\""),
+        genesys("login_url = \"https://login.mypurecloud.de\""),
+        cxone("issuer = \"https://api.nice-incontact.com\""),
+        cxone("token_url = \"https://api.nice-incontact.com/oauth2/token\"\ngrant_type = \"client_credentials\""),
+        cxone("auth_base = \"https://na1.nice-incontact.com\""),
+        cxone("issuer = \"https://cxone.niceincontact.com\"\narea = \"na1\""),
+        cxone("area = \"na1\""),
+    ];
+    insta::assert_snapshot!(all.join("\n---\n"));
+}
+
+#[test]
+fn secrets_in_the_file_are_refused_and_never_shown() {
+    let secret = "s3cr3t-V4lue";
+    for text in [
+        format!("[credential.a]\nplatform = \"p\"\nsecret = \"{secret}\"\n"),
+        format!("[credential.a]\nclient_secret = \"{secret}\"\n"),
+        format!("[platform.p]\nkind = \"genesys\"\nregion = \"us-east-1\"\nclient_secret = \"{secret}\"\n"),
+        format!("[platform.p]\nkind = \"oauth2\"\ntoken_url = \"https://u:{secret}@example.com\"\n"),
+        format!("password = \"{secret}"),
+        format!("[credential.a]\nsecret = \"\"\"\n{secret}\n\"\"\"\n"),
+        format!("[credential.a]\nsecret = {{ x = \"{secret}\"\n"),
+        format!("[store]\nkey_env = \"{secret}\"\n"),
+    ] {
+        let mistakes = parse(text.as_bytes()).unwrap_err();
+        let shown = format!("{} {mistakes:?}", render("keyholder.toml", &mistakes, false));
+        let secret_word = text.contains("key_env");
+        assert!(secret_word || !shown.contains(secret), "{text}\n{shown}");
+        assert!(!mistakes.all.iter().any(|mistake| mistake.message.contains(secret)), "{text}");
+    }
+    check(
+        "[credential.a]\nplatform = \"p\"\nsecret = \"hunter2\"\n[platform.p]\nkind = \"genesys\"\nregion = \"us-east-1\"",
+        "3:10 secret must name a document of the secret store, not be one | run `keyholder secret set NAME` and write secret = \"store:NAME\"; if a real secret stood here, rotate it",
+    );
+}
+
+#[test]
+fn what_is_risky_is_told_and_works() {
+    check(
+        "[gateway]\nlisten = [\"0.0.0.0:8080\"]\n",
+        "2:1 warning: the gateway takes client secrets over plain http from other machines | add [gateway.tls] with cert and key, or listen on 127.0.0.1",
+    );
+    check("[gateway]\nlisten = [\"0.0.0.0:8443\"]\n[gateway.tls]\ncert = \"c\"\nkey = \"k\"\n", "");
+    check(
+        "[admin]\nlisten = \"0.0.0.0:1\"\n",
+        "2:1 the admin listener speaks plain http and may listen on loopback only | listen = \"127.0.0.1:8081\", or \"off\"",
+    );
+    check("[admin]\nlisten = \"off\"\n[broker]\nlisten = \"off\"\n", "");
+}
+
+#[test]
+fn syntax() {
+    for text in ["[a", "a = ", "a == 1", "[gateway]\n[gateway]\n", "a = 1\na = 2\n", "x = \"\\q\"", "\u{0}"] {
+        let mistakes = parse(text.as_bytes()).unwrap_err();
+        assert!(mistakes.errors() > 0 && mistakes.all.iter().all(|mistake| mistake.line >= 1), "{text:?}");
+    }
+    check("[log]\nlevel = info\n", &told("[log]\nlevel = info\n"));
+    let not_text = parse(b"[log]\nlevel = \"\xff\"\n").unwrap_err();
+    assert_eq!((not_text.all[0].line, not_text.all[0].column), (2, 10));
+    assert_eq!(parse(&vec![b'#'; CONFIG_BYTES_MAX + 1]).unwrap_err().errors(), 1);
+}
+
+/// Cutting, repeating and replacing bytes of the example never panics, and a mistake always has a place in the file.
+#[test]
+fn damaged_files_are_told_about_and_nothing_else_happens() {
+    let entropy = kh_core::SeededEntropy::new(7);
+    let below = |bound: usize| usize::try_from(kh_core::Entropy::below(&entropy, bound as u64)).unwrap_or(0);
+    let mut refused = 0;
+    for _ in 0..2_000 {
+        let mut bytes = EXAMPLE.as_bytes().to_vec();
+        for _ in 0..=below(4) {
+            let at = below(bytes.len());
+            match below(4) {
+                0 => bytes.truncate(at),
+                1 => bytes[at] = b"\"'[]={}\n\\.\xff#"[below(12)],
+                2 => drop(bytes.remove(at)),
+                _ => {
+                    let end = (at + below(40)).min(bytes.len());
+                    let piece = bytes[at..end].to_vec();
+                    bytes.splice(at..at, piece);
+                }
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        if let Err(mistakes) = parse(&bytes) {
+            refused += 1;
+            let lines = bytes.split(|byte| *byte == b'\n').count();
+            assert!(mistakes.all.iter().all(|mistake| (1..=lines).contains(&mistake.line)));
+            assert!(!render("f", &mistakes, false).is_empty());
+        }
+    }
+    assert!(refused > 200, "only {refused} damaged files were refused");
+}

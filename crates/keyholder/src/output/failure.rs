@@ -108,7 +108,14 @@ impl Failure {
     pub fn mistakes(file: &str, mistakes: &Mistakes, color: bool) -> Self {
         let mut failure = Self::new(Code::CONFIG_INVALID, mistakes.to_string());
         failure.report = Some(config::render(file, mistakes, color));
-        let listed = serde_json::to_value(&mistakes.all).unwrap_or_default();
+        let listed = mistakes.all.iter().map(|mistake| {
+            let mut value = serde_json::to_value(mistake).unwrap_or_default();
+            if let Some(object) = value.as_object_mut() {
+                object.insert("file".to_owned(), file.into());
+            }
+            value
+        });
+        let listed = Value::Array(listed.collect());
         failure.extra = Some(("mistakes", listed));
         failure.problem.detail = format!("{file}: {mistakes}").into();
         failure
@@ -132,15 +139,10 @@ impl Failure {
 
     /// For a person: `error:`, `caused by:` and `hint:` lines.
     pub fn to_text(&self, style: Style) -> String {
-        let mut text = self.report.clone().unwrap_or_default();
-        text.push_str(&format!("{} {}\n", style.red("error:"), self.problem.detail));
-        for cause in &self.causes {
-            text.push_str(&format!("{} {cause}\n", style.bold("caused by:")));
-        }
-        for hint in &self.problem.hints {
-            text.push_str(&format!("{} {hint}\n", style.cyan("hint:")));
-        }
-        text
+        let mut lines = vec![format!("{} {}\n", style.red("error:"), self.problem.detail)];
+        lines.extend(self.causes.iter().map(|cause| format!("{} {cause}\n", style.bold("caused by:"))));
+        lines.extend(self.problem.hints.iter().map(|hint| format!("{} {hint}\n", style.cyan("hint:"))));
+        self.report.clone().unwrap_or_default() + &lines.concat()
     }
 
     /// For a program: one problem object.

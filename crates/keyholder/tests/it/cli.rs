@@ -1,0 +1,167 @@
+//! The command line without servers: help, errors, the configuration, the store and the audit log.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::harness::{keyholder, run, text};
+
+/// Help, errors and answers as transcripts in `tests/cmd`.
+#[test]
+fn transcripts() {
+    trycmd::TestCases::new()
+        .env("NO_COLOR", "1")
+        .env("KEYHOLDER_CONFIG", "")
+        .env("KEYHOLDER_STATE", "")
+        .env("USER", "tester")
+        .case("tests/cmd/*.toml")
+        .case("tests/cmd/*.trycmd");
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}
+
+/// The page that people copy is what the program prints.
+#[test]
+fn the_example_in_the_docs_is_the_programs() {
+    let page = std::fs::read_to_string(root().join("docs/reference/keyholder.toml")).unwrap_or_default();
+    assert_eq!(page, keyholder::config::EXAMPLE, "run: cargo run -- config example > docs/reference/keyholder.toml");
+}
+
+struct Store(tempfile::TempDir);
+
+impl Store {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn run(&self, words: &[&str], input: &str) -> crate::harness::Said {
+        let mut command = keyholder();
+        command.current_dir(self.0.path()).arg("--state").arg("state").args(words);
+        run(&mut command, input.as_bytes())
+    }
+}
+
+#[test]
+fn secrets_are_versioned_and_never_told() {
+    let store = Store::new();
+    let document = r#"{"client_id":"an-id","client_secret":"s3cr3t-V4lue"}"#;
+    let first =
+        store.run(&["secret", "set", "acme", "--expect-version", "absent", "--output", "json"], document).json();
+    assert_eq!(first["version"], 1);
+    let conflict = store.run(&["secret", "set", "acme", "--expect-version", "absent"], document);
+    assert_eq!(conflict.code, Some(1));
+    assert!(conflict.err.contains("--expect-version 1"), "{}", conflict.err);
+    assert_eq!(store.run(&["secret", "set", "acme", "--client-id", "an-id"], "other\n").code, Some(0));
+    let shown = store.run(&["secret", "show-metadata", "acme", "--output", "json"], "").json();
+    assert_eq!(shown["version"], 2);
+    let all = [
+        store.run(&["secret", "list"], "").out,
+        store.run(&["secret", "show-metadata", "acme"], "").out,
+        store.run(&["config", "show", "--output", "json"], "").out,
+        store.run(&["audit", "list", "--output", "json"], "").out,
+    ];
+    assert!(all.iter().all(|said| !said.contains("s3cr3t")), "{all:?}");
+    for file in std::fs::read_dir(store.0.path().join("state")).unwrap() {
+        let content = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!content.windows(6).any(|window| window == b"s3cr3t"));
+    }
+    let removed = store.run(&["secret", "rm", "acme"], "");
+    assert_eq!(removed.code, Some(2), "nobody is there to confirm: {}", removed.err);
+    store.run(&["secret", "rm", "acme", "--yes"], "").done();
+    assert_eq!(store.run(&["secret", "show-metadata", "acme"], "").code, Some(1));
+}
+
+#[test]
+fn a_secret_on_the_command_line_is_refused_and_not_repeated() {
+    let store = Store::new();
+    let said = store.run(&["secret", "set", "acme", "hunter2-hunter2"], "");
+    assert_eq!(said.code, Some(2));
+    assert!(!said.err.contains("hunter2") && said.err.contains("rotate"), "{}", said.err);
+    for bad in [r#"{"client_id":"x","client_sceret":"hunter2"}"#, "hunter2", "", r#"{"client_secret":""}"#] {
+        let said = store.run(&["secret", "set", "acme"], bad);
+        assert_eq!(said.code, Some(2), "{bad}");
+        assert!(!said.err.contains("hunter2"), "{}", said.err);
+    }
+}
+
+#[test]
+fn an_edited_audit_log_is_found() {
+    let store = Store::new();
+    for name in ["a", "b", "c"] {
+        store.run(&["client", "add", name, "--allow-all"], "").done();
+    }
+    let verified = store.run(&["audit", "verify", "--output", "json"], "").json();
+    assert_eq!((&verified["verified"], &verified["entries"]), (&Value::Bool(true), &Value::from(3)));
+    let log = store.0.path().join("state/audit.log");
+    let content = std::fs::read_to_string(&log).unwrap();
+    for (edit, kind) in [
+        (content.replacen("client.add", "client.rm_", 1), "edited"),
+        (content.split_inclusive('\n').skip(1).collect(), "removed"),
+        (content.split_inclusive('\n').take(2).collect(), "truncated"),
+    ] {
+        std::fs::write(&log, edit).unwrap();
+        let said = store.run(&["audit", "verify", "--output", "json"], "");
+        assert_eq!(said.code, Some(1), "{}", said.err);
+        let problem: Value = serde_json::from_str(&said.err).unwrap();
+        assert_eq!(text(&problem, "code"), "keyholder.audit.broken");
+        assert_eq!(problem["report"]["finding"]["kind"], kind, "{problem}");
+        assert_ne!(store.run(&["client", "add", "d"], "").code, Some(0), "nothing is appended to a broken log");
+    }
+}
+
+#[test]
+fn errors_with_json_are_one_problem_object() {
+    for words in [
+        &["--output", "json", "client", "show", "nobody"][..],
+        &["--output=json", "no-such-command"],
+        &["--output", "json", "serve", "--config", "/nowhere/keyholder.toml"],
+        &["--output", "json", "client", "add", "x", "--allow", "users"],
+        &["--output", "json", "client", "add", "x", "--credential", "nope"],
+        &["--output", "json", "check"],
+    ] {
+        let said = Store::new().run(words, "");
+        assert_ne!(said.code, Some(0), "{words:?}");
+        assert_eq!(said.out, "", "{words:?}");
+        let problem: Value = serde_json::from_str(&said.err).unwrap_or_else(|error| panic!("{error}: {}", said.err));
+        for member in ["type", "title", "status", "detail", "code", "hints"] {
+            assert!(problem.get(member).is_some(), "{words:?}: {member}");
+        }
+    }
+}
+
+#[test]
+fn every_page_for_the_shell_and_the_docs_is_made() {
+    for (words, needle) in [
+        (&["completions", "bash"][..], "_keyholder"),
+        (&["completions", "zsh"], "#compdef keyholder"),
+        (&["completions", "fish"], "complete -c keyholder"),
+        (&["man"], ".TH keyholder"),
+        (&["man", "client", "add"], "allow"),
+        (&["docs", "cli"], "## `keyholder client add`"),
+        (&["docs", "error-codes"], "keyholder.credential.rejected"),
+        (&["docs", "metrics"], "keyholder_gateway_requests"),
+    ] {
+        let said = run(keyholder().args(words), b"").done();
+        assert!(said.contains(needle), "{words:?}");
+    }
+}
+
+#[test]
+fn flags_beat_the_environment_and_the_environment_beats_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("keyholder.toml"), "[state]\ndir = \"of-file\"\n").unwrap();
+    let shown = |words: &[&str], variable: Option<&str>| {
+        let mut command = keyholder();
+        command.current_dir(folder.path()).args(["--output", "json", "config", "show"]).args(words);
+        if let Some(value) = variable {
+            command.env("KEYHOLDER_STATE", value);
+        }
+        let answer = run(&mut command, b"").json();
+        text(&answer["paths"], "state").rsplit('/').next().unwrap().to_owned()
+    };
+    assert_eq!(shown(&[], None), "of-file");
+    assert_eq!(shown(&[], Some("of-environment")), "of-environment");
+    assert_eq!(shown(&["--state", "of-flag"], Some("of-environment")), "of-flag");
+}

@@ -1,0 +1,19 @@
+//! The program as its users run it: every test starts real processes on loopback in folders of its own.
+
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test says what went wrong by panicking, and load tests print what they measured"
+)]
+
+mod bad_input;
+mod cli;
+mod demo;
+mod harness;
+mod leaks;
+mod load;
+mod serve;
+mod streaming;
