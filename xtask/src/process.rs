@@ -58,7 +58,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let pid = self.child.id().to_string();
-        let asked = Command::new("kill").args(["-TERM", &pid]).status();
+        let asked = Command::new("kill").args(["-TERM", &pid]).stderr(Stdio::null()).status();
         for _ in 0..100 {
             if asked.is_err() || !matches!(self.child.try_wait(), Ok(None)) {
                 break;
@@ -74,7 +74,7 @@ impl Drop for Server {
 
 /// Runs a command to its end and fails if it fails.
 pub fn run(command: &mut Command) -> Result<()> {
-    let shown = format!("{command:?}");
+    let shown = shown(command);
     let status = command.status().with_context(|| format!("cannot run {shown}"))?;
     ensure!(status.success(), "{shown} ended with {status}");
     Ok(())
@@ -82,10 +82,16 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command and returns what it printed.
 pub fn output(command: &mut Command) -> Result<String> {
-    let shown = format!("{command:?}");
+    let shown = shown(command);
     let out = command.output().with_context(|| format!("cannot run {shown}"))?;
     ensure!(out.status.success(), "{shown} ended with {}: {}", out.status, String::from_utf8_lossy(&out.stderr));
     Ok(String::from_utf8(out.stdout)?)
+}
+
+/// Program and arguments, without the environment, which may hold a secret.
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// GET of a JSON document over loopback.

@@ -43,7 +43,7 @@ pub fn run_with(tools: &Tools, keyholder: &Path) -> Result<()> {
         let mut environment = world.cxone_client.environment(url);
         environment.push(("KH_TENANT".into(), world.tenant.clone()));
         if tls {
-            environment.push(("KH_CA".into(), ca.display().to_string()));
+            environment.push(("REQUESTS_CA_BUNDLE".into(), ca.display().to_string()));
         }
         println!("keyholder, CXone, {what}");
         process::run(Command::new(tools.python()).arg(root().join("tests/sdk/cxone_authlib.py")).envs(environment))?;
@@ -119,7 +119,10 @@ impl World {
     fn start(keyholder: &Path, folder: &TempDir) -> Result<Self> {
         let at = |name: &str| folder.path().join(name);
         // the scenarios make about 1,000 calls within a minute; the platform's own limit is 300 per token
-        fs::write(at("sandbox.toml"), "[limits]\nrequests_per_token = 100000\ntoken_requests = 100000\n")?;
+        fs::write(
+            at("sandbox.toml"),
+            "[limits]\nrequests_per_token = 100000\nrequests_per_client_minute = 100000\nlogins_per_minute = 1000\n",
+        )?;
         let mut command = Command::new(keyholder);
         command.arg("sandbox").arg("--config").arg(at("sandbox.toml")).arg("--ready-file").arg(at("sandbox.json"));
         let mut sandbox_server = Server::start("keyholder sandbox", &mut command, &at("sandbox.log"))?;

@@ -119,7 +119,7 @@ pub fn throughput(keyholder: &Path, plan: &Plan) -> Result<()> {
         "CPU us per request, {CONNECTIONS} connections, 1 KB answers, median (min to max) of {} pairs",
         plan.pairs
     );
-    println!("  nginx plain proxy, access log on    {}", Spread::of(&theirs));
+    println!("  nginx plain proxy                   {}", Spread::of(&theirs));
     println!("  keyholder, token + allow-list       {}", Spread::of(&ours));
     println!("  ratio of each pair                  {}", Spread::of(&ratios));
     Ok(())
