@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::world::World;
+use serde_json::json;
+
+use super::{story::StepName, world::World};
 use crate::output::Terminal;
 
 /// Width of the column in front of a step's findings.
@@ -19,8 +21,11 @@ impl Narrator {
         Self { terminal }
     }
 
+    /// With `--output json` the answer comes at the end, and there is nothing to tell.
     pub(super) fn line(&self, text: &str) {
-        self.terminal.out(&format!("{text}\n"));
+        if !self.terminal.is_json() {
+            self.terminal.out(&format!("{text}\n"));
+        }
     }
 
     pub(super) fn title(&self) {
@@ -75,10 +80,17 @@ impl Narrator {
         self.line(&format!("{INDENT}{} {why}\n", self.terminal.out_style.red("did not hold:")));
     }
 
-    /// The end.
-    pub(super) fn end(&self, steps: usize, took: Duration) {
-        let style = self.terminal.out_style;
-        self.line(&format!("{} in {:.1} s", style.green(&format!("All {steps} steps held")), took.as_secs_f64()));
+    /// The end: every step with how long it took.
+    pub(super) fn end(&self, steps: &[(StepName, Duration)]) {
+        let took: Duration = steps.iter().map(|(_, took)| *took).sum();
+        let told: Vec<_> = steps
+            .iter()
+            .map(|(step, took)| json!({ "step": step.to_string(), "seconds": took.as_secs_f64() }))
+            .collect();
+        self.terminal.answer(&json!({ "held": true, "steps": told }), || {
+            let all = self.terminal.out_style.green(&format!("All {} steps held", steps.len()));
+            format!("{all} in {:.1} s\n", took.as_secs_f64())
+        });
     }
 
     /// A heading of the closing words.

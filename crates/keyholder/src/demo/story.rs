@@ -70,7 +70,7 @@ pub(super) async fn tell(
     sabotage: Option<StepName>,
     current: &Cell<StepName>,
 ) -> Result<(), Failure> {
-    let begin = Instant::now();
+    let mut told = Vec::new();
     let mut cast = steps::Cast::new(world);
     for (index, step) in StepName::ALL.into_iter().enumerate() {
         current.set(step);
@@ -87,7 +87,8 @@ pub(super) async fn tell(
                 .with("step", step.to_string().into()));
         }
         narrator.held(begin.elapsed());
+        told.push((step, begin.elapsed()));
     }
-    narrator.end(StepName::ALL.len(), begin.elapsed());
+    narrator.end(&told);
     Ok(())
 }

@@ -22,6 +22,15 @@ fn every_step_holds() {
     assert_eq!(said.err, "");
 }
 
+#[test]
+fn with_json_the_answer_is_one_document() {
+    let answer = story(&["--output", "json"]).json();
+    assert_eq!(answer["held"], true);
+    let steps: Vec<_> = answer["steps"].as_array().unwrap().iter().map(|step| text(step, "step")).collect();
+    assert_eq!(steps.len(), 8);
+    assert_eq!((steps[0], steps[7]), ("login", "audit"));
+}
+
 fn broken(step: &str) {
     let said = story(&["--sabotage", step, "--output", "json"]);
     assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
