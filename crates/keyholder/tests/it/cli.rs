@@ -165,3 +165,37 @@ fn flags_beat_the_environment_and_the_environment_beats_the_file() {
     assert_eq!(shown(&[], Some("of-environment")), "of-environment");
     assert_eq!(shown(&["--state", "of-flag"], Some("of-environment")), "of-flag");
 }
+
+/// Each way to give the store's key opens what it sealed, and another key is told from a damaged store.
+#[test]
+fn every_source_of_the_stores_key_opens_what_it_sealed() {
+    let right = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVoxMjM0NTY=";
+    let wrong = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY=";
+    for (setting, is_file) in
+        [("key_env", false), ("passphrase_env", false), ("key_file", true), ("passphrase_file", true)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let place = if is_file { "the.key" } else { "STORE_KEY" };
+        let config = format!("[state]\ndir = \"state\"\n[store]\n{setting} = \"{place}\"\n");
+        std::fs::write(folder.path().join("keyholder.toml"), config).unwrap();
+        let run = |key: &str, words: &[&str], input: &str| {
+            let mut command = keyholder();
+            command.current_dir(folder.path()).args(words);
+            if is_file {
+                let file = folder.path().join(place);
+                std::fs::write(&file, key).unwrap();
+                std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            } else {
+                command.env(place, key);
+            }
+            run(&mut command, input.as_bytes())
+        };
+        run(right, &["secret", "set", "acme", "--opaque"], "value").done();
+        assert!(run(right, &["secret", "list"], "").done().contains("acme"), "{setting}");
+        let refused = run(wrong, &["--output", "json", "secret", "list"], "");
+        assert_eq!(refused.code, Some(2), "{setting}: {}", refused.err);
+        assert!(refused.err.contains("keyholder.store.wrong_key") && !refused.err.contains(wrong), "{}", refused.err);
+        assert!(run(right, &["secret", "list"], "").done().contains("acme"), "{setting}: nothing is lost");
+        assert!(!folder.path().join("state/store.key").exists());
+    }
+}
