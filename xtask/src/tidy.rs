@@ -1,5 +1,8 @@
 //! `cargo xtask tidy`: what no compiler checks. Floors (dependencies go down only), file headers, size of files,
-//! one line per dependency in the docs, generated pages in step with the binary, and no path of anybody's machine.
+//! one line per dependency in the docs, generated pages in step with the binary, documents that still hold, and no path of
+//! anybody's machine.
+
+mod documents;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,7 +54,9 @@ pub fn run() -> Result<()> {
     findings.extend(floors()?);
     findings.extend(sources()?);
     findings.extend(dependencies_documented()?);
-    findings.extend(generated_pages()?);
+    let keyholder = scenario::build()?;
+    findings.extend(generated_pages(&keyholder)?);
+    findings.extend(documents::check(&keyholder)?);
     for finding in &findings {
         eprintln!("tidy: {finding}");
     }
@@ -69,11 +74,10 @@ pub fn write_docs() -> Result<()> {
     Ok(())
 }
 
-fn generated_pages() -> Result<Vec<String>> {
-    let keyholder = scenario::build()?;
+fn generated_pages(keyholder: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for (page, words) in GENERATED {
-        let printed = process::output(Command::new(&keyholder).args(*words))?;
+        let printed = process::output(Command::new(keyholder).args(*words))?;
         if fs::read_to_string(root().join(page)).unwrap_or_default() != printed {
             findings.push(format!("{page} is not what the binary prints; run cargo xtask docs"));
         }

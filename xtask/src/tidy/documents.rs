@@ -1,0 +1,270 @@
+//! Whether the documentation is still true where a machine can tell: links lead somewhere, commands parse, and tests
+//! that prove a claim exist.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+
+use crate::root;
+
+/// Folders whose `sh` blocks are commands to copy; README.md is one more.
+const COMMAND_PAGES: [&str; 2] = ["docs/guide", "docs/runbooks"];
+
+/// The page whose every claim names a test.
+const THREAT_MODEL: &str = "docs/threat-model.md";
+
+/// Every finding about links, commands and named tests.
+pub fn check(keyholder: &Path) -> Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for page in pages()? {
+        let name = page.strip_prefix(root()).unwrap_or(&page).display().to_string();
+        let text = fs::read_to_string(&page).with_context(|| format!("cannot read {name}"))?;
+        findings.extend(broken_links(&name, &page, &text));
+        if name == "README.md" || COMMAND_PAGES.iter().any(|folder| name.starts_with(folder)) {
+            findings.extend(wrong_commands(&name, &text, keyholder)?);
+        }
+        if name == THREAT_MODEL {
+            findings.extend(missing_tests(&name, &text)?);
+        }
+    }
+    Ok(findings)
+}
+
+/// The root's pages and everything below docs.
+fn pages() -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join("docs")];
+    let of_root = fs::read_dir(root())?.collect::<Result<Vec<_>, _>>()?;
+    found.extend(of_root.into_iter().map(|entry| entry.path()).filter(|path| is_page(path)));
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if is_page(&path) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn is_page(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "md")
+}
+
+/// Lines with whether they stand in a fenced block, and in which language.
+fn lines(text: &str) -> impl Iterator<Item = (Option<&str>, &str)> {
+    let mut fence: Option<&str> = None;
+    text.lines().filter_map(move |line| match (line.trim_start().strip_prefix("```"), fence) {
+        (Some(language), None) => {
+            fence = Some(language.trim());
+            None
+        }
+        (Some(_), Some(_)) => {
+            fence = None;
+            None
+        }
+        (None, inside) => Some((inside, line)),
+    })
+}
+
+fn broken_links(name: &str, page: &Path, text: &str) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (_, line) in lines(text).filter(|(fence, _)| fence.is_none()) {
+        for target in line.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target)) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = match file {
+                "" => page.to_owned(),
+                file => page.parent().unwrap_or(page).join(file),
+            };
+            if !path.exists() {
+                findings.push(format!("{name} links to {target}, which is not there"));
+            } else if !anchor.is_empty() && !anchors(&fs::read_to_string(&path).unwrap_or_default()).contains(anchor) {
+                findings.push(format!("{name} links to {target}, which has no such heading"));
+            }
+        }
+    }
+    findings
+}
+
+/// Anchors of a page's headings, as the common renderers make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = lines(text).filter(|(fence, line)| fence.is_none() && line.starts_with('#'));
+    headings.map(|(_, line)| slug(line.trim_start_matches('#').trim())).collect()
+}
+
+fn slug(heading: &str) -> String {
+    let kept = heading.to_lowercase();
+    let kept = kept.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'));
+    kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+}
+
+/// Runs every command with `--help` behind it: the parser refuses unknown commands, flags and values before it helps.
+fn wrong_commands(name: &str, text: &str, keyholder: &Path) -> Result<Vec<String>> {
+    let mut findings = Vec::new();
+    let block = lines(text).filter(|(fence, _)| *fence == Some("sh")).map(|(_, line)| line);
+    for words in block.flat_map(commands) {
+        let status = Command::new(keyholder)
+            .args(&words)
+            .arg("--help")
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()?;
+        if !status.success() {
+            findings.push(format!("{name}: keyholder does not understand `keyholder {}`", words.join(" ")));
+        }
+    }
+    Ok(findings)
+}
+
+/// The arguments of every keyholder command in one line of shell.
+fn commands(line: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for mut words in simple_commands(line) {
+        let start = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["keyholder", ..] => 1,
+            ["cargo", "run", "--release", "--", ..] => 4,
+            _ => continue,
+        };
+        words.drain(..start);
+        found.push(words);
+    }
+    found
+}
+
+/// Words between the operators of a shell line; redirections end a command's words, a comment ends the line.
+fn simple_commands(line: &str) -> Vec<Vec<String>> {
+    let (mut all, mut words, mut word) = (Vec::new(), Vec::new(), None::<String>);
+    let mut letters = line.chars().peekable();
+    let mut redirected = false;
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\'' | '"' => {
+                let inside: String = letters.by_ref().take_while(|next| *next != letter).collect();
+                word.get_or_insert_default().push_str(&inside);
+            }
+            '#' if word.is_none() => break,
+            ' ' => words.extend(word.take().filter(|_| !redirected)),
+            '<' | '>' => {
+                words.extend(word.take().filter(|_| !redirected));
+                redirected = true;
+            }
+            '|' | '&' | ';' | '(' | ')' => {
+                words.extend(word.take().filter(|_| !redirected));
+                redirected = false;
+                all.push(std::mem::take(&mut words));
+            }
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word.filter(|_| !redirected));
+    all.push(words);
+    all
+}
+
+/// Names like `kh-store::it::damage::changes_by_sql_are_found` in back quotes: crate, module path, test. `it` is the
+/// crate's integration tests, `tests` a unit-test module.
+fn missing_tests(name: &str, text: &str) -> Result<Vec<String>> {
+    let mut findings = Vec::new();
+    let mut seen = 0;
+    for reference in text.split('`').skip(1).step_by(2).filter(|quoted| quoted.contains("::")) {
+        seen += 1;
+        if !test_exists(reference)? {
+            findings.push(format!("{name} names the test {reference}, which is not there"));
+        }
+    }
+    if seen == 0 {
+        findings.push(format!("{name} names no test at all"));
+    }
+    Ok(findings)
+}
+
+fn test_exists(reference: &str) -> Result<bool> {
+    let parts: Vec<&str> = reference.split("::").collect();
+    let [krate, modules @ .., test] = parts.as_slice() else { return Ok(false) };
+    let folder = root().join("crates").join(krate);
+    let file = |start: &str, modules: &[&str]| folder.join(start).join(modules.join("/")).with_extension("rs");
+    let candidates = match modules {
+        ["it", below @ ..] => vec![file("tests/it", below)],
+        [inline @ .., "tests"] => vec![file("src", modules), file("src", inline)],
+        _ => vec![file("src", modules)],
+    };
+    for candidate in candidates.iter().filter(|candidate| candidate.is_file()) {
+        if has_test(&fs::read_to_string(candidate)?, test) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a function of this name follows a test attribute, with nothing but attributes in between.
+fn has_test(source: &str, name: &str) -> bool {
+    let mut marked = false;
+    for line in source.lines().map(str::trim) {
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            marked = true;
+        } else if marked && !line.starts_with("#[") && !line.starts_with("//") {
+            let function = line.trim_start_matches("pub ").trim_start_matches("async ").strip_prefix("fn ");
+            if function.and_then(|rest| rest.split('(').next()) == Some(name) {
+                return true;
+            }
+            marked = false;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_of_a_line() {
+        for (line, expected) in [
+            ("keyholder check --syntax", vec!["check --syntax"]),
+            ("keyholder config example > keyholder.toml", vec!["config example"]),
+            ("keyholder check && keyholder serve # now", vec!["check", "serve"]),
+            ("cat x | keyholder secret set acme", vec!["secret set acme"]),
+            ("keyholder client add a --allow 'GET /api/**'", vec!["client add a --allow GET /api/**"]),
+            ("curl -H \"A: $(keyholder token get acme)\" url", vec![]),
+            ("T=$(keyholder token get acme)", vec!["token get acme"]),
+            ("cargo run --release -- demo", vec!["demo"]),
+            ("# keyholder nothing", vec![]),
+        ] {
+            let found: Vec<String> = commands(line).iter().map(|words| words.join(" ")).collect();
+            assert_eq!(found, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn links_and_headings() {
+        assert!(anchors("# Guarded operations\n```\n# no\n```\n## It's `a_b`, 2").contains("guarded-operations"));
+        assert!(anchors("## It's `a_b`, 2").contains("its-a_b-2"));
+        let page = root().join("README.md");
+        let of = |text: &str| broken_links("p", &page, text).len();
+        assert_eq!(of("[a](Cargo.toml) [b](https://x.invalid) [c](nowhere.md)"), 1);
+        assert_eq!(of("```\n[a](nowhere.md)\n```"), 0);
+        assert_eq!(of("[a](docs/glossary.md#no-such-heading)"), 1);
+    }
+
+    #[test]
+    fn tests_are_found_by_name() {
+        let source =
+            "#[test]\n#[allow(x)]\nfn one() {}\nfn two() {}\n#[tokio::test(flavor = \"x\")]\nasync fn three() {}";
+        assert_eq!(["one", "two", "three", "on"].map(|name| has_test(source, name)), [true, false, true, false]);
+        assert!(!test_exists("kh-core::secret::tests::no_such_test").unwrap());
+        assert!(test_exists("kh-core::secret::tests::debug_never_tells").unwrap());
+    }
+}
