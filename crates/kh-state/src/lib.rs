@@ -43,7 +43,8 @@ use crate::{
 pub struct SqliteState {
     /// Both queues are there until drop, which closes them.
     queues: Option<Queues>,
-    threads: Vec<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
     commits: Arc<AtomicU64>,
 }
 
@@ -61,14 +62,15 @@ impl SqliteState {
         let writer = Writer::new(schema::connect(path, Access::Write)?, audit, clock, Arc::clone(&commits))?;
         let (writes, write_queue) = mpsc::channel(writer::QUEUE_MAX);
         let (reads, read_queue) = mpsc::channel(reader::QUEUE_MAX);
-        let mut threads = vec![spawn("state-writer", move || writer.run(write_queue))?];
+        let writer = spawn("state-writer", move || writer.run(write_queue))?;
+        let mut readers = Vec::new();
         let read_queue = Arc::new(Mutex::new(read_queue));
         for _ in 0..reader::READERS {
             let connection = schema::connect(path, Access::Read)?;
             let queue = Arc::clone(&read_queue);
-            threads.push(spawn("state-reader", move || reader::run(&connection, &queue))?);
+            readers.push(spawn("state-reader", move || reader::run(&connection, &queue))?);
         }
-        Ok(Self { queues: Some(Queues { writes, reads }), threads, commits })
+        Ok(Self { queues: Some(Queues { writes, reads }), readers, writer: Some(writer), commits })
     }
 
     /// How many transactions (each one disk sync) were committed for callers, for metrics: under load far fewer than
@@ -100,6 +102,12 @@ impl SqliteState {
     }
 }
 
+fn finish(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the state had panicked");
+    }
+}
+
 fn stopped() -> Failure {
     Failure::Unavailable("the state's thread has ended".to_owned())
 }
@@ -113,12 +121,13 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 
 impl Drop for SqliteState {
     fn drop(&mut self) {
-        self.queues = None;
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the state had panicked");
-            }
-        }
+        let Some(Queues { writes, reads }) = self.queues.take() else { return };
+        drop(reads);
+        self.readers.drain(..).for_each(finish);
+        // The writer's connection is closed last and alone: SQLite then moves the write-ahead log into the file.
+        // Connections that close at the same moment each take the other for open and leave the log behind.
+        drop(writes);
+        self.writer.take().into_iter().for_each(finish);
     }
 }
 
