@@ -1,5 +1,5 @@
-//! Whether the documentation is still true where a machine can tell: links lead somewhere, commands parse, and tests
-//! that prove a claim exist.
+//! Whether the documentation is still true where a machine can tell: links lead somewhere, commands and settings parse,
+//! and tests that prove a claim exist.
 
 use std::{
     collections::BTreeSet,
@@ -12,8 +12,11 @@ use anyhow::{Context, Result};
 
 use crate::root;
 
-/// Folders whose `sh` blocks are commands to copy; README.md is one more.
+/// Folders whose `sh` blocks are commands to copy and whose `toml` blocks are settings; README.md is one more.
 const COMMAND_PAGES: [&str; 2] = ["docs/guide", "docs/runbooks"];
+
+/// The page whose `toml` blocks are the sandbox's own configuration.
+const SANDBOX_PAGE: &str = "docs/guide/sandbox.md";
 
 /// The page whose every claim names a test.
 const THREAT_MODEL: &str = "docs/threat-model.md";
@@ -27,6 +30,9 @@ pub fn check(keyholder: &Path) -> Result<Vec<String>> {
         findings.extend(broken_links(&name, &page, &text));
         if name == "README.md" || COMMAND_PAGES.iter().any(|folder| name.starts_with(folder)) {
             findings.extend(wrong_commands(&name, &text, keyholder)?);
+            if name != SANDBOX_PAGE {
+                findings.extend(wrong_settings(&name, &text, keyholder)?);
+            }
         }
         if name == THREAT_MODEL {
             findings.extend(missing_tests(&name, &text)?);
@@ -127,6 +133,51 @@ fn wrong_commands(name: &str, text: &str, keyholder: &Path) -> Result<Vec<String
         }
     }
     Ok(findings)
+}
+
+/// Lets keyholder check every `toml` block as if it were a whole file.
+fn wrong_settings(name: &str, text: &str, keyholder: &Path) -> Result<Vec<String>> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("keyholder.toml");
+    let mut findings = Vec::new();
+    for (number, block) in blocks(text, "toml").into_iter().enumerate() {
+        fs::write(&file, block)?;
+        let checked = Command::new(keyholder)
+            .args(["check", "--syntax", "--config"])
+            .arg(&file)
+            .arg("--state")
+            .arg(folder.path())
+            .env_clear()
+            .output()?;
+        if !checked.status.success() {
+            let said = String::from_utf8_lossy(&checked.stderr).lines().next().unwrap_or_default().to_owned();
+            findings.push(format!("{name}: toml block {} is not a configuration: {said}", number + 1));
+        }
+    }
+    Ok(findings)
+}
+
+/// The contents of all fenced blocks in `language`.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut open = false;
+    for line in text.lines().map(str::trim) {
+        match (line.strip_prefix("```"), open) {
+            (Some(opened), false) if opened == language => {
+                open = true;
+                found.push(String::new());
+            }
+            (Some(_), _) => open = false,
+            (None, true) => {
+                if let Some(block) = found.last_mut() {
+                    block.push_str(line);
+                    block.push('\n');
+                }
+            }
+            (None, false) => {}
+        }
+    }
+    found
 }
 
 /// The arguments of every keyholder command in one line of shell.
@@ -246,6 +297,12 @@ mod tests {
             let found: Vec<String> = commands(line).iter().map(|words| words.join(" ")).collect();
             assert_eq!(found, expected, "{line}");
         }
+    }
+
+    #[test]
+    fn blocks_of_a_language() {
+        let text = "```toml\na = 1\n```\nx\n```sh\ntoml\n```\n- y\n\n  ```toml\n  b = 2\n  ```\n";
+        assert_eq!(blocks(text, "toml"), ["a = 1\n", "b = 2\n"]);
     }
 
     #[test]
