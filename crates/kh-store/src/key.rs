@@ -110,6 +110,8 @@ impl StoreKey {
 }
 
 /// Writes a new random key as one line of base64 into a file of mode 0600 that must not exist, and makes it durable.
+/// The file appears whole: another process never reads half a key, and a kill leaves none that would have to be
+/// removed by hand.
 pub fn generate_key_file(path: &Path, entropy: &dyn Entropy) -> Result<(), KeyError> {
     let io = |source: std::io::Error| match source.kind() {
         std::io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_owned() },
@@ -120,17 +122,24 @@ pub fn generate_key_file(path: &Path, entropy: &dyn Entropy) -> Result<(), KeyEr
     let mut line =
         Zeroizing::new(engine::GeneralPurpose::new(&alphabet::STANDARD, engine::general_purpose::PAD).encode(*key));
     line.push('\n');
-    files::create_private_dir(files::parent(path)).map_err(io)?;
-    let mut file = files::create_private_file(path).map_err(io)?;
-    let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_all());
-    if let Err(source) = written {
-        // Half a key would be refused later without saying why, and stand in the way of a second try.
-        if let Err(error) = std::fs::remove_file(path) {
-            tracing::warn!(file = %path.display(), %error, "a half-written key file could not be removed");
-        }
-        return Err(io(source));
+    let directory = files::parent(path);
+    files::create_private_dir(directory).map_err(io)?;
+    let mut suffix = [0; 8];
+    entropy.fill(&mut suffix);
+    let mut name = path.file_name().ok_or_else(|| io(std::io::ErrorKind::InvalidInput.into()))?.to_owned();
+    name.push(format!(".new-{:016x}", u64::from_be_bytes(suffix)));
+    let draft = directory.join(name);
+    let mut file = files::create_private_file(&draft).map_err(io)?;
+    // Unlike a rename, a link never replaces a key that is there already.
+    let written = file
+        .write_all(line.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::hard_link(&draft, path));
+    if let Err(error) = std::fs::remove_file(&draft) {
+        tracing::warn!(file = %draft.display(), %error, "the draft of a key file could not be removed");
     }
-    files::sync_dir(files::parent(path)).map_err(io)
+    written.map_err(io)?;
+    files::sync_dir(directory).map_err(io)
 }
 
 fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {

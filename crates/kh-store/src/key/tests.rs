@@ -50,6 +50,34 @@ fn a_generated_file_reads_back_is_private_and_is_never_overwritten() {
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
+/// Processes that start at once must not read what another one has only begun to write.
+#[test]
+fn whoever_sees_a_generated_file_sees_a_whole_key() {
+    for seed in 0..40 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let keys: Vec<Vec<u8>> = std::thread::scope(|scope| {
+            let start = |number: u64| {
+                let path = &path;
+                scope.spawn(move || {
+                    match generate_key_file(path, &SeededEntropy::new(seed * 10 + number)) {
+                        Ok(()) | Err(KeyError::Exists { .. }) => {}
+                        Err(error) => panic!("{error:?}"),
+                    }
+                    match StoreKey::from_key_file(path) {
+                        Ok(StoreKey::Raw(bytes)) => bytes.expose().to_vec(),
+                        other => panic!("{other:?}"),
+                    }
+                })
+            };
+            let threads: Vec<_> = (0..4).map(start).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no draft stays");
+    }
+}
+
 #[test]
 fn a_file_that_others_may_read_is_refused() {
     let directory = tempfile::tempdir().unwrap();
