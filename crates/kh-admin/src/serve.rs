@@ -42,11 +42,12 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 256 connections: as many local processes at once; 10 s for a head: loopback is fast; 200 s for a request:
-    /// the broker waits out a rate limit of 180 s at most, and its own error tells more than a timeout here; 5 s to drain: below every supervisor's kill.
+    /// 1,024 connections: as many local processes may start at once and want the same token, and an idle connection
+    /// costs a few KiB; 10 s for a head: loopback is fast; 200 s for a request: the broker waits out a rate limit of
+    /// 180 s at most, and its own error tells more than a timeout here; 5 s to drain: below every supervisor's kill.
     fn default() -> Self {
         Self {
-            connections: 256,
+            connections: 1_024,
             head: Duration::from_secs(10),
             request: Duration::from_secs(200),
             drain: Duration::from_secs(5),

@@ -69,6 +69,10 @@ async fn handle(caller: &Arc<Caller>, request: Request<Incoming>) -> Answer {
         Err(Refused { refusal, shape: known }) => {
             let id = refusal.correlation_id.clone().or(sent_id).unwrap_or_else(|| caller.worker.context_id().into());
             tracing::debug!(code = refusal.code.0, detail = ?refusal.detail, correlation_id = id, "refused a request");
+            // refused before its route was looked at, and still a login to its caller
+            if known.is_none() && route(uri.path()).is_login() {
+                return refusal.into_oauth_answer("invalid_request", &id);
+            }
             refusal.into_answer(known.unwrap_or_else(|| guess_shape(caller, uri.path())), &id)
         }
     }

@@ -28,6 +28,13 @@ pub(crate) enum Route {
     Other,
 }
 
+impl Route {
+    /// Whether its callers expect the errors of an OAuth token endpoint.
+    pub(crate) fn is_login(self) -> bool {
+        matches!(self, Self::OauthToken | Self::CxoneToken | Self::CxoneAccessKey)
+    }
+}
+
 const OWN: [(&str, Route); 6] = [
     ("/oauth/token", Route::OauthToken),
     ("/auth/token", Route::CxoneToken),
@@ -89,6 +96,7 @@ mod tests {
         ] {
             assert_eq!(route(path), expected, "{path}");
         }
+        assert!(route("/login/eu/oauth/token").is_login() && !route("/auth/jwks").is_login());
         assert_eq!(prefix_of("/login/eu/oauth/token"), "/login/eu");
         assert!(is_cxone_account("/access-key-management/v1/access-keys") && !is_cxone_account("/inContactAPI/x"));
     }

@@ -9,13 +9,16 @@ use crate::journal::JournalEntry;
 use crate::mint::{hex, sha256};
 use crate::reply::{Dropped, Reply, ReplyBody};
 use crate::shared::Shared;
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE};
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// How much of a body beyond its limit is read and forgotten before the refusal: more than anybody sends by mistake.
+const DRAIN_MAX: usize = 16 * 1024 * 1024;
 
 /// Which platform a listener plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,26 +156,37 @@ async fn read(shared: &Shared, remote: IpAddr, request: Request<Incoming>) -> Re
     let limits = shared.limits();
     let limit = if is_upload(&parts.headers) { limits.upload_bytes_max } else { limits.request_bytes_max };
     let announced = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let (bytes, too_large) = if announced.is_some_and(|length| length > limit) {
-        (Bytes::new(), true)
-    } else {
-        match Limited::new(body, limit).collect().await {
-            Ok(collected) => (collected.to_bytes(), false),
-            Err(error) if error.is::<LengthLimitError>() => (Bytes::new(), true),
-            // The client went away in the middle of its request: there is nobody to answer.
-            Err(_) => return Err(Dropped),
-        }
-    };
+    let unsent = parts.headers.contains_key(EXPECT) && announced.is_some_and(|length| length > limit);
+    let body = if unsent { None } else { whole(body, limit).await? };
+    let too_large = body.is_none();
     let call = Call {
         method: parts.method,
         raw_path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
-        body: bytes,
         remote,
         correlation: shared.mint.random_uuid(),
+        body: body.unwrap_or_default(),
     };
     Ok((call, too_large))
+}
+
+/// The whole body, or `None` if it is larger than `limit`. What is too large is read on for a while and forgotten:
+/// an answer to a client that is still sending is lost in the reset that follows it.
+async fn whole(mut body: Incoming, limit: usize) -> Result<Option<Bytes>, Dropped> {
+    let (mut kept, mut read) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        // The client went away in the middle of its request: there is nobody to answer.
+        let frame = frame.map_err(|_| Dropped)?;
+        let Some(bytes) = frame.data_ref() else { continue };
+        read += bytes.len();
+        if read <= limit {
+            kept.extend_from_slice(bytes);
+        } else if read > limit.saturating_add(DRAIN_MAX) {
+            break;
+        }
+    }
+    Ok((read <= limit).then(|| kept.freeze()))
 }
 
 /// Uploads send a multipart form or raw bytes; every other operation of the platform sends JSON or a form.

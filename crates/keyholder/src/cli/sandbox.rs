@@ -12,7 +12,7 @@ use super::{
     serve::{StopSignal, control_runtime},
 };
 use crate::{
-    compose::write_private_file,
+    compose::{raise_open_files, write_private_file},
     output::{Exit, Failure},
 };
 
@@ -48,6 +48,7 @@ pub(crate) struct SandboxArgs {
 
 pub(super) fn run(arguments: &SandboxArgs, context: &Context) -> Result<Exit, Failure> {
     context.start_logging_at("info")?;
+    raise_open_files();
     let config = sandbox_config(arguments, context)?;
     control_runtime()?.block_on(async {
         let mut stop = StopSignal::new()?;

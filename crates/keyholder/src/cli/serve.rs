@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, Loaded};
 use crate::{
-    compose::{Addresses, Base, Running, harden, write_private_file},
+    compose::{Addresses, Base, Running, harden, raise_open_files, write_private_file},
     config,
     output::{Exit, Failure},
 };
@@ -37,6 +37,7 @@ pub(super) fn run(arguments: &ServeArgs, context: &Context) -> Result<Exit, Fail
     let loaded = context.load_file()?;
     context.start_logging(&loaded.config)?;
     harden();
+    raise_open_files();
     if !loaded.warnings.all.is_empty() {
         let report = config::render(&loaded.file_name(), &loaded.warnings, context.terminal.colors_errors());
         context.terminal.note(report.trim_end());

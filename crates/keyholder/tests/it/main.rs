@@ -10,10 +10,12 @@
 )]
 
 mod bad_input;
+mod bad_platform;
 mod cli;
 mod demo;
 mod harness;
 mod leaks;
 mod load;
 mod serve;
+mod shapes;
 mod streaming;
