@@ -112,13 +112,17 @@ impl FileAuditLog {
             return Err(AuditError::Broken("the end of the log or of its checkpoints was changed".to_owned()));
         }
         let finding = known.walker.walk(&files.log, &files.checkpoints).map_err(unreadable)?;
-        match finding {
-            None => {}
-            Some(finding) if finding.kind == FindingKind::IncompleteAppend => self.repair(&mut known.walker, files)?,
+        let incomplete = match finding {
+            None => false,
+            Some(finding) if finding.kind == FindingKind::IncompleteAppend => true,
             Some(finding) => return Err(AuditError::Broken(finding.sentence)),
-        }
+        };
+        // Before the repair: no crash leaves entries without a whole checkpoint, so what is there is evidence.
         if known.walker.checkpoints == 0 && known.walker.seq > 0 {
             return Err(AuditError::Broken("the signed checkpoints are missing".to_owned()));
+        }
+        if incomplete {
+            self.repair(&mut known.walker, files)?;
         }
         Ok(known)
     }

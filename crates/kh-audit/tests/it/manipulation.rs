@@ -289,3 +289,14 @@ proptest! {
         prop_assert!(!place.verify().verified(), "{start}");
     }
 }
+
+/// No crash leaves entries without one whole checkpoint, so this is no incomplete append to be repaired.
+#[test]
+fn checkpoints_cut_in_their_first_line_are_refused_and_left_as_they_are() {
+    let place = filled(6, 1);
+    let cut = &fs::read(&place.checkpoints).unwrap()[..40];
+    fs::write(&place.checkpoints, cut).unwrap();
+    let log = fs::read(&place.log).unwrap();
+    assert!(matches!(place.try_open(7), Err(AuditError::Broken(_))));
+    assert_eq!((fs::read(&place.checkpoints).unwrap(), fs::read(&place.log).unwrap()), (cut.to_vec(), log));
+}
