@@ -131,10 +131,8 @@ pub fn generate_key_file(path: &Path, entropy: &dyn Entropy) -> Result<(), KeyEr
     let draft = directory.join(name);
     let mut file = files::create_private_file(&draft).map_err(io)?;
     // Unlike a rename, a link never replaces a key that is there already.
-    let written = file
-        .write_all(line.as_bytes())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::hard_link(&draft, path));
+    let written =
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| std::fs::hard_link(&draft, path));
     if let Err(error) = std::fs::remove_file(&draft) {
         tracing::warn!(file = %draft.display(), %error, "the draft of a key file could not be removed");
     }

@@ -112,14 +112,52 @@ impl Paths {
     }
 }
 
-/// Writes a file of mode 0600 that appears whole or not at all, replacing an older one.
+/// Writes a file of mode 0600 that appears whole or not at all, replacing an older one. Safe in a folder that others
+/// may write, such as `/tmp`: what stands at the draft's place is never opened, so neither a link nor a file that
+/// somebody put there sees the content.
 pub(crate) fn write_private_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
     let staged = folder.join(format!(".{name}.{}", std::process::id()));
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&staged, path)
+    let create = || std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged);
+    let mut file = match create() {
+        // A killed process of the same number left it, or somebody guessed the name.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(&staged)?;
+            create()?
+        }
+        result => result?,
+    };
+    let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&staged, path));
+    if written.is_err() {
+        // The first error is the one to tell.
+        std::fs::remove_file(&staged).ok();
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_put_at_the_drafts_place_is_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ready, victim) = (folder.path().join("ready.json"), folder.path().join("victim"));
+        std::fs::write(&victim, "precious").unwrap();
+        let draft = folder.path().join(format!(".ready.json.{}", std::process::id()));
+        std::os::unix::fs::symlink(&victim, &draft).unwrap();
+        write_private_file(&ready, b"secret").unwrap();
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        let about = std::fs::symlink_metadata(&ready).unwrap();
+        assert!(about.is_file() && about.permissions().mode() & 0o7777 == 0o600);
+
+        std::fs::write(&draft, "").unwrap();
+        let mut theirs = std::fs::File::open(&draft).unwrap();
+        write_private_file(&ready, b"secret").unwrap();
+        let mut seen = String::new();
+        io::Read::read_to_string(&mut theirs, &mut seen).unwrap();
+        assert_eq!((seen.as_str(), std::fs::read(&ready).unwrap().as_slice()), ("", &b"secret"[..]));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no draft stays");
+    }
 }
