@@ -22,7 +22,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::{ContextValue, ErrorKind}};
 
 use crate::{
     config::LogFormat,
@@ -179,7 +179,7 @@ fn told_by_clap(error: &clap::Error, arguments: &[OsString], environment: &Envir
 
 /// clap's message as one of ours: the first line is the error, its tips are hints.
 fn usage_failure(error: &clap::Error) -> Failure {
-    let text = error.render().to_string();
+    let text = without_secrets(error);
     let mut failure: Option<Failure> = None;
     let mut detail = String::new();
     for line in text.lines() {
@@ -195,6 +195,22 @@ fn usage_failure(error: &clap::Error) -> Failure {
         }
     }
     failure.unwrap_or_else(|| Failure::usage(detail)).hint("--help shows what there is, with examples")
+}
+
+/// clap's message without what was typed where it may be a secret: shells keep enough of it.
+fn without_secrets(error: &clap::Error) -> String {
+    let mut text = error.render().to_string();
+    for (_, value) in error.context() {
+        let typed = match value {
+            ContextValue::String(one) => std::slice::from_ref(one),
+            ContextValue::Strings(many) => many,
+            _ => continue,
+        };
+        for typed in typed.iter().filter(|typed| crate::config::mask::mask_words(typed) != **typed) {
+            text = text.replace(typed.as_str(), "[not repeated]");
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ mod running;
 mod tls;
 
 pub(crate) use base::{Base, audit_key};
-pub(crate) use hardening::harden;
+pub(crate) use hardening::{forget_variable, harden};
 pub(crate) use local::local_http;
 pub(crate) use open_files::raise_open_files;
 pub(crate) use paths::{Paths, write_private_file};

@@ -34,6 +34,8 @@ pub struct Lease {
     ask_at_age: AtomicU64,
 }
 
+kh_core::assert_closed!(Lease);
+
 /// Where calls with a token go.
 pub(crate) struct Bases {
     pub(crate) api: String,

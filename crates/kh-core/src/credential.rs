@@ -24,6 +24,8 @@ pub struct CredentialDocument {
     pub refresh_token: Option<SecretString>,
 }
 
+crate::assert_closed!(CredentialDocument);
+
 /// Why a document was refused. Tells field names and positions, never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {

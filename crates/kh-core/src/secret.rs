@@ -1,5 +1,7 @@
 //! Secrets as types: unprintable, zeroized on drop, compared in constant time, with one exit called `expose`.
 
+pub mod closed;
+
 use std::fmt;
 
 use aws_lc_rs::{digest, hmac};
@@ -100,6 +102,8 @@ impl fmt::Debug for SecretBytes {
         f.write_str("SecretBytes([redacted])")
     }
 }
+
+crate::assert_closed!(SecretString, SecretBytes, Fingerprinter);
 
 /// A SHA-256 digest, for example the name of a token that must not be written down (`sha256` in the broker contract).
 /// Safe to print for tokens: they carry at least 128 bits of entropy.

@@ -41,6 +41,8 @@ pub struct Login {
     pub client: Arc<Client>,
 }
 
+kh_core::assert_closed!(Login);
+
 impl Issuer {
     /// Client credentials login (RFC 6749 section 4.4). The answer is durable before it is returned. Dropping the
     /// future may leave an issued token behind that nobody knows; it expires like any other.

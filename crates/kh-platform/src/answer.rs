@@ -36,6 +36,8 @@ pub struct TokenAnswer {
     pub id_token: Option<SecretString>,
 }
 
+kh_core::assert_closed!(TokenAnswer);
+
 impl From<TokenAnswer> for IssuedToken {
     fn from(answer: TokenAnswer) -> Self {
         Self {

@@ -33,6 +33,8 @@ pub enum StoreKey {
     Raw(SecretBytes),
 }
 
+kh_core::assert_closed!(StoreKey);
+
 /// Why a key could not be had. Never tells anything of the key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {

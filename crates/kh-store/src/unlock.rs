@@ -39,6 +39,8 @@ pub struct Unlocked {
     created: bool,
 }
 
+kh_core::assert_closed!(Unlocked);
+
 impl Unlocked {
     /// 32 bytes for another part of keyholder, such as the audit log's signing seed: HKDF-SHA-256 of the store's data
     /// key under `label`. The same store and label give the same bytes always; other labels tell nothing of them.

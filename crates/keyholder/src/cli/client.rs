@@ -17,7 +17,7 @@ use super::{
     secret::{input::confirm, time},
 };
 use crate::{
-    compose::Base,
+    compose::{Base, harden},
     config::{duration, nearest},
     output::{Exit, Failure, Table},
 };
@@ -113,6 +113,7 @@ pub(crate) struct RmArgs {
 }
 
 pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Failure> {
+    harden();
     let loaded = context.load()?;
     context.start_logging_at(QUIET)?;
     if let ClientCommand::Add(arguments) = &command {

@@ -16,7 +16,7 @@ use kh_core::{
 
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::Base,
+    compose::{Base, harden},
     config::{CxoneLoginConfig, PlatformDetail},
     output::{Exit, Failure, Table},
 };
@@ -100,6 +100,7 @@ fn parse_expected(text: &str) -> Result<Expected, String> {
 }
 
 pub(super) fn run(command: SecretCommand, context: &Context) -> Result<Exit, Failure> {
+    harden();
     let loaded = context.load()?;
     context.start_logging_at(QUIET)?;
     let runtime = Context::runtime()?;

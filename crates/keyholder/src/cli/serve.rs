@@ -8,8 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, Loaded};
 use crate::{
-    compose::{Addresses, Base, Running, harden, raise_open_files, write_private_file},
-    config,
+    compose::{Addresses, Base, Running, forget_variable, harden, raise_open_files, write_private_file},
+    config::{self, KeySource},
     output::{Exit, Failure},
 };
 
@@ -36,6 +36,10 @@ pub(crate) struct ServeArgs {
 pub(super) fn run(arguments: &ServeArgs, context: &Context) -> Result<Exit, Failure> {
     let loaded = context.load_file()?;
     context.start_logging(&loaded.config)?;
+    // Both are read already, when this program started.
+    if let KeySource::KeyEnv(variable) | KeySource::PassphraseEnv(variable) = &loaded.config.store.key {
+        forget_variable(variable);
+    }
     harden();
     raise_open_files();
     if !loaded.warnings.all.is_empty() {

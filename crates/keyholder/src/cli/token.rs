@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::Context;
 use crate::{
-    compose::local_http,
+    compose::{harden, local_http},
     config::duration,
     output::{Exit, Failure},
 };
@@ -45,6 +45,7 @@ pub(crate) struct GetArgs {
 }
 
 pub(super) fn run(command: TokenCommand, context: &Context) -> Result<Exit, Failure> {
+    harden();
     let TokenCommand::Get(arguments) = command;
     let (url, token_file) = broker(context)?;
     let guard = kh_admin::guard::read_token(&token_file).map_err(|error| {

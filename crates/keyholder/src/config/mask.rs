@@ -10,8 +10,14 @@ const SECRET_WORDS: [&str; 6] = ["secret", "password", "passphrase", "passwd", "
 /// Endings of keys whose values name a place or a time and not a secret.
 const HARMLESS_ENDINGS: [&str; 8] = ["_env", "_file", "_url", "_path", "_timeout", "_refresh", "_auth", "_ttl"];
 
-/// Shortest word that is masked for its looks alone: 28 mixed characters hold more than 128 bits if random.
+/// Shortest word of one case with digits that is masked for its looks alone.
 const RANDOM_WORD_MIN: usize = 28;
+
+/// Shortest word with capitals and digits that is masked: secrets of platforms have 43 and more, ids have no capitals.
+const MIXED_WORD_MIN: usize = 16;
+
+/// Shortest word with marks such as `+`, `=` and `%` that is masked.
+const ODD_WORD_MIN: usize = 12;
 
 /// The text with everything that may be a secret replaced by `*`, byte for byte.
 pub fn mask(text: &str) -> String {
@@ -78,59 +84,77 @@ fn stars(text: &str) -> String {
         .collect()
 }
 
-/// Masks user parts of URLs and long words that look random.
+/// Masks user parts of URLs and whatever looks like a secret: random words, and text with marks that ordinary values
+/// do not have.
 pub fn mask_words(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(start) = rest.find(is_word_char) {
-        let (before, from_word) = rest.split_at(start);
-        let end = from_word.find(|letter| !is_word_char(letter)).unwrap_or(from_word.len());
-        let (word, after) = from_word.split_at(end);
+    let mut behind_secret = false;
+    while let Some(start) = rest.find(|letter| !is_boundary(letter)) {
+        let (before, from_run) = rest.split_at(start);
+        // A secret that holds quotes goes on until the next space.
+        behind_secret &= !before.contains(char::is_whitespace);
+        let end = from_run.find(is_boundary).unwrap_or(from_run.len());
+        let (run, after) = from_run.split_at(end);
         out.push_str(before);
-        if looks_random(word) {
-            out.push_str(&stars(word));
-        } else {
-            out.push_str(word);
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    mask_user_part(&out)
-}
-
-fn is_word_char(letter: char) -> bool {
-    letter.is_ascii_alphanumeric() || "_-+".contains(letter)
-}
-
-fn looks_random(word: &str) -> bool {
-    let has = |test: fn(&u8) -> bool| word.as_bytes().iter().any(test);
-    let mixed = has(u8::is_ascii_digit) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
-    // A UUID is an id everywhere here, and long lower-case words are names.
-    let hex = word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) && has(u8::is_ascii_digit);
-    word.len() >= RANDOM_WORD_MIN && mixed || hex || (word.starts_with("kh") && word.len() > 40)
-}
-
-/// `https://user:password@host` with the user part as stars.
-fn mask_user_part(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (head, tail) = rest.split_at(at + 3);
-        out.push_str(head);
-        let end = tail.find(|letter: char| letter.is_whitespace() || "/\"'?#".contains(letter)).unwrap_or(tail.len());
-        let (authority, after) = tail.split_at(end);
-        match authority.rfind('@') {
-            Some(sign) => {
-                let (user, host) = authority.split_at(sign);
-                out.push_str(&stars(user));
-                out.push_str(host);
-            }
-            None => out.push_str(authority),
-        }
+        // `key="value"`: the sign belongs to neither.
+        let bare = run.strip_suffix('=').filter(|_| after.starts_with(['"', '\''])).unwrap_or(run);
+        let shown = match bare.split_once("://") {
+            _ if behind_secret => stars(bare),
+            Some((scheme, address)) => format!("{scheme}://{}", mask_address(address)),
+            None if bare.starts_with(['/', '.']) => mask_segments(bare),
+            None if is_suspicious(bare) => stars(bare),
+            None => bare.to_owned(),
+        };
+        behind_secret |= shown != bare;
+        out.push_str(&shown);
+        out.push_str(run.strip_prefix(bare).unwrap_or_default());
         rest = after;
     }
     out.push_str(rest);
     out
+}
+
+/// What stands around values, in the file and in messages.
+fn is_boundary(letter: char) -> bool {
+    letter.is_whitespace() || "\"'`()[]{}<>,;".contains(letter)
+}
+
+/// Behind `https://`: the user part, and from a query on everything, may be secret.
+fn mask_address(address: &str) -> String {
+    let end = address.find(['?', '#']).unwrap_or(address.len());
+    let (place, query) = address.split_at(end);
+    // A password may hold a slash that nobody encoded: everything up to the last `@` is the user part.
+    let (user, rest) = place.split_at(place.rfind('@').unwrap_or(0));
+    stars(user) + &mask_segments(rest) + &stars(query)
+}
+
+fn mask_segments(path: &str) -> String {
+    let masked =
+        path.split('/').map(|segment| if is_suspicious(segment) { stars(segment) } else { segment.to_owned() });
+    let masked = masked.collect::<Vec<_>>().join("/");
+    // A secret may begin with a slash and hold more of them.
+    let random = path.len() >= RANDOM_WORD_MIN && has_odd_marks(path.trim_matches('/'));
+    if random { stars(path) } else { masked }
+}
+
+/// Marks of passwords and of base64 that names, durations, codes and rules do not have.
+fn has_odd_marks(word: &str) -> bool {
+    word.len() >= ODD_WORD_MIN && !word.starts_with("--") && word.contains(|letter| "+=&%@~\\!#$^".contains(letter))
+}
+
+fn is_suspicious(word: &str) -> bool {
+    has_odd_marks(word) || looks_random(word)
+}
+
+/// Whether `word` may be a secret by its looks: keys, tokens and passwords, but no names, ids and numbers.
+fn looks_random(word: &str) -> bool {
+    let has = |test: fn(&u8) -> bool| word.as_bytes().iter().any(test);
+    let digits = has(u8::is_ascii_digit);
+    let mixed = digits && has(u8::is_ascii_uppercase) && word.len() >= MIXED_WORD_MIN;
+    // A UUID is an id everywhere here, and long lower-case words with marks between them are names.
+    let unbroken = digits && word.len() >= RANDOM_WORD_MIN && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    mixed || unbroken || (word.starts_with("kh") && word.len() > 40)
 }
 
 #[cfg(test)]
@@ -151,6 +175,19 @@ mod tests {
             ("x = \"0e8400e2-29b4-41d4-a716-446655440000\"", "x = \"0e8400e2-29b4-41d4-a716-446655440000\""),
             ("x = \"\"\"a\nb c\n\"\"\" # d", "x = \"\"\"*\n* *\n\"\"\" # d"),
             ("secret = \"ü\"", "secret = ****"),
+            ("x = \"KEY7KEY7KEY7KEY7KEY7====\"", "x = \"***********************=\""),
+            (
+                "client aB/3+xY9/Qz7\"plainplainplain\" of client_of_a_name",
+                "client ************\"***************\" of client_of_a_name",
+            ),
+            ("x = \"aB/3+xY9/Qz7==\"", "x = \"*************=\""),
+            ("x = \"http://h:9/p?k=v\"", "x = \"http://h:9/p****\""),
+            ("x = \"https://u:a/b@h\"", "x = \"https://*****@h\""),
+            (
+                "assumed_lifetime_seconds=\"1h\" # eu-central-1.mypurecloud.de",
+                "assumed_lifetime_seconds=\"1h\" # eu-central-1.mypurecloud.de",
+            ),
+            ("a = \"GET /api/v2/users/**\"", "a = \"GET /api/v2/users/**\""),
         ] {
             assert_eq!(mask(text), shown, "{text}");
             assert_eq!(mask(text).len(), text.len(), "{text}");

@@ -13,7 +13,7 @@ use kh_store::KeyError;
 use serde_json::Value;
 
 use super::Style;
-use crate::config::{self, Mistakes};
+use crate::config::{self, Mistakes, mask::mask_words};
 
 /// Longest chain of causes that is told.
 const CAUSES_MAX: usize = 8;
@@ -137,11 +137,13 @@ impl Failure {
         self.exit.unwrap_or_else(|| exit_of(self.problem.code))
     }
 
-    /// For a person: `error:`, `caused by:` and `hint:` lines.
+    /// For a person: `error:`, `caused by:` and `hint:` lines. A secret that stood where a name belongs is masked in
+    /// all of them.
     pub fn to_text(&self, style: Style) -> String {
-        let mut lines = vec![format!("{} {}\n", style.red("error:"), self.problem.detail)];
-        lines.extend(self.causes.iter().map(|cause| format!("{} {cause}\n", style.bold("caused by:"))));
-        lines.extend(self.problem.hints.iter().map(|hint| format!("{} {hint}\n", style.cyan("hint:"))));
+        let told = |prefix: String, text: &str| format!("{prefix} {}\n", mask_words(text));
+        let mut lines = vec![told(style.red("error:"), &self.problem.detail)];
+        lines.extend(self.causes.iter().map(|cause| told(style.bold("caused by:"), cause)));
+        lines.extend(self.problem.hints.iter().map(|hint| told(style.cyan("hint:"), hint)));
         self.report.clone().unwrap_or_default() + &lines.concat()
     }
 
@@ -152,11 +154,23 @@ impl Failure {
             if !self.causes.is_empty() {
                 object.insert("causes".to_owned(), self.causes.clone().into());
             }
+            for name in ["detail", "hints", "causes"] {
+                object.entry(name).and_modify(mask_texts);
+            }
             if let Some((name, extra)) = &self.extra {
                 object.insert((*name).to_owned(), extra.clone());
             }
         }
         value.to_string()
+    }
+}
+
+/// Masks a text, or every text of a list.
+fn mask_texts(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = mask_words(text),
+        Value::Array(items) => items.iter_mut().for_each(mask_texts),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {}
     }
 }
 

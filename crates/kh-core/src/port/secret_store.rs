@@ -14,6 +14,8 @@ pub struct StoredSecret {
     pub version: u64,
 }
 
+crate::assert_closed!(StoredSecret);
+
 /// What compare-and-set compares with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expected {

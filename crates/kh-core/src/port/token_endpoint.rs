@@ -20,6 +20,8 @@ pub struct IssuedToken {
     pub auth_base: Option<String>,
 }
 
+crate::assert_closed!(IssuedToken);
+
 /// Why no token came. The variants are what the token core decides by.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {

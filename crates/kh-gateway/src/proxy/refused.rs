@@ -53,7 +53,8 @@ pub(super) async fn read(received: Received, outgoing: &Outgoing, within: Durati
 fn code(body: &[u8]) -> Option<Box<str>> {
     let wire: Wire = serde_json::from_slice(body).ok()?;
     let code = wire.code.or(wire.error)?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    // Lower-case words only, as the platforms' codes are: a token that an error repeats cannot pass for one.
+    let plain = |byte: u8| byte.is_ascii_lowercase() || b"._-".contains(&byte);
     (!code.is_empty() && code.len() <= CODE_MAX && code.bytes().all(plain)).then(|| code.into())
 }
 
@@ -68,6 +69,7 @@ mod tests {
             (r#"{"error":"invalid_token"}"#, Some("invalid_token")),
             (r#"{"code":"a\nb"}"#, None),
             (r#"{"code":7}"#, None),
+            (r#"{"code":"Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4"}"#, None),
             ("{bad json", None),
             ("", None),
             ("[]", None),
