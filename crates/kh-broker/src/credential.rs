@@ -106,7 +106,8 @@ impl Credential {
         self.current_at(self.ports.clock.now())
     }
 
-    fn current_at(&self, now: Now) -> Option<Arc<Lease>> {
+    /// The same for a caller that has just read the clocks.
+    pub fn current_at(&self, now: Now) -> Option<Arc<Lease>> {
         let lease = self.current.load_full()?;
         if !lease.is_usable(now) {
             return None;

@@ -5,7 +5,7 @@
 //! sees it; `server::sniff` finds it in the raw head. Where that is not possible (a pipelined head) the message is
 //! re-framed as chunked and the connection closed, as RFC 9112 section 6.1 allows.
 
-use http::{HeaderMap, Method, Uri, Version, header};
+use http::{HeaderMap, Method, Uri, Version};
 
 /// What is worth knowing of a request head, found in one pass over the headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,11 +28,12 @@ const OVERRIDES: [&str; 5] =
 /// Reads the head, or says why it is ambiguous. The text is for the caller and names no value.
 pub(crate) fn check(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) -> Result<Head, &'static str> {
     let mut head = Head::default();
-    let (mut hosts, mut authorizations, mut encodings) = (0_u32, 0_u32, 0_u32);
+    let (mut hosts, mut authorizations, mut encodings, mut types) = (0_u32, 0_u32, 0_u32, 0_u32);
     for (name, value) in headers {
         match name.as_str() {
             "host" => hosts += 1,
             "authorization" => authorizations += 1,
+            "content-type" => types += 1,
             "transfer-encoding" => {
                 encodings += 1;
                 head.chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
@@ -78,7 +79,7 @@ pub(crate) fn check(method: &Method, uri: &Uri, version: Version, headers: &Head
     if uri.query().is_some_and(|query| !query.is_ascii()) {
         return Err("the query has characters that must be percent-encoded");
     }
-    if headers.get_all(header::CONTENT_TYPE).iter().nth(1).is_some() {
+    if types > 1 {
         return Err("the request has more than one Content-Type header");
     }
     Ok(head)

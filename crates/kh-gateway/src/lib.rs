@@ -13,6 +13,7 @@ pub mod config;
 pub mod metrics;
 
 mod answer;
+mod deadline;
 mod guards;
 mod own;
 mod proxy;

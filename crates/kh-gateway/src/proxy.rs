@@ -19,14 +19,14 @@ use kh_broker::{Credential, Lease, TokenError};
 use kh_core::{Code, Retry};
 use kh_issuer::Client;
 use kh_resilience::{replay, retry_after};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::body::{FromPlatform, OutBody, ReplyBody, Tee};
 use crate::{
     answer::{Answer, Refusal, correlation_id},
     guards::Head,
     metrics::Outcome,
-    request::Caller,
+    request::{Began, Caller},
     upstream::{Conn, Host, UpstreamError},
     worker::Worker,
 };
@@ -41,6 +41,7 @@ pub(crate) struct Call<'a> {
     pub(crate) prefix: usize,
     /// CXone's account host instead of its API host.
     pub(crate) account: bool,
+    pub(crate) began: Began,
 }
 
 /// A request that can be made again: its head as it goes out, and its body.
@@ -73,9 +74,13 @@ struct Received {
 /// Makes the call.
 pub(crate) async fn forward(call: Call<'_>, mut parts: Parts, incoming: Incoming) -> Result<Answer, Refusal> {
     let worker = &*call.caller.worker;
-    let mut lease = match call.credential.current() {
-        Some(lease) => lease,
-        None => fetch(&call).await?,
+    let mut began = call.began;
+    let mut lease = if let Some(lease) = call.credential.current_at(began.now) {
+        lease
+    } else {
+        let lease = fetch(&call).await?;
+        began = worker.began();
+        lease
     };
     let tunnel = upgrade::wanted(&mut parts, call.head);
     headers::to_platform(&mut parts.headers, call.head);
@@ -90,13 +95,15 @@ pub(crate) async fn forward(call: Call<'_>, mut parts: Parts, incoming: Incoming
     let mut outgoing = Outgoing { parts, body };
     let (mut sent, mut healed) = (0, false);
     loop {
-        let received = exchange(worker, &host, &outgoing).await.map_err(|error| failed(&call, &error))?;
+        let received =
+            exchange(call.caller, &host, &outgoing, began.at).await.map_err(|error| failed(&call, &error))?;
         sent += 1;
         let status = received.response.status();
         if status == StatusCode::UNAUTHORIZED {
             let refused = refused::read(received, &outgoing, worker.limits.body_idle).await;
             lease = heal(&call, refused, &lease, &outgoing, healed).await?;
             healed = true;
+            began = worker.began();
             host = aim(&call, &lease, &mut outgoing.parts, &target)?;
             continue;
         }
@@ -111,10 +118,12 @@ pub(crate) async fn forward(call: Call<'_>, mut parts: Parts, incoming: Incoming
                 Some(lease) => lease,
                 None => fetch(&call).await?,
             };
+            began = worker.began();
             host = aim(&call, &lease, &mut outgoing.parts, &target)?;
             continue;
         }
-        lease.note_used(worker.ports.clock.now());
+        // the platform counts from the moment it was asked
+        lease.note_used(began.now);
         if healed {
             worker.ports.metrics.healed.inc();
         }
@@ -181,19 +190,29 @@ fn failed(call: &Call<'_>, error: &UpstreamError) -> Refusal {
 }
 
 /// Sends the request once, and once more on a fresh connection when a pooled one had died under it.
-async fn exchange(worker: &Worker, host: &Arc<Host>, outgoing: &Outgoing) -> Result<Received, UpstreamError> {
-    let conn = worker.upstreams.connection(host).await?;
-    let error = match send(worker, conn, outgoing.request(), outgoing).await {
+async fn exchange(
+    caller: &Caller,
+    host: &Arc<Host>,
+    outgoing: &Outgoing,
+    began: Instant,
+) -> Result<Received, UpstreamError> {
+    let worker = &*caller.worker;
+    let conn = worker.upstreams.connection(host, began).await?;
+    // opening a connection takes its time, and the platform is not to pay for it
+    let since = if conn.reused { began } else { Instant::now() };
+    let error = match send(caller, conn, outgoing.request(), outgoing, since).await {
         Ok(received) => return Ok(received),
         Err(Lost { unsent: Some(request), .. }) => {
             let conn = worker.upstreams.fresh(host).await?;
-            return send(worker, conn, *request, outgoing).await.map_err(|lost| counted(worker, lost.error));
+            return send(caller, conn, *request, outgoing, Instant::now())
+                .await
+                .map_err(|lost| counted(worker, lost.error));
         }
         Err(Lost { reused, error: error @ UpstreamError::Protocol(_), .. }) => {
             let safe = replay::is_idempotent(outgoing.parts.method.as_str()) && outgoing.is_replayable();
             if reused && safe {
                 let conn = worker.upstreams.fresh(host).await?;
-                return send(worker, conn, outgoing.request(), outgoing)
+                return send(caller, conn, outgoing.request(), outgoing, Instant::now())
                     .await
                     .map_err(|lost| counted(worker, lost.error));
             }
@@ -219,19 +238,22 @@ struct Lost {
 }
 
 async fn send(
-    worker: &Worker,
+    caller: &Caller,
     mut conn: Conn,
     request: Request<OutBody>,
     outgoing: &Outgoing,
+    since: Instant,
 ) -> Result<Received, Lost> {
     let reused = conn.reused;
     let mut sending = std::pin::pin!(conn.sender().try_send_request(request));
+    let patience = caller.worker.limits.response_header;
+    let mut due = since + patience;
     let result = loop {
-        match timeout(worker.limits.response_header, &mut sending).await {
-            Ok(result) => break result,
+        match caller.answer_due.before(due, &mut sending).await {
+            Some(result) => break result,
             // a long upload is progress; only then is the time counted anew
-            Err(_elapsed) if outgoing.has_moved() => {}
-            Err(_elapsed) => return Err(Lost { error: UpstreamError::AnswerTimeout, unsent: None, reused }),
+            None if outgoing.has_moved() => due = Instant::now() + patience,
+            None => return Err(Lost { error: UpstreamError::AnswerTimeout, unsent: None, reused }),
         }
     };
     match result {

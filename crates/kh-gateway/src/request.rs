@@ -6,13 +6,14 @@ use std::{convert::Infallible, sync::Arc};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header, request::Parts};
 use hyper::body::Incoming;
 use kh_broker::Credential;
-use kh_core::{Code, PlatformKind};
+use kh_core::{Code, Now, PlatformKind};
 use kh_issuer::Session;
 use kh_policy::{CanonicalPath, PathError, Verdict};
 use tokio::time::Instant;
 
 use crate::{
     answer::{Answer, Refusal, correlation_id},
+    deadline::Deadline,
     guards::{self, Head},
     own,
     proxy::{
@@ -34,6 +35,8 @@ const CHALLENGE_INVALID: &str =
 pub(crate) struct Caller {
     pub(crate) worker: Arc<Worker>,
     pub(crate) sniff: Arc<Sniff>,
+    /// When the platform's answer must have begun, for the one request that is being served.
+    pub(crate) answer_due: Deadline,
     /// Whether the caller speaks TLS, for the links that it is given.
     pub(crate) secure: bool,
 }
@@ -43,10 +46,10 @@ pub(crate) async fn answer(caller: Arc<Caller>, request: Request<Incoming>) -> R
     let worker = &caller.worker;
     let metrics = &worker.ports.metrics;
     let in_flight = InFlight::new(&metrics.in_flight);
-    // one clock suffices for a span, and costs half of two
-    let started = Instant::now();
-    let (response, outcome) = handle(&caller, request).await;
-    let took = started.elapsed();
+    // all that a request needs to know of time until it has to wait: reading clocks again would add up
+    let began = worker.began();
+    let (response, outcome) = handle(&caller, request, began).await;
+    let took = began.at.elapsed();
     metrics.duration.observe(took.as_secs_f64());
     metrics.answered(outcome, response.status());
     tracing::debug!(
@@ -59,12 +62,19 @@ pub(crate) async fn answer(caller: Arc<Caller>, request: Request<Incoming>) -> R
     Ok(response.map(|body| body.counted(in_flight)))
 }
 
-async fn handle(caller: &Arc<Caller>, request: Request<Incoming>) -> Answer {
+/// The clocks when a request came in, or when it last had to wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Began {
+    pub(crate) at: Instant,
+    pub(crate) now: Now,
+}
+
+async fn handle(caller: &Arc<Caller>, request: Request<Incoming>, began: Began) -> Answer {
     let (parts, body) = request.into_parts();
     // a copy of the handle, not of the bytes: the path must outlive the changes to the parts
     let uri = parts.uri.clone();
     let sent_id: Option<Box<str>> = correlation_id(&parts.headers).map(Box::from);
-    match checked(caller, parts, &uri, body).await {
+    match checked(caller, parts, &uri, body, began).await {
         Ok(answer) => answer,
         Err(Refused { refusal, shape: known }) => {
             let id = refusal.correlation_id.clone().or(sent_id).unwrap_or_else(|| caller.worker.context_id().into());
@@ -90,10 +100,17 @@ impl From<Refusal> for Refused {
     }
 }
 
-async fn checked(caller: &Arc<Caller>, parts: Parts, uri: &Uri, body: Incoming) -> Result<Answer, Refused> {
+async fn checked(
+    caller: &Arc<Caller>,
+    parts: Parts,
+    uri: &Uri,
+    body: Incoming,
+    began: Began,
+) -> Result<Answer, Refused> {
     let head = guards::check(&parts.method, &parts.uri, parts.version, &parts.headers);
+    let chunked = head.map_or_else(|_| parts.headers.contains_key(header::TRANSFER_ENCODING), |head| head.chunked);
     // asked in every case: it also says that what follows is a body
-    let both_lengths = caller.sniff.take(parts.headers.contains_key(header::TRANSFER_ENCODING), &parts.method);
+    let both_lengths = caller.sniff.take(chunked, &parts.method);
     if both_lengths {
         return Err(Refusal::ambiguous("the request has both Content-Length and Transfer-Encoding").into());
     }
@@ -106,25 +123,27 @@ async fn checked(caller: &Arc<Caller>, parts: Parts, uri: &Uri, body: Incoming) 
     match route(path.as_str()) {
         Route::Genesys { prefix, tokens_me } => {
             let api = path.tail(prefix).unwrap_or(path);
-            let session = authenticate(caller, &parts.headers).await?;
+            let session = authenticate(caller, &parts.headers, began.now).await?;
             let credential = credential(caller, &session)?;
             match credential.spec().kind {
                 PlatformKind::Genesys if tokens_me => own::tokens_me(caller, &parts.method, session).await,
-                PlatformKind::Genesys => call(caller, parts, body, head, &session, credential, api, prefix).await,
+                PlatformKind::Genesys => {
+                    call(caller, parts, body, head, &session, credential, api, prefix, began).await
+                }
                 PlatformKind::Cxone | PlatformKind::Oauth2 => {
-                    call(caller, parts, body, head, &session, credential, path, 0).await
+                    call(caller, parts, body, head, &session, credential, path, 0, began).await
                 }
             }
         }
         Route::Other => {
-            let session = authenticate(caller, &parts.headers).await?;
+            let session = authenticate(caller, &parts.headers, began.now).await?;
             let credential = credential(caller, &session)?;
             let kind = credential.spec().kind;
             if kind == PlatformKind::Genesys {
                 let refusal = Refusal::new(Code::NOT_FOUND, "there is no such resource: API paths contain /api/v2/");
                 return Err(Refused { refusal, shape: Some(kind) });
             }
-            call(caller, parts, body, head, &session, credential, path, 0).await
+            call(caller, parts, body, head, &session, credential, path, 0, began).await
         }
         own => Ok(own::answer(caller, own, &parts, body).await),
     }
@@ -141,6 +160,7 @@ async fn call(
     credential: Arc<Credential>,
     path: CanonicalPath<'_>,
     prefix: usize,
+    began: Began,
 ) -> Result<Answer, Refused> {
     let kind = credential.spec().kind;
     let verdict = session.client.allow.decide(kind, parts.method.as_str(), &path);
@@ -166,12 +186,12 @@ async fn call(
         return Err(Refused { refusal, shape: Some(kind) });
     }
     let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
-    let call = proxy::Call { caller, client: &session.client, credential, head, prefix, account };
+    let call = proxy::Call { caller, client: &session.client, credential, head, prefix, account, began };
     proxy::forward(call, parts, body).await.map_err(|refusal| Refused { refusal, shape: Some(kind) })
 }
 
 /// Whose token this is.
-async fn authenticate(caller: &Caller, headers: &HeaderMap) -> Result<Session, Refusal> {
+async fn authenticate(caller: &Caller, headers: &HeaderMap, now: Now) -> Result<Session, Refusal> {
     let unauthenticated = |detail: &'static str, challenge| Refusal {
         told: Some(challenge),
         ..Refusal::new(Code::CALLER_UNAUTHENTICATED, detail)
@@ -182,8 +202,12 @@ async fn authenticate(caller: &Caller, headers: &HeaderMap) -> Result<Session, R
     let token = bearer(value.as_bytes())
         .ok_or_else(|| unauthenticated("the Authorization header is not a bearer token", CHALLENGE))?;
     let issuer = &caller.worker.ports.issuer;
-    if let Some(session) = issuer.session(token) {
+    if let Some(session) = issuer.session_at(token, now) {
         return Ok(session);
+    }
+    // a token that is known is well formed, so only the others are looked at letter by letter
+    if !token.iter().all(u8::is_ascii_graphic) {
+        return Err(unauthenticated("the Authorization header is not a bearer token", CHALLENGE));
     }
     match issuer.session_or_load(token).await {
         Ok(Some(session)) => Ok(session),
@@ -196,11 +220,10 @@ async fn authenticate(caller: &Caller, headers: &HeaderMap) -> Result<Session, R
     }
 }
 
-/// The token of `Bearer TOKEN` (RFC 6750 section 2.1; the scheme's letter case does not count, RFC 9110 section 11.1).
+/// What follows the scheme of `Bearer TOKEN` (RFC 6750 section 2.1; the scheme's letter case does not count, RFC 9110 section 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
-    let well_formed = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
-    (scheme.eq_ignore_ascii_case(b"Bearer ") && well_formed).then_some(token)
+    (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
 }
 
 fn credential(caller: &Caller, session: &Session) -> Result<Arc<Credential>, Refusal> {
@@ -243,9 +266,6 @@ mod tests {
             ("Bearer kht_x", Some("kht_x")),
             ("bearer kht_x", Some("kht_x")),
             ("Bearer ", None),
-            ("Bearer  kht_x", None),
-            ("Bearer kht_x ", None),
-            ("Bearer kht_x, Bearer y", None),
             ("Basic kht_x", None),
             ("kht_x", None),
             ("", None),

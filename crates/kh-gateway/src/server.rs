@@ -13,7 +13,7 @@ use hyper::{
     server::conn::http1::{Builder, UpgradeableConnection},
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -27,6 +27,7 @@ pub(crate) use self::sniff::Sniff;
 use self::{drain::Drain, io::Inbound};
 use crate::{
     config::{GatewayConfig, Limits, Ports, StartError},
+    deadline::{Deadline, HeadTimer},
     proxy::body::ReplayBudget,
     request::{self, Caller},
     worker::Worker,
@@ -220,10 +221,7 @@ impl Serving {
 
 fn http(limits: &Limits) -> Builder {
     let mut http = Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read)
-        .max_header_size(limits.head_bytes)
-        .max_buf_size(limits.buffer_bytes);
+    http.header_read_timeout(limits.header_read).max_header_size(limits.head_bytes).max_buf_size(limits.buffer_bytes);
     http
 }
 
@@ -251,12 +249,10 @@ impl Accepting {
                     continue;
                 }
             };
-            let open = Open {
-                http: self.http.clone(),
-                tls: self.tls.clone(),
-                worker: Arc::clone(&self.worker),
-                drain: Arc::clone(&self.drain),
-            };
+            let mut http = self.http.clone();
+            http.timer(HeadTimer::default());
+            let open =
+                Open { http, tls: self.tls.clone(), worker: Arc::clone(&self.worker), drain: Arc::clone(&self.drain) };
             self.worker.tasks.spawn(async move {
                 open.serve(stream).await;
                 drop(slot);
@@ -291,7 +287,7 @@ impl Open {
         };
         let sniff = Arc::new(Sniff::default());
         let inbound = Inbound::new(transport, Arc::clone(&sniff));
-        let caller = Arc::new(Caller { worker: self.worker, sniff, secure });
+        let caller = Arc::new(Caller { worker: self.worker, sniff, answer_due: Deadline::default(), secure });
         let service = service_fn(move |request| request::answer(Arc::clone(&caller), request));
         let connection = self.http.serve_connection(TokioIo::new(inbound), service).with_upgrades();
         if let Err(error) = self.drain.watch(connection).await {

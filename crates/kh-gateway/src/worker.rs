@@ -5,11 +5,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     config::{Limits, Ports},
     proxy::body::ReplayBudget,
+    request::Began,
     upstream::Upstreams,
 };
 
@@ -35,6 +37,11 @@ impl Worker {
     pub(crate) fn may_warn(&self) -> bool {
         let now = self.ports.clock.now().wall.as_secs();
         self.warned_at.swap(now, Ordering::Relaxed) != now
+    }
+
+    /// The clocks now, for a request that came in or had to wait.
+    pub(crate) fn began(&self) -> Began {
+        Began { at: Instant::now(), now: self.ports.clock.now() }
     }
 
     /// A random id for an error, so that a caller's report can be found in the log.

@@ -61,10 +61,15 @@ impl Issuer {
     /// The hot path: the session of a bearer token, from memory alone. `None` means: not valid as far as memory
     /// knows; ask [`Issuer::session_or_load`] before refusing.
     pub fn session(&self, token: &[u8]) -> Option<Session> {
+        self.session_at(token, self.now())
+    }
+
+    /// The same for a caller that has just read the clocks.
+    pub fn session_at(&self, token: &[u8], now: Now) -> Option<Session> {
         if token.len() != ISSUED_LEN || !token.starts_with(IssuedKind::Token.prefix().as_bytes()) {
             return None;
         }
-        match self.ledger.table.lookup(Sha256::of(token), self.now()) {
+        match self.ledger.table.lookup(Sha256::of(token), now) {
             Lookup::Live(session) => Some(session),
             Lookup::Dead | Lookup::Unknown => None,
         }

@@ -20,12 +20,14 @@ pub struct Guarded {
     pub path: &'static str,
     /// Why it is guarded.
     pub reason: &'static str,
-    /// Number of segments, counted once: on the hot path it rules out nearly every row.
+    /// Number of segments, counted once: on the hot path it rules out most rows.
     depth: usize,
+    /// Length of the last segment, 0 where it is `{}`: it rules out nearly all others.
+    last: usize,
 }
 
 const fn row(method: &'static str, path: &'static str, reason: &'static str) -> Guarded {
-    Guarded { method, path, reason, depth: slashes(path) }
+    Guarded { method, path, reason, depth: slashes(path), last: last_word(path) }
 }
 
 const fn slashes(path: &str) -> usize {
@@ -37,6 +39,19 @@ const fn slashes(path: &str) -> usize {
         rest = after;
     }
     count
+}
+
+const fn last_word(path: &str) -> usize {
+    let (mut length, mut rest) = (0, path.as_bytes());
+    while let Some((byte, before)) = rest.split_last() {
+        match *byte {
+            b'/' => return length,
+            b'}' => return 0,
+            _ => length += 1,
+        }
+        rest = before;
+    }
+    length
 }
 
 /// Guarded operations of Genesys Cloud.
@@ -107,10 +122,34 @@ pub fn table(kind: PlatformKind) -> &'static [Guarded] {
 pub fn guarded(kind: PlatformKind, method: &str, path: &CanonicalPath<'_>) -> Option<&'static Guarded> {
     let text = path.as_str();
     let text = text.strip_suffix('/').unwrap_or(text);
-    let depth = text.bytes().filter(|byte| *byte == b'/').count();
-    table(kind)
-        .iter()
-        .find(|row| fits(row, text, depth) && (row.method == "*" || row.method.eq_ignore_ascii_case(method)))
+    let Outline { depth, last } = outline(text);
+    table(kind).iter().find(|row| {
+        // two numbers say no to nearly every row, on every call; what is left is compared word by word
+        (row.last == 0 || last.is_none_or(|last| last == row.last))
+            && (row.method == "*" || row.method.eq_ignore_ascii_case(method))
+            && fits(row, text, depth)
+    })
+}
+
+/// What one pass over a path tells.
+struct Outline {
+    /// Number of segments.
+    depth: usize,
+    /// Length of the last one; `None` when escapes or path parameters make it mean something shorter.
+    last: Option<usize>,
+}
+
+fn outline(path: &str) -> Outline {
+    let (mut depth, mut last, mut plain) = (0, 0, true);
+    for byte in path.bytes() {
+        last += 1;
+        match byte {
+            b'/' => (depth, last) = (depth + 1, 0),
+            b'%' | b';' => plain = false,
+            _ => {}
+        }
+    }
+    Outline { depth, last: plain.then_some(last) }
 }
 
 /// `depth` is the number of segments of `path`. Compared from the right: that is where the rows differ.

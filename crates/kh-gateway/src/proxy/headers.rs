@@ -62,20 +62,31 @@ pub(crate) fn to_platform(headers: &mut HeaderMap, head: Head) {
     headers.append(header::VIA, VIA);
 }
 
+/// What nearly every `Connection` header says. Neither word takes away a header that is not removed anyway.
+fn is_ordinary(connection: &HeaderValue) -> bool {
+    let value = connection.as_bytes();
+    value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+}
+
 /// Makes a platform's headers fit to be sent to a caller.
 pub(crate) fn to_caller(headers: &mut HeaderMap) {
-    let (mut connection, mut hop) = (false, false);
-    for name in headers.keys() {
+    let (mut connection, mut named, mut hop) = (false, false, false);
+    for (name, value) in &*headers {
         match name.as_str() {
-            "connection" => connection = true,
+            "connection" => {
+                connection = true;
+                named |= !is_ordinary(value);
+            }
             "keep-alive" | "proxy-connection" | "proxy-authenticate" | "transfer-encoding" | "te" | "upgrade" => {
                 hop = true;
             }
             _ => {}
         }
     }
-    if connection {
+    if named {
         remove_named(headers);
+    } else if connection {
+        headers.remove(header::CONNECTION);
     }
     if hop {
         for name in [KEEP_ALIVE, PROXY_CONNECTION, header::PROXY_AUTHENTICATE, header::TRANSFER_ENCODING, header::TE] {
@@ -144,5 +155,10 @@ mod tests {
         let expected =
             map(&[("content-type", "application/json"), ("retry-after", "3"), ("www-authenticate", "Bearer")]);
         assert_eq!(headers, expected);
+        for connection in ["close", "Keep-Alive"] {
+            let mut headers = map(&[("connection", connection), ("keep-alive", "timeout=5"), ("etag", "1")]);
+            to_caller(&mut headers);
+            assert_eq!(headers, map(&[("etag", "1")]));
+        }
     }
 }

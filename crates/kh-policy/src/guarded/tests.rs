@@ -40,3 +40,18 @@ fn a_suffix_row_fits_under_any_base() {
         assert!(guarded(PlatformKind::Cxone, "POST", &path).is_some());
     }
 }
+
+#[test]
+fn disguises_of_a_guarded_path_are_guarded() {
+    for kind in [PlatformKind::Genesys, PlatformKind::Cxone] {
+        for row in table(kind) {
+            let path = row.path.replace("{}", "x").replace("**", "/some/base");
+            for disguise in
+                [path.to_uppercase(), format!("{path}/"), format!("{path};a=b"), path.replace("/oauth/", "/OAuth;x/")]
+            {
+                let canonical = CanonicalPath::parse(&disguise).unwrap();
+                assert!(guarded(kind, &row.method.to_lowercase(), &canonical).is_some(), "{disguise}");
+            }
+        }
+    }
+}

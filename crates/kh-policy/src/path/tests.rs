@@ -120,6 +120,13 @@ fn nasty_path() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
 
+#[test]
+fn ordinary_bytes_are_the_plain_ones_without_parameters() {
+    for byte in 0..=u8::MAX {
+        assert_eq!(ORDINARY[usize::from(byte)], is_plain(byte) && byte != b';', "{byte}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_096))]
 
@@ -135,6 +142,14 @@ proptest! {
             let inner = plain.len().saturating_sub(1);
             prop_assert!(plain.iter().take(inner).all(|segment| !segment.is_empty()));
             prop_assert!(plain.iter().all(|segment| segment != "." && segment != ".."));
+        }
+    }
+
+    #[test]
+    fn the_short_way_accepts_nothing_that_the_long_way_refuses(path in "[a./;%~]{0,6}") {
+        let path = format!("/{path}");
+        if is_ordinary(path.as_bytes()) {
+            prop_assert!(CanonicalPath::parse_by_segment(&path).is_ok(), "{}", path);
         }
     }
 
