@@ -179,18 +179,18 @@ api_url = "{cxone}"
             ("not-tls", genesys.replace("http://", "https://")),
             ("unreachable", "http://127.0.0.1:1".to_owned()),
         ] {
-            config.push_str(&format!(
+            config.extend([format!(
                 "[platform.{name}]\nkind = \"genesys\"\nlogin_url = \"{url}\"\napi_url = \"{url}\"\nextra_ca = \"{ca}\"\n"
-            ));
+            )]);
         }
         for way in hostile::WAYS.iter().chain(&["well", "refusing"]) {
             let base = format!("{hostile}/{way}");
-            config.push_str(&format!(
+            config.extend([format!(
                 "[platform.{way}]\nkind = \"oauth2\"\ntoken_url = \"{base}/token\"\napi_url = \"{base}\"\nauth_method = \"basic\"\n"
-            ));
+            )]);
         }
         for name in CREDENTIALS.iter().chain(&hostile::WAYS) {
-            config.push_str(&format!("[credential.{name}]\nplatform = \"{name}\"\nsecret = \"store:{name}\"\n"));
+            config.extend([format!("[credential.{name}]\nplatform = \"{name}\"\nsecret = \"store:{name}\"\n")]);
         }
         config
     }
