@@ -106,6 +106,8 @@ codes! {
     STORE_CONFLICT = "keyholder.store.conflict", 409, "the secret has another version than expected";
     /// The state database cannot be read or written.
     STATE_UNAVAILABLE = "keyholder.state.unavailable", 503, "the state is not available";
+    /// The state database is cut short, foreign, garbled or gone.
+    STATE_DAMAGED = "keyholder.state.damaged", 500, "the state is damaged";
     /// The audit log does not verify.
     AUDIT_BROKEN = "keyholder.audit.broken", 500, "the audit log does not verify";
     /// The configuration has mistakes.

@@ -84,7 +84,7 @@ fn verify(arguments: &VerifyArgs, context: &Context) -> Result<Exit, Failure> {
     let report = kh_audit::verify(&log, &checkpoints, key.as_ref())?;
     let answer = answer_of(&report);
     if let Some(finding) = &report.finding {
-        return Err(Failure::new(Code::AUDIT_BROKEN, finding.sentence.clone())
+        return Err(Failure::of_public_facts(Code::AUDIT_BROKEN, finding.sentence.clone())
             .with("report", answer)
             .hint(format!("{} entries before it verify", report.entries))
             .hint("compare with a backup, and find out who could write the file"));
@@ -120,6 +120,11 @@ fn answer_of(report: &Report) -> serde_json::Value {
 
 fn list(arguments: ListArgs, context: &Context) -> Result<Exit, Failure> {
     let loaded = context.load()?;
+    let (log, checkpoints) = (&loaded.paths.audit_log, &loaded.paths.checkpoints);
+    if !log.exists() && checkpoints.exists() {
+        let told = format!("the audit log {} is gone while its checkpoints are there", log.display());
+        return Err(Failure::new(Code::AUDIT_BROKEN, told).hint("restore it from a backup, or find out who removed it"));
+    }
     let filter = Filter {
         actor: arguments.actor,
         action: arguments.action,
@@ -127,7 +132,7 @@ fn list(arguments: ListArgs, context: &Context) -> Result<Exit, Failure> {
         limit: Some(arguments.limit.min(READ_LIMIT_MAX)),
         ..Filter::default()
     };
-    let entries = kh_audit::read(&loaded.paths.audit_log, filter)?.collect::<Result<Vec<_>, _>>()?;
+    let entries = kh_audit::read(log, filter)?.collect::<Result<Vec<_>, _>>()?;
     let all: Vec<_> = entries.iter().map(entry_json).collect();
     context.terminal.answer(&json!({ "entries": all }), || {
         let mut table = Table::new(&["seq", "time", "actor", "action", "subject", "detail"]);

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use kh_audit::FileAuditLog;
+use kh_audit::{FileAuditLog, Filter};
 use kh_core::{Clock, Code, Entropy, SystemClock, SystemEntropy, port::AuditLog};
 use kh_issuer::Issuer;
 use kh_state::SqliteState;
@@ -40,6 +40,7 @@ impl Base {
     pub(crate) fn open(loaded: &Loaded, environment: &Environment) -> Result<Self, Failure> {
         let paths = &loaded.paths;
         paths.prepare()?;
+        refuse_remains(paths)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let unlocked = unlock(loaded, environment, &entropy)?;
@@ -65,6 +66,26 @@ impl Base {
         let state = Arc::clone(&self.state) as Arc<dyn kh_core::port::StateStore>;
         Ok(Issuer::open(state, Arc::clone(&self.clock), Arc::clone(&self.entropy)).await?)
     }
+}
+
+/// Refuses an installation of which a part is gone. What is missing is made at the first start alone: made anew beside
+/// the rest, an empty store or registry would hide the loss.
+fn refuse_remains(paths: &Paths) -> Result<(), Failure> {
+    let gone = |code, path: &Path| {
+        Err(Failure::new(code, format!("{} is gone while other files of its installation are there", path.display()))
+            .hint("restore it from a backup; to start anew, move the whole state folder and the audit log away"))
+    };
+    // the store is the first file of an installation
+    if !paths.store.exists() && (paths.audit_log.exists() || paths.database.exists()) {
+        return gone(Code::STORE_TRUNCATED, &paths.store);
+    }
+    if !paths.database.exists() && paths.audit_log.exists() {
+        let clients = Filter { action: Some("client.".to_owned()), limit: Some(1), ..Filter::default() };
+        if kh_audit::read(&paths.audit_log, clients)?.next().is_some() {
+            return gone(Code::STATE_DAMAGED, &paths.database);
+        }
+    }
+    Ok(())
 }
 
 /// The key that signs this installation's audit log, if its secret store exists and opens.

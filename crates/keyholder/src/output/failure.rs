@@ -51,13 +51,15 @@ pub struct Failure {
     /// The same for a program.
     extra: Option<(&'static str, Value)>,
     exit: Option<Exit>,
+    /// Whether words that look like secrets are masked; see [`Failure::of_public_facts`].
+    masked: bool,
 }
 
 impl Failure {
     /// A failure of `code`; `detail` is a lower-case fragment.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let problem = Box::new(Problem::new(code, detail.into()));
-        Self { problem, causes: Vec::new(), report: None, extra: None, exit: None }
+        Self { problem, causes: Vec::new(), report: None, extra: None, exit: None, masked: true }
     }
 
     /// The command line is wrong.
@@ -80,6 +82,11 @@ impl Failure {
     pub fn exiting(mut self, exit: Exit) -> Self {
         self.exit = Some(exit);
         self
+    }
+
+    /// A failure whose words are public by nature, such as the public keys of an audit finding: nothing is masked.
+    pub fn of_public_facts(code: Code, detail: impl Into<String>) -> Self {
+        Self { masked: false, ..Self::new(code, detail) }
     }
 
     /// With `error` and its sources as causes.
@@ -140,7 +147,10 @@ impl Failure {
     /// For a person: `error:`, `caused by:` and `hint:` lines. A secret that stood where a name belongs is masked in
     /// all of them.
     pub fn to_text(&self, style: Style) -> String {
-        let told = |prefix: String, text: &str| format!("{prefix} {}\n", mask_words(text));
+        let told = |prefix: String, text: &str| match self.masked {
+            true => format!("{prefix} {}\n", mask_words(text)),
+            false => format!("{prefix} {text}\n"),
+        };
         let mut lines = vec![told(style.red("error:"), &self.problem.detail)];
         lines.extend(self.causes.iter().map(|cause| told(style.bold("caused by:"), cause)));
         lines.extend(self.problem.hints.iter().map(|hint| told(style.cyan("hint:"), hint)));
@@ -154,7 +164,7 @@ impl Failure {
             if !self.causes.is_empty() {
                 object.insert("causes".to_owned(), self.causes.clone().into());
             }
-            for name in ["detail", "hints", "causes"] {
+            for name in ["detail", "hints", "causes"].into_iter().filter(|_| self.masked) {
                 object.entry(name).and_modify(mask_texts);
             }
             if let Some((name, extra)) = &self.extra {
@@ -177,7 +187,7 @@ fn mask_texts(value: &mut Value) {
 fn exit_of(code: Code) -> Exit {
     match code {
         Code::USAGE | Code::CONFIG_INVALID | Code::STORE_WRONG_KEY | Code::REQUEST_TOO_LARGE => Exit::Usage,
-        Code::STORE_TAMPERED | Code::STORE_TRUNCATED | Code::STORE_TOO_NEW => Exit::Operator,
+        Code::STORE_TAMPERED | Code::STORE_TRUNCATED | Code::STORE_TOO_NEW | Code::STATE_DAMAGED => Exit::Operator,
         Code::STORE_UNAVAILABLE
         | Code::STATE_UNAVAILABLE
         | Code::UPSTREAM_UNREACHABLE
@@ -224,7 +234,12 @@ impl From<StateError> for Failure {
             StateError::Unavailable { .. } => {
                 failure.hint("check the state folder: disk full, read-only, or not yours?")
             }
-            _ => failure,
+            StateError::Damaged(_) => {
+                failure.hint("nothing was written; restore the file from a backup, or find out who changed it")
+            }
+            StateError::Changed(_) => {
+                failure.hint("somebody else changed it at the same time; look at it and try again")
+            }
         }
     }
 }
@@ -245,6 +260,7 @@ impl From<IssuerError> for Failure {
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
         Self::of(Code::STORE_WRONG_KEY, &error)
+            .hint("see [store] in keyholder.toml, and your copy of the key; without it the store stays shut")
     }
 }
 

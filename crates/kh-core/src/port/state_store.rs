@@ -116,7 +116,8 @@ impl StateError {
             Self::NameTaken(_) => Code::USAGE,
             Self::Changed(_) => Code::STORE_CONFLICT,
             Self::TooNew { .. } => Code::STORE_TOO_NEW,
-            Self::Damaged(_) | Self::Unavailable { .. } => Code::STATE_UNAVAILABLE,
+            Self::Damaged(_) => Code::STATE_DAMAGED,
+            Self::Unavailable { .. } => Code::STATE_UNAVAILABLE,
         }
     }
 

@@ -26,12 +26,8 @@ const OPENING: &[&[&str]] =
 
 const VERIFY: &[&[&str]] = &[&["audit", "verify"]];
 
-/// Whether the error must have a hint, or says all there is to say by itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Hint {
-    Needed,
-    Optional,
-}
+/// A file that is gone must not be made anew beside the rest: that would hide the loss.
+const GONE: &[(&str, Harm)] = &[("gone", |_| Vec::new())];
 
 type Harm = fn(&[u8]) -> Vec<u8>;
 
@@ -45,35 +41,37 @@ const HARMS: &[(&str, Harm)] = &[
 
 #[test]
 fn the_secret_store() {
-    check("secrets.db", HARMS, &[OPENING, VERIFY], "keyholder.store.truncated", 4, Hint::Needed);
+    check("secrets.db", HARMS, &[OPENING, VERIFY], "keyholder.store.truncated", 4);
+    check("secrets.db", GONE, &[OPENING], "keyholder.store.truncated", 4);
 }
 
 #[test]
 fn the_state() {
-    check("state.db", HARMS, &[OPENING], "keyholder.state.unavailable", 3, Hint::Optional);
+    check("state.db", HARMS, &[OPENING], "keyholder.state.damaged", 4);
+    check("state.db", GONE, &[OPENING], "keyholder.state.damaged", 4);
 }
 
 #[test]
 fn the_audit_log() {
-    check("audit.log", HARMS, &[OPENING, VERIFY], "keyholder.audit.broken", 1, Hint::Needed);
+    check("audit.log", HARMS, &[OPENING, VERIFY], "keyholder.audit.broken", 1);
 }
 
 #[test]
 fn the_checkpoints() {
     // Cut at half, its last line looks as a crash leaves it; that is repaired, see the kills.
     let harms: Vec<(&str, Harm)> = HARMS.iter().filter(|(name, _)| *name != "halved").copied().collect();
-    check("audit.checkpoints", &harms, &[OPENING, VERIFY], "keyholder.audit.broken", 1, Hint::Needed);
+    check("audit.checkpoints", &harms, &[OPENING, VERIFY], "keyholder.audit.broken", 1);
 }
 
 #[test]
 fn the_key_of_the_store() {
-    check("store.key", HARMS, &[OPENING, VERIFY], "keyholder.store.wrong_key", 2, Hint::Optional);
+    check("store.key", HARMS, &[OPENING, VERIFY], "keyholder.store.wrong_key", 2);
     let other: &[(&str, Harm)] = &[("another key", |_| b"QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=\n".to_vec())];
-    check("store.key", other, &[OPENING, VERIFY], "keyholder.store.wrong_key", 2, Hint::Optional);
+    check("store.key", other, &[OPENING, VERIFY], "keyholder.store.wrong_key", 2);
 }
 
 /// Harms one file of a whole installation in every way, runs every command, and compares every file's bytes.
-fn check(file: &str, harms: &[(&str, Harm)], commands: &[&[&[&str]]], code: &str, exit: i32, hint: Hint) {
+fn check(file: &str, harms: &[(&str, Harm)], commands: &[&[&[&str]]], code: &str, exit: i32) {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("keyholder.toml");
     fs::write(&config, CONFIG).unwrap();
@@ -90,9 +88,13 @@ fn check(file: &str, harms: &[(&str, Harm)], commands: &[&[&[&str]]], code: &str
         said(&["secret", "set", name]).done();
     }
     let path = state.join(file);
+    let aside = folder.path().join("aside");
     let whole = fs::read(&path).unwrap();
     for (harm, apply) in harms {
-        fs::write(&path, apply(&whole)).unwrap();
+        match *harm {
+            "gone" => fs::rename(&path, &aside).unwrap(),
+            _ => fs::write(&path, apply(&whole)).unwrap(),
+        }
         let before = steady(&state);
         for words in commands.iter().copied().flatten() {
             let said = said(words);
@@ -102,10 +104,13 @@ fn check(file: &str, harms: &[(&str, Harm)], commands: &[&[&[&str]]], code: &str
                 said.err.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok()).expect(&told);
             assert_eq!(text(&problem, "code"), code, "{told}");
             let hinted = problem["hints"].as_array().is_some_and(|hints| !hints.is_empty());
-            assert!(hinted || hint == Hint::Optional, "no hint: {told}");
+            assert!(hinted, "no hint: {told}");
             assert_eq!(said.out, "", "{told}");
             assert!(steady(&state) == before, "{told}\nand changed a file");
         }
+    }
+    if aside.exists() {
+        fs::rename(&aside, &path).unwrap();
     }
     fs::write(&path, &whole).unwrap();
     said(&["client", "list"]).done();
