@@ -22,7 +22,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory, Parser, Subcommand, error::{ContextValue, ErrorKind}};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    error::{ContextValue, ErrorKind},
+};
 
 use crate::{
     config::LogFormat,

@@ -72,6 +72,7 @@ impl Gateway {
         let mut sockets: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
         for wanted in listen {
             let mut address = wanted;
+            claim(wanted).map_err(|source| StartError::Listen { address, source })?;
             for of_worker in &mut sockets {
                 let socket = bind(address).map_err(|source| StartError::Listen { address, source })?;
                 // with port 0 the first socket picks the port for all
@@ -129,6 +130,15 @@ impl Drop for GatewayHandle {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Fails if another process listens on `address`: with `SO_REUSEPORT` it would silently share the callers with us.
+fn claim(address: SocketAddr) -> std::io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // connections of an earlier process that linger are no reason to refuse
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {

@@ -44,6 +44,9 @@ async fn what_cannot_be_listened_on_is_an_error() {
     // the test network: no machine has this address
     let config = GatewayConfig::plain("192.0.2.1:0".parse().unwrap());
     assert!(matches!(Gateway::start(config, ports()), Err(StartError::Listen { .. })));
+    // another gateway listens there: sharing its port would split its callers between the two
+    let config = GatewayConfig::plain(world.address);
+    assert!(matches!(Gateway::start(config, ports()), Err(StartError::Listen { .. })));
     let config = GatewayConfig { workers: 0, ..GatewayConfig::plain("127.0.0.1:0".parse().unwrap()) };
     assert!(matches!(Gateway::start(config, ports()), Err(StartError::NothingToDo)));
 }
