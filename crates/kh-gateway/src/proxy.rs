@@ -45,12 +45,13 @@ pub(crate) struct Call<'a> {
 }
 
 /// A request that can be made again: its head as it goes out, and its body.
-struct Outgoing {
-    parts: Parts,
+struct Outgoing<'a> {
+    /// By reference, as in all that leads here: it is large, and every await that it is moved across copies it twice.
+    parts: &'a mut Parts,
     body: Option<Arc<Tee>>,
 }
 
-impl Outgoing {
+impl Outgoing<'_> {
     fn request(&self) -> Request<OutBody> {
         let body = self.body.as_ref().map_or(OutBody::Empty, Tee::send);
         Request::from_parts(self.parts.clone(), body)
@@ -72,7 +73,7 @@ struct Received {
 }
 
 /// Makes the call.
-pub(crate) async fn forward(call: Call<'_>, mut parts: Parts, incoming: Incoming) -> Result<Answer, Refusal> {
+pub(crate) async fn forward(call: Call<'_>, parts: &mut Parts, incoming: Incoming) -> Result<Answer, Refusal> {
     let worker = &*call.caller.worker;
     let mut began = call.began;
     let mut lease = if let Some(lease) = call.credential.current_at(began.now) {
@@ -82,17 +83,17 @@ pub(crate) async fn forward(call: Call<'_>, mut parts: Parts, incoming: Incoming
         began = worker.began();
         lease
     };
-    let tunnel = upgrade::wanted(&mut parts, call.head);
+    let tunnel = upgrade::wanted(parts, call.head);
     headers::to_platform(&mut parts.headers, call.head);
     if let Some((protocol, _)) = &tunnel {
         upgrade::ask(&mut parts.headers, protocol);
     }
     let target = parts.uri.clone();
-    let mut host = aim(&call, &lease, &mut parts, &target)?;
+    let mut host = aim(&call, &lease, parts, &target)?;
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let body = (!incoming.is_end_stream()).then(|| Tee::new(incoming, Arc::clone(&worker.budget)));
-    let mut outgoing = Outgoing { parts, body };
+    let outgoing = Outgoing { parts, body };
     let (mut sent, mut healed) = (0, false);
     loop {
         let received =
@@ -104,7 +105,7 @@ pub(crate) async fn forward(call: Call<'_>, mut parts: Parts, incoming: Incoming
             lease = heal(&call, refused, &lease, &outgoing, healed).await?;
             healed = true;
             began = worker.began();
-            host = aim(&call, &lease, &mut outgoing.parts, &target)?;
+            host = aim(&call, &lease, outgoing.parts, &target)?;
             continue;
         }
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
@@ -119,7 +120,7 @@ pub(crate) async fn forward(call: Call<'_>, mut parts: Parts, incoming: Incoming
                 None => fetch(&call).await?,
             };
             began = worker.began();
-            host = aim(&call, &lease, &mut outgoing.parts, &target)?;
+            host = aim(&call, &lease, outgoing.parts, &target)?;
             continue;
         }
         // the platform counts from the moment it was asked
@@ -193,7 +194,7 @@ fn failed(call: &Call<'_>, error: &UpstreamError) -> Refusal {
 async fn exchange(
     caller: &Caller,
     host: &Arc<Host>,
-    outgoing: &Outgoing,
+    outgoing: &Outgoing<'_>,
     began: Instant,
 ) -> Result<Received, UpstreamError> {
     let worker = &*caller.worker;
@@ -237,36 +238,45 @@ struct Lost {
     reused: bool,
 }
 
-async fn send(
+/// Not itself an `async fn`: the request is given away before the first await, so that no future has to hold it.
+fn send(
     caller: &Caller,
     mut conn: Conn,
     request: Request<OutBody>,
-    outgoing: &Outgoing,
+    outgoing: &Outgoing<'_>,
     since: Instant,
-) -> Result<Received, Lost> {
+) -> impl Future<Output = Result<Received, Lost>> {
     let reused = conn.reused;
-    let mut sending = std::pin::pin!(conn.sender().try_send_request(request));
+    let sending = conn.sender().try_send_request(request);
     let patience = caller.worker.limits.response_header;
-    let mut due = since + patience;
-    let result = loop {
-        match caller.answer_due.before(due, &mut sending).await {
-            Some(result) => break result,
-            // a long upload is progress; only then is the time counted anew
-            None if outgoing.has_moved() => due = Instant::now() + patience,
-            None => return Err(Lost { error: UpstreamError::AnswerTimeout, unsent: None, reused }),
-        }
-    };
-    match result {
-        Ok(response) => Ok(Received { response, conn }),
-        Err(mut lost) => {
-            let unsent = lost.take_message().map(Box::new);
-            Err(Lost { error: UpstreamError::Protocol(lost.into_error()), unsent, reused })
+    async move {
+        let mut sending = std::pin::pin!(sending);
+        let mut due = since + patience;
+        let result = loop {
+            match caller.answer_due.before(due, &mut sending).await {
+                Some(result) => break result,
+                // a long upload is progress; only then is the time counted anew
+                None if outgoing.has_moved() => due = Instant::now() + patience,
+                None => return Err(Lost { error: UpstreamError::AnswerTimeout, unsent: None, reused }),
+            }
+        };
+        match result {
+            Ok(response) => Ok(Received { response, conn }),
+            Err(mut lost) => {
+                let unsent = lost.take_message().map(Box::new);
+                Err(Lost { error: UpstreamError::Protocol(lost.into_error()), unsent, reused })
+            }
         }
     }
 }
 
 /// How long a 429 or 503 is waited out, if it is.
-fn wait(worker: &Worker, response: &Response<Incoming>, outgoing: &Outgoing, sent: u32) -> Option<std::time::Duration> {
+fn wait(
+    worker: &Worker,
+    response: &Response<Incoming>,
+    outgoing: &Outgoing<'_>,
+    sent: u32,
+) -> Option<std::time::Duration> {
     let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     let asked = retry_after::parse(value, worker.ports.clock.now().wall);
     let method = outgoing.parts.method.as_str();
@@ -278,7 +288,7 @@ async fn heal(
     call: &Call<'_>,
     refused: refused::RefusedToken,
     lease: &Lease,
-    outgoing: &Outgoing,
+    outgoing: &Outgoing<'_>,
     tried: bool,
 ) -> Result<Arc<Lease>, Refusal> {
     // a fresh token has the same address as the old one: it is not the token that the platform refuses

@@ -70,11 +70,11 @@ pub(crate) struct Began {
 }
 
 async fn handle(caller: &Arc<Caller>, request: Request<Incoming>, began: Began) -> Answer {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     // a copy of the handle, not of the bytes: the path must outlive the changes to the parts
     let uri = parts.uri.clone();
     let sent_id: Option<Box<str>> = correlation_id(&parts.headers).map(Box::from);
-    match checked(caller, parts, &uri, body, began).await {
+    match checked(caller, &mut parts, &uri, body, began).await {
         Ok(answer) => answer,
         Err(Refused { refusal, shape: known }) => {
             let id = refusal.correlation_id.clone().or(sent_id).unwrap_or_else(|| caller.worker.context_id().into());
@@ -102,7 +102,7 @@ impl From<Refusal> for Refused {
 
 async fn checked(
     caller: &Arc<Caller>,
-    parts: Parts,
+    parts: &mut Parts,
     uri: &Uri,
     body: Incoming,
     began: Began,
@@ -145,7 +145,7 @@ async fn checked(
             }
             call(caller, parts, body, head, &session, credential, path, 0, began).await
         }
-        own => Ok(own::answer(caller, own, &parts, body).await),
+        own => Ok(own::answer(caller, own, parts, body).await),
     }
 }
 
@@ -153,7 +153,7 @@ async fn checked(
 #[allow(clippy::too_many_arguments, reason = "each is a different fact about one request")]
 async fn call(
     caller: &Arc<Caller>,
-    parts: Parts,
+    parts: &mut Parts,
     body: Incoming,
     head: Head,
     session: &Session,

@@ -24,10 +24,13 @@ pub struct Guarded {
     depth: usize,
     /// Length of the last segment, 0 where it is `{}`: it rules out nearly all others.
     last: usize,
+    /// Whether the path starts with `**`.
+    open: bool,
 }
 
 const fn row(method: &'static str, path: &'static str, reason: &'static str) -> Guarded {
-    Guarded { method, path, reason, depth: slashes(path), last: last_word(path) }
+    let open = matches!(path.as_bytes(), [b'*', b'*', ..]);
+    Guarded { method, path, reason, depth: slashes(path), last: last_word(path), open }
 }
 
 const fn slashes(path: &str) -> usize {
@@ -125,9 +128,10 @@ pub fn guarded(kind: PlatformKind, method: &str, path: &CanonicalPath<'_>) -> Op
     let Outline { depth, last } = outline(text);
     table(kind).iter().find(|row| {
         // two numbers say no to nearly every row, on every call; what is left is compared word by word
-        (row.last == 0 || last.is_none_or(|last| last == row.last))
+        (depth == row.depth || (row.open && depth > row.depth))
+            && (row.last == 0 || last.is_none_or(|last| last == row.last))
             && (row.method == "*" || row.method.eq_ignore_ascii_case(method))
-            && fits(row, text, depth)
+            && fits(row, text)
     })
 }
 
@@ -152,20 +156,13 @@ fn outline(path: &str) -> Outline {
     Outline { depth, last: plain.then_some(last) }
 }
 
-/// `depth` is the number of segments of `path`. Compared from the right: that is where the rows differ.
-fn fits(row: &Guarded, path: &str, depth: usize) -> bool {
-    let (pattern, open) = match row.path.strip_prefix("**") {
-        Some(rest) => (rest, true),
-        None => (row.path, false),
-    };
-    let wanted = row.depth;
-    if depth < wanted || (depth > wanted && !open) {
-        return false;
-    }
+/// Whether the words fit, the number of segments being right. Compared from the right: that is where the rows differ.
+fn fits(row: &Guarded, path: &str) -> bool {
+    let pattern = row.path.trim_start_matches("**");
     pattern
         .rsplit('/')
         .zip(path.rsplit('/'))
-        .take(wanted)
+        .take(row.depth)
         .all(|(word, text)| word == "{}" || segment::could_be(text, word))
 }
 

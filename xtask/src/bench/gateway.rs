@@ -10,7 +10,7 @@ use crate::{process, stats::Spread};
 /// Load connections of the throughput rows.
 const CONNECTIONS: u32 = 64;
 /// The path that is called; the client's allow-list names it.
-const PATH: &str = "/api/v2/users/me";
+pub(super) const PATH: &str = "/api/v2/users/me";
 
 /// How long to measure.
 pub struct Plan {
@@ -47,13 +47,16 @@ impl Plan {
 }
 
 /// One load run.
-struct Load {
-    requests: f64,
+pub(super) struct Load {
+    /// Answers that came.
+    pub(super) requests: f64,
     p50_us: f64,
-    errors: bool,
+    /// Whether one of them was none, or not a 2xx.
+    pub(super) errors: bool,
 }
 
-fn wrk(url: &str, header: &str, connections: u32, seconds: u32) -> Result<Load> {
+/// Loads one address with `wrk`.
+pub(super) fn wrk(url: &str, header: &str, connections: u32, seconds: u32) -> Result<Load> {
     let out = process::output(Command::new("taskset").args(["-c", "1", "wrk", "-t1", "--latency"]).args([
         format!("-c{connections}"),
         format!("-d{seconds}s"),

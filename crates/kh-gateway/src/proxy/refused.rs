@@ -38,7 +38,7 @@ struct Wire {
 }
 
 /// Reads the answer and gives its connection back.
-pub(super) async fn read(received: Received, outgoing: &Outgoing, within: Duration) -> RefusedToken {
+pub(super) async fn read(received: Received, outgoing: &Outgoing<'_>, within: Duration) -> RefusedToken {
     let Received { response, conn } = received;
     let correlation_id = super::platform_correlation(&response);
     let body = Limited::new(response.into_body(), BODY_MAX);
