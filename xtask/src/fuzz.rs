@@ -10,7 +10,7 @@ use crate::{process, root};
 /// Inline 8-bit counters, comparison tracing and the table of program counters: what libFuzzer is guided by.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1";
+     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
 
 /// Longest input: the largest limit of a parser under test that is still quick to mutate.
 const INPUT_BYTES_MAX: u32 = 16 * 1024;

@@ -4,12 +4,13 @@
 //! than a reader needs to look; waiters mark what they have seen before they ask the core, so that no wake-up is lost.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use kh_core::{CredentialName, Now, SecretString, Sha256};
+use kh_core::{ClientId, CredentialName, Now, SecretString, Sha256};
 use kh_resilience::{RETRY_AFTER_FAIL_FAST, Share};
 use kh_token::{
     Cause, Decision, FetchKind, FetchOrder, Fetched, Invalidation, Outcome, Permit, Refusal, TokenCore, Want,
@@ -36,6 +37,13 @@ const ROUNDS_MAX: u32 = 64;
 /// How long a caller waits for a fetch in flight before it asks again. A fetch has its own, shorter deadline; this one
 /// only bounds the wait for a runtime that stands still.
 const WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// How long a client's 401 says nothing about a token (see [`Credential::doubt`]): a second invalidation is then no
+/// longer one of a young token, so that no storm comes of it.
+const DOUBT_HOLDS: Duration = kh_token::policy::YOUNG;
+
+/// Clients remembered at most; one more than this is not remembered, which is what was before.
+const DOUBTS_MAX: usize = 4096;
 
 /// What waiters watch.
 #[derive(Clone, Copy, Default)]
@@ -67,6 +75,8 @@ pub struct Credential {
     state: Mutex<State>,
     tide: watch::Sender<Tide>,
     counters: Counters,
+    /// Clients whose last 401 was not the token's fault, with the token and the monotonic time.
+    doubts: Mutex<HashMap<ClientId, (Sha256, Duration)>>,
     /// Itself, for tasks that outlive a caller.
     own: Weak<Self>,
 }
@@ -82,6 +92,7 @@ impl Credential {
             state: Mutex::new(state),
             tide: watch::Sender::new(Tide::default()),
             counters: Counters::default(),
+            doubts: Mutex::default(),
             own: Weak::clone(own),
         })
     }
@@ -231,6 +242,26 @@ impl Credential {
                 false
             }
         }
+    }
+
+    /// A token that was fetched for `who` because of a 401 was answered with 401 as well: it is not the token that the
+    /// platform refuses, but what `who` asks for. Once the token is proven by anybody's call ([`Lease::is_proven`]), `who`
+    /// does not invalidate it for a minute, so that a client with a call that always gets 401 cannot take the
+    /// credential away from the others.
+    pub fn doubt(&self, sha256: Sha256, who: &ClientId) {
+        let mono = self.ports.clock.now().mono;
+        let mut doubts = self.doubts.lock();
+        doubts.retain(|_, (_, since)| mono.saturating_sub(*since) < DOUBT_HOLDS);
+        if doubts.len() < DOUBTS_MAX {
+            doubts.entry(who.clone()).insert_entry((sha256, mono));
+        }
+    }
+
+    /// Whether a 401 that `who` got with this token says nothing about the token.
+    pub fn is_doubted(&self, sha256: Sha256, who: &ClientId) -> bool {
+        let mono = self.ports.clock.now().mono;
+        let doubts = self.doubts.lock();
+        doubts.get(who).is_some_and(|(of, since)| *of == sha256 && mono.saturating_sub(*since) < DOUBT_HOLDS)
     }
 
     /// The current token was used for a call that the platform answered. Cheap; matters only with an idle timeout.

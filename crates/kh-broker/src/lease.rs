@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -30,6 +30,8 @@ pub struct Lease {
     auth_base: Option<String>,
     last_used_wall: AtomicU64,
     last_used_mono: AtomicU64,
+    /// Whether the platform took it for a call.
+    proven: AtomicBool,
     /// The age in milliseconds at which the core is asked about an early refresh.
     ask_at_age: AtomicU64,
 }
@@ -78,6 +80,7 @@ impl Lease {
             auth_base: bases.auth,
             last_used_wall: AtomicU64::new(now.wall.0),
             last_used_mono: AtomicU64::new(millis(now.mono)),
+            proven: AtomicBool::new(false),
             ask_at_age: AtomicU64::new(millis(held.refresh_age)),
         }
     }
@@ -129,11 +132,19 @@ impl Lease {
 
     /// The token was used for a call that the platform answered: its inactivity timer started anew.
     pub fn note_used(&self, now: Now) {
+        if !self.proven.load(Ordering::Relaxed) {
+            self.proven.store(true, Ordering::Relaxed);
+        }
         let mono = millis(now.mono);
         // Two uses at once may leave the wall time of the other one: both are of the same moment.
         if self.last_used_mono.fetch_max(mono, Ordering::Relaxed) <= mono {
             self.last_used_wall.store(now.wall.0, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the platform answered a call with this token otherwise than by refusing it.
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
     }
 
     pub(crate) fn last_used(&self) -> Now {

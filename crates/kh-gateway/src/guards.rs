@@ -47,7 +47,13 @@ pub(crate) fn check(method: &Method, uri: &Uri, version: Version, headers: &Head
             | "proxy-authenticate"
             | "expect"
             | "cookie"
-            | "http2-settings" => head.rare = true,
+            | "http2-settings"
+            | "forwarded"
+            | "x-real-ip"
+            | "x-client-ip"
+            | "true-client-ip"
+            | "cf-connecting-ip" => head.rare = true,
+            name if name.starts_with("x-forwarded-") => head.rare = true,
             name if name.starts_with("x-") && OVERRIDES.contains(&name) => {
                 return Err("the request asks for another method or path than its request line");
             }
@@ -68,6 +74,11 @@ pub(crate) fn check(method: &Method, uri: &Uri, version: Version, headers: &Head
     }
     if *method == Method::CONNECT {
         return Err("CONNECT is not supported: use keyholder as the host or gateway of the SDK, not as a tunnel");
+    }
+    // RFC 9110 section 9.3.8: the answer repeats the request as it arrived, with the platform's token in it
+    let name = method.as_str();
+    if name.len() == 5 && (name.eq_ignore_ascii_case("TRACE") || name.eq_ignore_ascii_case("TRACK")) {
+        return Err("TRACE is not supported: its answer would tell the platform's token");
     }
     if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
         return Err("the request target has an unknown scheme");
@@ -146,6 +157,10 @@ mod tests {
         assert_eq!(head, Ok(Head { connection: true, chunked: true, rare: true, upgrade: false }));
         let none = HeaderMap::new();
         assert!(check(&Method::GET, &Uri::from_static("/"), Version::HTTP_10, &none).is_ok());
+        for method in ["TRACE", "trace", "Track"] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            assert!(check(&method, &Uri::from_static("/"), Version::HTTP_10, &none).is_err(), "{method}");
+        }
         assert!(check(&Method::CONNECT, &Uri::from_static("a:1"), Version::HTTP_10, &none).is_err());
     }
 }

@@ -291,8 +291,14 @@ async fn heal(
     outgoing: &Outgoing<'_>,
     tried: bool,
 ) -> Result<Arc<Lease>, Refusal> {
+    let who = &call.client.record.id;
+    let doubted = lease.is_proven() && call.credential.is_doubted(lease.sha256(), who);
+    if tried && !refused.is_address() {
+        // the fresh token is kept: what this client asks for is refused, and others need the token
+        call.credential.doubt(lease.sha256(), who);
+    }
     // a fresh token has the same address as the old one: it is not the token that the platform refuses
-    if !refused.is_address() {
+    if !refused.is_address() && !tried && !doubted {
         let first = call.credential.invalidate(lease.sha256());
         // a thousand calls may meet the same dead token: the first one tells
         if first {
@@ -304,7 +310,7 @@ async fn heal(
                 "the platform refused a token; it is not used again"
             );
         }
-        if !tried && outgoing.is_replayable() {
+        if outgoing.is_replayable() {
             return fetch(call).await;
         }
     }
@@ -320,7 +326,7 @@ async fn heal(
     }
     let detail = if refused.is_address() {
         "the platform does not accept this credential from keyholder's address"
-    } else if tried {
+    } else if tried || doubted {
         "the platform refused the credential's token, and a fresh one as well"
     } else {
         "the platform refused the credential's token; the request could not be sent again with a fresh one because \

@@ -139,7 +139,7 @@ pub fn guarded(kind: PlatformKind, method: &str, path: &CanonicalPath<'_>) -> Op
 struct Outline {
     /// Number of segments.
     depth: usize,
-    /// Length of the last one; `None` when escapes or path parameters make it mean something shorter.
+    /// Length of the last one; `None` when escapes, path parameters or an extension make it mean something shorter.
     last: Option<usize>,
 }
 
@@ -149,7 +149,7 @@ fn outline(path: &str) -> Outline {
         last += 1;
         match byte {
             b'/' => (depth, last) = (depth + 1, 0),
-            b'%' | b';' => plain = false,
+            b'%' | b';' | b'.' => plain = false,
             _ => {}
         }
     }

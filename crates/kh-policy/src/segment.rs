@@ -24,11 +24,13 @@ pub(crate) fn same(one: &str, other: &str) -> bool {
     one == other || ((one.contains('%') || other.contains('%')) && decoded(one).eq(decoded(other)))
 }
 
-/// Whether a lenient server could take `segment` for `word` (plain lower-case ASCII): letter case and path parameters
-/// (`;a=b`) do not count.
+/// Whether a lenient server could take `segment` for `word` (plain lower-case ASCII): letter case, path parameters
+/// (`;a=b`), an extension (`.json`: Spring MVC before 5.3 matched suffix patterns by default) and spaces around it
+/// (Spring before 4.3 trimmed segments, Windows trims their ends) do not count.
 pub(crate) fn could_be(segment: &str, word: &str) -> bool {
-    if !segment.contains(['%', ';']) {
+    if !segment.contains(['%', ';', '.']) {
         return segment.eq_ignore_ascii_case(word);
     }
-    decoded(segment).take_while(|byte| *byte != b';').map(|byte| byte.to_ascii_lowercase()).eq(word.bytes())
+    let name: Vec<u8> = decoded(segment).take_while(|byte| !matches!(byte, b';' | b'.')).collect();
+    name.trim_ascii().eq_ignore_ascii_case(word.as_bytes())
 }

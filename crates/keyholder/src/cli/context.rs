@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kh_core::Code;
+use kh_core::{Code, Sha256};
 
 use super::{Globals, logging};
 use crate::{
@@ -33,6 +33,8 @@ pub(crate) struct Loaded {
     pub(crate) file: Option<PathBuf>,
     pub(crate) paths: Paths,
     pub(crate) warnings: config::Mistakes,
+    /// SHA-256 of the file's bytes: its name in the audit log.
+    pub(crate) digest: Sha256,
 }
 
 impl Loaded {
@@ -98,7 +100,7 @@ impl Context {
         })?;
         let base = file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let paths = Paths::of(&parsed.config, &self.environment.folder.join(base), state, &self.environment)?;
-        Ok(Loaded { config: parsed.config, file, paths, warnings: parsed.warnings })
+        Ok(Loaded { config: parsed.config, file, paths, warnings: parsed.warnings, digest: Sha256::of(bytes) })
     }
 
     /// The state folder of the flag or the environment, from the working folder.

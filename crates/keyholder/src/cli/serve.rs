@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use kh_core::Code;
+use kh_core::{Code, audit::AuditEvent, port::StateStore};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, Loaded};
@@ -63,9 +63,28 @@ pub(crate) fn control_runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::bug("cannot start the control runtime").caused_by(&error))
 }
 
+/// Where the state remembers which configuration was served last.
+const CONFIG_DIGEST: &str = "config.sha256";
+
+/// A configuration that is not the one served last is a change by a person: it is audited before it takes effect.
+async fn audit_config(loaded: &Loaded, base: &Base, context: &Context) -> Result<(), Failure> {
+    let digest = loaded.digest.to_hex();
+    let before = base.state.setting(CONFIG_DIGEST).await?;
+    if before.as_ref() == Some(&digest) {
+        return Ok(());
+    }
+    let now = base.clock.now().wall;
+    let event =
+        AuditEvent::new(&*base.entropy, now, &context.environment.actor(), "config.change", &loaded.file_name())
+            .with("sha256", &digest)
+            .with("sha256_before", &before.unwrap_or_default());
+    Ok(base.state.set_setting(CONFIG_DIGEST, &digest, event).await?)
+}
+
 async fn serve(arguments: &ServeArgs, loaded: &Loaded, base: &Base, context: &Context) -> Result<Exit, Failure> {
     // Before anything listens, so that a stop signal is never lost.
     let mut stop = StopSignal::new()?;
+    audit_config(loaded, base, context).await?;
     let running = Running::start(loaded, base).await?;
     announce(&running.addresses, loaded, context);
     if let Some(file) = &arguments.ready_file {

@@ -46,6 +46,25 @@ fn tokens_survive_a_restart_and_a_kill() {
 }
 
 #[test]
+fn a_changed_configuration_is_audited_once() {
+    let installation = Installation::new();
+    let entries = || {
+        let listed = installation.run(&["audit", "list", "--action", "config.change", "--output", "json"]).json();
+        listed["entries"].as_array().unwrap().clone()
+    };
+    for (comment, expected) in [("", 1), ("", 1), ("\n# changed\n", 2), ("", 2)] {
+        let file = installation.path("keyholder.toml");
+        let text = std::fs::read_to_string(&file).unwrap() + comment;
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(installation.serve().process.stop().0, Some(0));
+        assert_eq!(entries().len(), expected);
+    }
+    let entries = entries();
+    assert_eq!(entries[1]["detail"]["sha256_before"], entries[0]["detail"]["sha256"]);
+    assert_ne!(entries[1]["detail"]["sha256"], entries[0]["detail"]["sha256"]);
+}
+
+#[test]
 fn both_platforms_in_one_process_routed_by_client() {
     let installation = Installation::new();
     let genesys = installation.add_client("g", &["--credential", "genesys", "--allow-all"]);

@@ -12,6 +12,33 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// RFC 9110 section 7.6.3.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 keyholder");
 
+/// What proxies say about a caller. The platform is told nothing of the sort: keyholder is its caller, and an address
+/// that anybody may write here must not count for an allow-list of addresses.
+const OF_CALLER: [HeaderName; 13] = [
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-ssl"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("cf-connecting-ip"),
+];
+
+/// What a platform says about its own origin, which the caller would take for keyholder's: cookies may hold a session
+/// of the platform, the others redirect a caller or make it refuse plain http.
+const OF_PLATFORM: [HeaderName; 4] = [
+    header::SET_COOKIE,
+    header::ALT_SVC,
+    header::STRICT_TRANSPORT_SECURITY,
+    HeaderName::from_static("clear-site-data"),
+];
+
 /// Headers that a `Connection` header cannot take away: they are ours to set, or they frame the message.
 const KEPT: [HeaderName; 4] = [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::VIA];
 
@@ -58,6 +85,9 @@ pub(crate) fn to_platform(headers: &mut HeaderMap, head: Head) {
         ] {
             headers.remove(name);
         }
+        for name in OF_CALLER {
+            headers.remove(name);
+        }
     }
     headers.append(header::VIA, VIA);
 }
@@ -70,7 +100,7 @@ fn is_ordinary(connection: &HeaderValue) -> bool {
 
 /// Makes a platform's headers fit to be sent to a caller.
 pub(crate) fn to_caller(headers: &mut HeaderMap) {
-    let (mut connection, mut named, mut hop) = (false, false, false);
+    let (mut connection, mut named, mut hop, mut origin) = (false, false, false, false);
     for (name, value) in &*headers {
         match name.as_str() {
             "connection" => {
@@ -80,7 +110,13 @@ pub(crate) fn to_caller(headers: &mut HeaderMap) {
             "keep-alive" | "proxy-connection" | "proxy-authenticate" | "transfer-encoding" | "te" | "upgrade" => {
                 hop = true;
             }
+            "set-cookie" | "alt-svc" | "strict-transport-security" | "clear-site-data" => origin = true,
             _ => {}
+        }
+    }
+    if origin {
+        for name in OF_PLATFORM {
+            headers.remove(name);
         }
     }
     if named {
@@ -160,5 +196,25 @@ mod tests {
             to_caller(&mut headers);
             assert_eq!(headers, map(&[("etag", "1")]));
         }
+    }
+
+    #[test]
+    fn what_is_about_an_origin_does_not_cross() {
+        let mut answer = map(&[
+            ("set-cookie", "session=of-the-platform"),
+            ("set-cookie", "a=b"),
+            ("alt-svc", "h2=\"elsewhere:443\""),
+            ("strict-transport-security", "max-age=1"),
+            ("clear-site-data", "\"*\""),
+            ("etag", "1"),
+        ]);
+        to_caller(&mut answer);
+        assert_eq!(answer, map(&[("etag", "1")]));
+        let mut request = map(&[("forwarded", "for=192.0.2.1"), ("x-real-ip", "192.0.2.1"), ("etag", "1")]);
+        for name in OF_CALLER {
+            request.insert(name, HeaderValue::from_static("192.0.2.1"));
+        }
+        to_platform(&mut request, Head { rare: true, ..Head::default() });
+        assert_eq!(request, map(&[("etag", "1"), ("via", "1.1 keyholder")]));
     }
 }

@@ -207,3 +207,14 @@ async fn an_ordinary_request_still_passes_after_all_that() {
     assert!(world.raw(chunked.as_bytes()).await.starts_with("HTTP/1.1 200 "));
     assert_eq!(upstream.seen().len(), 2);
 }
+
+/// The answer to TRACE is the request as the platform got it, token and all.
+#[tokio::test]
+async fn trace_is_never_forwarded() {
+    let upstream = Upstream::start(|_| Box::pin(async { reply(200, &[], "echo") })).await;
+    let world = Setup::new(upstream.address).start().await;
+    for method in ["TRACE", "trace", "TRACK"] {
+        let got = world.call(&format!("{method} /api/v2/users")).await;
+        assert_eq!((got.status, upstream.seen().len()), (400, 0), "{method}");
+    }
+}

@@ -88,6 +88,35 @@ async fn what_a_fresh_token_does_not_heal_is_a_502() {
     assert_eq!(world.metric(r#"keyholder_gateway_token_heals_total{result="failed"}"#), 1);
 }
 
+/// Some operations answer 401 whatever the token. A client that calls one again and again must not log the credential
+/// in again and again, nor bring on the pause that follows a storm of dead tokens: other clients share the token.
+#[tokio::test]
+async fn a_call_that_always_gets_401_does_not_take_the_token_from_others() {
+    let upstream = Upstream::start(|request| {
+        Box::pin(async move {
+            if request.uri().path().ends_with("/always") { reply(401, &[], BAD) } else { reply(200, &[], "ok") }
+        })
+    })
+    .await;
+    let world = Setup::new(upstream.address).start().await;
+    assert_status(&world.call("GET /api/v2/users").await, StatusCode::OK);
+    for _ in 0..8 {
+        assert_status(&world.call("GET /api/v2/always").await, StatusCode::BAD_GATEWAY);
+        assert_status(&world.call("GET /api/v2/users").await, StatusCode::OK);
+    }
+    assert_eq!(world.tokens.fetched(), 2);
+}
+
+#[tokio::test]
+async fn two_tokens_killed_in_a_row_do_not_shut_a_lone_client_out() {
+    let good = Arc::new(AtomicU64::new(3));
+    let upstream = picky(Arc::clone(&good)).await;
+    let world = Setup::new(upstream.address).start().await;
+    check_rejected(&world, "GET /api/v2/users", "", Some("bad.credentials")).await;
+    assert_status(&world.call("GET /api/v2/users").await, StatusCode::OK);
+    assert_eq!(world.tokens.fetched(), 3);
+}
+
 #[tokio::test]
 async fn a_refused_address_costs_no_token() {
     let upstream = Upstream::start(|_| {

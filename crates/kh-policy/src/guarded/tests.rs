@@ -46,9 +46,15 @@ fn disguises_of_a_guarded_path_are_guarded() {
     for kind in [PlatformKind::Genesys, PlatformKind::Cxone] {
         for row in table(kind) {
             let path = row.path.replace("{}", "x").replace("**", "/some/base");
-            for disguise in
-                [path.to_uppercase(), format!("{path}/"), format!("{path};a=b"), path.replace("/oauth/", "/OAuth;x/")]
-            {
+            for disguise in [
+                path.to_uppercase(),
+                format!("{path}.json"),
+                format!("{path}%20"),
+                format!("{path}.%20/"),
+                format!("{path}/"),
+                format!("{path};a=b"),
+                path.replace("/oauth/", "/OAuth;x/"),
+            ] {
                 let canonical = CanonicalPath::parse(&disguise).unwrap();
                 assert!(guarded(kind, &row.method.to_lowercase(), &canonical).is_some(), "{disguise}");
             }

@@ -72,7 +72,7 @@ fn a_serving_keyholder_outlives_a_disk_without_room() {
     let login = installation.add_client("app", &["--credential", "genesys", "--allow-all"]);
     let ready = installation.path("ready.json");
     // A file size limit stands in for the disk's end; ignoring the signal turns it into a failed write (512 B blocks).
-    let script = "trap '' XFSZ; ulimit -S -f 300; exec \"$0\" \"$@\"";
+    let script = "trap '' XFSZ; ulimit -S -f 400; exec \"$0\" \"$@\"";
     let mut shell = Command::new("/bin/sh");
     let config = installation.path("keyholder.toml");
     shell.env_clear().env("USER", "tester").env("PATH", "/usr/bin:/bin").args(["-c", script]);
