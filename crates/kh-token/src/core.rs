@@ -14,8 +14,8 @@ use crate::{
     event::{Cause, Decision, Failure, FetchKind, FetchOrder, Fetched, Invalidation, Outcome, Permit, Refusal, Want},
     life::{Lifetime, elapsed},
     policy::{
-        LIFE_MAX, PATIENCE, PAUSE_MAX, PAUSE_MIN, RATE_LIMIT_BACKOFF, STORE_BACKOFF, STORM_BACKOFF, STORM_FREE,
-        TRANSIENT_BACKOFF, TTL_MEMORY, TokenPolicy, YOUNG,
+        FAILURE_PAUSE_MAX, LIFE_MAX, PATIENCE, PAUSE_MAX, PAUSE_MIN, RATE_LIMIT_BACKOFF, STORE_BACKOFF, STORM_BACKOFF,
+        STORM_FREE, TRANSIENT_BACKOFF, TTL_MEMORY, TokenPolicy, YOUNG,
     },
     rejections::Rejections,
 };
@@ -336,7 +336,8 @@ impl TokenCore {
         };
         // The platform's own word counts; but when it failed again after that, it was too short.
         let told = retry_after.map(|wait| if self.failures == 0 { wait } else { wait.max(drawn) });
-        let span = told.unwrap_or(drawn).clamp(PAUSE_MIN, PAUSE_MAX);
+        let longest = if cause == Cause::RateLimited { PAUSE_MAX } else { FAILURE_PAUSE_MAX };
+        let span = told.unwrap_or(drawn).clamp(PAUSE_MIN, longest);
         self.failures = self.failures.saturating_add(1);
         self.lengthen_pause(Pause { until: now.mono.saturating_add(span), cause });
     }

@@ -19,6 +19,10 @@ pub const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest pause after a failure; a `Retry-After` may ask for more than this only by mistake.
 pub const PAUSE_MAX: Duration = Duration::from_hours(24);
 
+/// The longest pause after a failure that is not a rate limit, whatever `Retry-After` says: maintenance pages ask for a
+/// day, and a credential must not stay shut for a day because one of them was met.
+pub const FAILURE_PAUSE_MAX: Duration = Duration::from_mins(10);
+
 /// Waits after a token endpoint that was not reachable or answered nonsense.
 pub const TRANSIENT_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(30) };
 

@@ -60,6 +60,9 @@ pub(super) fn run(arguments: &SandboxArgs, context: &Context) -> Result<Exit, Fa
             })?;
         }
         announce(&sandbox, &ready, context);
+        if arguments.listen.is_some_and(|address| !address.ip().is_loopback()) {
+            context.terminal.warn("other machines can reach the sandbox, and its control API asks nobody for a token");
+        }
         stop.wait().await;
         sandbox.shutdown().await;
         Ok(Exit::Done)

@@ -147,9 +147,9 @@ impl Failure {
     /// For a person: `error:`, `caused by:` and `hint:` lines. A secret that stood where a name belongs is masked in
     /// all of them.
     pub fn to_text(&self, style: Style) -> String {
-        let told = |prefix: String, text: &str| match self.masked {
-            true => format!("{prefix} {}\n", mask_words(text)),
-            false => format!("{prefix} {text}\n"),
+        let told = |prefix: String, text: &str| {
+            let text = if self.masked { mask_words(text) } else { text.to_owned() };
+            format!("{prefix} {text}\n")
         };
         let mut lines = vec![told(style.red("error:"), &self.problem.detail)];
         lines.extend(self.causes.iter().map(|cause| told(style.bold("caused by:"), cause)));

@@ -41,7 +41,10 @@ pub(super) async fn answer(caller: &Caller, route: Route, parts: &Parts, body: I
             granted(&login, token_type)
         }
         Err(Refused(error, refusal)) => {
-            tracing::info!(oauth.error = error, correlation_id = id, "refused a login: {}", refusal.detail);
+            // at most one a second: whoever may send logins must not be able to fill the disk with them
+            if caller.worker.may_warn() {
+                tracing::info!(oauth.error = error, correlation_id = id, "refused a login: {}", refusal.detail);
+            }
             refusal.into_oauth_answer(error, id)
         }
     }

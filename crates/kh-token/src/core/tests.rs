@@ -174,6 +174,8 @@ fn early_refresh_happens_once_and_the_old_token_is_served_meanwhile() {
 fn a_failed_refresh_serves_the_old_token_until_it_dies_and_never_after() {
     check("? ok:A/1000 +800 ? fail:down ? +1 ? fail:down ?", "fetch new1 serve1+fetch serve1 serve1+fetch serve1");
     check("? ok:A/1000 +800 ? fail:down:300 +199 ? +1 ?", "fetch new1 serve1+fetch serve1 transient:100s");
+    // a maintenance page that asks for a day does not shut the credential for a day; a rate limit may
+    check("? fail:down:86400 ?", "fetch transient:600s");
     check("? ok:A/1000 +800 ? fail:store +199 ? fail:store +1 ?", "fetch new1 serve1+fetch serve1+fetch fetch");
     check(
         "? ok:A/1000 +800 ? fail:rejected ? read:a@1 +199 ? +1 ?",
