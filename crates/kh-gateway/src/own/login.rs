@@ -44,6 +44,8 @@ pub(super) async fn answer(caller: &Caller, route: Route, parts: &Parts, body: I
             // at most one a second: whoever may send logins must not be able to fill the disk with them
             if caller.worker.may_warn() {
                 tracing::info!(oauth.error = error, correlation_id = id, "refused a login: {}", refusal.detail);
+            } else {
+                tracing::debug!(oauth.error = error, correlation_id = id, "refused a login: {}", refusal.detail);
             }
             refusal.into_oauth_answer(error, id)
         }
