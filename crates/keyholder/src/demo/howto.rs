@@ -38,11 +38,6 @@ pub(super) fn print(world: &World, narrator: &Narrator) {
         "Configuration.Default.ApiClient.SetGateway(\"{host}\", \"http\", {port}, \"\", \"\");\n\
          Configuration.Default.ApiClient.PostToken(\"{id}\", \"{secret}\");"
     ));
-    narrator.heading("Genesys Cloud CLI (gc)");
-    narrator.code(&format!(
-        "echo '{{\"protocol\":\"http\",\"host\":\"{host}\",\"port\":\"{port}\",\"path_params\":[]}}' > gateway.json\n\
-         gc gateway --file=gateway.json && GENESYSCLOUD_OAUTHCLIENT_ID={id} GENESYSCLOUD_OAUTHCLIENT_SECRET={secret} gc users list"
-    ));
     narrator.heading("Look around");
     let addresses = world.addresses();
     narrator.code(&format!(

@@ -40,8 +40,8 @@ impl Stage {
         let installation = Installation::with("", lines);
         // one worker, so that the next call finds the connection of the one before
         let file = installation.path("keyholder.toml");
-        let config = std::fs::read_to_string(&file).unwrap().replace("[gateway]\n", "[gateway]\nworkers = 1\n");
-        std::fs::write(&file, config).unwrap();
+        let config = fs::read_to_string(&file).unwrap().replace("[gateway]\n", "[gateway]\nworkers = 1\n");
+        fs::write(&file, config).unwrap();
         let login = installation.add_client("app", &["--credential", "genesys", "--allow-all"]);
         let server = installation.serve();
         let token = server.login(&login);
