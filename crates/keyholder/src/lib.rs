@@ -1,6 +1,6 @@
 //! keyholder's command line, configuration and composition root: the only place that names adapters.
 //!
-//! Invariants: standard output and standard error are written by [`output`] alone; the process's environment is read
+//! Invariants: standard output and standard error are written by `output` alone; the process's environment is read
 //! once, in [`Environment::of_process`]; no command takes a secret as an argument.
 
 #![allow(unreachable_pub, reason = "a program's library: what its modules show each other is not an interface")]

@@ -30,11 +30,11 @@ pub enum LoginLimitStatus {
 /// Error code of an API answer 429; the published swagger lists both on every operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RateLimitCode {
-    /// "Rate limit exceeded the maximum [n] requests within [s] seconds".
+    /// "Rate limit exceeded the maximum `[n]` requests within `[s]` seconds".
     #[default]
     #[serde(rename = "too.many.requests")]
     TooManyRequests,
-    /// The same, and "Retry the request in [s] seconds".
+    /// The same, and "Retry the request in `[s]` seconds".
     #[serde(rename = "too.many.requests.retry.after")]
     TooManyRequestsRetryAfter,
 }
