@@ -1,46 +1,17 @@
-//! All credentials of one keyholder, their ports, and the one task that watches the secret store.
+//! All credentials of one keyholder and their ports; replaced as a whole while callers go on.
 //!
-//! Invariant: every task is on the tracker and ends when the broker is shut down or dropped.
+//! Invariants: every task is on the tracker and ends when the broker is shut down or dropped; a look-up sees either
+//! all of one configuration or all of the next.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use kh_core::{
-    Clock, CredentialName, Entropy, PlatformKind, PlatformName, SecretName,
-    port::{SecretStore, StoreError, TokenEndpoint},
-};
-use kh_token::TokenPolicy;
-use tokio::runtime::Handle;
+use arc_swap::ArcSwap;
+use kh_core::{Clock, CredentialName, Entropy, port::SecretStore};
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Credential, CredentialStatus};
-
-/// The secret store is asked for versions at most this often, whatever is configured.
-const STORE_POLL_MIN: Duration = Duration::from_millis(250);
-
-/// One credential as configured.
-#[derive(Clone)]
-pub struct CredentialSpec {
-    /// Its name.
-    pub name: CredentialName,
-    /// Its platform.
-    pub platform: PlatformName,
-    /// The kind of its platform.
-    pub kind: PlatformKind,
-    /// The document's name in the secret store.
-    pub secret: SecretName,
-    /// Where it logs in.
-    pub endpoint: Arc<dyn TokenEndpoint>,
-    /// Where API calls go unless the platform tells another place with the token.
-    pub api_base: String,
-    /// Where account operations go, likewise.
-    pub auth_base: Option<String>,
-    /// How its token is kept.
-    pub policy: TokenPolicy,
-}
+use crate::{Credential, CredentialSpec, CredentialStatus, watch::watch_store};
 
 pub(crate) struct Ports {
     pub(crate) store: Arc<dyn SecretStore>,
@@ -51,9 +22,34 @@ pub(crate) struct Ports {
     pub(crate) cancel: CancellationToken,
 }
 
+/// The credentials of one configuration.
+pub(crate) type Credentials = BTreeMap<CredentialName, Arc<Credential>>;
+
+/// The credentials as they are now.
+pub(crate) struct Roster {
+    pub(crate) now: ArcSwap<Credentials>,
+    /// Told after every change.
+    pub(crate) changed: Notify,
+}
+
+/// What [`Broker::apply`] did, by name.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct Applied {
+    /// New ones.
+    pub added: Vec<CredentialName>,
+    /// Those that started anew, because something about them is different.
+    pub changed: Vec<CredentialName>,
+    /// Those that are gone.
+    pub removed: Vec<CredentialName>,
+    /// Those that kept their token, their waiters and their counters.
+    pub kept: Vec<CredentialName>,
+}
+
 /// Hands out tokens, one per credential at a time.
 pub struct Broker {
-    credentials: BTreeMap<CredentialName, Arc<Credential>>,
+    roster: Arc<Roster>,
+    /// Held while credentials are replaced, so that two configurations are never mixed.
+    applying: Mutex<()>,
     ports: Arc<Ports>,
 }
 
@@ -68,26 +64,55 @@ impl Broker {
     ) -> Arc<Self> {
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let ports = Arc::new(Ports { store, clock, entropy, runtime, tasks, cancel });
-        let poll = specs.iter().map(|spec| spec.policy.store_poll).min();
-        let credentials = specs
-            .into_iter()
-            .map(|spec| (spec.name.clone(), Credential::new(spec, Arc::clone(&ports))))
-            .collect::<BTreeMap<_, _>>();
-        if let Some(poll) = poll {
-            let watch = watch_store(credentials.values().cloned().collect(), Arc::clone(&ports), poll);
-            drop(ports.tasks.spawn_on(watch, &ports.runtime));
+        let roster = Arc::new(Roster { now: ArcSwap::default(), changed: Notify::new() });
+        let watch = watch_store(Arc::clone(&roster), Arc::clone(&ports));
+        drop(ports.tasks.spawn_on(watch, &ports.runtime));
+        let broker = Self { roster, applying: Mutex::new(()), ports };
+        broker.apply(specs);
+        Arc::new(broker)
+    }
+
+    /// Replaces the credentials by those of `specs` in one step.
+    ///
+    /// A credential of the same name and digest stays as it is, with its token, waiters and counters. One that is
+    /// different starts anew; whoever holds the old one finishes with the configuration that it began with, fetch and
+    /// all. One that is gone hands out nothing any more: its waiters get [`crate::TokenError::Removed`], a fetch in
+    /// flight is dropped, and leases that are held stay usable.
+    pub fn apply(&self, specs: Vec<CredentialSpec>) -> Applied {
+        let mut applied = Applied::default();
+        let serial = self.applying.lock();
+        let before = self.roster.now.load_full();
+        let mut after = Credentials::new();
+        for spec in specs {
+            let name = spec.name.clone();
+            let (fate, credential) = match before.get(&name) {
+                Some(old) if old.spec().digest == spec.digest => (&mut applied.kept, Arc::clone(old)),
+                Some(_) => (&mut applied.changed, Credential::new(spec, Arc::clone(&self.ports))),
+                None => (&mut applied.added, Credential::new(spec, Arc::clone(&self.ports))),
+            };
+            fate.push(name.clone());
+            after.insert(name, credential);
         }
-        Arc::new(Self { credentials, ports })
+        let gone: Vec<_> = before.iter().filter(|(name, _)| !after.contains_key(*name)).collect();
+        applied.removed = gone.iter().map(|(name, _)| (*name).clone()).collect();
+        self.roster.now.store(Arc::new(after));
+        drop(serial);
+        for (_, credential) in gone {
+            credential.remove();
+        }
+        self.roster.changed.notify_one();
+        applied
     }
 
     /// The credential of this name.
     pub fn credential(&self, name: &CredentialName) -> Option<Arc<Credential>> {
-        self.credentials.get(name).cloned()
+        self.roster.now.load().get(name).cloned()
     }
 
     /// All credentials, by name.
-    pub fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> {
-        self.credentials.values()
+    pub fn credentials(&self) -> impl Iterator<Item = Arc<Credential>> + use<> {
+        let all: Vec<_> = self.roster.now.load().values().cloned().collect();
+        all.into_iter()
     }
 
     /// What is known about each credential, by name.
@@ -112,39 +137,6 @@ impl Drop for Broker {
 
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Broker").field("credentials", &self.credentials.keys()).finish_non_exhaustive()
-    }
-}
-
-/// Asks the store for the newest version of every document, for as long as the broker lives. The interval runs on
-/// tokio's timer; a store that does not answer delays only the next round.
-async fn watch_store(credentials: Vec<Arc<Credential>>, ports: Arc<Ports>, poll: Duration) {
-    let names: BTreeSet<SecretName> = credentials.iter().map(|credential| credential.spec().secret.clone()).collect();
-    loop {
-        tokio::select! {
-            biased;
-            () = ports.cancel.cancelled() => return,
-            () = tokio::time::sleep(poll.max(STORE_POLL_MIN)) => {}
-        }
-        for name in &names {
-            let version = tokio::select! {
-                biased;
-                () = ports.cancel.cancelled() => return,
-                version = tokio::time::timeout(poll.max(STORE_POLL_MIN), ports.store.newest_version(name)) => version,
-            };
-            match version {
-                Ok(Ok(version)) => {
-                    for credential in credentials.iter().filter(|credential| credential.spec().secret == *name) {
-                        credential.on_version(version);
-                    }
-                }
-                // A fetch that needs the store says so; that a poll failed is only worth a trace of it.
-                Ok(Err(StoreError::NotFound(_))) => {}
-                Ok(Err(error)) => {
-                    tracing::debug!(secret.name = %name, "the secret store did not tell a version: {error}");
-                }
-                Err(_elapsed) => tracing::debug!(secret.name = %name, "the secret store did not answer in time"),
-            }
-        }
+        f.debug_struct("Broker").field("credentials", &self.roster.now.load().keys()).finish_non_exhaustive()
     }
 }

@@ -17,6 +17,7 @@ use kh_token::{
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     CredentialSpec, CredentialState, CredentialStatus, Lease, TokenError,
@@ -71,6 +72,8 @@ enum Step {
 pub struct Credential {
     spec: CredentialSpec,
     ports: Arc<Ports>,
+    /// Ends with the broker, or before it when the credential is removed.
+    cancel: CancellationToken,
     current: ArcSwapOption<Lease>,
     state: Mutex<State>,
     tide: watch::Sender<Tide>,
@@ -85,9 +88,11 @@ impl Credential {
     pub(crate) fn new(spec: CredentialSpec, ports: Arc<Ports>) -> Arc<Self> {
         let state =
             State { core: TokenCore::new(spec.policy), refresh: None, last_failure: None, last_rejection: None };
+        let cancel = ports.cancel.child_token();
         Arc::new_cyclic(|own| Self {
             spec,
             ports,
+            cancel,
             current: ArcSwapOption::empty(),
             state: Mutex::new(state),
             tide: watch::Sender::new(Tide::default()),
@@ -109,6 +114,24 @@ impl Credential {
 
     pub(crate) fn ports(&self) -> &Arc<Ports> {
         &self.ports
+    }
+
+    /// Ends with the broker or with the credential.
+    pub(crate) fn cancel(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// The configuration does not name it any more: no token comes from it again, and its waiters are told.
+    pub(crate) fn remove(&self) {
+        self.cancel.cancel();
+        // Under the lock, so that a fetch that lands now finds the cancellation.
+        let state = self.state.lock();
+        self.current.store(None);
+        drop(state);
+    }
+
+    fn ended(&self) -> TokenError {
+        if self.ports.cancel.is_cancelled() { TokenError::Closed } else { TokenError::Removed }
     }
 
     /// The current token if it is good, without waiting: one atomic load and two clock compares. Starts the early
@@ -155,7 +178,7 @@ impl Credential {
             count(&self.counters.waits);
             tokio::select! {
                 biased;
-                () = self.ports.cancel.cancelled() => return Err(TokenError::Closed),
+                () = self.cancel.cancelled() => return Err(self.ended()),
                 changed = tide.changed() => changed.map_err(|_closed| TokenError::Closed)?,
                 () = tokio::time::sleep(pause) => {}
             }
@@ -165,8 +188,8 @@ impl Credential {
 
     /// Asks the core once, for a caller who has seen `failures` fetches fail.
     fn step(&self, min_ttl: Duration, failures: u64) -> Result<Step, TokenError> {
-        if self.ports.cancel.is_cancelled() {
-            return Err(TokenError::Closed);
+        if self.cancel.is_cancelled() {
+            return Err(self.ended());
         }
         let now = self.ports.clock.now();
         let mut state = self.state.lock();
@@ -212,7 +235,7 @@ impl Credential {
     }
 
     fn fetch_in_background(&self, now: Now) {
-        if self.ports.cancel.is_cancelled() {
+        if self.cancel.is_cancelled() {
             return;
         }
         let decision = self.decide(&mut self.state.lock(), now, Duration::ZERO);
@@ -337,6 +360,10 @@ impl Credential {
         let failure = {
             let mut state = self.state.lock();
             let failure = match result {
+                Ok(Landing::Token(_)) if self.cancel.is_cancelled() => {
+                    state.core.on_failed(now, order, FetchFailure::Aborted.for_core(), share);
+                    Some(FetchFailure::Aborted)
+                }
                 Ok(Landing::KeptBack) => None,
                 Ok(Landing::Token(arrival)) => self.accept(&mut state, order, *arrival, now, share).err(),
                 Err(failure) => {
@@ -352,7 +379,7 @@ impl Credential {
             }
             failure
         };
-        if let Some(failure) = &failure {
+        if let Some(failure) = failure.as_ref().filter(|_| !self.cancel.is_cancelled()) {
             self.tell(failure);
         }
         self.wake(failure.is_some());

@@ -70,6 +70,9 @@ pub enum TokenError {
     /// No token came within the time that a caller is kept waiting.
     #[error("no token came within the time that a caller is kept waiting")]
     GaveUp,
+    /// The configuration does not name the credential any more.
+    #[error("the credential was removed from keyholder's configuration")]
+    Removed,
     /// The broker was shut down.
     #[error("keyholder is shutting down")]
     Closed,
@@ -90,7 +93,7 @@ impl TokenError {
                 | StoreError::TooNew { .. }
                 | StoreError::Unavailable { .. } => source.code(),
             },
-            Self::Document { .. } => Code::CREDENTIAL_UNUSABLE,
+            Self::Document { .. } | Self::Removed => Code::CREDENTIAL_UNUSABLE,
             Self::TimedOut { .. } => Code::UPSTREAM_TIMEOUT,
             Self::Storm { .. } => Code::CREDENTIAL_REJECTED,
             Self::TtlUnsatisfiable { .. } => Code::TOKEN_TTL_UNSATISFIABLE,
@@ -105,7 +108,7 @@ impl TokenError {
             Self::Store { .. } | Self::Document { .. } => Blame::Store,
             Self::TimedOut { .. } | Self::NoToken { .. } | Self::Storm { .. } | Self::GaveUp => Blame::Platform,
             Self::TtlUnsatisfiable { .. } => Blame::Caller,
-            Self::Closed => Blame::Keyholder,
+            Self::Closed | Self::Removed => Blame::Keyholder,
         }
     }
 
@@ -122,7 +125,7 @@ impl TokenError {
             | Self::NoToken { retry_in, .. }
             | Self::Storm { retry_in } => Retry::After(*retry_in),
             Self::GaveUp | Self::Closed => Retry::After(Duration::from_secs(1)),
-            Self::TtlUnsatisfiable { .. } => Retry::Never,
+            Self::TtlUnsatisfiable { .. } | Self::Removed => Retry::Never,
         }
     }
 

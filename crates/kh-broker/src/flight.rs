@@ -108,11 +108,11 @@ impl Flight {
     }
 
     async fn run(mut self) {
-        let ports = Arc::clone(self.credential.ports());
+        let cancel = self.credential.cancel().clone();
         let deadline = self.credential.spec().policy.fetch_deadline;
         let result = tokio::select! {
             biased;
-            () = ports.cancel.cancelled() => Err(FetchFailure::Aborted),
+            () = cancel.cancelled() => Err(FetchFailure::Aborted),
             result = tokio::time::timeout(deadline, self.fly()) => {
                 result.unwrap_or(Err(FetchFailure::TimedOut(deadline)))
             }

@@ -8,10 +8,13 @@ mod credential;
 mod error;
 mod flight;
 mod lease;
+mod spec;
 mod status;
+mod watch;
 
-pub use broker::{Broker, CredentialSpec};
+pub use broker::{Applied, Broker};
 pub use credential::Credential;
 pub use error::TokenError;
 pub use lease::Lease;
+pub use spec::CredentialSpec;
 pub use status::{CredentialState, CredentialStatus, FetchCounts};

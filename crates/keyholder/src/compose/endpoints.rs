@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kh_broker::CredentialSpec;
-use kh_core::{CredentialName, port::TokenEndpoint};
+use kh_core::{CredentialName, Sha256, port::TokenEndpoint};
 use kh_platform::{
     AllowedHosts, CxoneEndpoint, CxoneLogin, GenesysEndpoint, HttpClient, OAuth2Endpoint, OAuth2Settings, OAuth2Source,
 };
@@ -72,9 +72,16 @@ pub(super) fn specs(config: &Config, http: &HttpClient) -> Vec<CredentialSpec> {
             api_base,
             auth_base,
             policy: policy(credential),
+            digest: digest(platform, credential),
         })
     };
     config.credentials.iter().filter_map(spec).collect()
+}
+
+/// Names everything that a credential's token depends on: the sections of the file that it is made from.
+fn digest(platform: &PlatformConfig, credential: &CredentialConfig) -> Sha256 {
+    let sections = serde_json::to_vec(&(platform, credential)).expect("a configuration has no map with odd keys");
+    Sha256::of(&sections)
 }
 
 fn policy(credential: &CredentialConfig) -> TokenPolicy {

@@ -170,6 +170,7 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
         api_base: "https://api.mypurecloud.de".to_owned(),
         auth_base: None,
         policy: kh_token::TokenPolicy::default(),
+        digest: kh_core::Sha256::of(b"1"),
     };
     let broker = Broker::new(
         vec![spec("acme", "acme"), spec("team/acme.eu", "acme"), spec("nosecret", "nosecret")],

@@ -11,7 +11,7 @@ use std::{
 
 use kh_broker::{Broker, Credential, CredentialSpec};
 use kh_core::{
-    Clock, Entropy, Now, PlatformKind, SecretBytes, SecretName, SecretString, SeededEntropy, UnixMillis,
+    Clock, Entropy, Now, PlatformKind, SecretBytes, SecretName, SecretString, SeededEntropy, Sha256, UnixMillis,
     audit::AuditEvent,
     credential::CredentialDocument,
     port::{
@@ -226,6 +226,21 @@ pub(crate) fn tokio_clock() -> Arc<dyn Clock> {
     Arc::new(TokioClock(Instant::now()))
 }
 
+/// A credential with the usual policy; `edition` stands for everything that its digest covers.
+pub(crate) fn spec(name: &str, endpoint: &Arc<FakeEndpoint>, edition: &str) -> CredentialSpec {
+    CredentialSpec {
+        name: name.parse().unwrap(),
+        platform: "acme-prod".parse().unwrap(),
+        kind: PlatformKind::Genesys,
+        secret: "acme/login".parse().unwrap(),
+        endpoint: Arc::clone(endpoint) as Arc<dyn TokenEndpoint>,
+        api_base: "https://api.example".into(),
+        auth_base: None,
+        policy: TokenPolicy::default(),
+        digest: Sha256::of(edition.as_bytes()),
+    }
+}
+
 /// A broker with one credential.
 pub(crate) struct Bench {
     pub(crate) broker: Arc<Broker>,
@@ -247,17 +262,8 @@ impl Bench {
         runtime: Handle,
     ) -> Self {
         let (endpoint, store) = (FakeEndpoint::playing(script), FakeStore::with_secret(secret));
-        let name: kh_core::CredentialName = "acme".parse().unwrap();
-        let spec = CredentialSpec {
-            name: name.clone(),
-            platform: "acme-prod".parse().unwrap(),
-            kind: PlatformKind::Genesys,
-            secret: "acme/login".parse().unwrap(),
-            endpoint: Arc::clone(&endpoint) as Arc<dyn TokenEndpoint>,
-            api_base: "https://api.example".into(),
-            auth_base: None,
-            policy,
-        };
+        let spec = CredentialSpec { policy, ..spec("acme", &endpoint, "1") };
+        let name = spec.name.clone();
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(42));
         let broker = Broker::new(vec![spec], Arc::clone(&store) as Arc<dyn SecretStore>, clock, entropy, runtime);
         let credential = broker.credential(&name).unwrap();

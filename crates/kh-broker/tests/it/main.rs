@@ -6,6 +6,7 @@
     reason = "helpers of tests, which clippy does not take for tests in an integration binary"
 )]
 
+mod apply;
 mod crowds;
 mod failures;
 mod fakes;

@@ -62,6 +62,7 @@ impl Setup {
             api_base: self.api_base,
             auth_base: self.auth_base,
             policy: TokenPolicy::default(),
+            digest: kh_core::Sha256::of(b"1"),
         };
         let runtime = tokio::runtime::Handle::current();
         let broker = Broker::new(vec![spec], shared(OneSecret), clock.clone(), entropy.clone(), runtime);

@@ -1,0 +1,33 @@
+//! What the broker is told about a credential.
+//!
+//! Invariant: two specs of one digest are interchangeable, so that whoever holds a token of the one may keep it under
+//! the other.
+
+use std::sync::Arc;
+
+use kh_core::{CredentialName, PlatformKind, PlatformName, SecretName, Sha256, port::TokenEndpoint};
+use kh_token::TokenPolicy;
+
+/// One credential as configured.
+#[derive(Clone)]
+pub struct CredentialSpec {
+    /// Its name.
+    pub name: CredentialName,
+    /// Its platform.
+    pub platform: PlatformName,
+    /// The kind of its platform.
+    pub kind: PlatformKind,
+    /// The document's name in the secret store.
+    pub secret: SecretName,
+    /// Where it logs in.
+    pub endpoint: Arc<dyn TokenEndpoint>,
+    /// Where API calls go unless the platform tells another place with the token.
+    pub api_base: String,
+    /// Where account operations go, likewise.
+    pub auth_base: Option<String>,
+    /// How its token is kept.
+    pub policy: TokenPolicy,
+    /// Names everything above and whatever the endpoint was made from: [`crate::Broker::apply`] keeps a credential
+    /// whose digest stays the same.
+    pub digest: Sha256,
+}
