@@ -43,6 +43,7 @@ const FILE_LINES_MAX: usize = 600;
 /// Pages written by the binary itself: file, and the command that prints it.
 const GENERATED: &[(&str, &[&str])] = &[
     ("docs/reference/keyholder.toml", &["config", "example"]),
+    ("docs/reference/keyholder.schema.json", &["config", "schema"]),
     ("docs/reference/cli.md", &["docs", "cli"]),
     ("docs/reference/error-codes.md", &["docs", "error-codes"]),
     ("docs/reference/metrics.md", &["docs", "metrics"]),

@@ -4,12 +4,14 @@
 //! value of this module ever holds a secret, so that showing a configuration is always safe.
 
 pub mod duration;
+mod keys;
 pub mod mask;
 mod mistake;
 mod model;
 mod platform;
 mod reader;
 mod render;
+pub mod schema;
 mod sections;
 
 pub use mistake::{Mistake, Mistakes, Severity};

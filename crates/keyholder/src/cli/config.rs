@@ -1,4 +1,4 @@
-//! `keyholder config`: the example and the effective configuration.
+//! `keyholder config`: the example, the JSON schema and the effective configuration.
 
 use clap::Subcommand;
 
@@ -10,10 +10,14 @@ use crate::{
 
 /// Look at the configuration
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:\n  keyholder config example > keyholder.toml\n  keyholder config show --output json")]
+#[command(
+    after_help = "Examples:\n  keyholder config example > keyholder.toml\n  keyholder config schema > keyholder.schema.json\n  keyholder config show --output json"
+)]
 pub(crate) enum ConfigCommand {
     /// Print a commented configuration to start from
     Example,
+    /// Print the JSON schema (draft 2020-12) of the configuration, for editors
+    Schema,
     /// Print the effective configuration with all defaults; it never holds a secret
     Show,
 }
@@ -21,6 +25,7 @@ pub(crate) enum ConfigCommand {
 pub(super) fn run(command: &ConfigCommand, context: &Context) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Example => context.terminal.out(config::EXAMPLE),
+        ConfigCommand::Schema => context.terminal.out(&config::schema::text()),
         ConfigCommand::Show => {
             let loaded = context.load()?;
             let shown = serde_json::json!({

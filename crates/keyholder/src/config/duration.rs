@@ -10,6 +10,9 @@ const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1
 /// Longest duration accepted anywhere: ten years, so that sums with the current time cannot overflow.
 const LONGEST_SECONDS: u64 = 10 * 365 * 86_400;
 
+/// What a duration looks like, for the JSON schema; only the ten years are not in it.
+pub(super) const PATTERN: &str = "^0*[1-9][0-9]*[smhd]$";
+
 /// Why a duration was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {

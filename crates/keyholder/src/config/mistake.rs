@@ -68,11 +68,19 @@ impl std::error::Error for Mistakes {}
 pub(super) struct Sink {
     found: std::cell::RefCell<Vec<Mistake>>,
     source: String,
+    /// Which keys were asked for, by section: what the schema is compared with.
+    #[cfg(test)]
+    pub(super) asked: std::cell::RefCell<Vec<(String, &'static str)>>,
 }
 
 impl Sink {
     pub(super) fn new(source: &str) -> Self {
-        Self { found: std::cell::RefCell::default(), source: source.to_owned() }
+        Self {
+            found: std::cell::RefCell::default(),
+            source: source.to_owned(),
+            #[cfg(test)]
+            asked: std::cell::RefCell::default(),
+        }
     }
 
     pub(super) fn error(&self, span: Range<usize>, message: impl Into<String>, hint: Option<String>) {

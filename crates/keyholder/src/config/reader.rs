@@ -53,6 +53,8 @@ impl<'a> Section<'a> {
 
     fn entry(&self, key: &'static str) -> Option<(&'a DeValue<'a>, Range<usize>)> {
         self.known.borrow_mut().push(key);
+        #[cfg(test)]
+        self.sink.asked.borrow_mut().push((self.path.clone(), key));
         self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| (value.get_ref(), value.span()))
     }
 

@@ -1,0 +1,117 @@
+//! Every key of the configuration as data: its form, its default and its meaning.
+//!
+//! The JSON schema and the reference of keys are made from these tables. Invariant: what stands here is what the reader
+//! reads, no more and no less; the tests in [`super::schema`] compare both and name the line to add.
+
+mod tables;
+
+pub(super) use tables::SECTIONS;
+
+/// The form of a value.
+#[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "the vocabulary of forms is whole, whether or not a key uses each")]
+pub(super) enum Shape {
+    /// Any text.
+    Text,
+    /// The path of a file or folder.
+    Path,
+    /// `15m`; see [`super::duration`].
+    Duration,
+    /// A whole number from the first to the second.
+    Number(u64, u64),
+    /// `true` or `false`.
+    Flag,
+    /// An IP address with a port.
+    Listen,
+    /// The same, or `off`.
+    ListenOrOff,
+    /// A list of addresses with ports.
+    Listens,
+    /// A list of texts.
+    Texts,
+    /// `https://` (or `http://` on loopback) with a host and perhaps a path.
+    Url,
+    /// A list of those.
+    Urls,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A region of Genesys Cloud.
+    Region,
+    /// An area of CXone, such as `na1`.
+    Area,
+    /// `store:NAME`.
+    StoreReference,
+    /// The name of an environment variable.
+    Variable,
+    /// The name of a section, such as a platform's.
+    Name,
+    /// A table of its own.
+    Table(&'static Section),
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What its value looks like.
+    pub(super) shape: Shape,
+    /// What it means, as sentences for the person who hovers over it.
+    pub(super) about: &'static str,
+    /// What holds without it, as JSON; none when it has no value of its own then.
+    pub(super) default: Option<&'static str>,
+    /// Whether its section is refused without it.
+    pub(super) required: bool,
+}
+
+impl Key {
+    const fn new(name: &'static str, shape: Shape, about: &'static str) -> Self {
+        Self { name, shape, about, default: None, required: false }
+    }
+
+    /// With what holds without it, as JSON.
+    const fn default(self, json: &'static str) -> Self {
+        Self { default: Some(json), ..self }
+    }
+
+    /// Its section is refused without it.
+    const fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
+}
+
+/// One table of the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Section {
+    /// What it is for.
+    pub(super) about: &'static str,
+    /// Its keys, in the order in which people read them.
+    pub(super) keys: &'static [Key],
+    /// Keys of which at most one may stand.
+    pub(super) at_most_one: &'static [&'static str],
+    /// Sets of keys of which at least one must stand whole.
+    pub(super) any_of: &'static [&'static [&'static str]],
+}
+
+impl Section {
+    const fn new(about: &'static str, keys: &'static [Key]) -> Self {
+        Self { about, keys, at_most_one: &[], any_of: &[] }
+    }
+
+    const fn at_most_one(self, keys: &'static [&'static str]) -> Self {
+        Self { at_most_one: keys, ..self }
+    }
+
+    const fn any_of(self, sets: &'static [&'static [&'static str]]) -> Self {
+        Self { any_of: sets, ..self }
+    }
+}
+
+/// What stands under a word at the top of the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Top {
+    /// `[gateway]`
+    One(&'static Section),
+    /// `[platform.NAME]`, in one of these forms; more than one are told apart by their key `kind`.
+    Named(&'static str, &'static [(&'static str, &'static Section)]),
+}

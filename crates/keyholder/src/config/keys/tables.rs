@@ -1,0 +1,191 @@
+//! The tables of keys. One line for a key that is added to the reader: its name, its form, its meaning.
+
+use super::{Key, Section, Shape, Top};
+
+/// Everything at the top of the file, in the order in which people read it.
+pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
+    ("gateway", Top::One(&GATEWAY)),
+    ("admin", Top::One(&ADMIN)),
+    ("broker", Top::One(&BROKER)),
+    ("state", Top::One(&STATE)),
+    ("store", Top::One(&STORE)),
+    ("audit", Top::One(&AUDIT)),
+    ("log", Top::One(&LOG)),
+    (
+        "platform",
+        Top::Named("One organisation in one region.", &[("genesys", &GENESYS), ("cxone", &CXONE), ("oauth2", &OAUTH2)]),
+    ),
+    ("credential", Top::Named("What keyholder logs in with at a platform.", &[("credential", &CREDENTIAL)])),
+];
+
+const GATEWAY: Section = Section::new(
+    "Where applications point their official SDK.",
+    &[
+        Key::new("listen", Shape::Listens, "Addresses for http; with `tls` and no `tls.listen`, these speak https.")
+            .default(r#"["127.0.0.1:8080"]"#),
+        Key::new("workers", Shape::Number(1, 512), "Threads of the data plane; without it one per core."),
+        Key::new("tls", Shape::Table(&TLS), "https for the gateway."),
+        Key::new("limits", Shape::Table(&LIMITS), "What one connection or request may use."),
+    ],
+);
+
+const TLS: Section = Section::new(
+    "https for the gateway.",
+    &[
+        Key::new(
+            "listen",
+            Shape::Listens,
+            "Addresses for https beside the http ones; without it the addresses of [gateway] speak https.",
+        ),
+        Key::new("cert", Shape::Path, "Certificate chain in PEM, leaf first.").required(),
+        Key::new("key", Shape::Path, "Private key in PEM.").required(),
+    ],
+);
+
+const LIMITS: Section = Section::new(
+    "What one connection or request may use.",
+    &[
+        Key::new("connections_per_worker", Shape::Number(1, 1_000_000), "Open connections at once, per worker.")
+            .default("10000"),
+        Key::new(
+            "header_timeout",
+            Shape::Duration,
+            "How long a request's headers may take, also the next one's on an open connection.",
+        )
+        .default(r#""75s""#),
+        Key::new("body_timeout", Shape::Duration, "How long a body may stand still.").default(r#""60s""#),
+        Key::new("upstream_timeout", Shape::Duration, "How long the platform may take to begin its answer.")
+            .default(r#""2m""#),
+        Key::new("drain", Shape::Duration, "How long requests in flight may take after a stop signal.")
+            .default(r#""20s""#),
+    ],
+);
+
+const ADMIN: Section = Section::new(
+    "Liveness, readiness, metrics and status, on loopback.",
+    &[
+        Key::new("listen", Shape::ListenOrOff, "Its loopback address, or \"off\".").default(r#""127.0.0.1:8081""#),
+        Key::new("token_file", Shape::Path, "File with its guard token, made at the first start.")
+            .default(r#""admin.token""#),
+    ],
+);
+
+const BROKER: Section = Section::new(
+    "Tokens for local callers, on loopback.",
+    &[
+        Key::new("listen", Shape::ListenOrOff, "Its loopback address, or \"off\".").default(r#""127.0.0.1:8082""#),
+        Key::new("token_file", Shape::Path, "File with its guard token, made at the first start.")
+            .default(r#""broker.token""#),
+    ],
+);
+
+const STATE: Section = Section::new(
+    "Where clients, issued tokens and the secret store are kept.",
+    &[Key::new("dir", Shape::Path, "The state folder; without it the user's XDG state folder.")],
+);
+
+const STORE: Section = Section::new(
+    "What opens the secret store; without any, store.key in the state folder, made at the first start.",
+    &[
+        Key::new("key_file", Shape::Path, "A file with the store's key: 32 bytes."),
+        Key::new("key_env", Shape::Variable, "An environment variable with the store's key in base64 or hex."),
+        Key::new("passphrase_file", Shape::Path, "A file with the store's passphrase."),
+        Key::new("passphrase_env", Shape::Variable, "An environment variable with the store's passphrase."),
+    ],
+)
+.at_most_one(&["key_file", "key_env", "passphrase_file", "passphrase_env"]);
+
+const AUDIT: Section = Section::new(
+    "The hash-chained log of every change by a person.",
+    &[
+        Key::new("path", Shape::Path, "The log.").default(r#""audit.log""#),
+        Key::new("checkpoints", Shape::Path, "Its signed checkpoints: best where whoever writes the log cannot write.")
+            .default(r#""audit.checkpoints""#),
+    ],
+);
+
+const LOG: Section = Section::new(
+    "What keyholder tells about itself while it runs.",
+    &[
+        Key::new("level", Shape::Text, "info, debug, or a filter such as info,kh_broker=debug.").default(r#""info""#),
+        Key::new("format", Shape::Choice(&["human", "json"]), "The form of log lines.").default(r#""human""#),
+    ],
+);
+
+const EXTRA_CA: Key = Key::new("extra_ca", Shape::Path, "PEM file of a private CA to trust beside the system's.");
+
+const AUTH_METHODS: Shape = Shape::Choice(&["basic", "post", "client_secret_basic", "client_secret_post"]);
+
+const GENESYS: Section = Section::new(
+    "Genesys Cloud CX. Its tokens have the permissions of the client's roles: there are no scopes to ask for.",
+    &[
+        Key::new("kind", Shape::Choice(&["genesys"]), "What the platform is.").required(),
+        Key::new("region", Shape::Region, "The region of the organisation."),
+        Key::new(
+            "login_url",
+            Shape::Url,
+            "Base of logins, instead of the region's: a gateway in between, or a sandbox.",
+        ),
+        Key::new("api_url", Shape::Url, "Base of API calls, instead of the region's."),
+        EXTRA_CA,
+    ],
+)
+.any_of(&[&["region"], &["login_url", "api_url"]]);
+
+const CXONE: Section = Section::new(
+    "NICE CXone. Its tokens have the permissions of the access key's user: there are no scopes to ask for.",
+    &[
+        Key::new("kind", Shape::Choice(&["cxone"]), "What the platform is.").required(),
+        Key::new(
+            "issuer",
+            Shape::Url,
+            "The global issuer, https://cxone.niceincontact.com: needs application and access key.",
+        ),
+        Key::new("area", Shape::Area, "The area, such as na1: the regional login, which needs the access key alone."),
+        Key::new("auth_base", Shape::Url, "The regional login host, where it is not the area's; needs api_url."),
+        Key::new("api_url", Shape::Url, "Base of API calls of a regional login."),
+        Key::new("allowed_origins", Shape::Urls, "Origins that discovery may name beside NICE's own domains."),
+        Key::new("auth_method", AUTH_METHODS, "How the application was registered.").default(r#""basic""#),
+        EXTRA_CA,
+    ],
+)
+.at_most_one(&["issuer", "area", "auth_base"])
+.any_of(&[&["issuer"], &["area"], &["auth_base", "api_url"]]);
+
+const OAUTH2: Section = Section::new(
+    "Any issuer of RFC 6749.",
+    &[
+        Key::new("kind", Shape::Choice(&["oauth2"]), "What the platform is.").required(),
+        Key::new("issuer", Shape::Url, "The issuer, whose RFC 8414 metadata names the token endpoint."),
+        Key::new("token_url", Shape::Url, "The token endpoint itself."),
+        Key::new("api_url", Shape::Url, "Base of API calls.").required(),
+        Key::new("scopes", Shape::Texts, "Scopes to ask for.").default("[]"),
+        Key::new("audience", Shape::Text, "The audience to ask for."),
+        Key::new("auth_method", AUTH_METHODS, "How the client authenticates; without it what the metadata offers."),
+        Key::new("assumed_lifetime", Shape::Duration, "Life of a token whose answer does not tell it."),
+        EXTRA_CA,
+    ],
+)
+.at_most_one(&["issuer", "token_url"])
+.any_of(&[&["issuer"], &["token_url"]]);
+
+const CREDENTIAL: Section = Section::new(
+    "What keyholder logs in with at a platform.",
+    &[
+        Key::new("platform", Shape::Name, "The NAME of a [platform.NAME].").required(),
+        Key::new("secret", Shape::StoreReference, "The secret store's document: store:NAME. Never the secret itself.")
+            .required(),
+        Key::new("environment", Shape::Text, "What a person calls the environment, such as production."),
+        Key::new(
+            "early_refresh",
+            Shape::Duration,
+            "How long before its expiry a token is renewed, at most a fifth of its life.",
+        )
+        .default(r#""5m""#),
+        Key::new(
+            "idle_timeout",
+            Shape::Duration,
+            "The organisation's inactivity timeout for tokens, if it has one (HIPAA: at most 15m).",
+        ),
+    ],
+);

@@ -1,0 +1,330 @@
+//! The schema and the reader know the same keys, and judge alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::config::{self, EXAMPLE, mistake::Sink, reader::Section as Read, sections};
+
+/// The tables by the path they have in a file; named ones under the name of their form.
+fn tables() -> BTreeMap<String, &'static Section> {
+    fn add(path: String, section: &'static Section, all: &mut BTreeMap<String, &'static Section>) {
+        for key in section.keys {
+            if let Shape::Table(below) = &key.shape {
+                add(format!("{path}.{}", key.name), below, all);
+            }
+        }
+        all.insert(path, section);
+    }
+    let mut all = BTreeMap::new();
+    for (top, what) in SECTIONS {
+        match what {
+            Top::One(section) => add((*top).to_owned(), section, &mut all),
+            Top::Named(_, forms) => {
+                forms.iter().for_each(|(form, section)| add(format!("{top}.{form}"), section, &mut all));
+            }
+        }
+    }
+    all
+}
+
+/// A value of this form, as TOML. `name` makes paths differ.
+fn sample(shape: &Shape, name: &str) -> String {
+    match shape {
+        Shape::Text if name == "level" => "\"debug\"".to_owned(),
+        Shape::Text => "\"word\"".to_owned(),
+        Shape::Path => format!("\"some/{name}\""),
+        Shape::Duration => "\"15m\"".to_owned(),
+        Shape::Number(least, _) => least.to_string(),
+        Shape::Flag => "true".to_owned(),
+        Shape::Listen | Shape::ListenOrOff => "\"127.0.0.1:0\"".to_owned(),
+        Shape::Listens => "[\"127.0.0.1:0\", \"[::1]:443\"]".to_owned(),
+        Shape::Texts => "[\"a\", \"b\"]".to_owned(),
+        Shape::Url => "\"https://example.com\"".to_owned(),
+        Shape::Urls => "[\"https://example.com\"]".to_owned(),
+        Shape::Choice(words) => format!("{:?}", words[0]),
+        Shape::Region => "\"eu-central-1\"".to_owned(),
+        Shape::Area => "\"na1\"".to_owned(),
+        Shape::StoreReference => "\"store:acme\"".to_owned(),
+        Shape::Variable => "\"A_VARIABLE\"".to_owned(),
+        Shape::Name => "\"genesys\"".to_owned(),
+        Shape::Table(_) => unreachable!("tables have no sample"),
+    }
+}
+
+/// Values that are wrong for this form, as TOML.
+fn wrong(shape: &Shape) -> Vec<&'static str> {
+    let text = vec!["1", "true", "[]", "{ a = 1 }"];
+    let refused = match shape {
+        Shape::Text => vec![],
+        Shape::Path => vec!["\"\""],
+        Shape::Duration => vec!["\"5\"", "\"0s\"", "\"1.5h\"", "\"5 m\"", "\"-5s\""],
+        Shape::Number(..) => return vec!["0", "-1", "\"1\"", "1.5", "[]", "99999999999999999999"],
+        Shape::Flag => return vec!["0", "\"true\"", "[]"],
+        Shape::Listen | Shape::ListenOrOff => vec!["\":80\"", "\"localhost:80\"", "\"127.0.0.1\"", "\"on\""],
+        Shape::Listens => return vec!["1", "\"127.0.0.1:80\"", "[1]", "[\":80\"]", "{ a = 1 }"],
+        Shape::Texts => return vec!["1", "\"a\"", "[1]"],
+        Shape::Url => vec![
+            "\"\"",
+            "\"example.com\"",
+            "\"ftp://a\"",
+            "\"http://example.com\"",
+            "\"https://u:p@a\"",
+            "\"https://a?b\"",
+        ],
+        Shape::Urls => return vec!["1", "\"https://a\"", "[\"a\"]", "[\"http://example.com\"]"],
+        Shape::Choice(_) => vec!["\"no-such-word\""],
+        Shape::Region => vec!["\"mars-1\"", "\"\""],
+        Shape::Area => vec!["\"\"", "\"na-1\""],
+        Shape::StoreReference => vec!["\"acme\"", "\"store:\"", "\"store:-a\""],
+        Shape::Variable => vec!["\"\"", "\"a b\"", "\"lower\""],
+        Shape::Name => vec!["\"\"", "\"-a\""],
+        Shape::Table(_) => return vec!["1", "\"a\"", "[]"],
+    };
+    [text, refused].concat()
+}
+
+/// A file of single-line tables: path to lines of `key = value`.
+type File = BTreeMap<String, BTreeMap<String, String>>;
+
+fn write(file: &File) -> String {
+    let tables = file.iter().map(|(path, keys)| {
+        let lines = keys.iter().map(|(key, value)| format!("{key} = {value}\n"));
+        format!("[{path}]\n{}", lines.collect::<String>())
+    });
+    tables.collect()
+}
+
+/// A good file with the table `path` and its keys `with`, and whatever else it needs.
+fn around(path: &str, with: &[&str]) -> File {
+    let all = tables();
+    let section = all[path];
+    let wanted = |key: &&Key| key.required || with.contains(&key.name);
+    let filled = |section: &Section, wanted: &dyn Fn(&&Key) -> bool| {
+        let keys = section.keys.iter().filter(|key| !matches!(key.shape, Shape::Table(_))).filter(|key| wanted(key));
+        keys.map(|key| (key.name.to_owned(), sample(&key.shape, key.name))).collect::<BTreeMap<_, _>>()
+    };
+    let mut file = File::new();
+    file.insert(path.to_owned(), filled(section, &wanted));
+    if path.starts_with("credential.") {
+        let needed = |key: &&Key| key.required || key.name == "region";
+        file.insert("platform.genesys".to_owned(), filled(all["platform.genesys"], &needed));
+    }
+    file
+}
+
+/// The smallest set of alternatives that goes with `key`.
+fn companions(section: &'static Section, key: &'static str) -> Vec<&'static str> {
+    let with_it = section.any_of.iter().find(|set| set.contains(&key));
+    let others = section.any_of.iter().find(|set| {
+        !section.at_most_one.contains(&key) || set.iter().all(|other| !section.at_most_one.contains(other))
+    });
+    let chosen = with_it.or(others).copied().unwrap_or_default();
+    [chosen, &[key]].concat()
+}
+
+struct Judge(jsonschema::Validator);
+
+impl Judge {
+    fn new() -> Self {
+        Self(jsonschema::draft202012::new(&schema()).expect("the schema is a schema"))
+    }
+
+    fn schema_accepts(&self, text: &str) -> bool {
+        toml::from_str::<Value>(text).is_ok_and(|value| self.0.is_valid(&value))
+    }
+
+    /// Both verdicts, which must be the same.
+    fn agree(&self, text: &str, expected: bool) {
+        let reader = config::parse(text.as_bytes());
+        let told = reader.as_ref().err().map(|mistakes| format!("{:?}", mistakes.all));
+        assert_eq!(reader.is_ok(), expected, "the reader says {told:?}\n{text}");
+        let value = toml::from_str::<Value>(text).ok();
+        let told: Option<Vec<String>> =
+            value.as_ref().map(|value| self.0.iter_errors(value).map(|error| error.to_string()).collect());
+        assert_eq!(told.as_ref().is_some_and(Vec::is_empty), expected, "the schema says {told:?}\n{text}");
+    }
+}
+
+/// Which keys the reader asks for in a file, by the path of their table.
+fn asked(text: &str) -> BTreeSet<(String, &'static str)> {
+    let sink = Sink::new(text);
+    let (table, _) = toml::de::DeTable::parse_recoverable(text);
+    drop(sections::read(Read::root(table.get_ref(), &sink)));
+    sink.asked.take().into_iter().collect()
+}
+
+#[test]
+fn the_schema_is_one() {
+    assert!(jsonschema::draft202012::meta::is_valid(&schema()));
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let page = std::fs::read_to_string(root.join("docs/reference").join(FILE_NAME)).unwrap_or_default();
+    assert_eq!(page, text(), "run: cargo run -- config schema > docs/reference/{FILE_NAME}");
+}
+
+/// Whoever adds a key to the reader reads here what else to add, and where.
+#[test]
+fn the_reader_and_the_schema_know_the_same_keys() {
+    let tables = tables();
+    let mut read = BTreeSet::new();
+    for (path, section) in &tables {
+        let all: Vec<_> = section.keys.iter().map(|key| key.name).collect();
+        for with in [&[][..], &all] {
+            let mut file = around(path, with);
+            // a table is read when the tables around it are there
+            let parents = path.match_indices('.').map(|(at, _)| path[..at].to_owned());
+            file.extend(parents.filter(|parent| tables.contains_key(parent)).map(|parent| (parent, BTreeMap::new())));
+            read.extend(asked(&write(&file)));
+        }
+    }
+    let named = |name: &str| SECTIONS.iter().any(|(top, what)| *top == name && matches!(what, Top::Named(..)));
+    let mut missing = Vec::new();
+    for (path, key) in &read {
+        if (path.is_empty() && SECTIONS.iter().any(|(top, _)| top == key)) || named(path) {
+            continue;
+        }
+        match tables.get(path) {
+            None if path.is_empty() => missing.push(format!(
+                "the reader reads a section [{key}]: add (\"{key}\", Top::One(&{})) to SECTIONS and its table to config/keys/tables.rs",
+                key.to_uppercase()
+            )),
+            None => missing.push(format!("the reader reads {key} in [{path}], which config/keys/tables.rs does not have")),
+            Some(section) if section.keys.iter().any(|known| known.name == *key) => {}
+            Some(_) => missing.push(format!(
+                "the reader reads {key} in [{path}]: add Key::new(\"{key}\", Shape::..., \"What it means.\") to that table in config/keys/tables.rs and the line to config/example.toml"
+            )),
+        }
+    }
+    for (path, section) in &tables {
+        let unread = section.keys.iter().filter(|key| !read.contains(&(path.clone(), key.name)));
+        missing.extend(unread.map(|key| {
+            format!("config/keys/tables.rs has {} in [{path}], which the reader never asks for: take it out", key.name)
+        }));
+    }
+    assert!(missing.is_empty(), "\n{}", missing.join("\n"));
+}
+
+#[test]
+fn every_key_stands_in_the_example() {
+    let mut shown = BTreeSet::new();
+    let mut section = String::new();
+    for line in EXAMPLE.lines() {
+        let line = line.trim_start_matches("# ");
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            section = name.to_owned();
+            shown.insert(section.clone());
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            let top = section.split('.').next().unwrap_or_default();
+            let place = if matches!(top, "platform" | "credential") { top } else { &section };
+            shown.insert(format!("{place}.{key}"));
+        }
+    }
+    for (path, table) in tables() {
+        let top = path.split('.').next().unwrap_or_default();
+        let place = if matches!(top, "platform" | "credential") { top } else { &path };
+        for key in table.keys {
+            let name = format!("{place}.{}", key.name);
+            assert!(shown.contains(&name), "{name} stands nowhere in config/example.toml; add a line for it");
+        }
+    }
+}
+
+#[test]
+fn each_key_alone_is_judged_alike() {
+    let judge = Judge::new();
+    let mut judged = 0;
+    for (path, section) in tables() {
+        for key in section.keys {
+            let with = companions(section, key.name);
+            let good = around(&path, &with);
+            judge.agree(&write(&good), true);
+            for value in wrong(&key.shape) {
+                let mut bad = good.clone();
+                bad.get_mut(&path).unwrap().insert(key.name.to_owned(), value.to_owned());
+                judge.agree(&write(&bad), false);
+                judged += 1;
+            }
+            if key.required {
+                let mut bad = good.clone();
+                bad.get_mut(&path).unwrap().remove(key.name);
+                judge.agree(&write(&bad), false);
+            }
+            if let Some(default) = key.default {
+                let value: Value = serde_json::from_str(default).unwrap();
+                let mut same = good.clone();
+                same.get_mut(&path).unwrap().insert(key.name.to_owned(), value.to_string());
+                judge.agree(&write(&same), true);
+            }
+        }
+        let mut unknown = around(&path, section.any_of.first().copied().unwrap_or_default());
+        judge.agree(&write(&unknown), true);
+        unknown.get_mut(&path).unwrap().insert("no_such_key".to_owned(), "1".to_owned());
+        judge.agree(&write(&unknown), false);
+    }
+    assert!(judged > 100, "only {judged} wrong values");
+    for text in ["[no_such_section]\n", "no_such_key = 1\n", "gateway = 1\n", "[platform]\nx = 1\n"] {
+        judge.agree(text, false);
+    }
+    judge.agree("", true);
+}
+
+/// Files put together at random: what one refuses the other refuses.
+#[test]
+fn random_files_are_judged_alike() {
+    let judge = Judge::new();
+    let entropy = kh_core::SeededEntropy::new(11);
+    let below = |bound: usize| usize::try_from(kh_core::Entropy::below(&entropy, bound as u64)).unwrap();
+    let tables = tables();
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..3_000 {
+        let mut file = around("credential.credential", &[]);
+        for (path, section) in &tables {
+            if below(4) != 0 || path.starts_with("credential") {
+                continue;
+            }
+            let keys: Vec<_> = section.keys.iter().filter(|_| below(2) == 0).map(|key| key.name).collect();
+            let mut with: Vec<_> = keys;
+            // mostly whole, because a random half rarely is
+            with.extend(section.any_of.get(below(section.any_of.len() + 1)).copied().unwrap_or_default());
+            file.extend(around(path, &with));
+        }
+        if below(4) == 0 {
+            let (path, section) = tables.iter().nth(below(tables.len())).unwrap();
+            let key = &section.keys[below(section.keys.len())];
+            let wrong = wrong(&key.shape);
+            let value = wrong[below(wrong.len())].to_owned();
+            file.entry(path.clone()).or_default().insert(key.name.to_owned(), value);
+        }
+        let text = write(&file);
+        let reader = config::parse(text.as_bytes());
+        assert_eq!(reader.is_ok(), judge.schema_accepts(&text), "{:?}\n{text}", reader.err());
+        *(if reader.is_ok() { &mut accepted } else { &mut refused }) += 1;
+    }
+    assert!(accepted > 300 && refused > 300, "{accepted} accepted, {refused} refused");
+}
+
+/// Every file that people are given to copy.
+#[test]
+fn the_example_and_the_blocks_of_the_documents_are_valid() {
+    let judge = Judge::new();
+    judge.agree(EXAMPLE, true);
+    judge.agree(include_str!("../../../tests/cmd/check.in/good.toml"), true);
+    judge.agree(include_str!("../../../tests/cmd/check.in/bad.toml"), false);
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let mut pages = vec![root.join("README.md")];
+    for folder in ["docs/guide", "docs/runbooks", "docs/reference"] {
+        pages.extend(std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+    }
+    let mut judged = 0;
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+        // the sandbox has a configuration of its own
+        if page.file_stem().is_some_and(|name| name == "sandbox") {
+            continue;
+        }
+        let text = std::fs::read_to_string(page).unwrap();
+        for block in text.split("```toml\n").skip(1).filter_map(|rest| rest.split_once("```")) {
+            judge.agree(block.0, true);
+            judged += 1;
+        }
+    }
+    assert!(judged >= 5, "only {judged} blocks");
+}
