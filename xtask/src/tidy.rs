@@ -3,6 +3,7 @@
 //! anybody's machine.
 
 mod documents;
+mod errors;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -58,6 +59,7 @@ pub fn run() -> Result<()> {
     let keyholder = scenario::build()?;
     findings.extend(generated_pages(&keyholder)?);
     findings.extend(documents::check(&keyholder)?);
+    findings.extend(errors::check(&keyholder)?);
     for finding in &findings {
         eprintln!("tidy: {finding}");
     }

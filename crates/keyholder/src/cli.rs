@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod context;
 mod docs;
+mod explain;
 mod logging;
 mod sandbox;
 mod secret;
@@ -104,6 +105,7 @@ enum Command {
     Audit(audit::AuditCommand),
     #[command(subcommand)]
     Token(token::TokenCommand),
+    Explain(explain::ExplainArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
     Version(shell::VersionArgs),
@@ -151,6 +153,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Client(command) => client::run(command, context),
         Command::Audit(command) => audit::run(command, context),
         Command::Token(command) => token::run(command, context),
+        Command::Explain(arguments) => explain::run(&arguments, context),
         Command::Completions(arguments) => Ok(shell::completions(&arguments, context)),
         Command::Man(arguments) => shell::man(&arguments, context),
         Command::Version(arguments) => Ok(shell::version(&arguments, context)),

@@ -126,18 +126,48 @@ impl Code {
         Self::ALL.iter().find(|(code, ..)| *code == self).map_or(500, |(_, status, _)| *status)
     }
 
+    /// The code without its common start, such as `credential.rejected`.
+    pub fn short(self) -> &'static str {
+        self.0.strip_prefix("keyholder.").unwrap_or(self.0)
+    }
+
+    /// The URI of RFC 9457 section 3.1.1 that names this kind of problem.
+    pub fn problem_type(self) -> ProblemType {
+        ProblemType(self)
+    }
+
     /// The title: RFC 9457 section 3.1.3, the same for every occurrence of the code.
     pub fn title(self) -> &'static str {
         Self::ALL.iter().find(|(code, ..)| *code == self).map_or("error", |(_, _, title)| *title)
     }
 }
 
+/// How every problem type begins. A URN and no address: the page of a code is in the program and in the docs beside it,
+/// so nothing has to be looked up, and the name stays the same wherever the docs are published.
+pub const PROBLEM_TYPE_PREFIX: &str = "urn:keyholder:error:";
+
+/// A problem type (RFC 9457 section 3.1.1), such as `urn:keyholder:error:credential.rejected`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProblemType(Code);
+
+impl std::fmt::Display for ProblemType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{PROBLEM_TYPE_PREFIX}{}", self.0.short())
+    }
+}
+
+impl Serialize for ProblemType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// A problem document (RFC 9457) with `code` and `hints`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Problem {
-    /// Always `about:blank` until the codes have pages.
+    /// The kind of problem, one per code.
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: ProblemType,
     /// The code's title.
     pub title: &'static str,
     /// HTTP status.
@@ -157,7 +187,7 @@ impl Problem {
     /// A problem of `code` with the code's own status and title.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            kind: "about:blank",
+            kind: code.problem_type(),
             title: code.title(),
             status: code.status(),
             detail: detail.into(),

@@ -16,7 +16,7 @@ pub mod secret;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock, UnixMillis};
 pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
-pub use error::{Blame, Code, Problem, Retry};
+pub use error::{Blame, Code, PROBLEM_TYPE_PREFIX, Problem, ProblemType, Retry};
 pub use id::{ClientId, ClientName, CredentialName, PlatformName, SecretName};
 pub use platform::PlatformKind;
 pub use secret::{Fingerprint, Fingerprinter, SecretBytes, SecretString, Sha256};

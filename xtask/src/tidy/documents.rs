@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use crate::root;
 
 /// Folders whose `sh` blocks are commands to copy and whose `toml` blocks are settings; README.md is one more.
-const COMMAND_PAGES: [&str; 2] = ["docs/guide", "docs/runbooks"];
+const COMMAND_PAGES: [&str; 3] = ["docs/errors", "docs/guide", "docs/runbooks"];
 
 /// The page whose `toml` blocks are the sandbox's own configuration.
 const SANDBOX_PAGE: &str = "docs/guide/sandbox.md";
@@ -242,9 +242,14 @@ fn missing_tests(name: &str, text: &str) -> Result<Vec<String>> {
     Ok(findings)
 }
 
-fn test_exists(reference: &str) -> Result<bool> {
+pub(super) fn test_exists(reference: &str) -> Result<bool> {
+    Ok(file_of_test(reference)?.is_some())
+}
+
+/// The file in which the named test stands.
+pub(super) fn file_of_test(reference: &str) -> Result<Option<PathBuf>> {
     let parts: Vec<&str> = reference.split("::").collect();
-    let [krate, modules @ .., test] = parts.as_slice() else { return Ok(false) };
+    let [krate, modules @ .., test] = parts.as_slice() else { return Ok(None) };
     let folder = root().join("crates").join(krate);
     let file = |start: &str, modules: &[&str]| folder.join(start).join(modules.join("/")).with_extension("rs");
     let candidates = match modules {
@@ -252,12 +257,12 @@ fn test_exists(reference: &str) -> Result<bool> {
         [inline @ .., "tests"] => vec![file("src", modules), file("src", inline)],
         _ => vec![file("src", modules)],
     };
-    for candidate in candidates.iter().filter(|candidate| candidate.is_file()) {
-        if has_test(&fs::read_to_string(candidate)?, test) {
-            return Ok(true);
+    for candidate in candidates.into_iter().filter(|candidate| candidate.is_file()) {
+        if has_test(&fs::read_to_string(&candidate)?, test) {
+            return Ok(Some(candidate));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Whether a function of this name follows a test attribute, with nothing but attributes in between.

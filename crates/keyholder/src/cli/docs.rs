@@ -47,15 +47,18 @@ fn describe(command: &clap::Command, sections: &mut Vec<String>) {
 const ERROR_CODES: &str = "\
 # Error codes
 
-Made by `keyholder docs error-codes`. The status is the usual one; in a platform's own error shape the code stands in
-`code`.
+Made by `keyholder docs error-codes`. Each code has a page: what it means, who has to act, what to do. The same text is
+in the program: `keyholder explain CODE`. The status is the usual one; in a platform's own error shape the code stands in
+`code`. In a problem document (RFC 9457) `type` is `urn:keyholder:error:` and the code without `keyholder.`.
 
 | code | status | title |
 |---|---|---|
 ";
 
 fn error_codes() -> String {
-    let rows = Code::ALL.iter().map(|(code, status, title)| format!("| `{code}` | {status} | {title} |\n"));
+    let rows = Code::ALL
+        .iter()
+        .map(|(code, status, title)| format!("| [`{code}`](../errors/{code}.md) | {status} | {title} |\n"));
     ERROR_CODES.to_owned() + &rows.collect::<Vec<_>>().concat()
 }
 

@@ -154,6 +154,9 @@ impl Failure {
         let mut lines = vec![told(style.red("error:"), &self.problem.detail)];
         lines.extend(self.causes.iter().map(|cause| told(style.bold("caused by:"), cause)));
         lines.extend(self.problem.hints.iter().map(|hint| told(style.cyan("hint:"), hint)));
+        if is_worth_a_page(self.problem.code) {
+            lines.push(told(style.cyan("hint:"), &format!("keyholder explain {}", self.problem.code.short())));
+        }
         self.report.clone().unwrap_or_default() + &lines.concat()
     }
 
@@ -173,6 +176,19 @@ impl Failure {
         }
         value.to_string()
     }
+}
+
+/// Whether the code's page says more than the error itself: not where the message and its hints are all there is to do.
+fn is_worth_a_page(code: Code) -> bool {
+    !matches!(
+        code,
+        Code::USAGE
+            | Code::CONFIG_INVALID
+            | Code::NOT_FOUND
+            | Code::STORE_CONFLICT
+            | Code::STORY_FAILED
+            | Code::INTERNAL
+    )
 }
 
 /// Masks a text, or every text of a list.

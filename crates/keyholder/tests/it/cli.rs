@@ -139,6 +139,8 @@ fn every_page_for_the_shell_and_the_docs_is_made() {
         (&["completions", "fish"], "complete -c keyholder"),
         (&["man"], ".TH keyholder"),
         (&["man", "client", "add"], "allow"),
+        (&["explain", "--list"], "keyholder.upstream.protocol"),
+        (&["explain", "credential.rejected"], "What to do"),
         (&["docs", "cli"], "## `keyholder client add`"),
         (&["docs", "error-codes"], "keyholder.credential.rejected"),
         (&["docs", "metrics"], "keyholder_gateway_requests"),

@@ -12,6 +12,7 @@
 mod bad_input;
 mod bad_platform;
 mod cli;
+mod codes;
 mod crash;
 mod demo;
 mod harness;

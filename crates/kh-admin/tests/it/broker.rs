@@ -144,6 +144,16 @@ async fn a_missing_document_is_said_so() {
     assert_eq!(rig.platform.fetches(), 0);
 }
 
+/// Nothing else of the broker's answers can go wrong by what a platform sends.
+#[tokio::test]
+async fn a_token_that_cannot_be_told_is_a_bug_of_ours() {
+    let rig = rig().await;
+    rig.platform.set(Mood::IssueForeign);
+    let reply = rig.get("/v1/header/acme").await;
+    assert_eq!((reply.status, reply.code().as_str()), (500, "keyholder.internal"));
+    assert!(!reply.body.contains("ken-1"), "{reply:?}");
+}
+
 #[tokio::test]
 async fn health_needs_no_guard() {
     let rig = rig().await;

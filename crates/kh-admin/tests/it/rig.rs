@@ -34,6 +34,8 @@ pub(crate) const START: UnixMillis = UnixMillis(1_795_219_200_000);
 #[derive(Clone, Copy)]
 pub(crate) enum Mood {
     Issue,
+    /// A token with a letter that HTTP allows in a header and that is not ASCII.
+    IssueForeign,
     Reject,
     Limit,
     Down,
@@ -70,8 +72,11 @@ impl TokenEndpoint for FakePlatform {
         let correlation_id = Some("corr-1".to_owned());
         Box::pin(async move {
             match mood {
-                Mood::Issue => Ok(IssuedToken {
-                    access_token: SecretString::new(format!("token-{number}")),
+                Mood::Issue | Mood::IssueForeign => Ok(IssuedToken {
+                    access_token: SecretString::new(match mood {
+                        Mood::IssueForeign => format!("t\u{f6}ken-{number}"),
+                        _ => format!("token-{number}"),
+                    }),
                     expires_in: Duration::from_hours(1),
                     refresh_token: None,
                     api_base: None,
@@ -223,10 +228,11 @@ impl Reply {
         assert_eq!(self.header("cache-control"), Some("no-store"));
         let problem = self.json();
         assert_eq!(problem["status"], self.status);
-        assert_eq!(problem["type"], "about:blank");
+        let code = problem["code"].as_str().unwrap();
+        assert_eq!(problem["type"], format!("urn:keyholder:error:{}", code.strip_prefix("keyholder.").unwrap()));
         assert!(problem["title"].is_string() && problem["detail"].is_string() && problem["hints"].is_array());
         assert!(!self.body.contains("MARKED-SECRET") && !self.body.contains("token-"), "{self:?}");
-        problem["code"].as_str().unwrap().to_owned()
+        code.to_owned()
     }
 }
 

@@ -42,10 +42,11 @@ pub(super) async fn answer(caller: &Caller, route: Route, parts: &Parts, body: I
         }
         Err(Refused(error, refusal)) => {
             // at most one a second: whoever may send logins must not be able to fill the disk with them
+            let code = refusal.code.0;
             if caller.worker.may_warn() {
-                tracing::info!(oauth.error = error, correlation_id = id, "refused a login: {}", refusal.detail);
+                tracing::info!(oauth.error = error, code, correlation_id = id, "refused a login: {}", refusal.detail);
             } else {
-                tracing::debug!(oauth.error = error, correlation_id = id, "refused a login: {}", refusal.detail);
+                tracing::debug!(oauth.error = error, code, correlation_id = id, "refused a login: {}", refusal.detail);
             }
             refusal.into_oauth_answer(error, id)
         }
