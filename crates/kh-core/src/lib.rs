@@ -1,5 +1,6 @@
 //! What every part of keyholder shares, and nothing that does I/O: secret newtypes, typed ids, time and entropy as
-//! arguments, the audit event, problem codes, and the port traits that adapters implement.
+//! arguments, the audit event, problem codes, trace context, the catalogue of metrics, and the port traits that adapters
+//! implement.
 //!
 //! Invariant: no type of this crate that carries a secret can be printed, cloned by accident, or serialised.
 
@@ -10,9 +11,11 @@ pub mod entropy;
 pub mod error;
 pub mod id;
 pub mod issued;
+pub mod metric;
 pub mod platform;
 pub mod port;
 pub mod secret;
+pub mod trace;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock, UnixMillis};
 pub use entropy::{Entropy, SeededEntropy, SystemEntropy};

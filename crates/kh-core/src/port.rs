@@ -4,11 +4,13 @@
 use std::{future::Future, pin::Pin};
 
 pub mod audit_log;
+pub mod observer;
 pub mod secret_store;
 pub mod state_store;
 pub mod token_endpoint;
 
 pub use audit_log::{AuditError, AuditLog};
+pub use observer::Observer;
 pub use secret_store::{Expected, SecretMetadata, SecretStore, StoreError, StoredSecret, VersionMetadata};
 pub use state_store::{AllowRule, ClientRecord, StateError, StateStore, TokenRecord};
 pub use token_endpoint::{FetchError, IssuedToken, TokenEndpoint};

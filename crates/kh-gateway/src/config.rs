@@ -7,7 +7,7 @@ use kh_broker::Broker;
 use kh_core::{Clock, Entropy};
 use kh_issuer::Issuer;
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, observe::Observer};
 
 /// How a gateway listens.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
+    /// Who watches the requests; none costs nothing.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// Limits of one gateway.

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Uri, Version};
 
 /// What is worth knowing of a request head, found in one pass over the headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "four independent facts, not a state")]
+#[allow(clippy::struct_excessive_bools, reason = "five independent facts, not a state")]
 pub(crate) struct Head {
     /// There is a `Connection` header, so that named headers must go.
     pub(crate) connection: bool,
@@ -19,6 +19,8 @@ pub(crate) struct Head {
     pub(crate) chunked: bool,
     /// There is one of the rarer headers that are not forwarded.
     pub(crate) rare: bool,
+    /// There is a `traceparent` or a `tracestate`.
+    pub(crate) trace: bool,
 }
 
 /// Headers that make some frameworks act on another method or path than the request line names.
@@ -40,6 +42,7 @@ pub(crate) fn check(method: &Method, uri: &Uri, version: Version, headers: &Head
             }
             "connection" => head.connection = true,
             "upgrade" => head.upgrade = true,
+            "traceparent" | "tracestate" => head.trace = true,
             "te"
             | "keep-alive"
             | "proxy-connection"
@@ -154,7 +157,7 @@ mod tests {
                 .unwrap();
         assert_eq!(head, Head::default());
         let head = read("http://h/a", &["host: a", "transfer-encoding: Chunked", "connection: close", "te: trailers"]);
-        assert_eq!(head, Ok(Head { connection: true, chunked: true, rare: true, upgrade: false }));
+        assert_eq!(head, Ok(Head { connection: true, chunked: true, rare: true, ..Head::default() }));
         let none = HeaderMap::new();
         assert!(check(&Method::GET, &Uri::from_static("/"), Version::HTTP_10, &none).is_ok());
         for method in ["TRACE", "trace", "Track"] {

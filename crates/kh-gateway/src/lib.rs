@@ -11,6 +11,7 @@
 
 pub mod config;
 pub mod metrics;
+pub mod observe;
 
 mod answer;
 mod deadline;
@@ -24,5 +25,5 @@ mod upstream;
 mod worker;
 
 pub use config::{GatewayConfig, Limits, Ports, StartError};
-pub use metrics::{METRICS, Metrics};
+pub use metrics::Metrics;
 pub use server::{Gateway, GatewayHandle};

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
+use kh_core::metric::help;
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
@@ -17,20 +18,8 @@ const CONNECTIONS: &str = "keyholder_gateway_connections";
 const UPSTREAM_ERRORS: &str = "keyholder_gateway_upstream_errors";
 const UPSTREAM_CONNECTIONS: &str = "keyholder_gateway_upstream_connections";
 const HEALS: &str = "keyholder_gateway_token_heals";
+const LOGINS: &str = "keyholder_issuer_logins";
 const WAITS: &str = "keyholder_gateway_rate_limit_waits";
-
-/// Every metric: name, kind, labels, meaning. The reference is generated from this table. Counters appear with the
-/// suffix `_total` (`OpenMetrics`).
-pub const METRICS: &[(&str, &str, &str, &str)] = &[
-    (REQUESTS, "counter", "outcome, status", "Requests by outcome (proxied, own, refused, failed) and status class"),
-    (DURATION, "histogram", "", "Seconds from the request head to the answer's head"),
-    (IN_FLIGHT, "gauge", "", "Requests whose answer is not complete"),
-    (CONNECTIONS, "gauge", "", "Open connections of callers"),
-    (UPSTREAM_ERRORS, "counter", "kind", "Failed attempts to reach a platform (connect, tls, timeout, protocol)"),
-    (UPSTREAM_CONNECTIONS, "counter", "how", "Upstream connections opened and reused"),
-    (HEALS, "counter", "result", "Platform 401s that a fresh token healed, and those it did not"),
-    (WAITS, "counter", "", "Waits for a platform's Retry-After on behalf of a caller"),
-];
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +35,22 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [(Self, &'static str); 4] =
-        [(Self::Proxied, "proxied"), (Self::Own, "own"), (Self::Refused, "refused"), (Self::Failed, "failed")];
+    /// Its name in metrics and logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Proxied => "proxied",
+            Self::Own => "own",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+
+    const ALL: [Self; 4] = [Self::Proxied, Self::Own, Self::Refused, Self::Failed];
 }
+
+/// How a login may end.
+const LOGIN_RESULTS: [&str; 5] =
+    ["ok", "invalid_client", "invalid_request", "unsupported_grant_type", "temporarily_unavailable"];
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -68,10 +70,7 @@ pub struct Metrics {
     pub(crate) healed: Counter,
     pub(crate) unhealed: Counter,
     pub(crate) waits: Counter,
-}
-
-fn help(name: &str) -> &'static str {
-    METRICS.iter().find(|row| row.0 == name).map_or("", |row| row.3)
+    logins: [Counter; 5],
 }
 
 fn labelled<const N: usize>(
@@ -90,8 +89,8 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Arc<Self> {
         let requests = Family::<Labels2, Counter<u64, AtomicU64>>::default();
         registry.register(REQUESTS, help(REQUESTS), requests.clone());
-        let requests = Outcome::ALL.map(|(_, outcome)| {
-            CLASSES.map(|class| requests.get_or_create_owned(&[("outcome", outcome), ("status", class)]))
+        let requests = Outcome::ALL.map(|outcome| {
+            CLASSES.map(|class| requests.get_or_create_owned(&[("outcome", outcome.as_str()), ("status", class)]))
         });
         // From a tenth of a millisecond, the cost of a hop, to the platforms' own 60 s timeouts.
         let duration = Histogram::new([
@@ -108,6 +107,7 @@ impl Metrics {
         let [healed, unhealed] = labelled(registry, HEALS, "result", ["healed", "failed"]);
         let waits = Counter::default();
         registry.register(WAITS, help(WAITS), waits.clone());
+        let logins = labelled(registry, LOGINS, "result", LOGIN_RESULTS);
         Arc::new(Self {
             requests,
             duration,
@@ -122,11 +122,20 @@ impl Metrics {
             healed,
             unhealed,
             waits,
+            logins,
         })
     }
 
+    /// A login ended: `ok`, or with an error code of RFC 6749 section 5.2.
+    pub(crate) fn logged_in(&self, result: &str) {
+        let row = LOGIN_RESULTS.iter().zip(&self.logins).find(|(known, _)| **known == result);
+        if let Some((_, counter)) = row {
+            counter.inc();
+        }
+    }
+
     pub(crate) fn answered(&self, outcome: Outcome, status: http::StatusCode) {
-        let row = Outcome::ALL.iter().zip(&self.requests).find(|((known, _), _)| *known == outcome);
+        let row = Outcome::ALL.iter().zip(&self.requests).find(|(known, _)| **known == outcome);
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
         if let Some(counter) = row.and_then(|(_, row)| row.get(class)) {
             counter.inc();
@@ -136,26 +145,26 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use kh_core::metric::METRICS;
+
     use super::*;
 
     #[test]
-    fn every_metric_of_the_table_is_exposed_and_no_other() {
+    fn every_metric_of_the_gateway_is_exposed_and_no_other() {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         metrics.answered(Outcome::Own, http::StatusCode::OK);
+        metrics.logged_in("invalid_client");
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let exposed: Vec<&str> =
+        let mut exposed: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        let table: Vec<&str> = METRICS.iter().map(|row| row.0).collect();
-        let sorted = |mut names: Vec<&'static str>| {
-            names.sort_unstable();
-            names
-        };
-        let exposed: Vec<&'static str> =
-            exposed.iter().filter_map(|name| table.iter().find(|row| *row == name).copied()).collect();
-        assert_eq!(text.matches("# TYPE ").count(), METRICS.len());
-        assert_eq!(sorted(exposed), sorted(table));
+        exposed.sort_unstable();
+        let of_gateway = |name: &&str| name.starts_with("keyholder_gateway_") || *name == LOGINS;
+        let mut table: Vec<&str> = METRICS.iter().map(|row| row.name).filter(of_gateway).collect();
+        table.sort_unstable();
+        assert_eq!(exposed, table);
         assert!(text.contains(r#"keyholder_gateway_requests_total{outcome="own",status="2xx"} 1"#), "{text}");
+        assert!(text.contains(r#"keyholder_issuer_logins_total{result="invalid_client"} 1"#), "{text}");
     }
 }

@@ -19,23 +19,35 @@ use zeroize::Zeroizing;
 
 use crate::{
     answer::{self, Answer, Refusal, correlation_id},
+    observe::Trail,
     request::{Caller, Refused},
     route::Route,
 };
 
 /// Answers one of the endpoints that need no access token.
-pub(crate) async fn answer(caller: &Caller, route: Route, parts: &Parts, body: Incoming) -> Answer {
+pub(crate) async fn answer(
+    caller: &Caller,
+    route: Route,
+    parts: &Parts,
+    body: Incoming,
+    trail: Option<&Arc<Trail>>,
+) -> Answer {
     let id = correlation_id(&parts.headers).map_or_else(|| caller.worker.context_id(), str::to_owned);
     let result = match route {
         Route::OauthToken | Route::CxoneToken | Route::CxoneAccessKey => {
-            return login::answer(caller, route, parts, body, &id).await;
+            return login::answer(caller, route, parts, body, &id, trail).await;
         }
         Route::Jwks => discovery::jwks(&parts.method),
         Route::OpenidConfiguration => discovery::openid(caller, parts),
         Route::CxoneConfiguration => discovery::cxone(caller, parts),
         Route::Genesys { .. } | Route::Other => Err(Refusal::new(Code::NOT_FOUND, "there is no such resource")),
     };
-    result.unwrap_or_else(|refusal| refusal.into_answer(PlatformKind::Cxone, &id))
+    result.unwrap_or_else(|refusal| {
+        if let Some(trail) = trail {
+            trail.refused(refusal.code);
+        }
+        refusal.into_answer(PlatformKind::Cxone, &id)
+    })
 }
 
 /// `GET|HEAD|DELETE /api/v2/tokens/me` (Genesys Cloud `TokenInfo`), about the keyholder token.

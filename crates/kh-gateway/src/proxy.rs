@@ -16,7 +16,7 @@ use http::{Request, Response, StatusCode, Uri, Version, header, request::Parts};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use kh_broker::{Credential, Lease, TokenError};
-use kh_core::{Code, Retry};
+use kh_core::{Code, Retry, trace::TraceId};
 use kh_issuer::Client;
 use kh_resilience::{replay, retry_after};
 use tokio::time::{Instant, timeout};
@@ -26,6 +26,7 @@ use crate::{
     answer::{Answer, Refusal, correlation_id},
     guards::Head,
     metrics::Outcome,
+    observe::{self, Attempting, Trail},
     request::{Began, Caller},
     upstream::{Conn, Host, UpstreamError},
     worker::Worker,
@@ -42,6 +43,17 @@ pub(crate) struct Call<'a> {
     /// CXone's account host instead of its API host.
     pub(crate) account: bool,
     pub(crate) began: Began,
+    /// Whoever watches.
+    pub(crate) trail: Option<&'a Arc<Trail>>,
+    /// The trace that the call belongs to, for log lines; found by [`forward`].
+    pub(crate) trace: Option<TraceId>,
+}
+
+impl Call<'_> {
+    /// For log lines.
+    fn trace_id(&self) -> Option<String> {
+        self.trace.map(|trace| trace.to_string())
+    }
 }
 
 /// A request that can be made again: its head as it goes out, and its body.
@@ -49,12 +61,21 @@ struct Outgoing<'a> {
     /// By reference, as in all that leads here: it is large, and every await that it is moved across copies it twice.
     parts: &'a mut Parts,
     body: Option<Arc<Tee>>,
+    trail: Option<&'a Arc<Trail>>,
 }
 
 impl Outgoing<'_> {
-    fn request(&self) -> Request<OutBody> {
+    fn request(&self, attempt: Option<&Attempting<'_>>) -> Request<OutBody> {
         let body = self.body.as_ref().map_or(OutBody::Empty, Tee::send);
-        Request::from_parts(self.parts.clone(), body)
+        let mut request = Request::from_parts(self.parts.clone(), body);
+        if let Some(attempt) = attempt {
+            attempt.mark(request.headers_mut());
+        }
+        request
+    }
+
+    fn attempt(&self, host: &Host) -> Option<Attempting<'_>> {
+        self.trail.map(|trail| trail.attempt(&host.origin))
     }
 
     fn is_replayable(&self) -> bool {
@@ -73,9 +94,15 @@ struct Received {
 }
 
 /// Makes the call.
-pub(crate) async fn forward(call: Call<'_>, parts: &mut Parts, incoming: Incoming) -> Result<Answer, Refusal> {
+pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: Incoming) -> Result<Answer, Refusal> {
     let worker = &*call.caller.worker;
     let mut began = call.began;
+    if call.head.trace {
+        call.trace = observe::keep_valid(&mut parts.headers).map(|context| context.trace);
+    }
+    if let Some(context) = call.trail.and_then(|trail| trail.context()) {
+        call.trace = Some(context.trace);
+    }
     let mut lease = if let Some(lease) = call.credential.current_at(began.now) {
         lease
     } else {
@@ -92,8 +119,8 @@ pub(crate) async fn forward(call: Call<'_>, parts: &mut Parts, incoming: Incomin
     let mut host = aim(&call, &lease, parts, &target)?;
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
-    let body = (!incoming.is_end_stream()).then(|| Tee::new(incoming, Arc::clone(&worker.budget)));
-    let outgoing = Outgoing { parts, body };
+    let body = (!incoming.is_end_stream()).then(|| Tee::new(incoming, Arc::clone(&worker.budget), call.trail.cloned()));
+    let outgoing = Outgoing { parts, body, trail: call.trail };
     let (mut sent, mut healed) = (0, false);
     loop {
         let received =
@@ -159,6 +186,7 @@ fn no_token(call: &Call<'_>, error: &TokenError) -> Refusal {
             client.id = call.client.record.id.as_str(),
             code = refusal.code.0,
             correlation_id = refusal.correlation_id,
+            trace.id = call.trace_id(),
             "no platform token is available: {error}"
         );
     }
@@ -184,6 +212,7 @@ fn failed(call: &Call<'_>, error: &UpstreamError) -> Refusal {
             client.id = call.client.record.id.as_str(),
             code = error.code().0,
             detail = ?detail,
+            trace.id = call.trace_id(),
             "a call to a platform failed"
         );
     }
@@ -198,30 +227,73 @@ async fn exchange(
     began: Instant,
 ) -> Result<Received, UpstreamError> {
     let worker = &*caller.worker;
-    let conn = worker.upstreams.connection(host, began).await?;
+    let attempt = outgoing.attempt(host);
+    let conn = match worker.upstreams.connection(host, began).await {
+        Ok(conn) => conn,
+        Err(error) => return Err(told(attempt, error)),
+    };
     // opening a connection takes its time, and the platform is not to pay for it
     let since = if conn.reused { began } else { Instant::now() };
-    let error = match send(caller, conn, outgoing.request(), outgoing, since).await {
-        Ok(received) => return Ok(received),
-        Err(Lost { unsent: Some(request), .. }) => {
-            let conn = worker.upstreams.fresh(host).await?;
-            return send(caller, conn, *request, outgoing, Instant::now())
-                .await
-                .map_err(|lost| counted(worker, lost.error));
+    let request = outgoing.request(attempt.as_ref());
+    let error = match send(caller, conn, request, outgoing, since).await {
+        Ok(received) => return Ok(answered(attempt, received)),
+        Err(Lost { unsent: Some(request), error, .. }) => {
+            drop(told(attempt, error));
+            return again(caller, host, outgoing, Some(*request)).await;
         }
         Err(Lost { reused, error: error @ UpstreamError::Protocol(_), .. }) => {
             let safe = replay::is_idempotent(outgoing.parts.method.as_str()) && outgoing.is_replayable();
+            let error = told(attempt, error);
             if reused && safe {
-                let conn = worker.upstreams.fresh(host).await?;
-                return send(caller, conn, outgoing.request(), outgoing, Instant::now())
-                    .await
-                    .map_err(|lost| counted(worker, lost.error));
+                return again(caller, host, outgoing, None).await;
             }
             error
         }
-        Err(lost) => lost.error,
+        Err(lost) => told(attempt, lost.error),
     };
     Err(counted(worker, error))
+}
+
+/// The second send, on a fresh connection: of the request that was given back unsent, else of a new one.
+async fn again(
+    caller: &Caller,
+    host: &Arc<Host>,
+    outgoing: &Outgoing<'_>,
+    unsent: Option<Request<OutBody>>,
+) -> Result<Received, UpstreamError> {
+    let worker = &*caller.worker;
+    let attempt = outgoing.attempt(host);
+    let conn = match worker.upstreams.fresh(host).await {
+        Ok(conn) => conn,
+        Err(error) => return Err(told(attempt, error)),
+    };
+    let request = match unsent {
+        Some(mut request) => {
+            if let Some(attempt) = &attempt {
+                attempt.mark(request.headers_mut());
+            }
+            request
+        }
+        None => outgoing.request(attempt.as_ref()),
+    };
+    match send(caller, conn, request, outgoing, Instant::now()).await {
+        Ok(received) => Ok(answered(attempt, received)),
+        Err(lost) => Err(counted(worker, told(attempt, lost.error))),
+    }
+}
+
+fn answered(attempt: Option<Attempting<'_>>, received: Received) -> Received {
+    if let Some(attempt) = attempt {
+        attempt.answered(received.response.status());
+    }
+    received
+}
+
+fn told(attempt: Option<Attempting<'_>>, error: UpstreamError) -> UpstreamError {
+    if let Some(attempt) = attempt {
+        attempt.failed(error.kind());
+    }
+    error
 }
 
 fn counted(worker: &Worker, error: UpstreamError) -> UpstreamError {
@@ -307,6 +379,7 @@ async fn heal(
                 token.sha256 = %lease.sha256().to_hex(),
                 platform_code = refused.code,
                 correlation_id = refused.correlation_id,
+                trace.id = call.trace_id(),
                 "the platform refused a token; it is not used again"
             );
         }
@@ -321,6 +394,7 @@ async fn heal(
             client.id = call.client.record.id.as_str(),
             platform_code = refused.code,
             correlation_id = refused.correlation_id,
+            trace.id = call.trace_id(),
             "the platform refuses the credential's token"
         );
     }
@@ -357,7 +431,7 @@ fn pass_on(
         let Some((_, of_caller)) = tunnel else {
             return Err(Refusal::new(Code::UPSTREAM_PROTOCOL, "the platform switched protocols without being asked"));
         };
-        return Ok(upgrade::join(call.caller, response, conn, of_caller));
+        return Ok(upgrade::join(call.caller, response, conn, of_caller, call.trail.cloned()));
     }
     headers::to_caller(response.headers_mut());
     let idle = call.caller.worker.limits.body_idle;

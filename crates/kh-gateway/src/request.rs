@@ -1,9 +1,9 @@
 //! One request from its head to its answer: guards, route, authentication, authorisation, then the platform or one of
 //! keyholder's own endpoints.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, Request, Response, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use hyper::body::Incoming;
 use kh_broker::Credential;
 use kh_core::{Code, Now, PlatformKind};
@@ -15,10 +15,11 @@ use crate::{
     answer::{Answer, Refusal, correlation_id},
     deadline::Deadline,
     guards::{self, Head},
+    observe::{self, Trail},
     own,
     proxy::{
         self,
-        body::{InFlight, ReplyBody},
+        body::{InFlight, ReplyBody, Watched},
     },
     route::{Route, is_cxone_account, route},
     server::Sniff,
@@ -39,6 +40,8 @@ pub(crate) struct Caller {
     pub(crate) answer_due: Deadline,
     /// Whether the caller speaks TLS, for the links that it is given.
     pub(crate) secure: bool,
+    /// The caller's address; none over a unix socket.
+    pub(crate) peer: Option<IpAddr>,
 }
 
 /// Answers one request. Never an error: an error would break the connection without a word.
@@ -48,7 +51,10 @@ pub(crate) async fn answer(caller: Arc<Caller>, request: Request<Incoming>) -> R
     let in_flight = InFlight::new(&metrics.in_flight);
     // all that a request needs to know of time until it has to wait: reading clocks again would add up
     let began = worker.began();
-    let (response, outcome) = handle(&caller, request, began).await;
+    let (parts, body) = request.into_parts();
+    let trail = worker.ports.observer.as_ref().map(|it| Trail::begin(it, &parts, began, caller.peer, caller.secure));
+    let is_head = parts.method == Method::HEAD;
+    let (response, outcome) = handle(&caller, parts, body, began, trail.as_ref()).await;
     let took = began.at.elapsed();
     metrics.duration.observe(took.as_secs_f64());
     metrics.answered(outcome, response.status());
@@ -59,7 +65,11 @@ pub(crate) async fn answer(caller: Arc<Caller>, request: Request<Incoming>) -> R
         correlation_id = correlation_id(response.headers()),
         "answered a request"
     );
-    Ok(response.map(|body| body.counted(in_flight)))
+    let watched = trail.map(|trail| {
+        trail.answered(response.status(), outcome.as_str(), correlation_id(response.headers()));
+        Watched::new(trail, is_head)
+    });
+    Ok(response.map(|body| body.counted(in_flight, watched)))
 }
 
 /// The clocks when a request came in, or when it last had to wait.
@@ -69,14 +79,22 @@ pub(crate) struct Began {
     pub(crate) now: Now,
 }
 
-async fn handle(caller: &Arc<Caller>, request: Request<Incoming>, began: Began) -> Answer {
-    let (mut parts, body) = request.into_parts();
+async fn handle(
+    caller: &Arc<Caller>,
+    mut parts: Parts,
+    body: Incoming,
+    began: Began,
+    trail: Option<&Arc<Trail>>,
+) -> Answer {
     // a copy of the handle, not of the bytes: the path must outlive the changes to the parts
     let uri = parts.uri.clone();
     let sent_id: Option<Box<str>> = correlation_id(&parts.headers).map(Box::from);
-    match checked(caller, &mut parts, &uri, body, began).await {
+    match checked(caller, &mut parts, &uri, body, began, trail).await {
         Ok(answer) => answer,
         Err(Refused { refusal, shape: known }) => {
+            if let Some(trail) = trail {
+                trail.refused(refusal.code);
+            }
             let id = refusal.correlation_id.clone().or(sent_id).unwrap_or_else(|| caller.worker.context_id().into());
             tracing::debug!(code = refusal.code.0, detail = ?refusal.detail, correlation_id = id, "refused a request");
             // refused before its route was looked at, and still a login to its caller
@@ -106,6 +124,7 @@ async fn checked(
     uri: &Uri,
     body: Incoming,
     began: Began,
+    trail: Option<&Arc<Trail>>,
 ) -> Result<Answer, Refused> {
     let head = guards::check(&parts.method, &parts.uri, parts.version, &parts.headers);
     let chunked = head.map_or_else(|_| parts.headers.contains_key(header::TRANSFER_ENCODING), |head| head.chunked);
@@ -120,18 +139,26 @@ async fn checked(
         return Err(Refusal { status: StatusCode::URI_TOO_LONG, ..refusal }.into());
     }
     let path = CanonicalPath::parse(uri.path()).map_err(path_refusal)?;
+    if let Some(trail) = trail {
+        trail.path(path.as_str());
+    }
     match route(path.as_str()) {
         Route::Genesys { prefix, tokens_me } => {
             let api = path.tail(prefix).unwrap_or(path);
             let session = authenticate(caller, &parts.headers, began.now).await?;
             let credential = credential(caller, &session)?;
             match credential.spec().kind {
-                PlatformKind::Genesys if tokens_me => own::tokens_me(caller, &parts.method, session).await,
+                PlatformKind::Genesys if tokens_me => {
+                    if let Some(trail) = trail {
+                        trail.client(&session.client);
+                    }
+                    own::tokens_me(caller, &parts.method, session).await
+                }
                 PlatformKind::Genesys => {
-                    call(caller, parts, body, head, &session, credential, api, prefix, began).await
+                    call(caller, parts, body, head, &session, credential, api, prefix, began, trail).await
                 }
                 PlatformKind::Cxone | PlatformKind::Oauth2 => {
-                    call(caller, parts, body, head, &session, credential, path, 0, began).await
+                    call(caller, parts, body, head, &session, credential, path, 0, began, trail).await
                 }
             }
         }
@@ -143,9 +170,9 @@ async fn checked(
                 let refusal = Refusal::new(Code::NOT_FOUND, "there is no such resource: API paths contain /api/v2/");
                 return Err(Refused { refusal, shape: Some(kind) });
             }
-            call(caller, parts, body, head, &session, credential, path, 0, began).await
+            call(caller, parts, body, head, &session, credential, path, 0, began, trail).await
         }
-        own => Ok(own::answer(caller, own, parts, body).await),
+        own => Ok(own::answer(caller, own, parts, body, trail).await),
     }
 }
 
@@ -161,7 +188,12 @@ async fn call(
     path: CanonicalPath<'_>,
     prefix: usize,
     began: Began,
+    trail: Option<&Arc<Trail>>,
 ) -> Result<Answer, Refused> {
+    if let Some(trail) = trail {
+        trail.client(&session.client);
+        trail.credential(credential.name());
+    }
     let kind = credential.spec().kind;
     let verdict = session.client.allow.decide(kind, parts.method.as_str(), &path);
     let refusal = match verdict {
@@ -180,13 +212,15 @@ async fn call(
                 client.id = session.client.record.id.as_str(),
                 code = refusal.code.0,
                 method = parts.method.as_str(),
+                trace.id = observe::context(&parts.headers).map(|context| context.trace.to_string()),
                 "refused a call that the client may not make"
             );
         }
         return Err(Refused { refusal, shape: Some(kind) });
     }
     let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
-    let call = proxy::Call { caller, client: &session.client, credential, head, prefix, account, began };
+    let call =
+        proxy::Call { caller, client: &session.client, credential, head, prefix, account, began, trail, trace: None };
     proxy::forward(call, parts, body).await.map_err(|refusal| Refused { refusal, shape: Some(kind) })
 }
 

@@ -7,7 +7,13 @@ mod drain;
 mod io;
 mod sniff;
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, thread, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use hyper::{
     server::conn::http1::{Builder, UpgradeableConnection},
@@ -249,8 +255,8 @@ impl Accepting {
     async fn run(self) {
         loop {
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     if self.worker.may_warn() {
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -264,7 +270,7 @@ impl Accepting {
             let open =
                 Open { http, tls: self.tls.clone(), worker: Arc::clone(&self.worker), drain: Arc::clone(&self.drain) };
             self.worker.tasks.spawn(async move {
-                open.serve(stream).await;
+                open.serve(stream, peer.ip()).await;
                 drop(slot);
             });
         }
@@ -280,7 +286,7 @@ struct Open {
 }
 
 impl Open {
-    async fn serve(self, stream: TcpStream) {
+    async fn serve(self, stream: TcpStream, peer: IpAddr) {
         let counted = crate::proxy::body::InFlight::new(&self.worker.ports.metrics.connections);
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection broke before it was used");
@@ -297,7 +303,8 @@ impl Open {
         };
         let sniff = Arc::new(Sniff::default());
         let inbound = Inbound::new(transport, Arc::clone(&sniff));
-        let caller = Arc::new(Caller { worker: self.worker, sniff, answer_due: Deadline::default(), secure });
+        let caller =
+            Arc::new(Caller { worker: self.worker, sniff, answer_due: Deadline::default(), secure, peer: Some(peer) });
         let service = service_fn(move |request| request::answer(Arc::clone(&caller), request));
         let connection = self.http.serve_connection(TokioIo::new(inbound), service).with_upgrades();
         if let Err(error) = self.drain.watch(connection).await {

@@ -1,7 +1,7 @@
 //! `keyholder docs`: reference pages made from the code, for `docs/reference/`. Hidden: people read the pages.
 
 use clap::Subcommand;
-use kh_core::Code;
+use kh_core::{Code, metric::METRICS};
 
 use super::Context;
 use crate::output::Exit;
@@ -62,18 +62,20 @@ fn error_codes() -> String {
     ERROR_CODES.to_owned() + &rows.collect::<Vec<_>>().concat()
 }
 
-const METRICS: &str = "\
+const METRICS_HEAD: &str = "\
 # Metrics
 
-Made by `keyholder docs metrics`. Counters appear with the suffix `_total`.
+Made by `keyholder docs metrics`. Names and labels are stable. The series of a counter have the suffix `_total`, those of
+an info `_info`; a histogram has `_bucket`, `_sum` and `_count`. `/metrics` shows these metrics and no other.
 
 | metric | kind | labels | meaning |
 |---|---|---|---|
 ";
 
 fn metrics() -> String {
-    let rows = kh_gateway::METRICS
-        .iter()
-        .map(|(name, kind, labels, meaning)| format!("| `{name}` | {kind} | {labels} | {meaning} |\n"));
-    METRICS.to_owned() + &rows.collect::<Vec<_>>().concat()
+    let rows = METRICS.iter().map(|metric| {
+        let (name, kind, labels, help) = (metric.name, metric.kind.as_str(), metric.labels.join(", "), metric.help);
+        format!("| `{name}` | {kind} | {labels} | {help} |\n")
+    });
+    METRICS_HEAD.to_owned() + &rows.collect::<Vec<_>>().concat()
 }

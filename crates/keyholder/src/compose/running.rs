@@ -98,6 +98,7 @@ impl Running {
             clock: Arc::clone(&base.clock),
             entropy: Arc::clone(&base.entropy),
             metrics,
+            observer: None,
         };
         running.start_gateways(loaded, &ports)?;
         let cancel = running.cancel.clone();

@@ -1,5 +1,7 @@
 //! Logins with an id and a secret that keyholder issued, at the endpoints where the platforms' clients look for them.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use kh_core::{Code, SecretString};
@@ -13,6 +15,7 @@ use super::{
 };
 use crate::{
     answer::{self, Answer, Refusal},
+    observe::Trail,
     request::Caller,
     route::Route,
 };
@@ -28,7 +31,14 @@ fn invalid(detail: &'static str) -> Refused {
 }
 
 /// Answers a login.
-pub(super) async fn answer(caller: &Caller, route: Route, parts: &Parts, body: Incoming, id: &str) -> Answer {
+pub(super) async fn answer(
+    caller: &Caller,
+    route: Route,
+    parts: &Parts,
+    body: Incoming,
+    id: &str,
+    trail: Option<&Arc<Trail>>,
+) -> Answer {
     let login = match route {
         Route::CxoneToken => cxone(caller, parts, body).await,
         Route::CxoneAccessKey => access_key(caller, parts, body).await,
@@ -37,10 +47,18 @@ pub(super) async fn answer(caller: &Caller, route: Route, parts: &Parts, body: I
     let token_type = if matches!(route, Route::OauthToken) { "bearer" } else { "Bearer" };
     match login {
         Ok(login) => {
+            caller.worker.ports.metrics.logged_in("ok");
+            if let Some(trail) = trail {
+                trail.client(&login.client);
+            }
             tracing::debug!(client.id = login.client.record.id.as_str(), "a client logged in");
             granted(&login, token_type)
         }
         Err(Refused(error, refusal)) => {
+            caller.worker.ports.metrics.logged_in(error);
+            if let Some(trail) = trail {
+                trail.refused(refusal.code);
+            }
             // at most one a second: whoever may send logins must not be able to fill the disk with them
             let code = refusal.code.0;
             if caller.worker.may_warn() {

@@ -19,7 +19,10 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, Sleep};
 
-use crate::upstream::Conn;
+use crate::{
+    observe::{Ended, Trail},
+    upstream::Conn,
+};
 
 /// How many bytes of request bodies may be kept for replay, over all workers.
 #[derive(Debug)]
@@ -54,12 +57,15 @@ pub(crate) struct Tee {
     budget: Arc<ReplayBudget>,
     /// Set with every frame: the exchange makes progress.
     moved: AtomicBool,
+    trail: Option<Arc<Trail>>,
 }
 
 struct TeeState {
     incoming: Incoming,
     kept: Vec<Bytes>,
     kept_bytes: usize,
+    /// Bytes that came in so far.
+    taken: u64,
     replayable: bool,
     ended: bool,
     /// Which send may read; an older one is a connection that has been given up.
@@ -76,10 +82,10 @@ impl TeeState {
 
 impl Tee {
     /// Wraps a body that has not been read yet. One that announces more than the limit is not kept at all.
-    pub(crate) fn new(incoming: Incoming, budget: Arc<ReplayBudget>) -> Arc<Self> {
+    pub(crate) fn new(incoming: Incoming, budget: Arc<ReplayBudget>, trail: Option<Arc<Trail>>) -> Arc<Self> {
         let replayable = incoming.size_hint().lower() <= budget.per_body as u64;
-        let state = TeeState { incoming, kept: Vec::new(), kept_bytes: 0, replayable, ended: false, send: 0 };
-        Arc::new(Self { state: Mutex::new(state), budget, moved: AtomicBool::new(false) })
+        let state = TeeState { incoming, kept: Vec::new(), kept_bytes: 0, taken: 0, replayable, ended: false, send: 0 };
+        Arc::new(Self { state: Mutex::new(state), budget, moved: AtomicBool::new(false), trail })
     }
 
     /// Whether everything read so far is still there to be sent again.
@@ -158,6 +164,10 @@ impl Body for OutBody {
             }
         };
         tee.moved.store(true, Ordering::Relaxed);
+        if let (Some(trail), Some(bytes)) = (&tee.trail, frame.data_ref()) {
+            trail.read(state.taken, bytes.len() as u64);
+            state.taken += bytes.len() as u64;
+        }
         match frame.data_ref() {
             Some(bytes) if state.replayable => {
                 let size = bytes.len() + FRAME_COST;
@@ -217,6 +227,50 @@ impl Drop for InFlight {
 pub(crate) struct ReplyBody {
     source: Source,
     in_flight: Option<InFlight>,
+    watched: Option<Watched>,
+}
+
+/// An answer's body that is observed.
+pub(crate) struct Watched {
+    trail: Arc<Trail>,
+    /// Whether it was given whole.
+    whole: bool,
+    /// Whether it broke off.
+    broke: bool,
+}
+
+impl Watched {
+    /// `bodiless` says that nothing is read of the body: the answer to a HEAD.
+    pub(crate) fn new(trail: Arc<Trail>, bodiless: bool) -> Self {
+        Self { trail, whole: bodiless, broke: false }
+    }
+
+    fn note(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, io::Error>>>) {
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => self.trail.wrote(frame.data_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Poll::Ready(Some(Err(error))) => {
+                self.broke = true;
+                self.trail.ended(match error.kind() {
+                    io::ErrorKind::TimedOut => Ended::UpstreamStalled,
+                    _ => Ended::UpstreamBroke,
+                });
+            }
+            Poll::Ready(None) => self.whole = true,
+            Poll::Pending => {}
+        }
+    }
+}
+
+impl Drop for ReplyBody {
+    fn drop(&mut self) {
+        let ended = self.is_end_stream();
+        if let Some(watched) = self.watched.take()
+            && !watched.broke
+            && (watched.whole || ended)
+        {
+            watched.trail.ended(Ended::Complete);
+        }
+    }
 }
 
 enum Source {
@@ -227,17 +281,18 @@ enum Source {
 impl ReplyBody {
     /// An answer of keyholder's own.
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { source: Source::Whole(bytes), in_flight: None }
+        Self { source: Source::Whole(bytes), in_flight: None, watched: None }
     }
 
     /// A platform's answer.
     pub(crate) fn platform(body: FromPlatform) -> Self {
-        Self { source: Source::Platform(Box::new(body)), in_flight: None }
+        Self { source: Source::Platform(Box::new(body)), in_flight: None, watched: None }
     }
 
-    /// The same, counted as in flight.
-    pub(crate) fn counted(mut self, in_flight: InFlight) -> Self {
+    /// The same, counted as in flight and watched.
+    pub(crate) fn counted(mut self, in_flight: InFlight, watched: Option<Watched>) -> Self {
         self.in_flight = Some(in_flight);
+        self.watched = watched;
         self
     }
 }
@@ -247,11 +302,16 @@ impl Body for ReplyBody {
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        match &mut self.get_mut().source {
+        let this = self.get_mut();
+        let polled = match &mut this.source {
             Source::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Source::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::Platform(body) => body.poll_frame(cx),
+        };
+        if let Some(watched) = &mut this.watched {
+            watched.note(&polled);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

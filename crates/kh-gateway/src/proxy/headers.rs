@@ -163,7 +163,7 @@ mod tests {
             ("inin-correlation-id", "c1"),
             ("accept", "*/*"),
         ]);
-        let head = Head { connection: true, upgrade: true, chunked: true, rare: true };
+        let head = Head { connection: true, upgrade: true, chunked: true, rare: true, trace: false };
         to_platform(&mut headers, head);
         let expected = map(&[
             ("host", "keyholder"),

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::body::ReplyBody;
-use crate::{answer::Answer, guards::Head, metrics::Outcome, request::Caller, upstream::Conn};
+use crate::{answer::Answer, guards::Head, metrics::Outcome, observe::Trail, request::Caller, upstream::Conn};
 
 /// Bytes read at once in a tunnel; web socket messages are mostly smaller.
 const CHUNK: usize = 16 * 1024;
@@ -49,7 +49,13 @@ pub(super) fn ask(headers: &mut HeaderMap, protocol: &HeaderValue) {
 }
 
 /// Joins both sides after the platform's 101.
-pub(super) fn join(caller: &Arc<Caller>, mut response: Response<Incoming>, conn: Conn, of_caller: OnUpgrade) -> Answer {
+pub(super) fn join(
+    caller: &Arc<Caller>,
+    mut response: Response<Incoming>,
+    conn: Conn,
+    of_caller: OnUpgrade,
+    trail: Option<Arc<Trail>>,
+) -> Answer {
     let of_platform = hyper::upgrade::on(&mut response);
     let idle = caller.worker.limits.tunnel_idle;
     caller.sniff.end();
@@ -61,28 +67,43 @@ pub(super) fn join(caller: &Arc<Caller>, mut response: Response<Incoming>, conn:
                 return;
             }
         };
-        tunnel(TokioIo::new(caller), TokioIo::new(platform), idle).await;
+        let moved = tunnel(TokioIo::new(caller), TokioIo::new(platform), idle).await;
+        if let Some(trail) = trail {
+            trail.read(0, moved.up.into_inner());
+            trail.wrote(moved.down.into_inner());
+        }
         drop(conn);
     });
     (response.map(|_| ReplyBody::whole(Bytes::new())), Outcome::Proxied)
 }
 
+/// Bytes that went through a tunnel.
+#[derive(Default)]
+struct Moved {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
 /// Copies both ways until one side is done in both directions, or nothing moves for `idle`.
-async fn tunnel<A, B>(caller: A, platform: B, idle: Duration)
+async fn tunnel<A, B>(caller: A, platform: B, idle: Duration) -> Moved
 where
     A: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
 {
-    let moved = AtomicBool::new(false);
+    let moved = Moved::default();
     let (caller_in, caller_out) = tokio::io::split(caller);
     let (platform_in, platform_out) = tokio::io::split(platform);
-    let both = async { tokio::join!(copy(caller_in, platform_out, &moved), copy(platform_in, caller_out, &moved)) };
+    let both =
+        async { tokio::join!(copy(caller_in, platform_out, &moved.up), copy(platform_in, caller_out, &moved.down)) };
     let watch = async {
+        let mut before = 0;
         loop {
             tokio::time::sleep(idle).await;
-            if !moved.swap(false, Ordering::Relaxed) {
+            let now = moved.up.load(Ordering::Relaxed) + moved.down.load(Ordering::Relaxed);
+            if now == before {
                 return;
             }
+            before = now;
         }
     };
     tokio::select! {
@@ -95,9 +116,10 @@ where
         }
         () = watch => tracing::debug!("a tunnel stood still and was closed"),
     }
+    moved
 }
 
-async fn copy<R, W>(mut from: R, mut to: W, moved: &AtomicBool) -> std::io::Result<()>
+async fn copy<R, W>(mut from: R, mut to: W, moved: &AtomicU64) -> std::io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -106,7 +128,7 @@ where
     loop {
         let count = from.read(&mut buffer).await?;
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return to.shutdown().await };
-        moved.store(true, Ordering::Relaxed);
+        moved.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         to.write_all(bytes).await?;
         to.flush().await?;
     }

@@ -36,6 +36,16 @@ impl UpstreamError {
         }
     }
 
+    /// The kind, as metrics and spans name it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) | Self::Address(_) => "connect",
+            Self::Tls(_) => "tls",
+            Self::ConnectTimeout | Self::AnswerTimeout => "timeout",
+            Self::Protocol(_) => "protocol",
+        }
+    }
+
     /// For the caller: what failed, with the reason where it helps whoever has to act.
     pub(crate) fn detail(&self) -> String {
         match self {

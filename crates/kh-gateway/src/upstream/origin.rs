@@ -3,6 +3,8 @@
 use http::{HeaderValue, Uri, uri::PathAndQuery};
 use rustls_pki_types::ServerName;
 
+use crate::observe::HostName;
+
 /// Why a base address was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OriginError {
@@ -32,6 +34,11 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
+    /// How an observer is told of it.
+    pub(crate) fn clone_name(&self) -> HostName {
+        HostName { host: self.host.as_str().into(), port: self.port, secure: self.server_name.is_some() }
+    }
+
     /// Parses a base such as `https://api.mypurecloud.com`.
     pub(crate) fn parse(base: &str) -> Result<Self, OriginError> {
         let uri: Uri = base.parse().map_err(|_| OriginError::NotAUrl)?;

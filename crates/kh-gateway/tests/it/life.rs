@@ -40,6 +40,7 @@ async fn what_cannot_be_listened_on_is_an_error() {
         clock: Arc::new(kh_core::SystemClock::new()),
         entropy: Arc::new(kh_core::SystemEntropy),
         metrics: Metrics::register(&mut Registry::default()),
+        observer: None,
     };
     // the test network: no machine has this address
     let config = GatewayConfig::plain("192.0.2.1:0".parse().unwrap());

@@ -8,6 +8,7 @@ mod calls;
 mod heal;
 mod life;
 mod login;
+mod observe;
 mod secrecy;
 mod stores;
 mod streams;

@@ -9,7 +9,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kh_broker::{Broker, CredentialSpec};
 use kh_core::{PlatformKind, SystemClock, SystemEntropy, port::AllowRule};
-use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports};
+use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports, observe::Observer};
 use kh_issuer::{Issuer, NewClient};
 use kh_token::TokenPolicy;
 use prometheus_client::registry::Registry;
@@ -33,6 +33,7 @@ pub(crate) struct Setup {
     pub(crate) allow_all: bool,
     pub(crate) config: GatewayConfig,
     pub(crate) upstream_tls: Arc<rustls::ClientConfig>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
 impl Setup {
@@ -46,6 +47,7 @@ impl Setup {
             allow_all: true,
             config: GatewayConfig::plain("127.0.0.1:0".parse().unwrap()),
             upstream_tls: crate::tls::trusting(&[]),
+            observer: None,
         }
     }
 
@@ -86,6 +88,7 @@ impl Setup {
             clock,
             entropy,
             metrics,
+            observer: self.observer,
         };
         let gateway = Gateway::start(self.config, ports).unwrap();
         World {
