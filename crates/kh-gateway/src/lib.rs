@@ -24,6 +24,9 @@ mod server;
 mod upstream;
 mod worker;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 pub use config::{GatewayConfig, Limits, Ports, StartError};
 pub use metrics::Metrics;
 pub use server::{Gateway, GatewayHandle};

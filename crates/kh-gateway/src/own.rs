@@ -3,7 +3,7 @@
 //! Invariant: nothing here ever calls a platform, and no answer or log line repeats a credential.
 
 mod discovery;
-mod form;
+pub(crate) mod form;
 mod login;
 
 use std::sync::Arc;
