@@ -17,8 +17,8 @@ mod sections;
 pub use mistake::{Mistake, Mistakes, Severity};
 pub use model::{
     AdminConfig, AuditConfig, BrokerConfig, Config, CredentialConfig, CxoneLoginConfig, GatewayConfig, KeySource,
-    LimitsConfig, LogConfig, LogFormat, OAuth2SourceConfig, PlatformConfig, PlatformDetail, StateConfig, StoreConfig,
-    TlsConfig,
+    LimitsConfig, ListenAddress, LogConfig, LogFormat, OAuth2SourceConfig, PlatformConfig, PlatformDetail, StateConfig,
+    StoreConfig, TlsConfig,
 };
 pub(crate) use reader::nearest;
 pub use render::render;

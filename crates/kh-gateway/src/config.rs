@@ -7,14 +7,19 @@ use kh_broker::Broker;
 use kh_core::{Clock, Entropy};
 use kh_issuer::Issuer;
 
-use crate::{metrics::Metrics, observe::Observer};
+use crate::{listen::Listen, metrics::Metrics, observe::Observer};
+
+/// Permissions of a unix socket unless something else is said: for the owner and the group.
+pub const SOCKET_MODE: u32 = 0o660;
 
 /// How a gateway listens.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct GatewayConfig {
-    /// Addresses to listen on; port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
-    /// Worker threads; each listens on every address.
+    /// What to listen on.
+    pub listen: Vec<Listen>,
+    /// Permissions of the unix sockets that the gateway makes; who may write to one may connect.
+    pub socket_mode: u32,
+    /// Worker threads; each serves every listener.
     pub workers: usize,
     /// With a server configuration the listeners speak TLS, otherwise plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
@@ -25,7 +30,7 @@ pub struct GatewayConfig {
 impl GatewayConfig {
     /// One address, one worker, plain HTTP, usual limits.
     pub fn plain(listen: SocketAddr) -> Self {
-        Self { listen: vec![listen], workers: 1, tls: None, limits: Limits::default() }
+        Self { listen: vec![listen.into()], socket_mode: SOCKET_MODE, workers: 1, tls: None, limits: Limits::default() }
     }
 }
 
@@ -124,8 +129,8 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address.
-        address: SocketAddr,
+        /// The address, or `unix:` and the path.
+        address: String,
         /// Why.
         #[source]
         source: std::io::Error,

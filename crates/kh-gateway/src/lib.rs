@@ -6,10 +6,12 @@
 //! - A platform's 401 never reaches a caller: it is healed with one fresh token, or it becomes a 502.
 //! - A call that may have had an effect is never sent twice.
 //!
-//! One current-thread runtime per worker, listening side by side with `SO_REUSEPORT`; a worker shares nothing with
-//! another one but the issuer, the broker and the counters.
+//! One current-thread runtime per worker, listening side by side with `SO_REUSEPORT` or on a shared unix socket; a
+//! worker shares nothing with another one but the issuer, the broker and the counters.
 
+pub mod certificate;
 pub mod config;
+pub mod listen;
 pub mod metrics;
 pub mod observe;
 
@@ -27,6 +29,8 @@ mod worker;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 
-pub use config::{GatewayConfig, Limits, Ports, StartError};
+pub use certificate::CertificateSlot;
+pub use config::{GatewayConfig, Limits, Ports, SOCKET_MODE, StartError};
+pub use listen::{Given, Listen};
 pub use metrics::Metrics;
 pub use server::{Gateway, GatewayHandle};

@@ -3,7 +3,7 @@
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use hyper::body::Incoming;
 use kh_broker::Credential;
 use kh_core::{Code, Now, PlatformKind};
@@ -32,6 +32,8 @@ const CHALLENGE: &str = r#"Bearer realm="keyholder""#;
 const CHALLENGE_INVALID: &str =
     r#"Bearer realm="keyholder", error="invalid_token", error_description="the token is unknown, expired or revoked""#;
 
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
 /// The connection that a request came over.
 pub(crate) struct Caller {
     pub(crate) worker: Arc<Worker>,
@@ -54,7 +56,10 @@ pub(crate) async fn answer(caller: Arc<Caller>, request: Request<Incoming>) -> R
     let (parts, body) = request.into_parts();
     let trail = worker.ports.observer.as_ref().map(|it| Trail::begin(it, &parts, began, caller.peer, caller.secure));
     let is_head = parts.method == Method::HEAD;
-    let (response, outcome) = handle(&caller, parts, body, began, trail.as_ref()).await;
+    let (mut response, outcome) = handle(&caller, parts, body, began, trail.as_ref()).await;
+    if worker.drain.is_announced() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(header::CONNECTION, CLOSE);
+    }
     let took = began.at.elapsed();
     metrics.duration.observe(took.as_secs_f64());
     metrics.answered(outcome, response.status());

@@ -12,6 +12,7 @@ use crate::{
     config::{Limits, Ports},
     proxy::body::ReplayBudget,
     request::Began,
+    server::Drain,
     upstream::Upstreams,
 };
 
@@ -23,13 +24,15 @@ pub(crate) struct Worker {
     pub(crate) budget: Arc<ReplayBudget>,
     /// Tunnels live here after their request is answered.
     pub(crate) tasks: TaskTracker,
+    /// Whether the worker comes to its end.
+    pub(crate) drain: Drain,
     warned_at: AtomicU64,
 }
 
 impl Worker {
     pub(crate) fn new(ports: Ports, limits: Limits, budget: Arc<ReplayBudget>, tasks: TaskTracker) -> Self {
         let upstreams = Upstreams::new(&ports.upstream_tls, &limits, Arc::clone(&ports.metrics));
-        Self { ports, limits, upstreams, budget, tasks, warned_at: AtomicU64::new(0) }
+        Self { ports, limits, upstreams, budget, tasks, drain: Drain::default(), warned_at: AtomicU64::new(0) }
     }
 
     /// Whether a warning may be written now: at most one per second and worker, so that an outage does not write a

@@ -15,15 +15,19 @@ use kh_core::{
     Code,
     port::{SecretStore, StateStore},
 };
-use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Limits, Metrics, Ports, StartError};
+use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Limits, Listen, Metrics, Ports, SOCKET_MODE, StartError};
 use kh_issuer::Issuer;
 use kh_platform::{HttpClient, Timeouts};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Base, client_tls, endpoints, server_tls};
-use crate::{cli::Loaded, config::LimitsConfig, output::Failure};
+use super::{Base, Paths, client_tls, endpoints, server_tls};
+use crate::{
+    cli::Loaded,
+    config::{LimitsConfig, ListenAddress},
+    output::Failure,
+};
 
 /// How long requests in flight may take after a stop signal, unless [gateway.limits] says otherwise: below the 30 s
 /// after which container platforms kill.
@@ -155,10 +159,11 @@ impl Running {
         };
         for (listen, tls) in both.into_iter().filter(|(listen, _)| !listen.is_empty()) {
             let encrypted = tls.is_some();
-            let started =
-                Gateway::start(GatewayConfig { listen, workers, tls, limits: limits(&config.limits) }, ports.clone());
-            let gateway = started.map_err(|error| match &error {
-                StartError::Listen { address, source } => cannot_listen("gateway", *address, source),
+            let listen = listen.into_iter().map(|address| listener(address, &loaded.paths)).collect();
+            let socket_mode = config.socket_mode.unwrap_or(SOCKET_MODE);
+            let gateway_config = GatewayConfig { listen, socket_mode, workers, tls, limits: limits(&config.limits) };
+            let gateway = Gateway::start(gateway_config, ports.clone()).map_err(|error| match &error {
+                StartError::Listen { address, source } => cannot_listen("gateway", address, source),
                 StartError::NothingToDo | StartError::Worker(_) => Failure::of(Code::INTERNAL, &error),
             })?;
             let first = gateway.addresses().first().copied();
@@ -189,6 +194,13 @@ impl Running {
     }
 }
 
+fn listener(address: ListenAddress, paths: &Paths) -> Listen {
+    match address {
+        ListenAddress::Tcp(address) => Listen::Tcp(address),
+        ListenAddress::Unix(path) => Listen::Unix(paths.resolve(&path)),
+    }
+}
+
 /// An address that a program on this machine can connect to.
 fn reachable(address: SocketAddr) -> SocketAddr {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -199,7 +211,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn cannot_listen(name: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
+fn cannot_listen(name: &str, address: impl std::fmt::Display, error: &std::io::Error) -> Failure {
     let failure = Failure::new(Code::CONFIG_INVALID, format!("the {name} cannot listen on {address}")).caused_by(error);
     match error.kind() {
         std::io::ErrorKind::AddrInUse => failure.hint("another program listens there, perhaps another keyholder"),

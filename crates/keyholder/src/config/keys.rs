@@ -25,8 +25,10 @@ pub(super) enum Shape {
     Listen,
     /// The same, or `off`.
     ListenOrOff,
-    /// A list of addresses with ports.
+    /// A list of addresses with ports, and of unix sockets.
     Listens,
+    /// Permissions of a file in octal digits, at least read and write for its owner.
+    Mode,
     /// A list of texts.
     Texts,
     /// `https://` (or `http://` on loopback) with a host and perhaps a path.

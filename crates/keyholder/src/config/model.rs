@@ -34,8 +34,11 @@ pub struct Config {
 /// Where applications connect.
 #[derive(Clone, Debug, Serialize)]
 pub struct GatewayConfig {
-    /// Addresses for http; with `tls` and no `tls.listen`, these speak https.
-    pub listen: Vec<SocketAddr>,
+    /// Where http is spoken; with `tls` and no `tls.listen`, https.
+    pub listen: Vec<ListenAddress>,
+    /// Permissions of the unix sockets in `listen`; none is 0660.
+    #[serde(serialize_with = "optional_mode")]
+    pub socket_mode: Option<u32>,
     /// Threads of the data plane; none is one per core.
     pub workers: Option<usize>,
     /// Certificate and key for https.
@@ -44,11 +47,39 @@ pub struct GatewayConfig {
     pub limits: LimitsConfig,
 }
 
+/// Something that the gateway listens on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A unix socket; a relative path counts from the file.
+    Unix(PathBuf),
+}
+
+impl ListenAddress {
+    /// Whether only this machine can connect.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl Serialize for ListenAddress {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Tcp(address) => to.collect_str(address),
+            Self::Unix(path) => to.collect_str(&format_args!("unix:{}", path.display())),
+        }
+    }
+}
+
 /// A server certificate.
 #[derive(Clone, Debug, Serialize)]
 pub struct TlsConfig {
-    /// Addresses for https beside the http ones; empty means that `gateway.listen` speaks https.
-    pub listen: Vec<SocketAddr>,
+    /// Where https is spoken beside the http ones; empty means that `gateway.listen` speaks https.
+    pub listen: Vec<ListenAddress>,
     /// Certificate chain in PEM, leaf first.
     pub cert: PathBuf,
     /// Private key in PEM.
@@ -298,6 +329,12 @@ fn listen<S: Serializer>(value: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::
         Some(address) => to.collect_str(address),
         None => to.serialize_str("off"),
     }
+}
+
+/// As it is written: four octal digits.
+#[allow(clippy::ref_option, reason = "serde hands over a reference")]
+fn optional_mode<S: Serializer>(value: &Option<u32>, to: S) -> Result<S::Ok, S::Error> {
+    value.map(|mode| format!("{mode:04o}")).serialize(to)
 }
 
 fn address<S: Serializer>(value: &Address, to: S) -> Result<S::Ok, S::Error> {

@@ -7,7 +7,7 @@ use std::{cell::RefCell, net::SocketAddr, ops::Range, path::PathBuf, time::Durat
 
 use toml::de::{DeTable, DeValue};
 
-use super::{duration, mistake::Sink};
+use super::{duration, mistake::Sink, model::ListenAddress};
 
 /// Keys that hold a secret wherever they stand: a frequent mistake with its own answer.
 const SECRET_KEYS: [&str; 8] = [
@@ -171,12 +171,27 @@ impl<'a> Section<'a> {
         self.parse_address(key, value, span)
     }
 
-    /// Several addresses; none when one of them has a mistake.
-    pub(super) fn addresses(&self, key: &'static str) -> Option<Vec<SocketAddr>> {
+    /// Several things to listen on; none when one of them has a mistake.
+    pub(super) fn listeners(&self, key: &'static str) -> Option<Vec<ListenAddress>> {
         // Parsed one by one before they are put together, so that every mistake is reported.
-        let parse = |item: Option<Located<&str>>| item.and_then(|item| self.parse_address(key, item.value, item.span));
+        let parse = |item: Option<Located<&str>>| item.and_then(|item| self.parse_listener(key, &item));
         let parsed: Vec<_> = self.items(key)?.into_iter().map(parse).collect();
         parsed.into_iter().collect()
+    }
+
+    /// `127.0.0.1:8080`, or `unix:` and a path.
+    fn parse_listener(&self, key: &str, item: &Located<&str>) -> Option<ListenAddress> {
+        if !item.value.starts_with("unix:") {
+            return self.parse_address(key, item.value, item.span.clone()).map(ListenAddress::Tcp);
+        }
+        match item.value.parse() {
+            Ok(kh_gateway::Listen::Unix(path)) => Some(ListenAddress::Unix(path)),
+            _ => {
+                let problem = format!("{key} names no unix socket");
+                self.error(item.span.clone(), problem, "write \"unix:/run/keyholder/gateway.sock\"");
+                None
+            }
+        }
     }
 
     fn parse_address(&self, key: &str, text: &str, span: Range<usize>) -> Option<SocketAddr> {

@@ -26,6 +26,12 @@ const NAME: &str = "^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$";
 /// An address with a port, as far as a pattern can tell.
 const SOCKET: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]{1,5}$";
 
+/// A unix socket: a path that names no host and no folder.
+const UNIX: &str = "^unix:(/?[^/]|/?[^/].*[^/])$";
+
+/// Permissions with read and write for the owner.
+const MODE: &str = "^0*[67][0-7]{2}$";
+
 /// https, or http on loopback; no user part, query or fragment.
 const URL: &str = r"^(https://[^/?#@\s]+|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?)(/[^?#\s]*)?$";
 
@@ -116,7 +122,8 @@ fn of_shape(shape: &Shape) -> Value {
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Listen => text(SOCKET),
         Shape::ListenOrOff => json!({ "anyOf": [text(SOCKET), { "const": "off" }] }),
-        Shape::Listens => json!({ "type": "array", "items": text(SOCKET) }),
+        Shape::Listens => json!({ "type": "array", "items": { "anyOf": [text(SOCKET), text(UNIX)] } }),
+        Shape::Mode => text(MODE),
         Shape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Shape::Url => text(URL),
         Shape::Urls => json!({ "type": "array", "items": text(URL) }),

@@ -14,7 +14,7 @@ use kh_core::{CredentialName, PlatformName, SecretName};
 use super::{
     model::{
         AdminConfig, AuditConfig, BrokerConfig, Config, CredentialConfig, GatewayConfig, KeySource, LimitsConfig,
-        LogConfig, LogFormat, PlatformConfig, StateConfig, StoreConfig, TlsConfig,
+        ListenAddress, LogConfig, LogFormat, PlatformConfig, StateConfig, StoreConfig, TlsConfig,
     },
     platform,
     reader::{Located, Section, nearest},
@@ -61,15 +61,18 @@ pub(super) fn read(root: Section<'_>) -> Config {
 
 fn gateway(root: &Section<'_>) -> GatewayConfig {
     let mut config = GatewayConfig {
-        listen: vec![loopback(GATEWAY_PORT)],
+        listen: vec![ListenAddress::Tcp(loopback(GATEWAY_PORT))],
+        socket_mode: None,
         workers: None,
         tls: None,
         limits: LimitsConfig::default(),
     };
     let Some(section) = root.section("gateway") else { return config };
-    if let Some(listen) = section.addresses("listen") {
+    if let Some(listen) = section.listeners("listen") {
         config.listen = listen;
     }
+    let hint = "write the permissions as in \"0660\": read and write for the owner and the group";
+    config.socket_mode = section.parsed("socket_mode", hint, mode).map(|found| found.value);
     config.workers = section.number("workers", 1..=WORKERS_MAX).and_then(|count| usize::try_from(count).ok());
     config.tls = tls(&section);
     if config.listen.is_empty() && config.tls.as_ref().is_none_or(|tls| tls.listen.is_empty()) {
@@ -77,7 +80,7 @@ fn gateway(root: &Section<'_>) -> GatewayConfig {
         section.error(span, "the gateway listens nowhere", "listen = [\"127.0.0.1:8080\"]");
     }
     let in_clear = config.tls.as_ref().is_none_or(|tls| !tls.listen.is_empty());
-    if in_clear && config.listen.iter().any(|address| !address.ip().is_loopback()) {
+    if in_clear && config.listen.iter().any(|address| !address.is_local()) {
         let span = section.place("listen").unwrap_or_else(|| section.span.clone());
         section.warning(
             span,
@@ -99,9 +102,18 @@ fn gateway(root: &Section<'_>) -> GatewayConfig {
     config
 }
 
+/// Permissions in octal digits.
+fn mode(text: &str) -> Result<u32, &'static str> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if digits && mode <= 0o777 && mode & 0o600 == 0o600 => Ok(mode),
+        _ => Err("it is not a file mode that lets keyholder use its own socket"),
+    }
+}
+
 fn tls(gateway: &Section<'_>) -> Option<TlsConfig> {
     let section = gateway.section("tls")?;
-    let listen = section.addresses("listen").unwrap_or_default();
+    let listen = section.listeners("listen").unwrap_or_default();
     let cert = section.path("cert").map(|found| found.value);
     let key = section.path("key").map(|found| found.value);
     for (name, value) in [("cert", &cert), ("key", &key)] {

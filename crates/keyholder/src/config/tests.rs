@@ -56,7 +56,7 @@ fn the_examples_commented_lines_are_fine_one_by_one() {
 #[test]
 fn no_file_is_a_configuration() {
     let parsed = parse(b"").unwrap();
-    assert_eq!(parsed.config.gateway.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(parsed.config.gateway.listen, [ListenAddress::Tcp("127.0.0.1:8080".parse().unwrap())]);
     assert!(parse(b"\xef\xbb\xbf[log]\nlevel = \"debug\"\n").is_ok(), "a byte order mark is no mistake");
 }
 

@@ -1,20 +1,33 @@
-//! Telling every connection of a worker to finish. A connection registers its waker once, so that the hot path pays
-//! one relaxed load per poll instead of a lock.
+//! Telling every connection of a worker to finish, in two steps: first it is announced (an answer over HTTP/1.1 says
+//! `Connection: close`, an HTTP/2 connection says GOAWAY), then idle connections are closed. A caller that was about to
+//! use its idle connection gets its answer that way, rather than a reset.
+//!
+//! A connection registers its waker once, so that the hot path pays one load per poll instead of a lock.
 
 use std::{
     collections::HashMap,
     future::poll_fn,
     pin::Pin,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicU8, Ordering},
     task::{Poll, Waker},
 };
 
 use parking_lot::Mutex;
 
-/// A one-way switch with wakers.
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Callers are told.
+    Announce = 1,
+    /// Idle connections are closed.
+    Close = 2,
+}
+
+/// A one-way switch of two steps, with wakers.
 #[derive(Default)]
 pub(crate) struct Drain {
-    on: AtomicBool,
+    phase: AtomicU8,
     wakers: Mutex<(u64, HashMap<u64, Waker>)>,
 }
 
@@ -36,16 +49,30 @@ pub(crate) trait Finish: Future {
 }
 
 impl Drain {
-    /// Throws the switch.
-    pub(crate) fn start(&self) {
-        self.on.store(true, Ordering::SeqCst);
+    /// The end has been announced.
+    pub(crate) fn announce(&self) {
+        self.go(Phase::Announce);
+    }
+
+    /// Idle connections are to be closed.
+    pub(crate) fn close(&self) {
+        self.go(Phase::Close);
+    }
+
+    fn go(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::SeqCst);
         for waker in self.wakers.lock().1.values() {
             waker.wake_by_ref();
         }
     }
 
-    /// Runs `connection`; once the switch is thrown it is asked to finish.
-    pub(crate) async fn watch<F: Finish>(&self, connection: F) -> F::Output {
+    /// Whether callers are to be told that their connection ends.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) != 0
+    }
+
+    /// Runs `connection`; once `phase` has come it is asked to finish.
+    pub(crate) async fn watch<F: Finish>(&self, connection: F, phase: Phase) -> F::Output {
         let mut connection = std::pin::pin!(connection);
         let mut registered: Option<Registered<'_>> = None;
         let mut asked = false;
@@ -58,7 +85,7 @@ impl Drain {
                 wakers.1.insert(id, cx.waker().clone());
                 registered = Some(Registered { drain: self, id });
             }
-            if !asked && self.on.load(Ordering::SeqCst) {
+            if !asked && self.phase.load(Ordering::SeqCst) >= phase as u8 {
                 asked = true;
                 connection.as_mut().finish();
             }

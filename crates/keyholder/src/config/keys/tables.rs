@@ -21,8 +21,14 @@ pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
 const GATEWAY: Section = Section::new(
     "Where applications point their official SDK.",
     &[
-        Key::new("listen", Shape::Listens, "Addresses for http; with `tls` and no `tls.listen`, these speak https.")
-            .default(r#"["127.0.0.1:8080"]"#),
+        Key::new(
+            "listen",
+            Shape::Listens,
+            "Where http is spoken: addresses with a port, and unix:PATH; with `tls` and no `tls.listen`, https.",
+        )
+        .default(r#"["127.0.0.1:8080"]"#),
+        Key::new("socket_mode", Shape::Mode, "Permissions of the unix sockets: who may write to one may connect.")
+            .default(r#""0660""#),
         Key::new("workers", Shape::Number(1, 512), "Threads of the data plane; without it one per core."),
         Key::new("tls", Shape::Table(&TLS), "https for the gateway."),
         Key::new("limits", Shape::Table(&LIMITS), "What one connection or request may use."),
@@ -35,7 +41,7 @@ const TLS: Section = Section::new(
         Key::new(
             "listen",
             Shape::Listens,
-            "Addresses for https beside the http ones; without it the addresses of [gateway] speak https.",
+            "Where https is spoken beside the http ones; without it the addresses of [gateway] speak https.",
         ),
         Key::new("cert", Shape::Path, "Certificate chain in PEM, leaf first.").required(),
         Key::new("key", Shape::Path, "Private key in PEM.").required(),

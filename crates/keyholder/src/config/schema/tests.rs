@@ -37,7 +37,8 @@ fn sample(shape: &Shape, name: &str) -> String {
         Shape::Number(least, _) => least.to_string(),
         Shape::Flag => "true".to_owned(),
         Shape::Listen | Shape::ListenOrOff => "\"127.0.0.1:0\"".to_owned(),
-        Shape::Listens => "[\"127.0.0.1:0\", \"[::1]:443\"]".to_owned(),
+        Shape::Listens => "[\"127.0.0.1:0\", \"[::1]:443\", \"unix:/run/a.sock\"]".to_owned(),
+        Shape::Mode => "\"0660\"".to_owned(),
         Shape::Texts => "[\"a\", \"b\"]".to_owned(),
         Shape::Url => "\"https://example.com\"".to_owned(),
         Shape::Urls => "[\"https://example.com\"]".to_owned(),
@@ -61,7 +62,10 @@ fn wrong(shape: &Shape) -> Vec<&'static str> {
         Shape::Number(..) => return vec!["0", "-1", "\"1\"", "1.5", "[]", "99999999999999999999"],
         Shape::Flag => return vec!["0", "\"true\"", "[]"],
         Shape::Listen | Shape::ListenOrOff => vec!["\":80\"", "\"localhost:80\"", "\"127.0.0.1\"", "\"on\""],
-        Shape::Listens => return vec!["1", "\"127.0.0.1:80\"", "[1]", "[\":80\"]", "{ a = 1 }"],
+        Shape::Listens => {
+            return vec!["1", "\"127.0.0.1:80\"", "[1]", "[\":80\"]", "[\"unix:\"]", "[\"unix://a\"]", "{ a = 1 }"];
+        }
+        Shape::Mode => vec!["\"\"", "\"0960\"", "\"0060\"", "\"1777\"", "\"rw\"", "\"+660\""],
         Shape::Texts => return vec!["1", "\"a\"", "[1]"],
         Shape::Url => vec![
             "\"\"",

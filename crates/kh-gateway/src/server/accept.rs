@@ -1,0 +1,215 @@
+//! Accepting callers, and serving one connection with the protocol that it speaks.
+
+use std::{io, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+
+use hyper::{
+    server::conn::http1::{Builder, UpgradeableConnection},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Sniff,
+    drain::{Finish, Phase},
+    io::{Inbound, Socket, Transport},
+};
+use crate::{
+    deadline::{Deadline, HeadTimer},
+    listen::{Bound, Opened},
+    proxy::body::{InFlight, ReplyBody},
+    request::{self, Caller},
+    worker::Worker,
+};
+
+/// After a failed accept (too many open files), so that the error is not repeated at full speed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A listening socket.
+enum Incoming {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A caller that connected, and its address if it has one.
+type Accepted = (Socket, Option<IpAddr>);
+
+/// A listening socket of a worker.
+pub(super) struct Listener {
+    incoming: Incoming,
+    given: bool,
+}
+
+impl Listener {
+    /// Must run on the worker's runtime.
+    pub(super) fn new(opened: Opened) -> io::Result<Self> {
+        let incoming = match opened.socket {
+            Bound::Tcp(listener) => Incoming::Tcp(TcpListener::from_std(listener)?),
+            Bound::Unix(listener) => Incoming::Unix(UnixListener::from_std(listener)?),
+        };
+        Ok(Self { incoming, given: opened.given })
+    }
+
+    /// The next caller, and its address if it has one.
+    async fn accept(&self) -> io::Result<Accepted> {
+        match &self.incoming {
+            Incoming::Tcp(listener) => {
+                listener.accept().await.map(|(stream, peer)| (Socket::Tcp(stream), Some(peer.ip())))
+            }
+            Incoming::Unix(listener) => listener.accept().await.map(|(stream, _)| (Socket::Unix(stream), None)),
+        }
+    }
+
+    /// Stops listening. Answers who had connected already and would be cut off; not those on a given socket, whom its
+    /// next server takes.
+    fn last(self) -> io::Result<Vec<Accepted>> {
+        let mut last = Vec::new();
+        if self.given {
+            return Ok(last);
+        }
+        match self.incoming {
+            Incoming::Tcp(listener) => {
+                let listener = listener.into_std()?;
+                while let Ok((stream, peer)) = listener.accept() {
+                    stream.set_nonblocking(true)?;
+                    last.push((Socket::Tcp(tokio::net::TcpStream::from_std(stream)?), Some(peer.ip())));
+                }
+            }
+            Incoming::Unix(listener) => {
+                let listener = listener.into_std()?;
+                while let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(true)?;
+                    last.push((Socket::Unix(tokio::net::UnixStream::from_std(stream)?), None));
+                }
+            }
+        }
+        Ok(last)
+    }
+}
+
+/// What a listener speaks.
+#[derive(Clone)]
+pub(super) struct Protocols {
+    http1: Builder,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Protocols {
+    pub(super) fn new(worker: &Worker, tls: Option<TlsAcceptor>) -> Self {
+        let limits = &worker.limits;
+        let mut http1 = Builder::new();
+        http1
+            .header_read_timeout(limits.header_read)
+            .max_header_size(limits.head_bytes)
+            .max_buf_size(limits.buffer_bytes);
+        Self { http1, tls }
+    }
+}
+
+/// One listener of one worker.
+pub(super) struct Accepting {
+    pub(super) listener: Listener,
+    pub(super) protocols: Protocols,
+    pub(super) worker: Arc<Worker>,
+    pub(super) slots: Arc<Semaphore>,
+}
+
+impl Accepting {
+    /// Accepts until `finish`.
+    pub(super) async fn run(self, finish: CancellationToken) {
+        tokio::select! {
+            () = finish.cancelled() => {}
+            () = self.accept() => {}
+        }
+        let Self { listener, protocols, worker, slots } = self;
+        match listener.last() {
+            Ok(last) => {
+                for accepted in last {
+                    // above the limit nobody was waited for before either
+                    let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { break };
+                    open(&protocols, &worker, accepted, slot);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the last callers of a listener could not be taken"),
+        }
+    }
+
+    async fn accept(&self) {
+        loop {
+            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok(accepted) => open(&self.protocols, &self.worker, accepted, slot),
+                Err(error) => {
+                    if self.worker.may_warn() {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn open(protocols: &Protocols, worker: &Arc<Worker>, (socket, peer): Accepted, slot: OwnedSemaphorePermit) {
+    let mut http1 = protocols.http1.clone();
+    http1.timer(HeadTimer::default());
+    let open = Open { http1, tls: protocols.tls.clone(), worker: Arc::clone(worker) };
+    worker.tasks.spawn(async move {
+        open.serve(socket, peer).await;
+        drop(slot);
+    });
+}
+
+/// One caller's connection.
+struct Open {
+    http1: Builder,
+    tls: Option<TlsAcceptor>,
+    worker: Arc<Worker>,
+}
+
+impl Open {
+    async fn serve(self, socket: Socket, peer: Option<IpAddr>) {
+        let counted = InFlight::new(&self.worker.ports.metrics.connections);
+        if let Err(error) = socket.prepare() {
+            tracing::debug!(%error, "a connection broke before it was used");
+            return;
+        }
+        let secure = self.tls.is_some();
+        let transport = match &self.tls {
+            None => Transport::plain(socket),
+            Some(tls) => match timeout(self.worker.limits.tls_handshake, tls.accept(socket)).await {
+                Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
+                Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_elapsed) => return tracing::debug!("a TLS handshake took too long"),
+            },
+        };
+        let worker = Arc::clone(&self.worker);
+        let sniff = Arc::new(Sniff::default());
+        let inbound = Inbound::new(transport, Arc::clone(&sniff));
+        let caller = Arc::new(Caller { worker: self.worker, sniff, answer_due: Deadline::default(), secure, peer });
+        let service = service_fn(move |request| request::answer(Arc::clone(&caller), request));
+        let connection = self.http1.serve_connection(TokioIo::new(inbound), service).with_upgrades();
+        // an idle connection stays open for a moment: its next answer tells the caller that it ends
+        if let Err(error) = worker.drain.watch(connection, Phase::Close).await {
+            tracing::debug!(%error, "a connection ended with an error");
+        }
+        drop(counted);
+    }
+}
+
+impl<S> Finish for UpgradeableConnection<TokioIo<Inbound>, S>
+where
+    Self: Future,
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = ReplyBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
