@@ -4,6 +4,7 @@
 
 mod bench;
 mod fuzz;
+mod logs;
 mod process;
 mod scenario;
 mod stats;

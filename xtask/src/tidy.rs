@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{process, root, scenario};
+use crate::{logs, process, root, scenario};
 
 /// The floor of each crate: it may depend on crates of lower floors only.
 const FLOORS: &[(&str, u8)] = &[
@@ -50,6 +50,9 @@ const GENERATED: &[(&str, &[&str])] = &[
     ("docs/reference/metrics.md", &["docs", "metrics"]),
 ];
 
+/// The page made from the sources' log lines.
+const LOGS_PAGE: &str = "docs/reference/logs.md";
+
 /// Runs every check and lists all findings.
 pub fn run() -> Result<()> {
     let mut findings = Vec::new();
@@ -59,6 +62,11 @@ pub fn run() -> Result<()> {
     let keyholder = scenario::build()?;
     findings.extend(generated_pages(&keyholder)?);
     findings.extend(documents::check(&keyholder)?);
+    let (logs, problems) = logs::page()?;
+    findings.extend(problems);
+    if fs::read_to_string(root().join(LOGS_PAGE)).unwrap_or_default() != logs {
+        findings.push(format!("{LOGS_PAGE} is not what the sources log; run cargo xtask docs"));
+    }
     findings.extend(errors::check(&keyholder)?);
     for finding in &findings {
         eprintln!("tidy: {finding}");
@@ -73,6 +81,12 @@ pub fn write_docs() -> Result<()> {
     for (page, words) in GENERATED {
         fs::write(root().join(page), process::output(Command::new(&keyholder).args(*words))?)?;
         println!("wrote {page}");
+    }
+    let (logs, problems) = logs::page()?;
+    fs::write(root().join(LOGS_PAGE), logs)?;
+    println!("wrote {LOGS_PAGE}");
+    for problem in problems {
+        eprintln!("docs: {problem}");
     }
     Ok(())
 }

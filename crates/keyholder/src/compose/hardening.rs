@@ -23,11 +23,11 @@ const ENVIRONMENT_MAX: u64 = 8 * 1024 * 1024;
 pub(crate) fn harden() {
     let core = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let dumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    for (what, result) in [("core files cannot be turned off", core), ("memory stays readable for debuggers", dumpable)]
-    {
-        if let Err(error) = result {
-            tracing::warn!(%error, "{what}");
-        }
+    if let Err(error) = core {
+        tracing::warn!(%error, "core files cannot be turned off");
+    }
+    if let Err(error) = dumpable {
+        tracing::warn!(%error, "memory stays readable for debuggers");
     }
 }
 
