@@ -45,8 +45,8 @@ const AFTER_HELP: &str = "\
 Examples:
   keyholder demo                                     see it work, on this machine alone
   keyholder config example > keyholder.toml          start a configuration
-  keyholder secret set acme-prod                     put a platform's secret into the store
-  keyholder client add billing --credential acme-prod --allow 'GET /api/v2/users/**'
+  keyholder secret set acme-test                     put a platform's secret into the store
+  keyholder client add billing --credential acme-test --allow 'GET /api/v2/users/**'
   keyholder check && keyholder serve
 
 Exit codes: 0 done, 1 the answer is no, 2 usage or configuration, 3 not finished or not reachable,

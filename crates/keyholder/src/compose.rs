@@ -5,6 +5,7 @@
 
 mod base;
 mod endpoints;
+mod environments;
 mod hardening;
 mod local;
 mod open_files;
@@ -13,6 +14,7 @@ mod running;
 mod tls;
 
 pub(crate) use base::{Base, audit_key};
+pub(crate) use environments::{bind_environments, client_fits, environment_of};
 pub(crate) use hardening::{forget_variable, harden};
 pub(crate) use local::local_http;
 pub(crate) use open_files::raise_open_files;

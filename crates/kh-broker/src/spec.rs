@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use kh_core::{CredentialName, PlatformKind, PlatformName, SecretName, Sha256, port::TokenEndpoint};
+use kh_core::{CredentialName, EnvironmentName, PlatformKind, PlatformName, SecretName, Sha256, port::TokenEndpoint};
 use kh_token::TokenPolicy;
 
 /// One credential as configured.
@@ -17,6 +17,8 @@ pub struct CredentialSpec {
     pub platform: PlatformName,
     /// The kind of its platform.
     pub kind: PlatformKind,
+    /// The environment that it belongs to.
+    pub environment: Option<EnvironmentName>,
     /// The document's name in the secret store.
     pub secret: SecretName,
     /// Where it logs in.

@@ -58,6 +58,8 @@ codes! {
     CALL_NOT_ALLOWED = "keyholder.call.not_allowed", 403, "the client may not make this call";
     /// The operation returns or changes platform secrets and the client has no right to it.
     CALL_GUARDED = "keyholder.call.guarded", 403, "the operation handles platform secrets";
+    /// The credential's environment is not the client's, or not the one that was asked for.
+    ENVIRONMENT_REFUSED = "keyholder.environment.refused", 403, "the credential is one of another environment";
     /// The request could be read in two ways; it was not forwarded.
     REQUEST_AMBIGUOUS = "keyholder.request.ambiguous", 400, "the request is ambiguous";
     /// The request is malformed.

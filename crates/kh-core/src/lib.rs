@@ -8,6 +8,7 @@ pub mod audit;
 pub mod clock;
 pub mod credential;
 pub mod entropy;
+pub mod environment;
 pub mod error;
 pub mod id;
 pub mod issued;
@@ -19,6 +20,7 @@ pub mod trace;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock, UnixMillis};
 pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
+pub use environment::EnvironmentName;
 pub use error::{Blame, Code, PROBLEM_TYPE_PREFIX, Problem, ProblemType, Retry};
 pub use id::{ClientId, ClientName, CredentialName, PlatformName, SecretName};
 pub use platform::PlatformKind;

@@ -6,7 +6,7 @@ use std::{convert::Infallible, net::IpAddr, sync::Arc};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use hyper::body::Incoming;
 use kh_broker::Credential;
-use kh_core::{Code, Now, PlatformKind};
+use kh_core::{Code, Now, PlatformKind, environment};
 use kh_issuer::Session;
 use kh_policy::{CanonicalPath, PathError, Verdict};
 use tokio::time::Instant;
@@ -269,9 +269,22 @@ fn credential(caller: &Caller, session: &Session) -> Result<Arc<Credential>, Ref
     let Some(name) = &session.client.record.credential else {
         return Err(Refusal::new(Code::CALL_NOT_ALLOWED, "the client has no platform credential"));
     };
-    caller.worker.ports.broker.credential(name).ok_or_else(|| {
+    let credential = caller.worker.ports.broker.credential(name).ok_or_else(|| {
         Refusal::new(Code::CREDENTIAL_UNUSABLE, "the client's credential is not in keyholder's configuration")
-    })
+    })?;
+    if environment::fits(session.client.record.environment.as_ref(), credential.spec().environment.as_ref()) {
+        return Ok(credential);
+    }
+    if caller.worker.may_warn() {
+        tracing::warn!(
+            client.id = session.client.record.id.as_str(),
+            "refused a call of a client whose credential is one of another environment"
+        );
+    }
+    Err(Refusal::new(
+        Code::ENVIRONMENT_REFUSED,
+        "the client's credential is one of another environment than the client",
+    ))
 }
 
 fn path_refusal(error: PathError) -> Refusal {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kh_core::{
-    ClientName, CredentialName, Sha256, UnixMillis,
+    ClientName, CredentialName, EnvironmentName, Sha256, UnixMillis,
     port::{AllowRule, ClientRecord},
 };
 use kh_policy::AllowList;
@@ -36,6 +36,8 @@ pub struct NewClient {
     pub name: ClientName,
     /// The platform credential that its calls use; none means it may call no platform.
     pub credential: Option<CredentialName>,
+    /// The environment of that credential.
+    pub environment: Option<EnvironmentName>,
     /// Scopes of keyholder's own API (scope-tokens of RFC 6749 section 3.3).
     pub scopes: Vec<String>,
     /// The allow-list as written, for example `GET /api/v2/users/**`.

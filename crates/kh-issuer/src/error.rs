@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kh_core::{Blame, ClientName, Code, Retry, port::StateError};
+use kh_core::{Blame, ClientName, Code, Retry, environment::EnvironmentRefused, port::StateError};
 
 /// Why a login was refused.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum LoginError {
     /// The secret is right and the client is disabled.
     #[error("the client {0} is disabled")]
     Disabled(ClientName),
+    /// The secret is right and the client belongs to another environment than its credential.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentRefused),
     /// The client holds as many live tokens as one client may, and all of them were in use lately.
     #[error("the client {client} already holds {limit} live tokens that were used within the last hour")]
     TooManyTokens {
@@ -32,6 +35,7 @@ impl LoginError {
         match self {
             Self::Rejected => Code::CALLER_UNAUTHENTICATED,
             Self::Disabled(_) => Code::CLIENT_DISABLED,
+            Self::Environment(refused) => refused.code(),
             Self::TooManyTokens { .. } => Code::OVERLOADED,
             Self::State(_) => Code::STATE_UNAVAILABLE,
         }
@@ -40,7 +44,7 @@ impl LoginError {
     /// Who has to act.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Rejected | Self::Disabled(_) | Self::TooManyTokens { .. } => Blame::Caller,
+            Self::Rejected | Self::Disabled(_) | Self::Environment(_) | Self::TooManyTokens { .. } => Blame::Caller,
             Self::State(_) => Blame::Store,
         }
     }
@@ -48,7 +52,7 @@ impl LoginError {
     /// Whether the same login may succeed later.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Rejected | Self::Disabled(_) => Retry::Never,
+            Self::Rejected | Self::Disabled(_) | Self::Environment(_) => Retry::Never,
             Self::TooManyTokens { .. } => Retry::After(Duration::from_mins(1)),
             Self::State(error) => error.retry(),
         }
@@ -58,6 +62,7 @@ impl LoginError {
     pub fn oauth_error(&self) -> &'static str {
         match self {
             Self::Rejected | Self::Disabled(_) => "invalid_client",
+            Self::Environment(_) => "unauthorized_client",
             Self::TooManyTokens { .. } | Self::State(_) => "temporarily_unavailable",
         }
     }
@@ -75,6 +80,9 @@ pub enum IssuerError {
     /// A scope, name, ttl or overlap is out of range; the text says which and what is possible.
     #[error("{0}")]
     Invalid(String),
+    /// The environment is not that of the client's credential.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentRefused),
     /// The state refused or failed.
     #[error(transparent)]
     State(#[from] StateError),
@@ -86,6 +94,7 @@ impl IssuerError {
         match self {
             Self::NoSuchClient(_) => Code::NOT_FOUND,
             Self::Allow(_) | Self::Invalid(_) => Code::USAGE,
+            Self::Environment(refused) => refused.code(),
             Self::State(error) => error.code(),
         }
     }
@@ -93,7 +102,7 @@ impl IssuerError {
     /// Who has to act.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::NoSuchClient(_) | Self::Allow(_) | Self::Invalid(_) => Blame::Caller,
+            Self::NoSuchClient(_) | Self::Allow(_) | Self::Invalid(_) | Self::Environment(_) => Blame::Caller,
             Self::State(error) => error.blame(),
         }
     }
@@ -101,7 +110,7 @@ impl IssuerError {
     /// Whether the same call may succeed later.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::NoSuchClient(_) | Self::Allow(_) | Self::Invalid(_) => Retry::Never,
+            Self::NoSuchClient(_) | Self::Allow(_) | Self::Invalid(_) | Self::Environment(_) => Retry::Never,
             Self::State(error) => error.retry(),
         }
     }

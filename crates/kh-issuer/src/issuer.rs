@@ -100,6 +100,7 @@ impl Issuer {
             id: self.new_client_id(),
             name: new.name,
             credential: new.credential,
+            environment: new.environment,
             secret_digests: vec![Sha256Hex(secret.sha256())],
             old_secrets_until: None,
             scopes: new.scopes,
@@ -172,7 +173,7 @@ impl Issuer {
     }
 
     /// Reads, changes and writes a client, again if somebody else was faster.
-    async fn change(
+    pub(crate) async fn change(
         &self,
         name_or_id: &str,
         edit: impl Fn(&ClientRecord) -> (ClientRecord, AuditEvent) + Send + Sync,
@@ -198,7 +199,7 @@ impl Issuer {
     }
 
     /// A client that this or another process added.
-    async fn known(&self, name_or_id: &str) -> Result<Arc<Client>, IssuerError> {
+    pub(crate) async fn known(&self, name_or_id: &str) -> Result<Arc<Client>, IssuerError> {
         if let Some(client) = self.registry.find(name_or_id) {
             return Ok(client);
         }
@@ -228,7 +229,7 @@ impl Issuer {
         id.parse().expect("a UUID is made of letters, digits and dashes")
     }
 
-    fn event(&self, actor: &str, action: &str, client: &ClientRecord) -> AuditEvent {
+    pub(crate) fn event(&self, actor: &str, action: &str, client: &ClientRecord) -> AuditEvent {
         AuditEvent::new(&*self.entropy, self.now().wall, actor, action, client.name.as_str())
             .with("client_id", &client.id)
     }
@@ -244,6 +245,7 @@ fn describe(event: AuditEvent, record: &ClientRecord) -> AuditEvent {
     let credential = record.credential.as_ref().map_or("", kh_core::CredentialName::as_str);
     event
         .with("credential", &credential)
+        .with("environment", &record.environment.as_ref().map_or("", kh_core::EnvironmentName::as_str))
         .with("scopes", &record.scopes.join(" "))
         .with("allow", &rules)
         .with("allow_all", &record.allow_all)

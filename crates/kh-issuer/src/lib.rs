@@ -5,6 +5,7 @@
 //! client is present and enabled; an unknown client and a wrong secret cannot be told apart.
 
 mod client;
+mod environment;
 mod error;
 mod issuer;
 mod ledger;
@@ -16,6 +17,7 @@ mod table;
 mod unknown;
 
 pub use client::{Client, NewClient, SecretOverlap};
+pub use environment::EnvironmentOf;
 pub use error::{IssuerError, LoginError};
 pub use issuer::Issuer;
 pub use login::{CLIENT_TOKENS_MAX, EVICT_IDLE, Login};

@@ -9,8 +9,9 @@ use std::{sync::Arc, time::Duration};
 
 use kh_core::{
     Now, SecretString, Sha256,
+    environment::EnvironmentRefused,
     issued::{self, IssuedKind},
-    port::{StateError, TokenRecord},
+    port::{ClientRecord, StateError, TokenRecord},
 };
 
 use crate::{
@@ -47,12 +48,25 @@ impl Issuer {
     /// Client credentials login (RFC 6749 section 4.4). The answer is durable before it is returned. Dropping the
     /// future may leave an issued token behind that nobody knows; it expires like any other.
     pub async fn login(&self, client_id: &str, secret: &SecretString) -> Result<Login, LoginError> {
+        self.login_if(client_id, secret, |_| Ok(())).await
+    }
+
+    /// The same for a caller that knows the client's credential: `admit` is asked once the client is authenticated,
+    /// and nothing is issued if it refuses.
+    pub async fn login_if(
+        &self,
+        client_id: &str,
+        secret: &SecretString,
+        admit: impl Fn(&ClientRecord) -> Result<(), EnvironmentRefused> + Send + Sync,
+    ) -> Result<Login, LoginError> {
         let (slot, client) = self.authenticate(client_id, secret).await?;
+        admit(&client.record)?;
         match self.issue(&slot, &client).await {
             // removed or disabled in another process since it was read here
             Err(LoginError::State(StateError::NoSuchClient(_))) => {
                 self.reload().await?;
                 let (slot, client) = self.verify(client_id, secret)?;
+                admit(&client.record)?;
                 self.issue(&slot, &client).await
             }
             other => other,

@@ -20,10 +20,11 @@ use crate::{
 pub(crate) const APPLICATION_ID: u32 = u32::from_be_bytes(*b"khol");
 
 /// Released entries never change; a new schema is a new entry.
-const MIGRATIONS: [&str; VERSION as usize] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; VERSION as usize] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// The schema that this binary writes.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// How long one statement waits for another process's transaction. Transactions here last milliseconds; ten seconds
 /// cover a checkpoint on a slow disk.

@@ -1,7 +1,7 @@
 //! The statements: each change as it runs inside a transaction, and each read. Nothing here begins or commits.
 
 use kh_core::{
-    ClientId, ClientName, Sha256, UnixMillis,
+    ClientId, ClientName, EnvironmentName, Sha256, UnixMillis,
     audit::AuditEvent,
     port::{ClientRecord, StateError, TokenRecord},
 };
@@ -113,8 +113,8 @@ fn add_client(connection: &Connection, client: &ClientRecord) -> Result<(), Refu
     connection
         .prepare_cached(
             "INSERT INTO clients (id, name, credential, secret_digests, old_secrets_until, scopes, allow_rules, \
-             allow_all, allow_secret_operations, token_ttl_s, enabled, created_at, updated_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             allow_all, allow_secret_operations, token_ttl_s, enabled, created_at, updated_at, environment) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             client.id.as_str(),
@@ -130,6 +130,7 @@ fn add_client(connection: &Connection, client: &ClientRecord) -> Result<(), Refu
             client.enabled,
             time(client.created_at),
             time(client.updated_at),
+            client.environment.as_ref().map(EnvironmentName::as_str),
         ])?;
     Ok(())
 }
@@ -146,7 +147,7 @@ fn update_client(connection: &Connection, before: &ClientRecord, after: &ClientR
         .prepare_cached(
             "UPDATE clients SET name = ?2, credential = ?3, secret_digests = ?4, old_secrets_until = ?5, \
              scopes = ?6, allow_rules = ?7, allow_all = ?8, allow_secret_operations = ?9, token_ttl_s = ?10, \
-             enabled = ?11, created_at = ?12, updated_at = ?13 WHERE id = ?1",
+             enabled = ?11, created_at = ?12, updated_at = ?13, environment = ?14 WHERE id = ?1",
         )?
         .execute(params![
             after.id.as_str(),
@@ -162,6 +163,7 @@ fn update_client(connection: &Connection, before: &ClientRecord, after: &ClientR
             after.enabled,
             time(after.created_at),
             time(after.updated_at),
+            after.environment.as_ref().map(EnvironmentName::as_str),
         ])?;
     Ok(())
 }
@@ -257,10 +259,12 @@ pub(crate) fn clear_outbox(connection: &Connection, last: i64) -> Result<(), Fai
 
 fn client_of(row: &Row<'_>) -> rusqlite::Result<ClientRecord> {
     let credential: Option<String> = row.get("credential")?;
+    let environment: Option<String> = row.get("environment")?;
     Ok(ClientRecord {
         id: text(row, "id")?,
         name: text(row, "name")?,
         credential: credential.map(|_| text(row, "credential")).transpose()?,
+        environment: environment.map(|_| text(row, "environment")).transpose()?,
         secret_digests: parsed(row, "secret_digests")?,
         old_secrets_until: row.get::<_, Option<i64>>("old_secrets_until")?.map(millis),
         scopes: parsed(row, "scopes")?,

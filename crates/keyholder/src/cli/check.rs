@@ -2,6 +2,8 @@
 //!
 //! Invariant: changes nothing; a store that does not exist yet is not made.
 
+mod environments;
+
 use clap::Args;
 use kh_core::{Code, port::SecretStore};
 use serde::Serialize;
@@ -44,7 +46,11 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
         let report = config::render(&file, &loaded.warnings, context.terminal.colors_errors());
         context.terminal.note(report.trim_end());
     }
-    let findings = if arguments.syntax { Vec::new() } else { findings(&loaded, context)? };
+    let mut shared = environments::shared_documents(&loaded.config);
+    let findings = if arguments.syntax { Vec::new() } else { findings(&loaded, context, &mut shared)? };
+    for warning in &shared {
+        context.terminal.warn(warning);
+    }
     if !findings.is_empty() {
         let json = serde_json::to_value(&findings).unwrap_or_default();
         let mut failure =
@@ -60,6 +66,7 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
         "platforms": loaded.config.platforms.len(),
         "credentials": loaded.config.credentials.len(),
         "warnings": loaded.warnings.all,
+        "shared_between_environments": shared,
     });
     context.terminal.answer(&answer, || {
         format!(
@@ -75,7 +82,7 @@ fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-fn findings(loaded: &Loaded, context: &Context) -> Result<Vec<Finding>, Failure> {
+fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Result<Vec<Finding>, Failure> {
     let mut all = Vec::new();
     let mut of = |subject: &str, result: Result<(), Failure>| {
         if let Err(failure) = result {
@@ -87,11 +94,12 @@ fn findings(loaded: &Loaded, context: &Context) -> Result<Vec<Finding>, Failure>
     if let Some(tls) = &loaded.config.gateway.tls {
         of("[gateway.tls]", server_tls(tls, &loaded.paths).map(drop));
     }
-    all.extend(missing_secrets(loaded, context)?);
+    all.extend(of_installation(loaded, context, shared)?);
     Ok(all)
 }
 
-fn missing_secrets(loaded: &Loaded, context: &Context) -> Result<Vec<Finding>, Failure> {
+/// What is only known once the installation is open, if there is one.
+fn of_installation(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Result<Vec<Finding>, Failure> {
     let missing = |secret: &kh_core::SecretName, problem: &str| Finding {
         subject: format!("secret {secret}"),
         problem: problem.to_owned(),
@@ -110,7 +118,12 @@ fn missing_secrets(loaded: &Loaded, context: &Context) -> Result<Vec<Finding>, F
         return Ok(wanted.iter().map(|secret| missing(secret, "the secret store does not exist yet")).collect());
     }
     let base = Base::open(loaded, &context.environment)?;
-    let known = Context::runtime()?.block_on(base.store.list())?;
-    let absent = wanted.iter().filter(|secret| !known.iter().any(|found| found.name == **secret));
-    Ok(absent.map(|secret| missing(secret, "it is not in the secret store")).collect())
+    Context::runtime()?.block_on(async {
+        let known = base.store.list().await?;
+        let absent = wanted.iter().filter(|secret| !known.iter().any(|found| found.name == **secret));
+        let mut all: Vec<_> = absent.map(|secret| missing(secret, "it is not in the secret store")).collect();
+        all.extend(environments::misplaced_clients(loaded, &base).await?);
+        shared.extend(environments::shared_clients(&loaded.config, &base).await);
+        Ok(all)
+    })
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand};
 use kh_core::{
-    ClientName, CredentialName, SecretString,
+    ClientName, Code, CredentialName, EnvironmentName, SecretString, environment,
     port::{AllowRule, ClientRecord},
 };
 use kh_issuer::{Issuer, NewClient, SecretOverlap};
@@ -17,8 +17,8 @@ use super::{
     secret::{input::confirm, time},
 };
 use crate::{
-    compose::{Base, harden},
-    config::{duration, nearest},
+    compose::{Base, client_fits, environment_of, harden},
+    config::{Config, duration, nearest},
     output::{Exit, Failure, Table},
 };
 
@@ -28,7 +28,7 @@ const TTL_RISKY: Duration = Duration::from_hours(1);
 /// Issue ids and secrets to applications
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
-  keyholder client add billing --credential acme-prod --allow 'GET /api/v2/users/**'
+  keyholder client add billing --credential acme-test --allow 'GET /api/v2/users/**'
   keyholder client rotate-secret billing --overlap 24h
   keyholder client disable billing")]
 pub(crate) enum ClientCommand {
@@ -41,6 +41,7 @@ pub(crate) enum ClientCommand {
         client: String,
     },
     RotateSecret(RotateArgs),
+    Bind(BindArgs),
     /// Refuse its logins and its calls at once
     Disable {
         /// Its name or id
@@ -62,8 +63,9 @@ and `**` at the end any rest. Operations that return or change platform secrets 
 --allow-secret-operations is given.
 
 Examples:
-  keyholder client add billing --credential acme-prod --allow 'GET /api/v2/users/**'
-  keyholder client add importer --credential acme-prod --allow-all --ttl 12h --output json"
+  keyholder client add billing --credential acme-test --allow 'GET /api/v2/users/**'
+  keyholder client add payroll --credential acme-prod --environment production --allow 'GET /api/v2/users/**'
+  keyholder client add importer --credential acme-test --allow-all --ttl 12h --output json"
 )]
 pub(crate) struct AddArgs {
     /// What people call it; unique
@@ -71,6 +73,9 @@ pub(crate) struct AddArgs {
     /// The credential of keyholder.toml that its calls use
     #[arg(long, value_name = "NAME")]
     credential: Option<CredentialName>,
+    /// The credential's environment; required for production
+    #[arg(long, value_name = "NAME")]
+    environment: Option<EnvironmentName>,
     /// A scope of keyholder's own API
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
@@ -101,6 +106,23 @@ pub(crate) struct RotateArgs {
     overlap: Option<Duration>,
 }
 
+/// Say that a client belongs to the environment that its credential has now
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A client belongs to the environment of its credential. When the configuration gives that credential another
+environment, the client's logins and calls are refused until somebody confirms it with this command.
+
+Examples:
+  keyholder client bind billing --environment staging"
+)]
+pub(crate) struct BindArgs {
+    /// Its name or id
+    client: String,
+    /// The environment of its credential, as the configuration has it
+    #[arg(long, value_name = "NAME")]
+    environment: EnvironmentName,
+}
+
 /// Remove a client with its secrets and tokens
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  keyholder client rm billing --yes")]
@@ -116,21 +138,27 @@ pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Fai
     harden();
     let loaded = context.load()?;
     context.start_logging_at(QUIET)?;
-    if let ClientCommand::Add(arguments) = &command {
-        check_credential(arguments, &loaded)?;
-    }
+    let environment = match &command {
+        ClientCommand::Add(arguments) => check_credential(arguments, &loaded)?,
+        _ => None,
+    };
     let base = Base::open(&loaded, &context.environment)?;
     let actor = context.environment.actor();
     Context::runtime()?.block_on(async {
         let issuer = base.issuer().await?;
         match command {
-            ClientCommand::Add(arguments) => add(arguments, &issuer, &actor, context).await,
+            ClientCommand::Add(arguments) => add(arguments, environment, &issuer, &actor, context).await,
             ClientCommand::List => {
-                list(&issuer, context);
+                list(&issuer, &loaded.config, context);
                 Ok(Exit::Done)
             }
-            ClientCommand::Show { client } => show(&client, &issuer, context),
+            ClientCommand::Show { client } => show(&client, &issuer, &loaded.config, context),
             ClientCommand::RotateSecret(arguments) => rotate(&arguments, &issuer, &actor, context).await,
+            ClientCommand::Bind(BindArgs { client, environment }) => {
+                let of = |name: &CredentialName| environment_of(&loaded.config, name);
+                let record = issuer.set_environment(&client, &environment, &of, &actor).await?;
+                Ok(told(&record, &format!("a client of {environment}"), context))
+            }
             ClientCommand::Disable { client } => {
                 let record = issuer.set_enabled(&client, false, &actor).await?;
                 Ok(told(&record, "disabled: its logins and calls are refused", context))
@@ -144,12 +172,26 @@ pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Fai
     })
 }
 
-/// A credential that the configuration does not have would refuse every call later, with less help.
-fn check_credential(arguments: &AddArgs, loaded: &Loaded) -> Result<(), Failure> {
-    let Some(wanted) = &arguments.credential else { return Ok(()) };
+/// The environment of the new client: its credential's, which has to be asked for if it is production. A credential
+/// that the configuration does not have would refuse every call later, with less help.
+fn check_credential(arguments: &AddArgs, loaded: &Loaded) -> Result<Option<EnvironmentName>, Failure> {
+    let Some(wanted) = &arguments.credential else {
+        return match &arguments.environment {
+            Some(_) => Err(Failure::usage("--environment is the environment of a --credential, and none is given")),
+            None => Ok(None),
+        };
+    };
     let known = &loaded.config.credentials;
     if known.contains_key(wanted) {
-        return Ok(());
+        let own = environment_of(&loaded.config, wanted);
+        environment::permit(own.as_ref(), arguments.environment.as_ref()).map_err(|refused| {
+            let failure = Failure::of(Code::ENVIRONMENT_REFUSED, &refused).exiting(Exit::Usage);
+            match &own {
+                Some(own) => failure.hint(format!("add --environment {own}, if that is what you mean")),
+                None => failure.hint(format!("[credential.{wanted}] has no environment: leave --environment out")),
+            }
+        })?;
+        return Ok(own);
     }
     let failure = Failure::usage(format!("{} has no credential {wanted}", loaded.file_name()));
     Err(match nearest(wanted.as_str(), known.keys().map(CredentialName::as_str)) {
@@ -158,11 +200,18 @@ fn check_credential(arguments: &AddArgs, loaded: &Loaded) -> Result<(), Failure>
     })
 }
 
-async fn add(arguments: AddArgs, issuer: &Arc<Issuer>, actor: &str, context: &Context) -> Result<Exit, Failure> {
+async fn add(
+    arguments: AddArgs,
+    environment: Option<EnvironmentName>,
+    issuer: &Arc<Issuer>,
+    actor: &str,
+    context: &Context,
+) -> Result<Exit, Failure> {
     let callless = arguments.allow.is_empty() && !arguments.allow_all;
     let new = NewClient {
         name: arguments.name,
         credential: arguments.credential,
+        environment,
         scopes: arguments.scopes,
         allow: arguments.allow.into_iter().map(AllowRule).collect(),
         allow_all: arguments.allow_all,
@@ -232,6 +281,7 @@ fn as_json(record: &ClientRecord) -> Value {
         "client_id": record.id,
         "name": record.name,
         "credential": record.credential,
+        "environment": record.environment,
         "scopes": record.scopes,
         "allow": record.allow,
         "allow_all": record.allow_all,
@@ -254,47 +304,70 @@ fn allowed(record: &ClientRecord) -> String {
     if record.allow_secret_operations { format!("{calls}, secret operations") } else { calls }
 }
 
-fn list(issuer: &Arc<Issuer>, context: &Context) {
+/// As [`as_json`], with why its logins and calls are refused, if they are.
+fn judged(record: &ClientRecord, config: &Config) -> Value {
+    let mut answer = as_json(record);
+    if let (Some(object), Err(refused)) = (answer.as_object_mut(), client_fits(config, record)) {
+        object.insert("refused".to_owned(), json!({ "code": refused.code(), "detail": refused.to_string() }));
+    }
+    answer
+}
+
+/// Whether it may log in and call, in one word.
+fn state(record: &ClientRecord, config: &Config) -> &'static str {
+    match (record.enabled, client_fits(config, record)) {
+        (false, _) => "disabled",
+        (true, Err(_)) => "refused",
+        (true, Ok(())) => "enabled",
+    }
+}
+
+fn list(issuer: &Arc<Issuer>, config: &Config, context: &Context) {
     let clients = issuer.clients();
-    let all: Vec<_> = clients.iter().map(|client| as_json(&client.record)).collect();
+    let all: Vec<_> = clients.iter().map(|client| judged(&client.record, config)).collect();
     context.terminal.answer(&json!({ "clients": all }), || {
         if clients.is_empty() {
             return "there are no clients yet; `keyholder client add NAME` adds one\n".to_owned();
         }
-        let mut table = Table::new(&["name", "client id", "credential", "may call", "state"]);
+        let mut table = Table::new(&["name", "client id", "credential", "environment", "may call", "state"]);
         for client in &clients {
             let record = &client.record;
             table.row(vec![
                 record.name.to_string(),
                 record.id.to_string(),
                 record.credential.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+                record.environment.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
                 allowed(record),
-                if record.enabled { "enabled" } else { "disabled" }.to_owned(),
+                state(record, config).to_owned(),
             ]);
         }
         table.text()
     });
 }
 
-fn show(client: &str, issuer: &Arc<Issuer>, context: &Context) -> Result<Exit, Failure> {
+fn show(client: &str, issuer: &Arc<Issuer>, config: &Config, context: &Context) -> Result<Exit, Failure> {
     let found = issuer.client(client).ok_or_else(|| {
-        Failure::new(kh_core::Code::NOT_FOUND, format!("there is no client {client:?}"))
+        Failure::new(Code::NOT_FOUND, format!("there is no client {client:?}"))
             .hint("`keyholder client list` shows the names")
     })?;
     let record = &found.record;
-    context.terminal.answer(&as_json(record), || {
+    context.terminal.answer(&judged(record, config), || {
         let rules: Vec<_> = record.allow.iter().map(|rule| format!("  {}\n", rule.0)).collect();
         let rules = rules.concat();
         format!(
-            "name        {}\nclient id   {}\nstate       {}\ncredential  {}\ntoken life  {}\nadded       {}\nmay call    {}\n{rules}",
+            "name        {}\nclient id   {}\nstate       {}\ncredential  {}\nenvironment {}\ntoken life  {}\nadded       {}\nmay call    {}\n{rules}",
             record.name,
             record.id,
-            if record.enabled { "enabled" } else { "disabled" },
+            state(record, config),
             record.credential.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string),
+            record.environment.as_ref().map_or_else(|| "none yet".to_owned(), ToString::to_string),
             duration::format(Duration::from_secs(record.token_ttl_s)),
             time(record.created_at),
             allowed(record),
         )
     });
+    if let Err(refused) = client_fits(config, record) {
+        context.terminal.warn(&format!("its logins and calls are refused: {refused}"));
+    }
     Ok(Exit::Done)
 }

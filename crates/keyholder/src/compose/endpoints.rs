@@ -67,6 +67,7 @@ pub(super) fn specs(config: &Config, http: &HttpClient) -> Vec<CredentialSpec> {
             name: name.clone(),
             platform: credential.platform.clone(),
             kind: platform.kind(),
+            environment: credential.environment.clone(),
             secret: credential.secret.clone(),
             endpoint: endpoint_of(platform, http.clone()),
             api_base,

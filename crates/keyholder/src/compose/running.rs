@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Base, Paths, client_tls, endpoints, server_tls};
+use super::{Base, Paths, bind_environments, client_tls, endpoints, server_tls};
 use crate::{
     cli::Loaded,
     config::{LimitsConfig, ListenAddress},
@@ -72,6 +72,7 @@ impl Running {
         let http = HttpClient::new(&upstream_tls, Timeouts::default(), Arc::clone(&base.clock))
             .map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))?;
         let issuer = base.issuer().await?;
+        bind_environments(config, &issuer, "keyholder").await?;
         let broker = Broker::new(
             endpoints::specs(config, &http),
             Arc::clone(&base.store) as Arc<dyn SecretStore>,

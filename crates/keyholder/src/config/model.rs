@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use kh_core::{CredentialName, PlatformKind, PlatformName, SecretName};
+use kh_core::{CredentialName, EnvironmentName, PlatformKind, PlatformName, SecretName};
 use kh_platform::{Address, ClientAuth};
 use serde::{Serialize, Serializer};
 
@@ -308,8 +308,8 @@ pub struct CredentialConfig {
     /// The secret store's document.
     #[serde(serialize_with = "store_reference")]
     pub secret: SecretName,
-    /// What a person calls the environment, such as `production`.
-    pub environment: Option<String>,
+    /// The environment that it belongs to, such as `production`.
+    pub environment: Option<EnvironmentName>,
     /// How long before its expiry a token is renewed.
     #[serde(serialize_with = "optional_duration")]
     pub early_refresh: Option<Duration>,

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use kh_core::{CredentialName, PlatformName, SecretName};
+use kh_core::{CredentialName, EnvironmentName, PlatformName, SecretName, environment::PRODUCTION};
 
 use super::{
     model::{
@@ -253,7 +253,7 @@ fn credential(
 ) -> Option<CredentialConfig> {
     let platform = section.text("platform").and_then(|found| known_platform(section, &found, platforms));
     let secret = section.text("secret").and_then(|found| store_reference(section, &found));
-    let environment = section.text("environment").map(|found| found.value.to_owned());
+    let environment = environment(section);
     let early_refresh = section.duration("early_refresh").map(|found| found.value);
     let idle_timeout = section.duration("idle_timeout").map(|found| {
         if found.value < IDLE_MIN {
@@ -273,6 +273,19 @@ fn credential(
         }
     }
     Some(CredentialConfig { platform: platform?, secret: secret?, environment, early_refresh, idle_timeout })
+}
+
+fn environment(section: &Section<'_>) -> Option<EnvironmentName> {
+    let hint = "write a word such as \"production\" or \"staging\"";
+    let found = section.parsed("environment", hint, str::parse::<EnvironmentName>)?;
+    if found.value.looks_like_production() {
+        section.warning(
+            found.span,
+            format!("only the environment \"{PRODUCTION}\" has to be asked for by name, and this one is another"),
+            "environment = \"production\", if it is production",
+        );
+    }
+    Some(found.value)
 }
 
 fn known_platform(

@@ -218,6 +218,7 @@ async fn add_client(running: &Running, name: &str, credential: &str, rule: Optio
     let new = NewClient {
         name,
         credential: Some(credential),
+        environment: None,
         scopes: Vec::new(),
         allow: rule.map(|rule| AllowRule(rule.to_owned())).into_iter().collect(),
         allow_all: rule.is_none(),

@@ -267,6 +267,9 @@ impl From<IssuerError> for Failure {
             IssuerError::NoSuchClient(_) => {
                 Self::of(Code::NOT_FOUND, &error).hint("`keyholder client list` shows the names")
             }
+            IssuerError::Environment(_) => Self::of(Code::ENVIRONMENT_REFUSED, &error)
+                .exiting(Exit::Usage)
+                .hint("the environment of a credential stands in its section of keyholder.toml"),
             IssuerError::Allow(_) => Self::of(Code::USAGE, &error).hint("write rules like 'GET /api/v2/users/**'"),
             IssuerError::Invalid(_) => Self::of(Code::USAGE, &error),
         }

@@ -15,6 +15,7 @@ mod cli;
 mod codes;
 mod crash;
 mod demo;
+mod environments;
 mod harness;
 mod leaks;
 mod load;

@@ -170,6 +170,7 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
         name: name.parse().unwrap(),
         platform: "acme-eu".parse().unwrap(),
         kind: PlatformKind::Genesys,
+        environment: None,
         secret: secret.parse().unwrap(),
         endpoint: Arc::clone(&platform) as Arc<dyn TokenEndpoint>,
         api_base: "https://api.mypurecloud.de".to_owned(),

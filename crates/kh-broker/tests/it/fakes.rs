@@ -232,6 +232,7 @@ pub(crate) fn spec(name: &str, endpoint: &Arc<FakeEndpoint>, edition: &str) -> C
         name: name.parse().unwrap(),
         platform: "acme-prod".parse().unwrap(),
         kind: PlatformKind::Genesys,
+        environment: None,
         secret: "acme/login".parse().unwrap(),
         endpoint: Arc::clone(endpoint) as Arc<dyn TokenEndpoint>,
         api_base: "https://api.example".into(),

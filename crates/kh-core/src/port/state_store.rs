@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::BoxFuture;
-use crate::{Blame, ClientId, ClientName, Code, CredentialName, Retry, Sha256, UnixMillis, audit::AuditEvent};
+use crate::{
+    Blame, ClientId, ClientName, Code, CredentialName, EnvironmentName, Retry, Sha256, UnixMillis, audit::AuditEvent,
+};
 
 /// One line of a client's allow-list as it was written, for example `GET /api/v2/users/**`; parsed by `kh-policy`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -19,6 +21,10 @@ pub struct ClientRecord {
     pub name: ClientName,
     /// The platform credential that its calls use; none means the client may call no platform.
     pub credential: Option<CredentialName>,
+    /// The environment that it belongs to: its credential's when it was added. None: not bound yet, because its
+    /// credential had no environment, or because an older keyholder added it.
+    #[serde(default)]
+    pub environment: Option<EnvironmentName>,
     /// SHA-256 of each live secret (`khs_...`, 238 bits of entropy, so that a plain digest cannot be guessed back).
     /// The newest stands first.
     pub secret_digests: Vec<Sha256Hex>,

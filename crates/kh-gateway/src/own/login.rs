@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
-use kh_core::{Code, SecretString};
+use kh_core::{Code, SecretString, environment, port::ClientRecord};
 use kh_issuer::{Login, LoginError};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -183,7 +183,15 @@ async fn form_login(caller: &Caller, parts: &Parts, body: Incoming) -> Result<(F
 async fn login(caller: &Caller, id: &SecretString, secret: &SecretString) -> Result<Login, Refused> {
     // RFC 9110 section 15.5.2: every 401 has a challenge
     let challenge = Some(BASIC);
-    caller.worker.ports.issuer.login(id.expose(), secret).await.map_err(|error| match error {
+    let ports = &caller.worker.ports;
+    let admit = |client: &ClientRecord| match &client.credential {
+        // a credential that is not configured any more is told by the calls
+        Some(name) => ports.broker.credential(name).map_or(Ok(()), |credential| {
+            environment::check_fit(client.environment.as_ref(), name, credential.spec().environment.as_ref())
+        }),
+        None => Ok(()),
+    };
+    ports.issuer.login_if(id.expose(), secret, admit).await.map_err(|error| match error {
         LoginError::Rejected => {
             let refusal = Refusal::new(Code::CALLER_UNAUTHENTICATED, "the client id or the client secret is not valid");
             Refused("invalid_client", Refusal { told: challenge, ..refusal })
@@ -191,6 +199,10 @@ async fn login(caller: &Caller, id: &SecretString, secret: &SecretString) -> Res
         LoginError::Disabled(_) => {
             let refusal = Refusal::new(Code::CLIENT_DISABLED, "the client is disabled");
             Refused("invalid_client", Refusal { told: challenge, ..refusal })
+        }
+        LoginError::Environment(_) => {
+            let detail = "the client's credential is one of another environment than the client";
+            Refused("unauthorized_client", Refusal::new(Code::ENVIRONMENT_REFUSED, detail))
         }
         LoginError::TooManyTokens { .. } => {
             let refusal = Refusal::new(Code::OVERLOADED, "the client holds too many live tokens");

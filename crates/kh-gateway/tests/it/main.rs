@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod calls;
+mod environments;
 mod heal;
 mod life;
 mod login;

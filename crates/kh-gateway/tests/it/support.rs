@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kh_broker::{Broker, CredentialSpec};
-use kh_core::{PlatformKind, SystemClock, SystemEntropy, port::AllowRule};
+use kh_core::{EnvironmentName, PlatformKind, SystemClock, SystemEntropy, port::AllowRule};
 use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports, observe::Observer};
 use kh_issuer::{Issuer, NewClient};
 use kh_token::TokenPolicy;
@@ -34,6 +34,12 @@ pub(crate) struct Setup {
     pub(crate) config: GatewayConfig,
     pub(crate) upstream_tls: Arc<rustls::ClientConfig>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Of the client and of its credential.
+    pub(crate) environments: (Option<&'static str>, Option<&'static str>),
+}
+
+fn named(environment: Option<&str>) -> Option<EnvironmentName> {
+    environment.map(|name| name.parse().unwrap())
 }
 
 impl Setup {
@@ -48,6 +54,7 @@ impl Setup {
             config: GatewayConfig::plain("127.0.0.1:0".parse().unwrap()),
             upstream_tls: crate::tls::trusting(&[]),
             observer: None,
+            environments: (None, None),
         }
     }
 
@@ -59,6 +66,7 @@ impl Setup {
             name: "acme".parse().unwrap(),
             platform: "acme".parse().unwrap(),
             kind: self.kind,
+            environment: named(self.environments.1),
             secret: "acme".parse().unwrap(),
             endpoint: tokens.clone(),
             api_base: self.api_base,
@@ -71,6 +79,7 @@ impl Setup {
         let new = NewClient {
             name: "app".parse().unwrap(),
             credential: Some("acme".parse().unwrap()),
+            environment: named(self.environments.0),
             scopes: Vec::new(),
             allow: self.allow.iter().map(|rule| AllowRule((*rule).to_owned())).collect(),
             allow_all: self.allow_all,

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod environments;
+#[cfg(test)]
 mod login;
 #[cfg(test)]
 mod sessions;

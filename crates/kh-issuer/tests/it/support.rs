@@ -59,6 +59,7 @@ pub(crate) fn new_client(name: &str) -> NewClient {
     NewClient {
         name: name.parse().unwrap(),
         credential: Some("acme".parse().unwrap()),
+        environment: None,
         scopes: vec!["broker:read".to_owned()],
         allow: vec![AllowRule("GET /api/v2/users/**".to_owned())],
         allow_all: false,

@@ -125,6 +125,7 @@ pub(crate) fn client(name: &str) -> ClientRecord {
         id: format!("id-{name}").parse().unwrap(),
         name: name.parse().unwrap(),
         credential: Some("acme-prod".parse().unwrap()),
+        environment: Some("production".parse().unwrap()),
         secret_digests: vec![Sha256Hex(secret.sha256()), Sha256Hex(Sha256::of(b"old"))],
         old_secrets_until: Some(UnixMillis(START.0 + 5)),
         scopes: vec!["broker:read".to_owned(), "x".to_owned()],

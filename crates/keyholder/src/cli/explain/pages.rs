@@ -20,6 +20,7 @@ pages![
     "client.disabled",
     "call.not_allowed",
     "call.guarded",
+    "environment.refused",
     "request.ambiguous",
     "request.malformed",
     "request.too_large",
