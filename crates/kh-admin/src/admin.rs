@@ -24,9 +24,9 @@ use tokio::time::timeout;
 
 use crate::{
     guard::Guard,
-    hygiene::{self, HostRule},
+    hygiene::{self, HostRule, MethodRule},
     problem,
-    serve::Peer,
+    serve::{Peer, bounded},
 };
 
 /// Longest time for one readiness check: probes usually give up after a few seconds.
@@ -99,7 +99,9 @@ pub fn router(ports: AdminPorts) -> Router {
 async fn gate(State(ports): State<AdminPorts>, request: Request, next: Next) -> Response<Body> {
     let local = request.extensions().get::<Peer>().is_some_and(|peer| peer.is_local());
     let hosts = if local { HostRule::Loopback } else { HostRule::Any };
-    if let Err(refusal) = hygiene::check(request.method(), request.uri(), request.headers(), hosts) {
+    if let Err(refusal) =
+        hygiene::check(request.method(), request.uri(), request.headers(), hosts, MethodRule::Answered)
+    {
         tracing::warn!(reason = %refusal, "the admin listener refused a request");
         return problem::answer(&refusal.problem());
     }
@@ -109,7 +111,7 @@ async fn gate(State(ports): State<AdminPorts>, request: Request, next: Next) -> 
             .hint("send it as X-Keyholder-Token or as Authorization: Bearer");
         return problem::answer(&refused);
     }
-    next.run(request).await
+    bounded(request, next).await
 }
 
 /// Whether a caller who asks for this credential's token now may hope for one. A credential that nobody asked for yet

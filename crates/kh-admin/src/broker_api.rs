@@ -6,9 +6,10 @@
 //! | `GET /v1/header/{profile}` | 200 `{"authorizationHeader":"Bearer ..."}` |
 //! | `POST /v1/token/{profile}/invalidate` | 204; the body names the bad token by digest, so an old report is harmless |
 //! | `GET /healthz`, `GET /readyz` | 200, or 503 while a credential cannot be used; no guard token needed |
+//! | any method, `/{profile}/...` | the platform's answer, see [`crate::proxy`] |
 //!
-//! A profile is a credential's name (a `/` in it is written `%2F`). Invariant: hygiene first, guard token second, only
-//! then is anything looked up; so a refused request never causes a fetch.
+//! A profile is a credential's name (a `/` in it is written `%2F`). Invariant: hygiene first, guard second, only then
+//! is anything looked up; so a refused request never causes a fetch.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,16 +21,18 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     routing::{get, post},
 };
-use kh_broker::{Broker, Credential, TokenError};
-use kh_core::{Clock, Code, CredentialName, Problem, Retry, Sha256};
+use kh_broker::{Broker, Credential, Lease, TokenError};
+use kh_core::{Clock, Code, CredentialName, Now, Problem, Retry, Sha256};
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::{
     admin::is_usable,
-    guard::Guard,
-    hygiene::{self, HostRule},
+    guard::{Guard, Shown},
+    hygiene::{self, HostRule, MethodRule},
     problem,
+    proxy::{self, ProfileProxy},
+    serve::{Peer, bounded},
 };
 
 mod body;
@@ -43,6 +46,19 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 /// Most digits of `min_ttl`: more seconds than any token lives.
 const MIN_TTL_DIGITS: usize = 9;
 
+/// How often a token that aged below `min_ttl` between the broker and the answer is asked for again. Twice is rare: a
+/// machine that was suspended just then.
+const AGED_MAX: u32 = 3;
+
+/// What lets a caller in who comes through the unix socket, whose user was checked before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SocketGuard {
+    /// The user is enough. A guard token may be shown and must then be the right one.
+    User,
+    /// The guard token as well, as on TCP.
+    UserAndToken,
+}
+
 /// What the broker listener needs.
 #[derive(Clone)]
 pub struct BrokerPorts {
@@ -50,8 +66,24 @@ pub struct BrokerPorts {
     pub broker: Arc<Broker>,
     /// Who may ask.
     pub guard: Guard,
+    /// Who may ask through a unix socket.
+    pub socket_guard: SocketGuard,
     /// The broker's clock.
     pub clock: Arc<dyn Clock>,
+    /// Where `/{profile}/...` goes; without it such a path is not found.
+    pub proxy: Option<Arc<dyn ProfileProxy>>,
+}
+
+impl BrokerPorts {
+    /// A broker without a proxy, whose socket asks for the user alone.
+    pub fn new(broker: Arc<Broker>, guard: Guard, clock: Arc<dyn Clock>) -> Self {
+        Self { broker, guard, socket_guard: SocketGuard::User, clock, proxy: None }
+    }
+
+    /// The same with a proxy.
+    pub fn with_proxy(self, proxy: Arc<dyn ProfileProxy>) -> Self {
+        Self { proxy: Some(proxy), ..self }
+    }
 }
 
 /// The broker's routes. Serve it with [`crate::serve()`], which bounds time and connections.
@@ -70,20 +102,36 @@ pub fn router(ports: BrokerPorts) -> Router {
         .with_state(ports)
 }
 
-/// Hygiene and guard token, before any route.
+/// Hygiene and guard, before any route.
 async fn gate(State(ports): State<BrokerPorts>, request: Request, next: Next) -> Response<Body> {
-    let checked = hygiene::check(request.method(), request.uri(), request.headers(), HostRule::Loopback);
+    let proxy = ports.proxy.as_deref().filter(|_| proxy::is_forwarded(request.uri().path()));
+    let methods = if proxy.is_some() { MethodRule::Forwarded } else { MethodRule::Answered };
+    let checked = hygiene::check(request.method(), request.uri(), request.headers(), HostRule::Loopback, methods);
     if let Err(refusal) = checked {
         tracing::warn!(reason = %refusal, "the broker listener refused a request that no local program sends");
         return problem::answer(&refusal.problem());
     }
     let open = matches!(request.uri().path(), "/healthz" | "/readyz");
-    if !open && !ports.guard.accepts(request.headers()) {
+    if !open && !is_let_in(&ports, &request, proxy.is_some()) {
         let refused = Problem::new(Code::GUARD_REFUSED, "the header X-Keyholder-Token is missing or wrong")
             .hint("send the content of the file that KEYHOLDER_TOKEN_FILE names");
         return problem::answer(&refused);
     }
-    next.run(request).await
+    match proxy {
+        Some(proxy) => proxy::forward(&ports, proxy, request).await,
+        None => bounded(request, next).await,
+    }
+}
+
+/// Whether the guard lets this request in. SDKs can be given an access token but no header, so what is forwarded may
+/// show the guard token as `Authorization: Bearer`.
+fn is_let_in(ports: &BrokerPorts, request: &Request, forwarded: bool) -> bool {
+    let headers = request.headers();
+    let by_socket = matches!(request.extensions().get::<Peer>(), Some(Peer::Unix { .. }));
+    if by_socket && ports.socket_guard == SocketGuard::User {
+        return ports.guard.shown(headers) != Shown::Wrong;
+    }
+    if forwarded { ports.guard.accepts_bearer(headers) } else { ports.guard.accepts(headers) }
 }
 
 async fn ready(State(ports): State<BrokerPorts>) -> Response<Body> {
@@ -101,10 +149,24 @@ async fn token(State(ports): State<BrokerPorts>, profile: ProfilePath, RawQuery(
         return malformed("the only parameter is min_ttl, in whole seconds");
     };
     let Some(credential) = find(&ports, profile) else { return unknown() };
-    match credential.lease(min_ttl).await {
-        Ok(lease) => body::token(&lease, credential.spec(), ports.clock.now()),
+    match lease(&credential, &*ports.clock, min_ttl).await {
+        Ok((lease, now)) => body::token(&lease, credential.spec(), now),
         Err(error) => failure(&error),
     }
+}
+
+/// A token that has `min_ttl` left at the moment of the answer, and that moment: a caller may be woken long after its
+/// token was chosen.
+async fn lease(credential: &Credential, clock: &dyn Clock, min_ttl: Duration) -> Result<(Arc<Lease>, Now), TokenError> {
+    for _ in 0..AGED_MAX {
+        let lease = credential.lease(min_ttl).await?;
+        let now = clock.now();
+        let remaining = lease.remaining(now);
+        if remaining >= min_ttl && !remaining.is_zero() {
+            return Ok((lease, now));
+        }
+    }
+    Err(TokenError::GaveUp)
 }
 
 async fn header(State(ports): State<BrokerPorts>, profile: ProfilePath, RawQuery(query): RawQuery) -> Response<Body> {
@@ -112,8 +174,8 @@ async fn header(State(ports): State<BrokerPorts>, profile: ProfilePath, RawQuery
         return malformed("this path takes no query");
     }
     let Some(credential) = find(&ports, profile) else { return unknown() };
-    match credential.lease(Duration::ZERO).await {
-        Ok(lease) => body::header(&lease),
+    match lease(&credential, &*ports.clock, Duration::ZERO).await {
+        Ok((lease, _)) => body::header(&lease),
         Err(error) => failure(&error),
     }
 }

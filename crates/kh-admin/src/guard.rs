@@ -54,6 +54,17 @@ pub enum GuardError {
     },
 }
 
+/// What a request shows in the guard's own headers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shown {
+    /// Neither header.
+    Nothing,
+    /// The token, once.
+    Token,
+    /// Something else, or the token more than once.
+    Wrong,
+}
+
 /// Knows one guard token by its digest.
 #[derive(Clone, Debug)]
 pub struct Guard(Sha256);
@@ -99,13 +110,19 @@ impl Guard {
         read_token(path).map(|token| Self::new(&token))
     }
 
-    /// Whether the request holds the token exactly once, as [`GUARD_HEADER`] or [`GUARD_ALIAS`].
-    pub fn accepts(&self, headers: &HeaderMap) -> bool {
+    /// What the request shows as [`GUARD_HEADER`] or [`GUARD_ALIAS`].
+    pub fn shown(&self, headers: &HeaderMap) -> Shown {
         let mut values = headers.get_all(GUARD_HEADER).into_iter().chain(headers.get_all(GUARD_ALIAS));
         match (values.next(), values.next()) {
-            (Some(only), None) => self.knows(only.as_bytes()),
-            _ => false,
+            (None, _) => Shown::Nothing,
+            (Some(only), None) if self.knows(only.as_bytes()) => Shown::Token,
+            (Some(_), _) => Shown::Wrong,
         }
+    }
+
+    /// Whether the request holds the token exactly once, as [`GUARD_HEADER`] or [`GUARD_ALIAS`].
+    pub fn accepts(&self, headers: &HeaderMap) -> bool {
+        self.shown(headers) == Shown::Token
     }
 
     /// As [`Guard::accepts`], or as one `Authorization: Bearer` instead of the guard headers.

@@ -19,12 +19,24 @@ pub enum HostRule {
     Any,
 }
 
+/// Which methods are accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MethodRule {
+    /// GET and POST: all that the listener answers itself.
+    Answered,
+    /// Every method but CONNECT and TRACE: what is forwarded.
+    Forwarded,
+}
+
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Neither GET nor POST.
     #[error("only GET and POST are answered here")]
     Method,
+    /// CONNECT or TRACE: a tunnel, and an echo of the token.
+    #[error("CONNECT and TRACE are not forwarded")]
+    Unforwarded,
     /// `GET http://host/path` or another form that only proxies are sent (RFC 9112 section 3.2.2).
     #[error("the request target must be a path: this is not a proxy")]
     Target,
@@ -52,7 +64,7 @@ impl Refusal {
     /// The refusal as a problem document.
     pub fn problem(&self) -> Problem {
         let code = match self {
-            Self::Method => Code::METHOD_NOT_ALLOWED,
+            Self::Method | Self::Unforwarded => Code::METHOD_NOT_ALLOWED,
             Self::Target | Self::Host | Self::Override(_) => Code::REQUEST_AMBIGUOUS,
             Self::ForeignHost | Self::Forwarded(_) | Self::Browser(_) => Code::REQUEST_MALFORMED,
             Self::Upgrade => Code::UPGRADE_REFUSED,
@@ -62,7 +74,7 @@ impl Refusal {
             Self::ForeignHost => problem.hint("call http://127.0.0.1:PORT directly, without a name of your own"),
             Self::Forwarded(_) => problem.hint("take this address out of the proxy's reach (no_proxy)"),
             Self::Browser(_) => problem.hint("tokens are for local programs; a web page cannot have one"),
-            Self::Method | Self::Target | Self::Host | Self::Override(_) | Self::Upgrade => problem,
+            Self::Method | Self::Unforwarded | Self::Target | Self::Host | Self::Override(_) | Self::Upgrade => problem,
         }
     }
 }
@@ -79,9 +91,19 @@ const OVERRIDES: [&str; 5] =
     ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
 
 /// Decides whether a request is looked at. Pure.
-pub fn check(method: &Method, target: &Uri, headers: &HeaderMap, hosts: HostRule) -> Result<(), Refusal> {
-    if method != Method::GET && method != Method::POST {
-        return Err(Refusal::Method);
+pub fn check(
+    method: &Method,
+    target: &Uri,
+    headers: &HeaderMap,
+    hosts: HostRule,
+    methods: MethodRule,
+) -> Result<(), Refusal> {
+    match methods {
+        MethodRule::Answered if method != Method::GET && method != Method::POST => return Err(Refusal::Method),
+        MethodRule::Forwarded if method == Method::CONNECT || method == Method::TRACE => {
+            return Err(Refusal::Unforwarded);
+        }
+        MethodRule::Answered | MethodRule::Forwarded => {}
     }
     if target.scheme().is_some() || target.authority().is_some() || !target.path().starts_with('/') {
         return Err(Refusal::Target);

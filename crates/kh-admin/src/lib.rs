@@ -9,9 +9,13 @@ pub mod broker_api;
 pub mod guard;
 pub mod hygiene;
 pub mod problem;
+pub mod proxy;
 pub mod serve;
+pub mod socket;
 
 pub use admin::{AdminPorts, ReadyCheck};
-pub use broker_api::BrokerPorts;
+pub use broker_api::{BrokerPorts, SocketGuard};
 pub use guard::{Guard, GuardError};
+pub use proxy::ProfileProxy;
 pub use serve::{Limits, Peer, bind_loopback, serve, serve_with};
+pub use socket::{Callers, SocketError, SocketListener};

@@ -11,13 +11,21 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, extract::Request, http::Response, serve::Listener};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{Response, StatusCode},
+    middleware::Next,
+    serve::Listener,
+};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use kh_core::{Code, Problem};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
@@ -31,11 +39,12 @@ use crate::problem;
 /// Limits of a listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Most connections at once; a further one is answered 503 and closed.
+    /// Most connections at once; a further one is answered 429 and closed.
     pub connections: usize,
     /// Longest time for a request's head, also on an idle connection.
     pub head: Duration,
-    /// Longest time for a whole request, with the wait for a platform.
+    /// Longest time for a whole request, with the wait for a platform. A request that is forwarded has the forwarder's
+    /// limits instead.
     pub request: Duration,
     /// Longest time for running requests after the cancellation.
     pub drain: Duration,
@@ -69,8 +78,11 @@ const TURN_AWAY: Duration = Duration::from_millis(200);
 pub enum Peer {
     /// A TCP peer.
     Tcp(SocketAddr),
-    /// A process on this machine, through a unix socket.
-    Unix,
+    /// A process on this machine, through a unix socket that admitted its user.
+    Unix {
+        /// The user.
+        uid: u32,
+    },
 }
 
 impl Peer {
@@ -81,7 +93,7 @@ impl Peer {
                 IpAddr::V4(ip) => ip.is_loopback(),
                 IpAddr::V6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
             },
-            Self::Unix => true,
+            Self::Unix { .. } => true,
         }
     }
 }
@@ -89,12 +101,6 @@ impl Peer {
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Self {
         Self::Tcp(address)
-    }
-}
-
-impl From<tokio::net::unix::SocketAddr> for Peer {
-    fn from(_: tokio::net::unix::SocketAddr) -> Self {
-        Self::Unix
     }
 }
 
@@ -108,6 +114,8 @@ pub async fn bind_loopback(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).await?;
     if address.is_ipv4() {
         listener.set_ttl(1)?;
+    } else {
+        SockRef::from(&listener).set_unicast_hops_v6(1)?;
     }
     Ok(listener)
 }
@@ -185,7 +193,20 @@ where
     }
 }
 
-/// One connection's service: adds the peer and bounds the time.
+/// The longest time for a request that is answered here, as an extension of every request.
+#[derive(Clone, Copy, Debug)]
+struct RequestTime(Duration);
+
+/// Runs the rest of a router with the listener's limit for a whole request.
+pub(crate) async fn bounded(request: Request, next: Next) -> Response<Body> {
+    let limit = request.extensions().get::<RequestTime>().map_or_else(|| Limits::default().request, |time| time.0);
+    let Ok(answer) = timeout(limit, next.run(request)).await else {
+        return problem::answer(&Problem::new(Code::OVERLOADED, "the request did not finish in time"));
+    };
+    answer
+}
+
+/// One connection's service: adds the peer and the limit.
 struct Exchange {
     router: TowerToHyperService<Router>,
     peer: Peer,
@@ -195,29 +216,31 @@ struct Exchange {
 impl Service<Request<Incoming>> for Exchange {
     type Response = Response<Body>;
     type Error = std::convert::Infallible;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
-        let answer = self.router.call(request);
-        let limit = self.limit;
-        Box::pin(async move {
-            match timeout(limit, answer).await {
-                Ok(answer) => answer,
-                Err(_) => Ok(problem::answer(&Problem::new(Code::OVERLOADED, "the request did not finish in time"))),
-            }
-        })
+        request.extensions_mut().insert(RequestTime(self.limit));
+        self.router.call(request)
     }
 }
 
-/// What a surplus connection reads, whole: it is written before any request was read.
+/// What a surplus connection reads. 429 and not 503: it is the callers who are too many, and a client that takes 503
+/// for "the service is gone" would look for another one.
 fn full_answer() -> Vec<u8> {
-    let problem = Problem::new(Code::OVERLOADED, "all connections of this listener are in use");
-    let body = serde_json::to_string(&problem).unwrap_or_default();
+    let mut problem = Problem::new(Code::OVERLOADED, "all connections of this listener are in use");
+    problem.status = StatusCode::TOO_MANY_REQUESTS.as_u16();
+    whole_answer(&problem, "retry-after: 1\r\n")
+}
+
+/// An answer with its head, for a connection that is closed before a request was read. `fields` end in CRLF each.
+pub(crate) fn whole_answer(problem: &Problem, fields: &str) -> Vec<u8> {
+    let body = serde_json::to_string(problem).unwrap_or_default();
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let length = body.len();
     format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
-         retry-after: 1\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n{fields}\
+         connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
 }

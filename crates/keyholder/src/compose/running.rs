@@ -117,7 +117,7 @@ impl Running {
         };
         if let Some(address) = loaded.config.broker.listen {
             let guard = guard(&loaded.paths.broker_token)?;
-            let ports = BrokerPorts { broker: Arc::clone(&self.broker), guard, clock: Arc::clone(&base.clock) };
+            let ports = BrokerPorts::new(Arc::clone(&self.broker), guard, Arc::clone(&base.clock));
             self.addresses.broker_url = Some(self.listen("broker", address, broker_api::router(ports)).await?);
         }
         if let Some(address) = loaded.config.admin.listen {

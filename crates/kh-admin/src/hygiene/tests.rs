@@ -13,7 +13,7 @@ fn map(list: &[(&str, &str)]) -> HeaderMap {
 }
 
 fn get(target: &str, list: &[(&str, &str)]) -> Result<(), Refusal> {
-    check(&Method::GET, &target.parse().unwrap(), &map(list), HostRule::Loopback)
+    check(&Method::GET, &target.parse().unwrap(), &map(list), HostRule::Loopback, MethodRule::Answered)
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn hosts() {
     ] {
         assert_eq!(get("/", &[("host", foreign)]), Err(Refusal::ForeignHost), "{foreign}");
         assert_eq!(
-            check(&Method::GET, &"/".parse().unwrap(), &map(&[("host", foreign)]), HostRule::Any),
+            check(&Method::GET, &"/".parse().unwrap(), &map(&[("host", foreign)]), HostRule::Any, MethodRule::Answered),
             Ok(()),
             "{foreign}"
         );
@@ -82,8 +82,13 @@ fn everything_a_proxy_or_a_browser_adds() {
 fn methods_and_targets() {
     for method in ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "GETX"] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let result = check(&method, &"/".parse().unwrap(), &map(&[("host", "localhost")]), HostRule::Loopback);
-        assert_eq!(result, Err(Refusal::Method), "{method}");
+        let with = |methods| {
+            check(&method, &"/".parse().unwrap(), &map(&[("host", "localhost")]), HostRule::Loopback, methods)
+        };
+        assert_eq!(with(MethodRule::Answered), Err(Refusal::Method), "{method}");
+        let tunnel_or_echo = ["CONNECT", "TRACE"].contains(&method.as_str());
+        let expected = if tunnel_or_echo { Err(Refusal::Unforwarded) } else { Ok(()) };
+        assert_eq!(with(MethodRule::Forwarded), expected, "{method}");
     }
     for target in ["http://127.0.0.1/v1/token/a", "http://evil.example/", "127.0.0.1:80", "*"] {
         assert_eq!(get(target, &[("host", "127.0.0.1")]), Err(Refusal::Target), "{target}");

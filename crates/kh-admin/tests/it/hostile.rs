@@ -1,10 +1,23 @@
-//! Requests that no local program sends. Each is refused, and nothing is fetched for any of them.
+//! Requests that no local program sends, on TCP and on the socket, to the broker's own paths and to the proxy. Each is
+//! refused, and nothing is fetched or forwarded for any of them.
 
-use crate::rig::{Surface, start};
+use kh_admin::{Callers, SocketGuard};
+
+use crate::rig::{Rig, Surface, start};
+
+/// The listener on TCP and on the socket.
+async fn both() -> [Rig; 2] {
+    [start(Surface::Broker).await, start(Surface::Socket(SocketGuard::User, Callers::own())).await]
+}
 
 #[tokio::test]
 async fn headers_of_browsers_and_proxies_are_refused_even_with_the_token() {
-    let rig = start(Surface::Broker).await;
+    for rig in both().await {
+        refuses_headers(&rig).await;
+    }
+}
+
+async fn refuses_headers(rig: &Rig) {
     for header in [
         "X-Forwarded-For: 127.0.0.1",
         "X-Forwarded-Host: localhost",
@@ -28,19 +41,24 @@ async fn headers_of_browsers_and_proxies_are_refused_even_with_the_token() {
         "X-Original-URL: /v1/token/acme",
         "X-Rewrite-URL: /v1/token/acme",
     ] {
-        for path in ["/v1/token/acme", "/v1/header/acme", "/healthz"] {
+        for path in ["/v1/token/acme", "/v1/header/acme", "/healthz", "/acme/api/v2/users"] {
             let headers = format!("{header}\r\n{}", rig.guard());
             let reply = rig.send(&format!("GET {path}"), &headers, "").await;
             assert_eq!(reply.status, 400, "{header} {path}");
             assert!(reply.code().starts_with("keyholder.request."), "{header}");
         }
     }
-    assert_eq!(rig.platform.fetches(), 0);
+    rig.assert_untouched();
 }
 
 #[tokio::test]
 async fn foreign_hosts_and_foreign_targets() {
-    let rig = start(Surface::Broker).await;
+    for rig in both().await {
+        refuses_targets(&rig).await;
+    }
+}
+
+async fn refuses_targets(rig: &Rig) {
     let guard = rig.guard();
     let request = |line: &str, hosts: &str| format!("{line} HTTP/1.1\r\n{hosts}Connection: close\r\n{guard}\r\n");
     for (line, hosts) in [
@@ -56,12 +74,20 @@ async fn foreign_hosts_and_foreign_targets() {
         ("GET http://127.0.0.1/v1/token/acme", "Host: 127.0.0.1\r\n"),
         ("GET http://evil.example/v1/token/acme", "Host: localhost\r\n"),
         ("GET https://localhost/v1/token/acme", "Host: localhost\r\n"),
+        ("GET /acme/api/v2/users", ""),
+        ("GET /acme/api/v2/users", "Host: api.mypurecloud.de\r\n"),
+        ("GET /acme/api/v2/users", "Host: rebind.attacker.example\r\n"),
+        ("POST /acme/api/v2/users", "Host: 169.254.169.254\r\n"),
+        ("GET http://api.mypurecloud.de/acme/api/v2/users", "Host: localhost\r\n"),
+        ("GET http://169.254.169.254/latest/meta-data/", "Host: localhost\r\n"),
+        ("OPTIONS *", "Host: localhost\r\n"),
     ] {
         let reply = rig.raw(request(line, hosts).as_bytes()).await.unwrap();
-        assert_eq!(reply.status, 400, "{line} {hosts:?}");
+        let expected = if line == "OPTIONS *" { 405 } else { 400 };
+        assert_eq!(reply.status, expected, "{line} {hosts:?}");
         assert!(!reply.body.contains("token-"));
     }
-    assert_eq!(rig.platform.fetches(), 0);
+    rig.assert_untouched();
 }
 
 #[tokio::test]
@@ -76,9 +102,14 @@ async fn methods_and_upgrades() {
     let reply = rig.send("CONNECT evil.example:443", &rig.guard(), "").await;
     assert_eq!(reply.status, 405);
     let upgrade = format!("Upgrade: h2c\r\n{}", rig.guard());
-    let reply = rig.send("GET /v1/token/acme", &upgrade, "").await;
-    assert_eq!((reply.status, reply.code().as_str()), (501, "keyholder.upgrade.refused"));
-    assert_eq!(rig.platform.fetches(), 0);
+    for path in ["/v1/token/acme", "/acme/api/v2/users"] {
+        let reply = rig.send(&format!("GET {path}"), &upgrade, "").await;
+        assert_eq!((reply.status, reply.code().as_str()), (501, "keyholder.upgrade.refused"));
+    }
+    for method in ["TRACE", "CONNECT"] {
+        assert_eq!(rig.send(&format!("{method} /acme/api/v2/users"), &rig.guard(), "").await.status, 405);
+    }
+    rig.assert_untouched();
 }
 
 #[tokio::test]
@@ -102,13 +133,13 @@ async fn without_the_right_guard_token_nothing_is_told() {
             "GET /v1/token/unknown",
             "GET /v1/header/acme",
             "POST /v1/token/acme/invalidate",
-            "GET /x",
+            "GET /v1/x",
         ] {
             let reply = rig.send(path, &headers, "").await;
             assert_eq!((reply.status, reply.code().as_str()), (403, "keyholder.guard.refused"), "{path} {headers}");
         }
     }
-    assert_eq!(rig.platform.fetches(), 0);
+    rig.assert_untouched();
 }
 
 #[tokio::test]
@@ -132,6 +163,58 @@ async fn bytes_that_are_not_a_request() {
         let refused = reply.as_ref().is_none_or(|reply| (400..500).contains(&reply.status));
         assert!(refused, "{reply:?}");
     }
-    assert_eq!(rig.platform.fetches(), 0);
+    rig.assert_untouched();
     assert_eq!(rig.get("/v1/token/acme").await.status, 200, "and the listener still works");
+}
+
+#[tokio::test]
+async fn the_proxy_wants_the_guard_too() {
+    let rig = start(Surface::Broker).await;
+    for headers in [
+        String::new(),
+        "Authorization: Bearer x\r\n".to_owned(),
+        format!("Authorization: Basic {}\r\n", rig.token()),
+        format!("{}{}", rig.bearer(), rig.guard()),
+        format!("{}{}", rig.bearer(), rig.bearer()),
+        "X-Keyholder-Token: khg_wrong\r\n".to_owned(),
+        format!("X-Keyholder-Token: khg_wrong\r\n{}", rig.bearer()),
+    ] {
+        for line in ["GET /acme/api/v2/users", "DELETE /acme/api/v2/users/1", "GET /unknown/api", "POST /acme/"] {
+            let reply = rig.send(line, &headers, "").await;
+            assert_eq!((reply.status, reply.code().as_str()), (403, "keyholder.guard.refused"), "{line} {headers}");
+        }
+    }
+    rig.assert_untouched();
+}
+
+#[tokio::test]
+async fn a_process_of_another_user_gets_nothing_from_the_socket() {
+    // our own user is the stranger here, so that the test needs no second one
+    let rig = start(Surface::Socket(SocketGuard::User, Callers::only(&[u32::MAX - 1]))).await;
+    for line in ["GET /v1/token/acme", "GET /healthz", "POST /acme/api/v2/users", "GET /acme/api/v2/users"] {
+        let reply = rig.send(line, &rig.guard(), "").await;
+        assert_eq!((reply.status, reply.code().as_str()), (403, "keyholder.guard.refused"), "{line}");
+    }
+    rig.assert_untouched();
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_refused_on_the_socket_and_none_where_it_is_wanted() {
+    let user = start(Surface::Socket(SocketGuard::User, Callers::own())).await;
+    let both = start(Surface::Socket(SocketGuard::UserAndToken, Callers::own())).await;
+    for (rig, headers) in [
+        (&user, "X-Keyholder-Token: khg_wrong\r\n".to_owned()),
+        (&user, "X-Keyholder-Token: \r\n".to_owned()),
+        (&user, format!("{}{}", user.guard(), user.guard())),
+        (&both, String::new()),
+        (&both, "X-Keyholder-Token: khg_wrong\r\n".to_owned()),
+    ] {
+        for line in ["GET /v1/token/acme", "GET /acme/api/v2/users"] {
+            assert_eq!(rig.send(line, &headers, "").await.code(), "keyholder.guard.refused", "{line} {headers}");
+        }
+    }
+    user.assert_untouched();
+    both.assert_untouched();
+    assert_eq!(user.send("GET /v1/token/acme", "", "").await.status, 200);
+    assert_eq!(both.get("/v1/token/acme").await.status, 200);
 }

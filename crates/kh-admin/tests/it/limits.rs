@@ -24,7 +24,7 @@ async fn surplus_connections_are_told_and_closed() {
         held.push(stream);
     }
     let reply = rig.raw(b"").await.unwrap();
-    assert_eq!((reply.status, reply.code().as_str()), (503, "keyholder.overloaded"));
+    assert_eq!((reply.status, reply.code().as_str()), (429, "keyholder.overloaded"));
     assert_eq!(reply.header("retry-after"), Some("1"));
     drop(held);
     // the seats come back as soon as the server has seen the connections end

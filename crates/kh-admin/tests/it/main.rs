@@ -10,4 +10,8 @@ mod hostile;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod shared;

@@ -2,13 +2,17 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use axum::Router;
-use kh_admin::{AdminPorts, BrokerPorts, Guard, Limits, ReadyCheck, admin, bind_loopback, broker_api, serve_with};
-use kh_broker::{Broker, CredentialSpec};
+use axum::{Router, body::Body, extract::Request, http::Response};
+use kh_admin::{
+    AdminPorts, BrokerPorts, Callers, Guard, Limits, ProfileProxy, ReadyCheck, SocketGuard, SocketListener, admin,
+    bind_loopback, broker_api, serve_with,
+};
+use kh_broker::{Broker, Credential, CredentialSpec};
 use kh_core::{
     Clock, ManualClock, PlatformKind, SecretBytes, SecretName, SecretString, SeededEntropy, UnixMillis,
     audit::AuditEvent,
@@ -21,8 +25,8 @@ use kh_core::{
 };
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -45,6 +49,10 @@ pub(crate) enum Mood {
 pub(crate) struct FakePlatform {
     pub(crate) mood: Mutex<Mood>,
     pub(crate) fetches: Mutex<u32>,
+    /// Life of the next tokens.
+    pub(crate) life: Mutex<Duration>,
+    /// Set forward by so much while a login is under way.
+    pub(crate) delay: Mutex<Option<(ManualClock, Duration)>>,
 }
 
 impl FakePlatform {
@@ -70,14 +78,20 @@ impl TokenEndpoint for FakePlatform {
             *fetches
         };
         let correlation_id = Some("corr-1".to_owned());
+        let life = *self.life.lock().unwrap();
+        let delay = self.delay.lock().unwrap().clone();
         Box::pin(async move {
+            if let Some((clock, by)) = delay {
+                tokio::task::yield_now().await;
+                clock.advance(by);
+            }
             match mood {
                 Mood::Issue | Mood::IssueForeign => Ok(IssuedToken {
                     access_token: SecretString::new(match mood {
                         Mood::IssueForeign => format!("t\u{f6}ken-{number}"),
                         _ => format!("token-{number}"),
                     }),
-                    expires_in: Duration::from_hours(1),
+                    expires_in: life,
                     refresh_token: None,
                     api_base: None,
                     auth_base: None,
@@ -142,8 +156,35 @@ impl SecretStore for FakeStore {
     }
 }
 
+/// Answers what it was given, and counts.
+#[derive(Default)]
+pub(crate) struct FakeProxy {
+    pub(crate) forwarded: Mutex<Vec<String>>,
+}
+
+impl ProfileProxy for FakeProxy {
+    fn forward(
+        &self,
+        request: Request<Body>,
+        credential: Arc<Credential>,
+        prefix_len: usize,
+    ) -> BoxFuture<'_, Response<Body>> {
+        let (head, body) = request.into_parts();
+        let rest = head.uri.path_and_query().unwrap().as_str()[prefix_len..].to_owned();
+        let names: Vec<_> = head.headers.keys().map(ToString::to_string).collect();
+        let line = format!("{} {} {rest} {}", head.method, credential.name(), names.join(","));
+        self.forwarded.lock().unwrap().push(line.clone());
+        Box::pin(async move {
+            // the body is passed on as it comes
+            Response::builder().header("x-line", line).body(body).unwrap()
+        })
+    }
+}
+
 pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
+    pub(crate) socket: Option<(tempfile::TempDir, PathBuf)>,
+    pub(crate) proxy: Arc<FakeProxy>,
     pub(crate) platform: Arc<FakePlatform>,
     pub(crate) clock: ManualClock,
     pub(crate) cancel: CancellationToken,
@@ -152,9 +193,11 @@ pub(crate) struct Rig {
     token: SecretString,
 }
 
-/// Which of the two listeners.
+/// Which of the listeners.
 pub(crate) enum Surface {
     Broker,
+    /// The broker on a unix socket.
+    Socket(SocketGuard, Callers),
     Admin(Vec<Arc<dyn ReadyCheck>>),
 }
 
@@ -165,7 +208,12 @@ pub(crate) async fn start(surface: Surface) -> Rig {
 pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
     let clock = ManualClock::at(START);
     let shared: Arc<dyn Clock> = Arc::new(clock.clone());
-    let platform = Arc::new(FakePlatform { mood: Mutex::new(Mood::Issue), fetches: Mutex::new(0) });
+    let platform = Arc::new(FakePlatform {
+        mood: Mutex::new(Mood::Issue),
+        fetches: Mutex::new(0),
+        life: Mutex::new(Duration::from_hours(1)),
+        delay: Mutex::new(None),
+    });
     let spec = |name: &str, secret: &str| CredentialSpec {
         name: name.parse().unwrap(),
         platform: "acme-eu".parse().unwrap(),
@@ -187,8 +235,20 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
     );
     let token = issue(IssuedKind::Guard, &SeededEntropy::new(2));
     let guard = Guard::new(&token);
+    let proxy = Arc::new(FakeProxy::default());
+    let mut bound = None;
+    let ports = || {
+        let forwarder = Arc::clone(&proxy) as Arc<dyn ProfileProxy>;
+        BrokerPorts::new(Arc::clone(&broker), guard.clone(), Arc::clone(&shared)).with_proxy(forwarder)
+    };
     let router = match surface {
-        Surface::Broker => broker_api::router(BrokerPorts { broker, guard, clock: shared }),
+        Surface::Broker => broker_api::router(ports()),
+        Surface::Socket(socket_guard, callers) => {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("broker.sock");
+            bound = Some((SocketListener::bind(&path, callers).unwrap(), (folder, path)));
+            broker_api::router(BrokerPorts { socket_guard, ..ports() })
+        }
         Surface::Admin(checks) => {
             let mut registry = Registry::default();
             let counter = Counter::<u64>::default();
@@ -201,9 +261,18 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
     let listener = bind_loopback("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let cancel = CancellationToken::new();
-    let server = tokio::spawn(serve_with(listener, router.clone(), limits, cancel.clone()));
-    Rig { address, platform, clock, cancel, server: Some(server), router, token }
+    let (server, socket) = match bound {
+        None => (tokio::spawn(serve_with(listener, router.clone(), limits, cancel.clone())), None),
+        Some((bound, place)) => (tokio::spawn(serve_with(bound, router.clone(), limits, cancel.clone())), Some(place)),
+    };
+    Rig { address, socket, proxy, platform, clock, cancel, server: Some(server), router, token }
 }
+
+/// TCP or unix.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl Stream for TcpStream {}
+impl Stream for UnixStream {}
 
 /// A parsed answer.
 #[derive(Debug)]
@@ -250,9 +319,26 @@ impl Rig {
         self.token.expose()
     }
 
+    pub(crate) async fn connect(&self) -> Box<dyn Stream> {
+        match &self.socket {
+            Some((_, path)) => Box::new(UnixStream::connect(path).await.unwrap()),
+            None => Box::new(TcpStream::connect(self.address).await.unwrap()),
+        }
+    }
+
+    /// How many requests were forwarded.
+    pub(crate) fn forwarded(&self) -> usize {
+        self.proxy.forwarded.lock().unwrap().len()
+    }
+
+    /// Nothing reached the platform, neither as a login nor as a call.
+    pub(crate) fn assert_untouched(&self) {
+        assert_eq!((self.platform.fetches(), self.forwarded()), (0, 0));
+    }
+
     /// Sends exactly these bytes on a connection of its own and reads until the end.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> Option<Reply> {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut stream = self.connect().await;
         // the server may refuse before it has read everything
         drop(stream.write_all(bytes).await);
         let mut answer = Vec::new();
