@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod docs;
 mod explain;
+mod healthcheck;
 mod logging;
 mod sandbox;
 mod secret;
@@ -105,6 +106,7 @@ enum Command {
     Audit(audit::AuditCommand),
     #[command(subcommand)]
     Token(token::TokenCommand),
+    Healthcheck(healthcheck::HealthcheckArgs),
     Explain(explain::ExplainArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
@@ -153,6 +155,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Client(command) => client::run(command, context),
         Command::Audit(command) => audit::run(command, context),
         Command::Token(command) => token::run(command, context),
+        Command::Healthcheck(arguments) => healthcheck::run(&arguments, context),
         Command::Explain(arguments) => explain::run(&arguments, context),
         Command::Completions(arguments) => Ok(shell::completions(&arguments, context)),
         Command::Man(arguments) => shell::man(&arguments, context),

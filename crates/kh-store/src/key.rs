@@ -55,6 +55,14 @@ pub enum KeyError {
         /// Its permission bits.
         mode: u32,
     },
+    /// A mounted credential that more than its owner and one group may read, or that others than its owner may write.
+    #[error("the credential {} is open to others (mode {mode:04o}); hand it over with mode 0400 or 0440", path.display())]
+    CredentialPermissions {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// There is a file already; a key is never overwritten, because what it sealed would be lost.
     #[error("the key file {} exists already and is not overwritten", path.display())]
     Exists {
@@ -95,11 +103,21 @@ impl StoreKey {
 
     /// Reads a key file: exactly 32 raw bytes, or base64 or hex text. Refused when others may read it.
     pub fn from_key_file(path: &Path) -> Result<Self, KeyError> {
-        let content = read_private(path)?;
+        Self::from_content(&read_private(path)?)
+    }
+
+    /// Reads a key that a service manager mounted: the same forms. systemd gives a unit's user the right to read by an
+    /// access list, whose mask shows as the group's bit (systemd.exec(5), `LoadCredential=`), and Kubernetes by the
+    /// pod's `fsGroup`: so, unlike a key file, a credential may be readable to its group.
+    pub fn from_credential(path: &Path) -> Result<Self, KeyError> {
+        Self::from_content(&read_credential(path)?)
+    }
+
+    fn from_content(content: &[u8]) -> Result<Self, KeyError> {
         if content.len() == KEY_BYTES {
             return Ok(Self::Raw(SecretBytes::new(content.to_vec())));
         }
-        let text = std::str::from_utf8(&content).map_err(|_| KeyError::Malformed)?;
+        let text = std::str::from_utf8(content).map_err(|_| KeyError::Malformed)?;
         decode(text.trim()).map(Self::Raw).ok_or(KeyError::Malformed)
     }
 
@@ -143,12 +161,34 @@ pub fn generate_key_file(path: &Path, entropy: &dyn Entropy) -> Result<(), KeyEr
 }
 
 fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let io = |source| KeyError::Io { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(io)?;
-    let mode = files::mode(&file.metadata().map_err(io)?);
+    let (file, mode) = open(path)?;
     if mode & files::OPEN_TO_OTHERS != 0 {
         return Err(KeyError::Permissions { path: path.to_owned(), mode });
     }
+    read(path, file)
+}
+
+/// Bits that a mounted credential must not have: the group may read it, and nothing more.
+const OPEN_CREDENTIAL: u32 = 0o037;
+
+fn read_credential(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let (file, mode) = open(path)?;
+    if mode & OPEN_CREDENTIAL != 0 {
+        return Err(KeyError::CredentialPermissions { path: path.to_owned(), mode });
+    }
+    read(path, file)
+}
+
+/// The file and its permission bits.
+fn open(path: &Path) -> Result<(std::fs::File, u32), KeyError> {
+    let io = |source| KeyError::Io { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(io)?;
+    let mode = files::mode(&file.metadata().map_err(io)?);
+    Ok((file, mode))
+}
+
+fn read(path: &Path, file: std::fs::File) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let io = |source| KeyError::Io { path: path.to_owned(), source };
     // Reserved up front: a buffer that grows leaves unwiped copies behind.
     let capacity = usize::try_from(KEY_FILE_BYTES_MAX).unwrap_or(0) + 1;
     let mut content = Zeroizing::new(Vec::with_capacity(capacity));

@@ -19,6 +19,9 @@ const AUDIT_LABEL: &str = "audit signing";
 /// Label of the fingerprint key below the store's data key.
 const FINGERPRINT_LABEL: &str = "fingerprint";
 
+/// Where a service manager mounts credentials (systemd.exec(5)).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
 /// An opened installation.
 pub(crate) struct Base {
     /// Time.
@@ -127,6 +130,14 @@ fn store_key(
         KeySource::Generated => generated_key(&paths.store_key, &paths.store, entropy),
         KeySource::KeyFile(path) => Ok(StoreKey::from_key_file(&paths.resolve(path))?),
         KeySource::PassphraseFile(path) => Ok(StoreKey::from_passphrase_file(&paths.resolve(path))?),
+        KeySource::KeyCredential(name) => {
+            let folder = environment.path(CREDENTIALS).ok_or_else(|| {
+                Failure::new(Code::STORE_WRONG_KEY, format!("the environment variable {CREDENTIALS} is not set")).hint(
+                    "systemd sets it for LoadCredential=; elsewhere name the folder of the mounted secret with it",
+                )
+            })?;
+            Ok(StoreKey::from_credential(&folder.join(name))?)
+        }
         KeySource::KeyEnv(name) => Ok(StoreKey::from_encoded(&variable(name)?)?),
         KeySource::PassphraseEnv(name) => Ok(StoreKey::from_passphrase(&variable(name)?)?),
     }

@@ -82,7 +82,7 @@ impl Paths {
         match source {
             KeySource::Generated => Some(self.store_key.clone()),
             KeySource::KeyFile(path) | KeySource::PassphraseFile(path) => Some(self.resolve(path)),
-            KeySource::KeyEnv(_) | KeySource::PassphraseEnv(_) => None,
+            KeySource::KeyCredential(_) | KeySource::KeyEnv(_) | KeySource::PassphraseEnv(_) => None,
         }
     }
 

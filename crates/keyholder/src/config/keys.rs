@@ -45,6 +45,8 @@ pub(super) enum Shape {
     StoreReference,
     /// The name of an environment variable.
     Variable,
+    /// The name of a file without a folder.
+    FileName,
     /// The name of a section, such as a platform's.
     Name,
     /// A table of its own.

@@ -149,6 +149,8 @@ pub enum KeySource {
     Generated,
     /// A file with 32 bytes.
     KeyFile(PathBuf),
+    /// A file with 32 bytes in the folder that `CREDENTIALS_DIRECTORY` names.
+    KeyCredential(String),
     /// An environment variable with 32 bytes as base64 or hex.
     KeyEnv(String),
     /// A file with a passphrase.

@@ -132,6 +132,7 @@ fn of_shape(shape: &Shape) -> Value {
         Shape::Area => text("^[A-Za-z0-9]{1,16}$"),
         Shape::StoreReference => text(&format!("^store:{}", NAME.trim_start_matches('^'))),
         Shape::Variable => text("^[A-Z0-9_]+$"),
+        Shape::FileName => text("^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$"),
         Shape::Name => text(NAME),
         Shape::Table(section) => of_section(section),
     }

@@ -162,8 +162,16 @@ fn store(root: &Section<'_>) -> StoreConfig {
             if name && !text.is_empty() { Ok(text.to_owned()) } else { Err("not the name of an environment variable") }
         })
     };
+    let credential = |key| {
+        section.parsed(key, "write the name of a file without a folder, such as \"store.key\"", |text| {
+            let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+            let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            if plain && first && text.len() <= 255 { Ok(text.to_owned()) } else { Err("not the name of a file") }
+        })
+    };
     let given: Vec<(&str, Option<KeySource>)> = vec![
         ("key_file", section.path("key_file").map(|found| KeySource::KeyFile(found.value))),
+        ("key_credential", credential("key_credential").map(|found| KeySource::KeyCredential(found.value))),
         ("key_env", variable("key_env").map(|found| KeySource::KeyEnv(found.value))),
         ("passphrase_file", section.path("passphrase_file").map(|found| KeySource::PassphraseFile(found.value))),
         ("passphrase_env", variable("passphrase_env").map(|found| KeySource::PassphraseEnv(found.value))),
@@ -173,7 +181,7 @@ fn store(root: &Section<'_>) -> StoreConfig {
         section.error(
             second.clone(),
             "the store has more than one key",
-            "keep one of key_file, key_env, passphrase_file and passphrase_env",
+            "keep one of key_file, key_credential, key_env, passphrase_file and passphrase_env",
         );
     }
     section.finish();

@@ -168,6 +168,39 @@ fn flags_beat_the_environment_and_the_environment_beats_the_file() {
     assert_eq!(shown(&["--state", "of-flag"], Some("of-environment")), "of-flag");
 }
 
+/// A key that a service manager mounts: beside a folder of its own, readable to the group.
+#[test]
+fn a_mounted_credential_opens_the_store() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[state]\ndir = \"state\"\n[store]\nkey_credential = \"store.key\"\n";
+    std::fs::write(folder.path().join("keyholder.toml"), config).unwrap();
+    // as Kubernetes lays it out: a link to a file of the group
+    let (real, mounted) = (folder.path().join("..data.key"), folder.path().join("mounted"));
+    std::fs::write(&real, "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVoxMjM0NTY=\n").unwrap();
+    std::fs::set_permissions(&real, PermissionsExt::from_mode(0o440)).unwrap();
+    std::fs::create_dir(&mounted).unwrap();
+    symlink(&real, mounted.join("store.key")).unwrap();
+    let said = |directory: Option<&Path>, words: &[&str]| {
+        let mut command = keyholder();
+        command.current_dir(folder.path()).args(words);
+        if let Some(directory) = directory {
+            command.env("CREDENTIALS_DIRECTORY", directory);
+        }
+        run(&mut command, b"value")
+    };
+    said(Some(&mounted), &["secret", "set", "acme", "--opaque"]).done();
+    assert!(said(Some(&mounted), &["secret", "list"]).done().contains("acme"));
+    assert!(!folder.path().join("state/store.key").exists());
+    let without = said(None, &["secret", "list"]);
+    assert_eq!(without.code, Some(2));
+    assert!(without.err.contains("CREDENTIALS_DIRECTORY"), "{}", without.err);
+    std::fs::set_permissions(&real, PermissionsExt::from_mode(0o444)).unwrap();
+    let open = said(Some(&mounted), &["secret", "list"]);
+    assert_eq!(open.code, Some(2));
+    assert!(open.err.contains("0440"), "{}", open.err);
+}
+
 /// Each way to give the store's key opens what it sealed, and another key is told from a damaged store.
 #[test]
 fn every_source_of_the_stores_key_opens_what_it_sealed() {

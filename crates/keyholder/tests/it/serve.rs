@@ -159,3 +159,28 @@ fn a_port_that_is_taken_and_a_store_that_is_locked_away_are_told() {
     let problem: Value = serde_json::from_str(&said.err).unwrap();
     assert_eq!(text(&problem, "code"), "keyholder.store.wrong_key");
 }
+
+/// What a container's probe runs.
+#[test]
+fn the_health_check_tells_alive_ready_and_gone() {
+    let installation = Installation::new();
+    let server = installation.serve();
+    let url = server.admin().to_owned();
+    let ask = |words: &[&str]| installation.run(&[&["healthcheck", "--url", &url], words].concat());
+    assert_eq!(ask(&[]).done(), "ok\n");
+    assert_eq!(ask(&["--live"]).done(), "ok\n");
+    assert_eq!(ask(&["--output", "json"]).json()["healthy"], true);
+    // a credential that was asked for and is refused makes it alive and not ready
+    installation.store_secret("genesys", &json!({ "client_id": "nobody", "client_secret": "wrong" }));
+    let guard = server.guard();
+    let token = format!("{}/v1/token/genesys", server.broker());
+    assert_eq!(request("GET", &token, &[("X-Keyholder-Token", &guard)], b"").status, 502);
+    let refused = ask(&[]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.out.contains("not ready") && refused.out.contains("genesys"), "{refused:?}");
+    assert_eq!(ask(&["--live"]).code, Some(0));
+    drop(server);
+    assert_eq!(ask(&[]).code, Some(3));
+    let unknown = installation.run(&["healthcheck"]);
+    assert_eq!(unknown.code, Some(2), "port 0 in the file: {}", unknown.err);
+}

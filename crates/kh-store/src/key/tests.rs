@@ -117,3 +117,19 @@ fn files_of_each_form() {
     fs::write(&path, "\n").unwrap();
     assert!(matches!(StoreKey::from_passphrase_file(&path), Err(KeyError::Empty)));
 }
+
+#[test]
+fn a_credential_may_be_readable_to_its_group_and_to_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.key");
+    generate_key_file(&path, &SeededEntropy::new(1)).unwrap();
+    for (mode, good) in [(0o400, true), (0o600, true), (0o440, true), (0o460, false), (0o450, false), (0o444, false)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        match StoreKey::from_credential(&path) {
+            Ok(_) => assert!(good, "{mode:o}"),
+            Err(error) => assert!(!good && error.to_string().contains("0440"), "{mode:o}: {error}"),
+        }
+        let private = mode & 0o700 == mode;
+        assert_eq!(StoreKey::from_key_file(&path).is_ok(), private, "{mode:o}");
+    }
+}

@@ -94,12 +94,17 @@ const STORE: Section = Section::new(
     "What opens the secret store; without any, store.key in the state folder, made at the first start.",
     &[
         Key::new("key_file", Shape::Path, "A file with the store's key: 32 bytes."),
+        Key::new(
+            "key_credential",
+            Shape::FileName,
+            "A file with the key in the folder that CREDENTIALS_DIRECTORY names (systemd, a mounted Secret).",
+        ),
         Key::new("key_env", Shape::Variable, "An environment variable with the store's key in base64 or hex."),
         Key::new("passphrase_file", Shape::Path, "A file with the store's passphrase."),
         Key::new("passphrase_env", Shape::Variable, "An environment variable with the store's passphrase."),
     ],
 )
-.at_most_one(&["key_file", "key_env", "passphrase_file", "passphrase_env"]);
+.at_most_one(&["key_file", "key_credential", "key_env", "passphrase_file", "passphrase_env"]);
 
 const AUDIT: Section = Section::new(
     "The hash-chained log of every change by a person.",

@@ -47,6 +47,7 @@ fn sample(shape: &Shape, name: &str) -> String {
         Shape::Area => "\"na1\"".to_owned(),
         Shape::StoreReference => "\"store:acme\"".to_owned(),
         Shape::Variable => "\"A_VARIABLE\"".to_owned(),
+        Shape::FileName => "\"store.key\"".to_owned(),
         Shape::Name => "\"genesys\"".to_owned(),
         Shape::Table(_) => unreachable!("tables have no sample"),
     }
@@ -81,6 +82,7 @@ fn wrong(shape: &Shape) -> Vec<&'static str> {
         Shape::Area => vec!["\"\"", "\"na-1\""],
         Shape::StoreReference => vec!["\"acme\"", "\"store:\"", "\"store:-a\""],
         Shape::Variable => vec!["\"\"", "\"a b\"", "\"lower\""],
+        Shape::FileName => vec!["\"\"", "\"a/b\"", "\"..\"", "\".hidden\""],
         Shape::Name => vec!["\"\"", "\"-a\""],
         Shape::Table(_) => return vec!["1", "\"a\"", "[]"],
     };
