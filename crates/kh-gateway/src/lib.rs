@@ -12,6 +12,7 @@
 pub mod certificate;
 pub mod config;
 pub mod listen;
+pub mod local;
 pub mod metrics;
 pub mod observe;
 
@@ -32,5 +33,6 @@ pub mod fuzzing;
 pub use certificate::CertificateSlot;
 pub use config::{GatewayConfig, Limits, Ports, SOCKET_MODE, StartError};
 pub use listen::{Given, Listen};
+pub use local::{LocalBody, LocalProxy};
 pub use metrics::Metrics;
 pub use server::{Gateway, GatewayHandle};

@@ -7,6 +7,7 @@
 
 pub(crate) mod body;
 mod headers;
+pub(crate) mod in_body;
 mod refused;
 mod upgrade;
 
@@ -16,12 +17,14 @@ use http::{Request, Response, StatusCode, Uri, Version, header, request::Parts};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use kh_broker::{Credential, Lease, TokenError};
-use kh_core::{Code, Retry, trace::TraceId};
-use kh_issuer::Client;
+use kh_core::{ClientId, Code, Retry, trace::TraceId};
 use kh_resilience::{replay, retry_after};
 use tokio::time::{Instant, timeout};
 
-use self::body::{FromPlatform, OutBody, ReplyBody, Tee};
+use self::{
+    body::{FromPlatform, OutBody, ReplyBody, Tee},
+    in_body::InBody,
+};
 use crate::{
     answer::{Answer, Refusal, correlation_id},
     guards::Head,
@@ -35,7 +38,8 @@ use crate::{
 /// Whose call it is and where it goes.
 pub(crate) struct Call<'a> {
     pub(crate) caller: &'a Arc<Caller>,
-    pub(crate) client: &'a Client,
+    /// The client, for log lines and for the broker's doubts.
+    pub(crate) who: &'a ClientId,
     pub(crate) credential: Arc<Credential>,
     pub(crate) head: Head,
     /// Bytes of the caller's path before the platform's path.
@@ -94,7 +98,7 @@ struct Received {
 }
 
 /// Makes the call.
-pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: Incoming) -> Result<Answer, Refusal> {
+pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InBody) -> Result<Answer, Refusal> {
     let worker = &*call.caller.worker;
     let mut began = call.began;
     if call.head.trace {
@@ -183,7 +187,7 @@ fn no_token(call: &Call<'_>, error: &TokenError) -> Refusal {
     if call.caller.worker.may_warn() {
         tracing::warn!(
             credential.name = call.credential.name().as_str(),
-            client.id = call.client.record.id.as_str(),
+            client.id = call.who.as_str(),
             code = refusal.code.0,
             correlation_id = refusal.correlation_id,
             trace.id = call.trace_id(),
@@ -209,7 +213,7 @@ fn failed(call: &Call<'_>, error: &UpstreamError) -> Refusal {
     if call.caller.worker.may_warn() {
         tracing::warn!(
             credential.name = call.credential.name().as_str(),
-            client.id = call.client.record.id.as_str(),
+            client.id = call.who.as_str(),
             code = error.code().0,
             detail = ?detail,
             trace.id = call.trace_id(),
@@ -363,7 +367,7 @@ async fn heal(
     outgoing: &Outgoing<'_>,
     tried: bool,
 ) -> Result<Arc<Lease>, Refusal> {
-    let who = &call.client.record.id;
+    let who = call.who;
     let doubted = lease.is_proven() && call.credential.is_doubted(lease.sha256(), who);
     if tried && !refused.is_address() {
         // the fresh token is kept: what this client asks for is refused, and others need the token
@@ -391,7 +395,7 @@ async fn heal(
     if call.caller.worker.may_warn() {
         tracing::warn!(
             credential.name = call.credential.name().as_str(),
-            client.id = call.client.record.id.as_str(),
+            client.id = call.who.as_str(),
             platform_code = refused.code,
             correlation_id = refused.correlation_id,
             trace.id = call.trace_id(),
@@ -422,7 +426,7 @@ fn pass_on(
 ) -> Result<Answer, Refusal> {
     let Received { mut response, conn } = received;
     tracing::debug!(
-        client.id = call.client.record.id.as_str(),
+        client.id = call.who.as_str(),
         upstream.status = response.status().as_u16(),
         correlation_id = correlation_id(response.headers()),
         "the platform answered"

@@ -20,6 +20,7 @@ use crate::{
     proxy::{
         self,
         body::{InFlight, ReplyBody, Watched},
+        in_body::InBody,
     },
     route::{Route, is_cxone_account, route},
     server::Sniff,
@@ -56,7 +57,20 @@ pub(crate) async fn answer(caller: Arc<Caller>, request: Request<Incoming>) -> R
     let (parts, body) = request.into_parts();
     let trail = worker.ports.observer.as_ref().map(|it| Trail::begin(it, &parts, began, caller.peer, caller.secure));
     let is_head = parts.method == Method::HEAD;
-    let (mut response, outcome) = handle(&caller, parts, body, began, trail.as_ref()).await;
+    let answer = handle(&caller, parts, body, began, trail.as_ref()).await;
+    Ok(conclude(worker, answer, began, in_flight, trail, is_head))
+}
+
+/// Counts an answer, tells whoever watches, and at the worker's end says that the connection ends with it.
+pub(crate) fn conclude(
+    worker: &Worker,
+    (mut response, outcome): Answer,
+    began: Began,
+    in_flight: InFlight,
+    trail: Option<Arc<Trail>>,
+    is_head: bool,
+) -> Response<ReplyBody> {
+    let metrics = &worker.ports.metrics;
     if worker.drain.is_announced() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(header::CONNECTION, CLOSE);
     }
@@ -74,7 +88,7 @@ pub(crate) async fn answer(caller: Arc<Caller>, request: Request<Incoming>) -> R
         trail.answered(response.status(), outcome.as_str(), correlation_id(response.headers()));
         Watched::new(trail, is_head)
     });
-    Ok(response.map(|body| body.counted(in_flight, watched)))
+    response.map(|body| body.counted(in_flight, watched))
 }
 
 /// The clocks when a request came in, or when it last had to wait.
@@ -139,11 +153,7 @@ async fn checked(
         return Err(Refusal::ambiguous("the request has both Content-Length and Transfer-Encoding").into());
     }
     let head = head.map_err(Refusal::ambiguous)?;
-    if parts.uri.query().is_some_and(|query| query.len() > caller.worker.limits.query_bytes) {
-        let refusal = Refusal::new(Code::REQUEST_TOO_LARGE, "the query is too long");
-        return Err(Refusal { status: StatusCode::URI_TOO_LONG, ..refusal }.into());
-    }
-    let path = CanonicalPath::parse(uri.path()).map_err(path_refusal)?;
+    let path = target(&caller.worker, uri)?;
     if let Some(trail) = trail {
         trail.path(path.as_str());
     }
@@ -224,9 +234,18 @@ async fn call(
         return Err(Refused { refusal, shape: Some(kind) });
     }
     let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
-    let call =
-        proxy::Call { caller, client: &session.client, credential, head, prefix, account, began, trail, trace: None };
-    proxy::forward(call, parts, body).await.map_err(|refusal| Refused { refusal, shape: Some(kind) })
+    let call = proxy::Call {
+        caller,
+        who: &session.client.record.id,
+        credential,
+        head,
+        prefix,
+        account,
+        began,
+        trail,
+        trace: None,
+    };
+    proxy::forward(call, parts, InBody::Own(body)).await.map_err(|refusal| Refused { refusal, shape: Some(kind) })
 }
 
 /// Whose token this is.
@@ -285,6 +304,15 @@ fn credential(caller: &Caller, session: &Session) -> Result<Arc<Credential>, Ref
         Code::ENVIRONMENT_REFUSED,
         "the client's credential is one of another environment than the client",
     ))
+}
+
+/// The path of a request, if it has one reading only and its query is not too long.
+pub(crate) fn target<'a>(worker: &Worker, uri: &'a Uri) -> Result<CanonicalPath<'a>, Refusal> {
+    if uri.query().is_some_and(|query| query.len() > worker.limits.query_bytes) {
+        let refusal = Refusal::new(Code::REQUEST_TOO_LARGE, "the query is too long");
+        return Err(Refusal { status: StatusCode::URI_TOO_LONG, ..refusal });
+    }
+    CanonicalPath::parse(uri.path()).map_err(path_refusal)
 }
 
 fn path_refusal(error: PathError) -> Refusal {

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, Sleep};
 
+use super::in_body::InBody;
 use crate::{
     observe::{Ended, Trail},
     upstream::Conn,
@@ -57,11 +58,13 @@ pub(crate) struct Tee {
     budget: Arc<ReplayBudget>,
     /// Set with every frame: the exchange makes progress.
     moved: AtomicBool,
+    /// The length as announced; what a body says of itself later is about what is left of it.
+    size: SizeHint,
     trail: Option<Arc<Trail>>,
 }
 
 struct TeeState {
-    incoming: Incoming,
+    incoming: InBody,
     kept: Vec<Bytes>,
     kept_bytes: usize,
     /// Bytes that came in so far.
@@ -82,10 +85,11 @@ impl TeeState {
 
 impl Tee {
     /// Wraps a body that has not been read yet. One that announces more than the limit is not kept at all.
-    pub(crate) fn new(incoming: Incoming, budget: Arc<ReplayBudget>, trail: Option<Arc<Trail>>) -> Arc<Self> {
-        let replayable = incoming.size_hint().lower() <= budget.per_body as u64;
+    pub(crate) fn new(incoming: InBody, budget: Arc<ReplayBudget>, trail: Option<Arc<Trail>>) -> Arc<Self> {
+        let size = incoming.size_hint();
+        let replayable = size.lower() <= budget.per_body as u64;
         let state = TeeState { incoming, kept: Vec::new(), kept_bytes: 0, taken: 0, replayable, ended: false, send: 0 };
-        Arc::new(Self { state: Mutex::new(state), budget, moved: AtomicBool::new(false), trail })
+        Arc::new(Self { state: Mutex::new(state), budget, moved: AtomicBool::new(false), size, trail })
     }
 
     /// Whether everything read so far is still there to be sent again.
@@ -107,7 +111,7 @@ impl Tee {
     pub(crate) fn send(self: &Arc<Self>) -> OutBody {
         let mut state = self.state.lock();
         state.send += 1;
-        OutBody::Tee { tee: Arc::clone(self), next: 0, send: state.send, size: state.incoming.size_hint() }
+        OutBody::Tee { tee: Arc::clone(self), next: 0, send: state.send, size: self.size }
     }
 }
 
@@ -156,7 +160,7 @@ impl Body for OutBody {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 state.give_up_replay(&tee.budget);
-                return Poll::Ready(Some(Err(io::Error::other(error))));
+                return Poll::Ready(Some(Err(error)));
             }
             None => {
                 state.ended = true;

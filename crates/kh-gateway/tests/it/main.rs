@@ -8,6 +8,7 @@ mod calls;
 mod environments;
 mod heal;
 mod life;
+mod local;
 mod login;
 mod observe;
 mod secrecy;

@@ -7,7 +7,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use kh_broker::{Broker, CredentialSpec};
+use kh_broker::{Broker, Credential, CredentialSpec};
 use kh_core::{EnvironmentName, PlatformKind, SystemClock, SystemEntropy, port::AllowRule};
 use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports, observe::Observer};
 use kh_issuer::{Issuer, NewClient};
@@ -99,9 +99,10 @@ impl Setup {
             metrics,
             observer: self.observer,
         };
-        let gateway = Gateway::start(self.config, ports).unwrap();
+        let gateway = Gateway::start(self.config, ports.clone()).unwrap();
         World {
-            address: gateway.addresses()[0],
+            address: gateway.addresses().first().copied().unwrap_or(([127, 0, 0, 1], 0).into()),
+            ports,
             gateway,
             issuer,
             broker,
@@ -121,6 +122,7 @@ pub(crate) struct World {
     pub(crate) broker: Arc<Broker>,
     pub(crate) tokens: Arc<Tokens>,
     registry: Registry,
+    ports: Ports,
     pub(crate) client_id: String,
     pub(crate) client_secret: String,
     pub(crate) token: String,
@@ -145,6 +147,16 @@ impl Got {
 }
 
 impl World {
+    /// What the gateway works with.
+    pub(crate) fn ports(&self) -> Ports {
+        self.ports.clone()
+    }
+
+    /// The client's platform credential.
+    pub(crate) fn credential(&self) -> Arc<Credential> {
+        self.broker.credential(&"acme".parse().unwrap()).unwrap()
+    }
+
     /// A request with the client's token.
     pub(crate) fn request(&self, call: &str, body: &str) -> Request<Full<Bytes>> {
         let (method, target) = call.split_once(' ').unwrap();
