@@ -4,6 +4,7 @@
 //! listeners), and whatever fails stops the start with the reason.
 
 mod base;
+mod egress;
 mod endpoints;
 mod environments;
 mod hardening;
@@ -14,10 +15,11 @@ mod running;
 mod tls;
 
 pub(crate) use base::{Base, audit_key};
+pub(crate) use egress::egresses;
 pub(crate) use environments::{bind_environments, client_fits, environment_of};
 pub(crate) use hardening::{forget_variable, harden};
 pub(crate) use local::local_http;
 pub(crate) use open_files::raise_open_files;
 pub(crate) use paths::{Paths, write_private_file};
 pub(crate) use running::{Addresses, Running};
-pub(crate) use tls::{client_tls, server_tls};
+pub(crate) use tls::server_tls;

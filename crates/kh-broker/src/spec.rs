@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use kh_core::{CredentialName, EnvironmentName, PlatformKind, PlatformName, SecretName, Sha256, port::TokenEndpoint};
+use kh_net::Egress;
 use kh_token::TokenPolicy;
 
 /// One credential as configured.
@@ -23,6 +24,8 @@ pub struct CredentialSpec {
     pub secret: SecretName,
     /// Where it logs in.
     pub endpoint: Arc<dyn TokenEndpoint>,
+    /// The way out to its platform, for its logins and for its calls.
+    pub egress: Arc<Egress>,
     /// Where API calls go unless the platform tells another place with the token.
     pub api_base: String,
     /// Where account operations go, likewise.

@@ -88,6 +88,8 @@ codes! {
     UPSTREAM_TIMEOUT = "keyholder.upstream.timeout", 504, "the platform did not answer in time";
     /// The TLS connection to the platform failed.
     UPSTREAM_TLS = "keyholder.upstream.tls", 502, "the TLS connection to the platform failed";
+    /// The proxy on the way to the platform could not be reached, or refused.
+    UPSTREAM_PROXY = "keyholder.upstream.proxy", 502, "the proxy on the way to the platform failed";
     /// The platform's answer broke off or was not HTTP.
     UPSTREAM_PROTOCOL = "keyholder.upstream.protocol", 502, "the platform's answer is not valid";
     /// A guard token is missing or wrong.

@@ -41,8 +41,6 @@ pub struct Ports {
     pub issuer: Arc<Issuer>,
     /// Where platform tokens come from.
     pub broker: Arc<Broker>,
-    /// Roots and protocols for connections to platforms.
-    pub upstream_tls: Arc<rustls::ClientConfig>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for context ids.

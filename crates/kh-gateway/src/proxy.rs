@@ -200,7 +200,8 @@ fn no_token(call: &Call<'_>, error: &TokenError) -> Refusal {
 /// Points the request to where its token is good: a token goes to the address that came with it and to no other.
 fn aim(call: &Call<'_>, lease: &Lease, parts: &mut Parts, target: &Uri) -> Result<Arc<Host>, Refusal> {
     let base = if call.account { lease.auth_base().unwrap_or(lease.api_base()) } else { lease.api_base() };
-    let host = call.caller.worker.upstreams.host(base).map_err(|error| failed(call, &error))?;
+    let egress = &call.credential.spec().egress;
+    let host = call.caller.worker.upstreams.host(base, egress).map_err(|error| failed(call, &error))?;
     parts.uri =
         host.origin.target(target, call.prefix).map_err(|error| failed(call, &UpstreamError::Address(error)))?;
     parts.headers.insert(header::HOST, host.origin.host_header.clone());
@@ -245,7 +246,7 @@ async fn exchange(
             drop(told(attempt, error));
             return again(caller, host, outgoing, Some(*request)).await;
         }
-        Err(Lost { reused, error: error @ UpstreamError::Protocol(_), .. }) => {
+        Err(Lost { reused, error: error @ (UpstreamError::Protocol(_) | UpstreamError::Tls(_)), .. }) => {
             let safe = replay::is_idempotent(outgoing.parts.method.as_str()) && outgoing.is_replayable();
             let error = told(attempt, error);
             if reused && safe {
@@ -340,7 +341,7 @@ fn send(
             Ok(response) => Ok(Received { response, conn }),
             Err(mut lost) => {
                 let unsent = lost.take_message().map(Box::new);
-                Err(Lost { error: UpstreamError::Protocol(lost.into_error()), unsent, reused })
+                Err(Lost { error: UpstreamError::of_exchange(lost.into_error()), unsent, reused })
             }
         }
     }

@@ -31,7 +31,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(ports: Ports, limits: Limits, budget: Arc<ReplayBudget>, tasks: TaskTracker) -> Self {
-        let upstreams = Upstreams::new(&ports.upstream_tls, &limits, Arc::clone(&ports.metrics));
+        let upstreams = Upstreams::new(&limits, Arc::clone(&ports.metrics));
         Self { ports, limits, upstreams, budget, tasks, drain: Drain::default(), warned_at: AtomicU64::new(0) }
     }
 

@@ -198,7 +198,7 @@ fn transient(head: &AnswerHead, reason: String) -> FetchError {
     FetchError::Transient {
         reason,
         retry_after: head.retry_after,
-        unreachable: false,
+        unreachable: None,
         correlation_id: head.correlation_id.clone(),
     }
 }

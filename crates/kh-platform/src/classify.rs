@@ -72,7 +72,7 @@ pub fn classify_failure(dialect: &Dialect, head: &AnswerHead, body: &[u8]) -> Fe
     let transient = |reason| FetchError::Transient {
         reason,
         retry_after: head.retry_after,
-        unreachable: false,
+        unreachable: None,
         correlation_id: correlation_id.clone(),
     };
     let code = words.code.as_deref().unwrap_or("");

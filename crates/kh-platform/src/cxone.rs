@@ -207,7 +207,7 @@ fn tenant_of(token: &TokenAnswer) -> Result<TenantId, FetchError> {
     found.ok_or_else(|| FetchError::Transient {
         reason: "neither the id_token nor the access token names a tenant".to_owned(),
         retry_after: None,
-        unreachable: false,
+        unreachable: None,
         correlation_id: None,
     })
 }

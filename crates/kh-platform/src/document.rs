@@ -19,7 +19,7 @@ pub(crate) fn read_document<T, E: Display>(
     let failed = |reason| FetchError::Transient {
         reason,
         retry_after: answer.head.retry_after,
-        unreachable: false,
+        unreachable: None,
         correlation_id: answer.head.correlation_id.clone(),
     };
     if answer.head.status != 200 {

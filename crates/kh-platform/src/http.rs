@@ -1,22 +1,34 @@
 //! The HTTP client of token requests and discovery.
 //!
-//! Invariant: one call is at most one request on a fresh connection. No redirect, cookie, proxy of the environment,
-//! compression or retry; the answer is bounded in size and time. Errors never tell the address, which may hold a path
-//! secret, and never the request.
+//! Invariant: one call is at most one request on a fresh connection, opened by the platform's own
+//! [`kh_net::Egress`]: token requests are rare, and a kept connection would usually be dead by the next one. No
+//! redirect, cookie, compression or retry; the answer is bounded in size and time. Errors never tell the address, which
+//! may hold a path secret, and never the request.
 
-use std::{error::Error, fmt, io, sync::Arc, time::Duration};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use bytes::Bytes;
-use kh_core::{Clock, port::FetchError};
-use url::Url;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::{Body, Incoming},
+    client::conn::http1,
+};
+use hyper_util::rt::TokioIo;
+use kh_core::{Clock, Code, port::FetchError};
+use kh_net::{ConnectError, Egress, Target};
+use rustls_pki_types::ServerName;
+use url::{Position, Url};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Largest accepted answer: a token answer with three JWTs has about 8 KiB, discovery documents less than 16 KiB.
 pub const ANSWER_MAX: usize = 256 * 1024;
 
+/// Largest head of an answer, in bytes; hyper's buffer for the body has the same size.
+const HEAD_MAX: usize = 64 * 1024;
+
 /// Longest reason told of a failed connection, in characters.
-const REASON_MAX: usize = 200;
+const REASON_MAX: usize = 300;
 
 /// Longest correlation id or status text passed on, in characters.
 const HEADER_TEXT_MAX: usize = 128;
@@ -43,12 +55,17 @@ impl Default for Timeouts {
 /// Why there is no answer at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    /// The client could not be built.
-    #[error("the HTTP client cannot be set up: {0}")]
-    Setup(String),
-    /// Name resolution, TCP or TLS failed; nothing was sent.
-    #[error("the connection failed: {0}")]
-    Connect(String),
+    /// The address cannot be connected to.
+    #[error("the address holds no name that a certificate can have")]
+    Address,
+    /// Name resolution, proxy, TCP or TLS failed; the platform has seen no request.
+    #[error("{reason}")]
+    Connect {
+        /// The stable code.
+        code: Code,
+        /// What happened, printable and bounded.
+        reason: String,
+    },
     /// Nothing (more) came in time.
     #[error("no complete answer came in time")]
     Timeout,
@@ -63,9 +80,11 @@ pub enum HttpError {
 impl HttpError {
     /// The same as the port's error; `what` names the request, such as "the token request".
     pub fn into_fetch_error(self, what: &str) -> FetchError {
-        let unreachable = match self {
-            Self::Setup(_) | Self::Connect(_) | Self::Timeout => true,
-            Self::Broken | Self::TooLarge => false,
+        let unreachable = match &self {
+            Self::Address => Some(Code::UPSTREAM_UNREACHABLE),
+            Self::Connect { code, .. } => Some(*code),
+            Self::Timeout => Some(Code::UPSTREAM_TIMEOUT),
+            Self::Broken | Self::TooLarge => None,
         };
         let reason = format!("{what}: {self}");
         FetchError::Transient { reason, retry_after: None, unreachable, correlation_id: None }
@@ -119,7 +138,8 @@ pub(crate) struct OutBody {
 /// The client. Clones share it.
 #[derive(Clone)]
 pub struct HttpClient {
-    inner: reqwest::Client,
+    egress: Arc<Egress>,
+    timeouts: Timeouts,
     clock: Arc<dyn Clock>,
 }
 
@@ -130,24 +150,10 @@ impl fmt::Debug for HttpClient {
 }
 
 impl HttpClient {
-    /// A client over `tls` (see [`crate::tls::client_config`]). `clock` turns a `Retry-After` date into a wait and
-    /// bounds the age of cached discovery.
-    pub fn new(tls: &rustls::ClientConfig, timeouts: Timeouts, clock: Arc<dyn Clock>) -> Result<Self, HttpError> {
-        let inner = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls.clone())
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            // Token requests are rare: a kept connection is usually dead by the next one and would only fail it.
-            .pool_max_idle_per_host(0)
-            .connect_timeout(timeouts.connect)
-            .timeout(timeouts.total)
-            .user_agent(concat!("keyholder/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| HttpError::Setup(reason(&error)))?;
-        Ok(Self { inner, clock })
+    /// A client that leaves by `egress`. `clock` turns a `Retry-After` date into a wait and bounds the age of cached
+    /// discovery.
+    pub fn new(egress: Arc<Egress>, timeouts: Timeouts, clock: Arc<dyn Clock>) -> Self {
+        Self { egress, timeouts, clock }
     }
 
     /// The clock given at the start.
@@ -177,33 +183,86 @@ impl HttpClient {
         authorization: Option<HeaderValue>,
         body: Option<OutBody>,
     ) -> Result<Answer, HttpError> {
+        let (server_name, host_header) = addressed(&url).ok_or(HttpError::Address)?;
         // CXone answers "No known way to render data" without Accept.
-        let mut request = self.inner.request(method, url).header(header::ACCEPT, "application/json");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&url[Position::BeforePath..Position::AfterQuery])
+            .header(header::HOST, host_header)
+            .header(header::ACCEPT, "application/json")
+            .header(header::USER_AGENT, concat!("keyholder/", env!("CARGO_PKG_VERSION")));
         if let Some(mut value) = authorization {
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
-        if let Some(OutBody { content_type, bytes }) = body {
-            request = request.header(header::CONTENT_TYPE, content_type).body(bytes);
+        let mut bytes = Bytes::new();
+        if let Some(body) = body {
+            request = request.header(header::CONTENT_TYPE, body.content_type);
+            bytes = body.bytes;
         }
-        let mut response = request.send().await.map_err(|error| http_error(&error))?;
-        let head = parse_head(response.status().as_u16(), response.headers(), self.clock.now().wall);
-        let announced = response.content_length().unwrap_or(0);
-        if announced > ANSWER_MAX as u64 {
+        let request = request.body(Full::new(bytes)).map_err(|_| HttpError::Address)?;
+        let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let port = url.port_or_known_default().unwrap_or(443);
+        let target = Target { host, port, server_name: server_name.as_ref() };
+        let exchange = self.exchange(target, request);
+        tokio::time::timeout(self.timeouts.total, exchange).await.map_err(|_elapsed| HttpError::Timeout)?
+    }
+
+    /// One request on a connection of its own, which ends with the answer or with the caller.
+    async fn exchange(&self, target: Target<'_>, request: Request<Full<Bytes>>) -> Result<Answer, HttpError> {
+        let stream = self.egress.connect(target, self.timeouts.connect).await.map_err(|error| not_connected(&error))?;
+        let mut http = http1::Builder::new();
+        http.max_buf_size(HEAD_MAX);
+        let (mut sender, connection) =
+            http.handshake(TokioIo::new(stream)).await.map_err(|error| http_error(&error))?;
+        let answer = async move {
+            let response = sender.send_request(request).await.map_err(|error| http_error(&error))?;
+            read(response, self.clock.now().wall).await
+        };
+        let (mut connection, mut answer) = (pin!(connection), pin!(answer));
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            // what it has read is still there
+            _ended = &mut connection => answer.await,
+        }
+    }
+}
+
+/// The name that the certificate must have (with https), and the `Host` header.
+fn addressed(url: &Url) -> Option<(Option<ServerName<'static>>, String)> {
+    let host = url.host_str()?;
+    let name = match url.scheme() {
+        "https" => {
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            Some(ServerName::try_from(bare.to_owned()).ok()?)
+        }
+        _ => None,
+    };
+    let header = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    Some((name, header))
+}
+
+/// The whole answer.
+async fn read(response: Response<Incoming>, now: kh_core::UnixMillis) -> Result<Answer, HttpError> {
+    let head = parse_head(response.status().as_u16(), response.headers(), now);
+    let mut incoming = response.into_body();
+    let announced = incoming.size_hint().exact().unwrap_or(0);
+    if announced > ANSWER_MAX as u64 {
+        return Err(HttpError::TooLarge);
+    }
+    let mut body = Zeroizing::new(Vec::with_capacity(usize::try_from(announced).unwrap_or(0).max(4096)));
+    while let Some(frame) = incoming.frame().await {
+        let Ok(chunk) = frame.map_err(|error| http_error(&error))?.into_data() else { continue };
+        if body.len() + chunk.len() > ANSWER_MAX {
             return Err(HttpError::TooLarge);
         }
-        let mut body = Zeroizing::new(Vec::with_capacity(usize::try_from(announced).unwrap_or(0).max(4096)));
-        while let Some(chunk) = response.chunk().await.map_err(|error| http_error(&error))? {
-            if body.len() + chunk.len() > ANSWER_MAX {
-                return Err(HttpError::TooLarge);
-            }
-            append_wiped(&mut body, &chunk);
-            if let Ok(mut owned) = chunk.try_into_mut() {
-                owned.as_mut().zeroize();
-            }
+        append_wiped(&mut body, &chunk);
+        if let Ok(mut owned) = chunk.try_into_mut() {
+            owned.as_mut().zeroize();
         }
-        Ok(Answer { head, body })
     }
+    Ok(Answer { head, body })
 }
 
 /// Appends without leaving an unwiped copy behind when the buffer has to grow.
@@ -258,48 +317,22 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
     text.chars().take(max).map(clean).collect()
 }
 
-fn http_error(error: &reqwest::Error) -> HttpError {
-    if error.is_connect() {
-        return HttpError::Connect(reason(error));
-    }
-    if error.is_timeout() {
-        return HttpError::Timeout;
-    }
-    HttpError::Broken
+fn not_connected(error: &ConnectError) -> HttpError {
+    HttpError::Connect { code: error.code(), reason: printable(&error.detail(), REASON_MAX) }
 }
 
-/// The innermost cause that says something: the TLS library's, else the operating system's.
-fn reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no connection in time".to_owned();
+fn http_error(error: &hyper::Error) -> HttpError {
+    match kh_net::tls::cause(error) {
+        // with TLS 1.3 a server refuses a client certificate, or the lack of one, only after the handshake
+        Some(tls @ rustls::Error::AlertReceived(_)) => HttpError::Connect {
+            code: Code::UPSTREAM_TLS,
+            reason: printable(
+                &format!("the TLS connection to the platform failed: {}", kh_net::tls::explain_tls(tls)),
+                REASON_MAX,
+            ),
+        },
+        _ => HttpError::Broken,
     }
-    let mut cause: Option<&(dyn Error + 'static)> = error.source();
-    let mut best = "no cause was given".to_owned();
-    while let Some(current) = cause {
-        if let Some(tls) = current.downcast_ref::<rustls::Error>() {
-            return printable(&format!("TLS: {tls}"), REASON_MAX);
-        }
-        if let Some(io) = current.downcast_ref::<io::Error>() {
-            if let Some(tls) = tls_cause(io) {
-                return printable(&format!("TLS: {tls}"), REASON_MAX);
-            }
-            best = printable(&io.to_string(), REASON_MAX);
-        }
-        cause = current.source();
-    }
-    best
-}
-
-/// The TLS error inside an I/O error, which may be wrapped several times.
-fn tls_cause(error: &io::Error) -> Option<&rustls::Error> {
-    let mut inner = error.get_ref();
-    while let Some(current) = inner {
-        if let Some(tls) = current.downcast_ref() {
-            return Some(tls);
-        }
-        inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    }
-    None
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ pub mod cxone;
 pub mod genesys;
 pub mod http;
 pub mod oauth2;
-pub mod tls;
 
 mod body;
 mod document;
@@ -25,4 +24,3 @@ pub use cxone::{AllowedHosts, CxoneEndpoint, CxoneLogin};
 pub use genesys::GenesysEndpoint;
 pub use http::{HttpClient, HttpError, Timeouts};
 pub use oauth2::{OAuth2Endpoint, OAuth2Settings, OAuth2Source};
-pub use tls::TlsError;

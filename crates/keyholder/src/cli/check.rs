@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::{Base, client_tls, server_tls},
+    compose::{Base, egresses, server_tls},
     config::{self, KeySource},
     output::{Exit, Failure},
 };
@@ -90,7 +90,7 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
             all.push(Finding { subject, problem, hint: "see that section of the file".to_owned() });
         }
     };
-    of("extra_ca", client_tls(&loaded.config, &loaded.paths).map(drop));
+    of("extra_ca", egresses(&loaded.config, &loaded.paths).map(drop));
     if let Some(tls) = &loaded.config.gateway.tls {
         of("[gateway.tls]", server_tls(tls, &loaded.paths).map(drop));
     }

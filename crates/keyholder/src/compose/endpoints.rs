@@ -1,11 +1,13 @@
 //! Which token endpoint stands behind which platform, and what the broker is told about a credential.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kh_broker::CredentialSpec;
-use kh_core::{CredentialName, Sha256, port::TokenEndpoint};
+use kh_core::{Clock, CredentialName, PlatformName, Sha256, port::TokenEndpoint};
+use kh_net::Egress;
 use kh_platform::{
     AllowedHosts, CxoneEndpoint, CxoneLogin, GenesysEndpoint, HttpClient, OAuth2Endpoint, OAuth2Settings, OAuth2Source,
+    Timeouts,
 };
 use kh_token::TokenPolicy;
 
@@ -59,9 +61,15 @@ fn bases(detail: &PlatformDetail) -> (String, Option<String>) {
 }
 
 /// Everything the broker needs to know about the configured credentials.
-pub(super) fn specs(config: &Config, http: &HttpClient) -> Vec<CredentialSpec> {
+pub(super) fn specs(
+    config: &Config,
+    ways: &BTreeMap<PlatformName, Arc<Egress>>,
+    clock: &Arc<dyn Clock>,
+) -> Vec<CredentialSpec> {
     let spec = |(name, credential): (&CredentialName, &CredentialConfig)| {
         let platform = config.platforms.get(&credential.platform)?;
+        let egress = ways.get(&credential.platform)?;
+        let http = HttpClient::new(Arc::clone(egress), Timeouts::default(), Arc::clone(clock));
         let (api_base, auth_base) = bases(&platform.detail);
         Some(CredentialSpec {
             name: name.clone(),
@@ -69,19 +77,22 @@ pub(super) fn specs(config: &Config, http: &HttpClient) -> Vec<CredentialSpec> {
             kind: platform.kind(),
             environment: credential.environment.clone(),
             secret: credential.secret.clone(),
-            endpoint: endpoint_of(platform, http.clone()),
+            endpoint: endpoint_of(platform, http),
+            egress: Arc::clone(egress),
             api_base,
             auth_base,
             policy: policy(credential),
-            digest: digest(platform, credential),
+            digest: digest(platform, credential, egress),
         })
     };
     config.credentials.iter().filter_map(spec).collect()
 }
 
-/// Names everything that a credential's token depends on: the sections of the file that it is made from.
-fn digest(platform: &PlatformConfig, credential: &CredentialConfig) -> Sha256 {
-    let sections = serde_json::to_vec(&(platform, credential)).expect("a configuration has no map with odd keys");
+/// Names everything that a credential's token depends on: the sections of the file that it is made from, and what
+/// stands in the files that they name.
+fn digest(platform: &PlatformConfig, credential: &CredentialConfig, egress: &Egress) -> Sha256 {
+    let sections = serde_json::to_vec(&(platform, credential, egress.digest().0))
+        .expect("a configuration has no map with odd keys");
     Sha256::of(&sections)
 }
 

@@ -17,12 +17,11 @@ use kh_core::{
 };
 use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Limits, Listen, Metrics, Ports, SOCKET_MODE, StartError};
 use kh_issuer::Issuer;
-use kh_platform::{HttpClient, Timeouts};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Base, Paths, bind_environments, client_tls, endpoints, server_tls};
+use super::{Base, Paths, bind_environments, egresses, endpoints, server_tls};
 use crate::{
     cli::Loaded,
     config::{LimitsConfig, ListenAddress},
@@ -68,13 +67,11 @@ impl Running {
     /// Starts everything that `loaded` names. Must run on the control runtime.
     pub(crate) async fn start(loaded: &Loaded, base: &Base) -> Result<Self, Failure> {
         let (config, paths) = (&loaded.config, &loaded.paths);
-        let upstream_tls = client_tls(config, paths)?;
-        let http = HttpClient::new(&upstream_tls, Timeouts::default(), Arc::clone(&base.clock))
-            .map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))?;
+        let ways = egresses(config, paths)?;
         let issuer = base.issuer().await?;
         bind_environments(config, &issuer, "keyholder").await?;
         let broker = Broker::new(
-            endpoints::specs(config, &http),
+            endpoints::specs(config, &ways, &base.clock),
             Arc::clone(&base.store) as Arc<dyn SecretStore>,
             Arc::clone(&base.clock),
             Arc::clone(&base.entropy),
@@ -99,7 +96,6 @@ impl Running {
         let ports = Ports {
             issuer: Arc::clone(&issuer),
             broker,
-            upstream_tls,
             clock: Arc::clone(&base.clock),
             entropy: Arc::clone(&base.entropy),
             metrics,

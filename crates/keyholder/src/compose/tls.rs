@@ -1,4 +1,4 @@
-//! TLS: towards platforms with extra CAs, and for the gateway's own certificate.
+//! TLS of the gateway's own listeners, and the reading of PEM files.
 
 use std::{path::Path, sync::Arc};
 
@@ -7,10 +7,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::Paths;
-use crate::{
-    config::{Config, TlsConfig},
-    output::Failure,
-};
+use crate::{config::TlsConfig, output::Failure};
 
 /// Largest PEM file read, in bytes: the public CA bundles have a quarter of a megabyte.
 const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -19,29 +16,12 @@ fn unusable(path: &Path, problem: &str) -> Failure {
     Failure::new(Code::CONFIG_INVALID, format!("{} {problem}", path.display()))
 }
 
-fn read_pem(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read_pem(path: &Path) -> Result<Vec<u8>, Failure> {
     let cannot = |error: std::io::Error| unusable(path, "cannot be read").caused_by(&error);
     if std::fs::metadata(path).map_err(cannot)?.len() > PEM_BYTES_MAX {
         return Err(unusable(path, "is too large for a PEM file"));
     }
     std::fs::read(path).map_err(cannot)
-}
-
-/// What connections to platforms trust: the system's CAs and every platform's own.
-pub(crate) fn client_tls(config: &Config, paths: &Paths) -> Result<Arc<rustls::ClientConfig>, Failure> {
-    let mut files: Vec<_> = config.platforms.values().filter_map(|platform| paths.extra_ca(platform)).collect();
-    files.sort();
-    files.dedup();
-    let bundles = files.iter().map(|path| read_pem(path)).collect::<Result<Vec<_>, _>>()?;
-    kh_platform::tls::client_config(&bundles).map_err(|error| {
-        let named: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-        let failure = Failure::of(Code::CONFIG_INVALID, &error);
-        if named.is_empty() {
-            failure
-        } else {
-            failure.hint(format!("the bundles are, in order: {}", named.join(", ")))
-        }
-    })
 }
 
 /// The gateway's certificate and key.

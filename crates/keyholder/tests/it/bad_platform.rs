@@ -276,7 +276,7 @@ fn platforms_that_cannot_be_reached_or_trusted_are_told() {
     let mut config = fs::read_to_string(stage.installation.path("keyholder.toml")).unwrap();
     let rows = [
         ("tls-api", good, expired.url(), 502, "keyholder.upstream.tls"),
-        ("tls-login", expired.url(), good, 502, "keyholder.upstream.unreachable"),
+        ("tls-login", expired.url(), good, 502, "keyholder.upstream.tls"),
         ("gone-api", good, nowhere, 502, "keyholder.upstream.unreachable"),
         ("gone-login", nowhere, good, 502, "keyholder.upstream.unreachable"),
     ];

@@ -14,7 +14,7 @@ use kh_admin::{
 };
 use kh_broker::{Broker, Credential, CredentialSpec};
 use kh_core::{
-    Clock, ManualClock, PlatformKind, SecretBytes, SecretName, SecretString, SeededEntropy, UnixMillis,
+    Clock, Code, ManualClock, PlatformKind, SecretBytes, SecretName, SecretString, SeededEntropy, UnixMillis,
     audit::AuditEvent,
     credential::CredentialDocument,
     issued::{IssuedKind, issue},
@@ -105,7 +105,7 @@ impl TokenEndpoint for FakePlatform {
                 Mood::Down => Err(FetchError::Transient {
                     reason: "the connection failed".to_owned(),
                     retry_after: Some(Duration::from_mins(5)),
-                    unreachable: true,
+                    unreachable: Some(Code::UPSTREAM_UNREACHABLE),
                     correlation_id: None,
                 }),
                 Mood::Hang => std::future::pending().await,
@@ -221,6 +221,7 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
         environment: None,
         secret: secret.parse().unwrap(),
         endpoint: Arc::clone(&platform) as Arc<dyn TokenEndpoint>,
+        egress: Arc::new(kh_net::Egress::trusting(&[]).unwrap()),
         api_base: "https://api.mypurecloud.de".to_owned(),
         auth_base: None,
         policy: kh_token::TokenPolicy::default(),

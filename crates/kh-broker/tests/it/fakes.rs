@@ -11,7 +11,7 @@ use std::{
 
 use kh_broker::{Broker, Credential, CredentialSpec};
 use kh_core::{
-    Clock, Entropy, Now, PlatformKind, SecretBytes, SecretName, SecretString, SeededEntropy, Sha256, UnixMillis,
+    Clock, Code, Entropy, Now, PlatformKind, SecretBytes, SecretName, SecretString, SeededEntropy, Sha256, UnixMillis,
     audit::AuditEvent,
     credential::CredentialDocument,
     port::{
@@ -128,7 +128,7 @@ impl FakeEndpoint {
             Answer::Down => Err(FetchError::Transient {
                 reason: "connection refused".into(),
                 retry_after: None,
-                unreachable: true,
+                unreachable: Some(Code::UPSTREAM_UNREACHABLE),
                 correlation_id: None,
             }),
             Answer::Panic => panic!("the endpoint panics, as the script says"),
@@ -235,6 +235,7 @@ pub(crate) fn spec(name: &str, endpoint: &Arc<FakeEndpoint>, edition: &str) -> C
         environment: None,
         secret: "acme/login".parse().unwrap(),
         endpoint: Arc::clone(endpoint) as Arc<dyn TokenEndpoint>,
+        egress: Arc::new(kh_net::Egress::trusting(&[]).unwrap()),
         api_base: "https://api.example".into(),
         auth_base: None,
         policy: TokenPolicy::default(),

@@ -49,8 +49,8 @@ pub enum FetchError {
         reason: String,
         /// What `Retry-After` said.
         retry_after: Option<Duration>,
-        /// Whether the failure was in reaching the platform at all.
-        unreachable: bool,
+        /// Set when the platform could not be reached at all: the code that says how.
+        unreachable: Option<Code>,
         /// The platform's correlation id.
         correlation_id: Option<String>,
     },
@@ -65,7 +65,7 @@ impl FetchError {
         match self {
             Self::Rejected { .. } => Code::CREDENTIAL_REJECTED,
             Self::RateLimited { .. } => Code::TOKEN_RATE_LIMITED,
-            Self::Transient { unreachable: true, .. } => Code::UPSTREAM_UNREACHABLE,
+            Self::Transient { unreachable: Some(code), .. } => *code,
             Self::Transient { .. } => Code::TOKEN_UNAVAILABLE,
             Self::Unusable(_) => Code::CREDENTIAL_UNUSABLE,
         }

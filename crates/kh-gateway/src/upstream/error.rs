@@ -1,19 +1,18 @@
 //! Why a platform did not answer. No variant holds a header or a body.
 
 use kh_core::Code;
+use kh_net::ConnectError;
 
 /// A failed attempt to reach a platform.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
-    /// No name, no route, refused.
-    #[error("the platform could not be reached")]
-    Unreachable(#[source] std::io::Error),
-    /// Not connected in time.
-    #[error("the platform did not accept a connection in time")]
-    ConnectTimeout,
-    /// The handshake failed: an expired or unknown certificate, a wrong name.
+    /// No connection came out.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// TLS failed on an open connection: with TLS 1.3 a server refuses a client certificate, or the lack of one, only
+    /// after the handshake.
     #[error("the TLS connection to the platform failed")]
-    Tls(#[source] std::io::Error),
+    Tls(#[source] rustls::Error),
     /// The address of the platform's API is not a URL that can be called.
     #[error("the platform's address is not valid")]
     Address(#[from] super::OriginError),
@@ -26,11 +25,20 @@ pub(crate) enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// What an exchange on an open connection failed of.
+    pub(crate) fn of_exchange(error: hyper::Error) -> Self {
+        match kh_net::tls::cause(&error) {
+            Some(tls @ rustls::Error::AlertReceived(_)) => Self::Tls(tls.clone()),
+            _ => Self::Protocol(error),
+        }
+    }
+
     /// The stable code.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Unreachable(_) | Self::Address(_) => Code::UPSTREAM_UNREACHABLE,
-            Self::ConnectTimeout | Self::AnswerTimeout => Code::UPSTREAM_TIMEOUT,
+            Self::Connect(error) => error.code(),
+            Self::Address(_) => Code::UPSTREAM_UNREACHABLE,
+            Self::AnswerTimeout => Code::UPSTREAM_TIMEOUT,
             Self::Tls(_) => Code::UPSTREAM_TLS,
             Self::Protocol(_) => Code::UPSTREAM_PROTOCOL,
         }
@@ -39,9 +47,9 @@ impl UpstreamError {
     /// The kind, as metrics and spans name it.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) | Self::Address(_) => "connect",
-            Self::Tls(_) => "tls",
-            Self::ConnectTimeout | Self::AnswerTimeout => "timeout",
+            Self::Connect(ConnectError::Timeout) | Self::AnswerTimeout => "timeout",
+            Self::Connect(ConnectError::Tls(_)) | Self::Tls(_) => "tls",
+            Self::Connect(_) | Self::Address(_) => "connect",
             Self::Protocol(_) => "protocol",
         }
     }
@@ -49,10 +57,10 @@ impl UpstreamError {
     /// For the caller: what failed, with the reason where it helps whoever has to act.
     pub(crate) fn detail(&self) -> String {
         match self {
-            Self::Tls(source) => format!("{self}: {source}"),
+            Self::Connect(error) => error.detail(),
+            Self::Tls(source) => format!("{self}: {}", kh_net::tls::explain_tls(source)),
             Self::Address(source) => format!("{self}: {source}"),
-            Self::Unreachable(source) => format!("{self}: {}", source.kind()),
-            Self::ConnectTimeout | Self::AnswerTimeout | Self::Protocol(_) => self.to_string(),
+            Self::AnswerTimeout | Self::Protocol(_) => self.to_string(),
         }
     }
 }

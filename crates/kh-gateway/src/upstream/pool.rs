@@ -4,13 +4,14 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use hyper::client::conn::http1::SendRequest;
+use kh_net::{ConnectError, Egress};
 use parking_lot::Mutex;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{Origin, UpstreamError, connect::Connector};
 use crate::{config::Limits, metrics::Metrics, proxy::body::OutBody};
 
-/// Most bases one worker remembers. Bases come from configuration and discovery; a thousand organisations behind one
+/// Most bases one worker remembers, each counted once per way to it. Bases come from configuration and discovery; a thousand organisations behind one
 /// keyholder are far beyond its use, and forgetting costs a reconnect.
 const HOSTS_MAX: usize = 1_024;
 
@@ -61,10 +62,11 @@ impl Conn {
     }
 }
 
-/// One platform base as a worker sees it.
+/// One platform base and one way to it, as a worker sees them.
 pub(crate) struct Host {
     /// Its parsed address.
     pub(crate) origin: Origin,
+    egress: Arc<Egress>,
     idle: Mutex<Vec<Link>>,
     keep: usize,
 }
@@ -73,7 +75,8 @@ pub(crate) struct Host {
 #[derive(Default)]
 struct Hosts {
     last: Option<(Box<str>, Arc<Host>)>,
-    all: HashMap<Box<str>, Arc<Host>>,
+    all: HashMap<Box<str>, Vec<Arc<Host>>>,
+    count: usize,
 }
 
 /// All upstream connections of one worker.
@@ -88,9 +91,9 @@ pub(crate) struct Upstreams {
 
 impl Upstreams {
     /// An empty pool.
-    pub(crate) fn new(tls: &rustls::ClientConfig, limits: &Limits, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
         Self {
-            connector: Connector::new(tls, limits.connect, limits.buffer_bytes),
+            connector: Connector::new(limits.connect, limits.buffer_bytes),
             hosts: Mutex::default(),
             keep: limits.idle_connections,
             idle: limits.upstream_idle,
@@ -99,22 +102,27 @@ impl Upstreams {
         }
     }
 
-    /// The host of a base address.
-    pub(crate) fn host(&self, base: &str) -> Result<Arc<Host>, UpstreamError> {
+    /// The host of a base address that is reached by `egress`.
+    pub(crate) fn host(&self, base: &str, egress: &Arc<Egress>) -> Result<Arc<Host>, UpstreamError> {
         let mut hosts = self.hosts.lock();
         if let Some((last, host)) = &hosts.last
+            && host.egress.id() == egress.id()
             && **last == *base
         {
             return Ok(Arc::clone(host));
         }
-        let host = if let Some(host) = hosts.all.get(base) {
+        let known = hosts.all.get(base).and_then(|all| all.iter().find(|host| host.egress.id() == egress.id()));
+        let host = if let Some(host) = known {
             Arc::clone(host)
         } else {
-            let host = Arc::new(Host { origin: Origin::parse(base)?, idle: Mutex::default(), keep: self.keep });
-            if hosts.all.len() >= HOSTS_MAX {
+            let (origin, egress) = (Origin::parse(base)?, Arc::clone(egress));
+            let host = Arc::new(Host { origin, egress, idle: Mutex::default(), keep: self.keep });
+            if hosts.count >= HOSTS_MAX {
                 hosts.all.clear();
+                hosts.count = 0;
             }
-            hosts.all.insert(base.into(), Arc::clone(&host));
+            hosts.all.entry(base.into()).or_default().push(Arc::clone(&host));
+            hosts.count += 1;
             host
         };
         hosts.last = Some((base.into(), Arc::clone(&host)));
@@ -132,7 +140,7 @@ impl Upstreams {
 
     /// A fresh connection.
     pub(crate) async fn fresh(&self, host: &Arc<Host>) -> Result<Conn, UpstreamError> {
-        let (sender, task) = match self.connector.open(&host.origin).await {
+        let (sender, task) = match self.connector.open(&host.origin, &host.egress).await {
             Ok(open) => open,
             Err(error) => {
                 self.count(&error);
@@ -147,9 +155,9 @@ impl Upstreams {
     /// Counts a failed attempt by its kind.
     pub(crate) fn count(&self, error: &UpstreamError) {
         match error {
-            UpstreamError::Unreachable(_) | UpstreamError::Address(_) => &self.metrics.connect_errors,
-            UpstreamError::Tls(_) => &self.metrics.tls_errors,
-            UpstreamError::ConnectTimeout | UpstreamError::AnswerTimeout => &self.metrics.timeouts,
+            UpstreamError::Connect(ConnectError::Timeout) | UpstreamError::AnswerTimeout => &self.metrics.timeouts,
+            UpstreamError::Connect(ConnectError::Tls(_)) | UpstreamError::Tls(_) => &self.metrics.tls_errors,
+            UpstreamError::Connect(_) | UpstreamError::Address(_) => &self.metrics.connect_errors,
             UpstreamError::Protocol(_) => &self.metrics.protocol_errors,
         }
         .inc();
@@ -158,7 +166,7 @@ impl Upstreams {
     /// Closes what has been idle or open for too long, and forgets what the platform closed.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
-        for host in self.hosts.lock().all.values() {
+        for host in self.hosts.lock().all.values().flatten() {
             host.idle.lock().retain_mut(|link| {
                 link.idle_since.get_or_insert(now);
                 self.is_usable(link, now)

@@ -36,7 +36,6 @@ async fn what_cannot_be_listened_on_is_an_error() {
     let ports = || Ports {
         issuer: world.issuer.clone(),
         broker: world.broker.clone(),
-        upstream_tls: crate::tls::trusting(&[]),
         clock: Arc::new(kh_core::SystemClock::new()),
         entropy: Arc::new(kh_core::SystemEntropy),
         metrics: Metrics::register(&mut Registry::default()),

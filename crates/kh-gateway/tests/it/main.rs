@@ -11,6 +11,7 @@ mod life;
 mod local;
 mod login;
 mod observe;
+mod proxies;
 mod secrecy;
 mod stores;
 mod streams;

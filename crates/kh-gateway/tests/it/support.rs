@@ -32,7 +32,7 @@ pub(crate) struct Setup {
     pub(crate) allow: Vec<&'static str>,
     pub(crate) allow_all: bool,
     pub(crate) config: GatewayConfig,
-    pub(crate) upstream_tls: Arc<rustls::ClientConfig>,
+    pub(crate) egress: Arc<kh_net::Egress>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     /// Of the client and of its credential.
     pub(crate) environments: (Option<&'static str>, Option<&'static str>),
@@ -52,7 +52,7 @@ impl Setup {
             allow: Vec::new(),
             allow_all: true,
             config: GatewayConfig::plain("127.0.0.1:0".parse().unwrap()),
-            upstream_tls: crate::tls::trusting(&[]),
+            egress: Arc::new(kh_net::Egress::trusting(&[]).unwrap()),
             observer: None,
             environments: (None, None),
         }
@@ -69,6 +69,7 @@ impl Setup {
             environment: named(self.environments.1),
             secret: "acme".parse().unwrap(),
             endpoint: tokens.clone(),
+            egress: self.egress,
             api_base: self.api_base,
             auth_base: self.auth_base,
             policy: TokenPolicy::default(),
@@ -90,15 +91,8 @@ impl Setup {
         let login = issuer.login(record.id.as_str(), &secret).await.unwrap();
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let ports = Ports {
-            issuer: issuer.clone(),
-            broker: broker.clone(),
-            upstream_tls: self.upstream_tls,
-            clock,
-            entropy,
-            metrics,
-            observer: self.observer,
-        };
+        let ports =
+            Ports { issuer: issuer.clone(), broker: broker.clone(), clock, entropy, metrics, observer: self.observer };
         let gateway = Gateway::start(self.config, ports.clone()).unwrap();
         World {
             address: gateway.addresses().first().copied().unwrap_or(([127, 0, 0, 1], 0).into()),

@@ -6,6 +6,7 @@ use http::Request;
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use kh_net::Egress;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -62,7 +63,7 @@ async fn a_platform_with_a_private_authority() {
     let upstream = platform(config).await;
     let mut setup = Setup::new(upstream.address);
     setup.api_base = format!("https://{}", upstream.address);
-    setup.upstream_tls = trusting(&[root]);
+    setup.egress = Arc::new(Egress::trusting(&[root]).unwrap());
     let world = setup.start().await;
     for _ in 0..3 {
         let got = world.call("GET /api/v2/users").await;
@@ -79,7 +80,7 @@ async fn an_expired_or_unknown_certificate_is_a_502_that_says_so() {
         let upstream = platform(config).await;
         let mut setup = Setup::new(upstream.address);
         setup.api_base = format!("https://{}", upstream.address);
-        setup.upstream_tls = trusting(std::slice::from_ref(&root));
+        setup.egress = Arc::new(Egress::trusting(std::slice::from_ref(&root)).unwrap());
         let world = setup.start().await;
         let got = world.call("GET /api/v2/users").await;
         let body = got.json();

@@ -29,7 +29,7 @@ fn word(dialect: &Dialect, status: u16, body: &str) -> String {
             format!("limited {}", retry_after.map_or(0, |wait| wait.as_secs()))
         }
         FetchError::Transient { retry_after, unreachable, correlation_id, .. } => {
-            assert!(!unreachable);
+            assert!(unreachable.is_none());
             assert_eq!(correlation_id.as_deref(), Some("corr-1"));
             format!("transient {}", retry_after.map_or(0, |wait| wait.as_secs()))
         }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use kh_core::{ManualClock, SecretBytes, UnixMillis, credential::CredentialDocument, port::FetchError};
-use kh_platform::{Address, HttpClient, PlainHttp, Timeouts, tls};
+use kh_net::{Egress, Settings, SystemRoots};
+use kh_platform::{Address, HttpClient, PlainHttp, Timeouts};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -234,9 +235,10 @@ pub(crate) fn address(text: &str) -> Address {
 /// A client that trusts `ca_pem` besides the system, and the clock it reads.
 pub(crate) fn client_trusting(ca_pem: &[Vec<u8>]) -> (HttpClient, ManualClock) {
     let clock = ManualClock::at(UnixMillis(1_795_000_000_000));
-    let tls = tls::client_config(ca_pem).unwrap();
+    let settings = Settings { extra_ca: ca_pem.to_vec(), ..Settings::default() };
+    let egress = Egress::new(settings, &SystemRoots::load()).unwrap();
     let timeouts = Timeouts { connect: Duration::from_secs(5), total: Duration::from_secs(20) };
-    (HttpClient::new(&tls, timeouts, Arc::new(clock.clone())).unwrap(), clock)
+    (HttpClient::new(Arc::new(egress), timeouts, Arc::new(clock.clone())), clock)
 }
 
 /// A client for plain loopback; a CA of its own makes it independent of the machine's.
@@ -255,7 +257,7 @@ pub(crate) fn word(error: &FetchError) -> &'static str {
     match error {
         FetchError::Rejected { .. } => "rejected",
         FetchError::RateLimited { .. } => "limited",
-        FetchError::Transient { unreachable: true, .. } => "unreachable",
+        FetchError::Transient { unreachable: Some(_), .. } => "unreachable",
         FetchError::Transient { .. } => "transient",
         FetchError::Unusable(_) => "unusable",
     }

@@ -22,7 +22,7 @@ async fn a_private_ca_is_enough_and_needed() {
     assert_eq!(fake.seen().len(), 1);
     let error = fetch(client().0, &fake).await.unwrap_err();
     assert_eq!(word(&error), "unreachable");
-    assert!(error.to_string().contains("TLS: invalid peer certificate"), "{error}");
+    assert!(error.to_string().contains("TLS connection to the platform failed: invalid peer certificate"), "{error}");
     assert_eq!(fake.seen().len(), 1, "nothing was sent to an unknown server");
 }
 

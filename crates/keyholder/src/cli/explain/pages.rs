@@ -35,6 +35,7 @@ pages![
     "upstream.unreachable",
     "upstream.timeout",
     "upstream.tls",
+    "upstream.proxy",
     "upstream.protocol",
     "guard.refused",
     "overloaded",

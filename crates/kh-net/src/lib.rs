@@ -1,0 +1,25 @@
+//! One way out of keyholder to a platform: the proxy, the source address, the addresses of a name, TLS.
+//!
+//! Token requests and forwarded calls leave through the same [`Egress`], so that what an operator configures for a
+//! platform holds for both, and what a platform sees is the same for both.
+//!
+//! Invariant: nothing here reads the process's environment; certificates are always verified; the password of a proxy
+//! and the key of a client certificate appear in no error, no log line and no `Debug`.
+
+mod dial;
+mod egress;
+mod error;
+mod proxy;
+mod resolve;
+mod source;
+mod stream;
+pub mod tls;
+mod tunnel;
+
+pub use egress::{Egress, EgressId, Settings, Target};
+pub use error::{ConnectError, SetupError};
+pub use proxy::{ProxyRules, RuleError};
+pub use resolve::{Lookup, Resolve, SystemResolver};
+pub use source::Source;
+pub use stream::Stream;
+pub use tls::{Identity, SystemRoots, TlsError};

@@ -1,0 +1,1 @@
+//! kh-net against real sockets.
