@@ -10,6 +10,7 @@ mod context;
 mod docs;
 mod explain;
 mod healthcheck;
+mod init;
 mod logging;
 mod sandbox;
 mod secret;
@@ -45,8 +46,7 @@ const QUIET: &str = "warn";
 const AFTER_HELP: &str = "\
 Examples:
   keyholder demo                                     see it work, on this machine alone
-  keyholder config example > keyholder.toml          start a configuration
-  keyholder secret set acme-test                     put a platform's secret into the store
+  keyholder init                                     write a configuration and store its secret
   keyholder client add billing --credential acme-test --allow 'GET /api/v2/users/**'
   keyholder check && keyholder serve
 
@@ -93,6 +93,7 @@ pub(crate) struct Globals {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoArgs),
+    Init(Box<init::InitArgs>),
     Serve(serve::ServeArgs),
     Check(check::CheckArgs),
     #[command(subcommand)]
@@ -147,6 +148,7 @@ pub(crate) fn command() -> clap::Command {
 fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
         Command::Demo(arguments) => demo::run(&arguments, context),
+        Command::Init(arguments) => init::run(&arguments, context),
         Command::Serve(arguments) => serve::run(&arguments, context),
         Command::Check(arguments) => check::run(&arguments, context),
         Command::Config(command) => config::run(&command, context),

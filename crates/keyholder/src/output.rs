@@ -79,6 +79,12 @@ impl Terminal {
         write_all(&mut std::io::stderr().lock(), &format!("{text}\n"));
     }
 
+    /// A question for the person at the terminal; the answer is typed behind it.
+    #[allow(clippy::unused_self, reason = "only who was given a terminal may write to it")]
+    pub fn ask(&self, text: &str) {
+        write_all(&mut std::io::stderr().lock(), text);
+    }
+
     /// A warning for the person at the terminal.
     pub fn warn(&self, text: &str) {
         self.note(&format!("{} {text}", self.error_style.yellow("warning:")));

@@ -80,13 +80,18 @@ impl Context {
             return Ok(loaded);
         }
         Err(Failure::new(Code::CONFIG_INVALID, "there is no configuration")
-            .hint("`keyholder config example > keyholder.toml` writes one to start from")
+            .hint("`keyholder init` writes one; `keyholder config example` shows everything there is")
             .hint("or name one with --config FILE or KEYHOLDER_CONFIG"))
     }
 
     /// A configuration that was made up, as if it stood in `file`; the environment's state folder does not count.
     pub(crate) fn load_text(&self, file: &Path, bytes: &[u8]) -> Result<Loaded, Failure> {
         self.parse_with(Some(file.to_owned()), bytes, None)
+    }
+
+    /// A configuration that is about to be written to `file`, as later commands will read it.
+    pub(crate) fn load_draft(&self, file: &Path, bytes: &[u8]) -> Result<Loaded, Failure> {
+        self.parse(Some(file.to_owned()), bytes)
     }
 
     fn parse(&self, file: Option<PathBuf>, bytes: &[u8]) -> Result<Loaded, Failure> {

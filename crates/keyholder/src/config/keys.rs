@@ -37,6 +37,8 @@ pub(super) enum Shape {
     Urls,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// The name of an environment, such as `production`.
+    Environment,
     /// A region of Genesys Cloud.
     Region,
     /// An area of CXone, such as `na1`.

@@ -129,6 +129,7 @@ fn of_shape(shape: &Shape) -> Value {
         Shape::Urls => json!({ "type": "array", "items": text(URL) }),
         Shape::Choice(words) => json!({ "enum": words }),
         Shape::Region => json!({ "enum": region_names().collect::<Vec<_>>() }),
+        Shape::Environment => text("^[a-z][a-z0-9-]{0,31}$"),
         Shape::Area => text("^[A-Za-z0-9]{1,16}$"),
         Shape::StoreReference => text(&format!("^store:{}", NAME.trim_start_matches('^'))),
         Shape::Variable => text("^[A-Z0-9_]+$"),

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every buffer that held it is wiped; nothing of it is shown.
 
-use std::io::Read;
+use std::{io::Read, path::Path};
 
 use kh_core::{Code, SecretBytes, SecretString, credential::DOCUMENT_MAX};
 use zeroize::Zeroizing;
@@ -16,7 +16,7 @@ pub(super) fn read(arguments: &SetArgs, context: &Context) -> Result<SecretBytes
     let prompting = arguments.file.is_none() && context.environment.stdin_is_terminal;
     match ids {
         (None, None) if prompting => Ok(bytes_of(&prompt("Document or secret (hidden): ")?)),
-        (None, None) => raw(arguments),
+        (None, None) => raw(arguments.file.as_deref()),
         (Some(_), Some(_)) if !prompting => Err(Failure::usage("two ids need two secrets, and there is one input")
             .hint("give the whole JSON document instead of --client-id and --access-key-id")),
         (client, key) => {
@@ -26,7 +26,7 @@ pub(super) fn read(arguments: &SetArgs, context: &Context) -> Result<SecretBytes
                 (key, "access_key_id", "access_key_secret", "Access key secret (hidden): "),
             ] {
                 let Some(id) = id else { continue };
-                let secret = if prompting { prompt(question)? } else { line(raw(arguments)?)? };
+                let secret = if prompting { prompt(question)? } else { line(raw(arguments.file.as_deref())?)? };
                 secrets.push((id_field, id, field, secret));
             }
             Ok(build(&secrets))
@@ -35,7 +35,7 @@ pub(super) fn read(arguments: &SetArgs, context: &Context) -> Result<SecretBytes
 }
 
 /// `{"client_id":"...","client_secret":"..."}`, written into one buffer that is large enough from the start.
-fn build(fields: &[(&str, &str, &str, SecretString)]) -> SecretBytes {
+pub(in crate::cli) fn build(fields: &[(&str, &str, &str, SecretString)]) -> SecretBytes {
     let size: usize = fields.iter().map(|(_, id, _, secret)| 128 + 6 * (id.len() + secret.len())).sum();
     let mut text = Zeroizing::new(String::with_capacity(size + 2));
     for (id_field, id, field, secret) in fields {
@@ -75,14 +75,15 @@ fn bytes_of(text: &SecretString) -> SecretBytes {
     SecretBytes::new(text.expose().as_bytes().to_vec())
 }
 
-fn prompt(question: &str) -> Result<SecretString, Failure> {
+/// Asks without showing what is typed.
+pub(in crate::cli) fn prompt(question: &str) -> Result<SecretString, Failure> {
     let typed = rpassword::prompt_password(question)
         .map_err(|error| Failure::usage("cannot ask for the secret here").caused_by(&error))?;
     Ok(SecretString::new(typed))
 }
 
 /// One line: a secret that was piped in, without its line end.
-fn line(value: SecretBytes) -> Result<SecretString, Failure> {
+pub(in crate::cli) fn line(value: SecretBytes) -> Result<SecretString, Failure> {
     let text = value.into_text().ok_or_else(|| Failure::usage("the secret is not UTF-8 text"))?;
     let trimmed = text.expose().trim_end_matches(['\r', '\n']);
     if trimmed.is_empty() || trimmed.contains(['\r', '\n']) {
@@ -92,16 +93,16 @@ fn line(value: SecretBytes) -> Result<SecretString, Failure> {
 }
 
 /// Everything of the file or standard input, up to the largest document.
-fn raw(arguments: &SetArgs) -> Result<SecretBytes, Failure> {
+pub(in crate::cli) fn raw(file: Option<&Path>) -> Result<SecretBytes, Failure> {
     let limit = u64::try_from(DOCUMENT_MAX).unwrap_or(u64::MAX);
     // Reserved up front: a buffer that grows leaves unwiped copies behind.
     let mut value = Zeroizing::new(Vec::with_capacity(DOCUMENT_MAX + 1));
-    let read = match &arguments.file {
+    let read = match file {
         Some(path) => std::fs::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut value)),
         None => std::io::stdin().lock().take(limit + 1).read_to_end(&mut value),
     };
     read.map_err(|error| {
-        let place = arguments.file.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
+        let place = file.map_or("standard input".to_owned(), |path| path.display().to_string());
         Failure::usage(format!("cannot read the secret from {place}")).caused_by(&error)
     })?;
     if value.len() > DOCUMENT_MAX {

@@ -186,7 +186,11 @@ const CREDENTIAL: Section = Section::new(
         Key::new("platform", Shape::Name, "The NAME of a [platform.NAME].").required(),
         Key::new("secret", Shape::StoreReference, "The secret store's document: store:NAME. Never the secret itself.")
             .required(),
-        Key::new("environment", Shape::Text, "What a person calls the environment, such as production."),
+        Key::new(
+            "environment",
+            Shape::Environment,
+            "The environment, such as production, which then has to be asked for by that name.",
+        ),
         Key::new(
             "early_refresh",
             Shape::Duration,
