@@ -38,7 +38,7 @@ use crate::{
 };
 pub(crate) use context::{Context, Loaded};
 pub(crate) use sandbox::failure_of as sandbox_failure;
-pub(crate) use serve::{StopSignal, control_runtime};
+pub(crate) use serve::{StopSignal, audit_config, control_runtime};
 
 /// What a command that ends by itself logs: its answer says the rest.
 const QUIET: &str = "warn";

@@ -3,23 +3,38 @@
 //! Invariant: everything is made in one order (key, secret store, audit log, state, issuer, platforms, broker,
 //! listeners), and whatever fails stops the start with the reason.
 
+mod activation;
 mod base;
 mod egress;
 mod endpoints;
 mod environments;
 mod hardening;
+mod listeners;
+mod live;
 mod local;
 mod open_files;
 mod paths;
+mod pulses;
+mod record;
+mod reload;
 mod running;
+mod serving;
+mod standing;
+mod systemd;
 mod tls;
 
+pub(crate) use activation::Sockets;
 pub(crate) use base::{Base, audit_key};
 pub(crate) use egress::egresses;
 pub(crate) use environments::{bind_environments, client_fits, environment_of};
 pub(crate) use hardening::{forget_variable, harden};
+pub(crate) use listeners::Addresses;
+pub(crate) use live::{Live, Prepared};
 pub(crate) use local::local_http;
 pub(crate) use open_files::raise_open_files;
 pub(crate) use paths::{Paths, write_private_file};
-pub(crate) use running::{Addresses, Running};
-pub(crate) use tls::server_tls;
+pub(crate) use reload::{Reloader, Seen};
+pub(crate) use running::Running;
+pub(crate) use serving::{Claim, Serving, running as running_on};
+pub(crate) use systemd::{ready as tell_ready, stopping as tell_stopping, watchdog};
+pub(crate) use tls::certificate;

@@ -3,7 +3,10 @@
 //! `/livez`, `/readyz` and `/metrics` are open to this machine; everything else, and everything for anybody further
 //! away, needs the guard token (`Authorization: Bearer` or `X-Keyholder-Token`). Invariant: no answer holds a secret.
 
-use std::{sync::Arc, time::Duration};
+mod health;
+mod status;
+
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -13,14 +16,19 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     routing::get,
 };
-use kh_broker::{Broker, CredentialState, CredentialStatus};
+use kh_broker::Broker;
 use kh_core::{
     Code, Problem,
     port::{BoxFuture, SecretStore, StateStore},
 };
 use prometheus_client::registry::Registry;
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use health::are_usable;
+pub use status::{
+    AuditStatus, ConfigStatus, ListenerStatus, ReloadStatus, Status, StatusSource, StoreStatus, TlsStatus,
+};
 
 use crate::{
     guard::Guard,
@@ -29,8 +37,13 @@ use crate::{
     serve::{Peer, bounded},
 };
 
-/// Longest time for one readiness check: probes usually give up after a few seconds.
-const CHECK_TIME: Duration = Duration::from_secs(2);
+/// One part that has to move for the process to be worth keeping, such as a thread.
+pub trait Pulse: Send + Sync {
+    /// Its name in the answer, such as `gateway worker 0`.
+    fn name(&self) -> String;
+    /// Whether it moved lately. Must not block.
+    fn beats(&self) -> bool;
+}
 
 /// One thing that has to work for keyholder to be ready.
 pub trait ReadyCheck: Send + Sync {
@@ -77,17 +90,21 @@ pub struct AdminPorts {
     pub registry: Arc<Registry>,
     /// What else has to work.
     pub checks: Arc<[Arc<dyn ReadyCheck>]>,
-    /// Version of keyholder, for the status.
-    pub version: &'static str,
+    /// What has to move.
+    pub pulses: Arc<[Arc<dyn Pulse>]>,
+    /// Cancelled from the stop signal on: load balancers must not send anything more.
+    pub draining: CancellationToken,
+    /// What is told about the whole process.
+    pub status: Arc<dyn StatusSource>,
 }
 
 /// The admin routes. Serve it with [`crate::serve()`], which also tells the peer: without it every path needs the token.
 pub fn router(ports: AdminPorts) -> Router {
     Router::new()
-        .route("/livez", get(|| async { text("text/plain", "ok\n".to_owned()) }))
-        .route("/readyz", get(ready))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics))
-        .route("/v1/status", get(status))
+        .route("/v1/status", get(status::status))
         .fallback(|| async { problem::answer(&Problem::new(Code::NOT_FOUND, "there is no such path here")) })
         .method_not_allowed_fallback(|| async {
             problem::answer(&Problem::new(Code::METHOD_NOT_ALLOWED, "this path does not answer that method"))
@@ -114,70 +131,12 @@ async fn gate(State(ports): State<AdminPorts>, request: Request, next: Next) -> 
     bounded(request, next).await
 }
 
-/// Whether a caller who asks for this credential's token now may hope for one. A credential that nobody asked for yet
-/// counts as usable.
-pub(crate) fn is_usable(status: &CredentialStatus) -> bool {
-    match status.state {
-        CredentialState::Ready | CredentialState::Refreshing | CredentialState::Empty | CredentialState::Fetching => {
-            true
-        }
-        CredentialState::Rejected | CredentialState::Waiting => false,
-    }
-}
-
-#[derive(Serialize)]
-struct Verdict {
-    name: String,
-    ready: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<Code>,
-}
-
-#[derive(Serialize)]
-struct Readiness {
-    ready: bool,
-    checks: Vec<Verdict>,
-    credentials: Vec<Verdict>,
-}
-
-async fn ready(State(ports): State<AdminPorts>) -> Response<Body> {
-    let mut checks = Vec::with_capacity(ports.checks.len());
-    for check in ports.checks.iter() {
-        let failed = match timeout(CHECK_TIME, check.check()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(code)) => Some(code),
-            Err(_) => Some(Code::UPSTREAM_TIMEOUT),
-        };
-        checks.push(Verdict { name: check.name().to_owned(), ready: failed.is_none(), code: failed });
-    }
-    let credentials: Vec<_> = ports.broker.status().iter().map(verdict).collect();
-    let ready = checks.iter().chain(&credentials).all(|verdict| verdict.ready);
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json(status, &Readiness { ready, checks, credentials })
-}
-
-fn verdict(status: &CredentialStatus) -> Verdict {
-    let ready = is_usable(status);
-    let code = (!ready).then(|| status.last_error.unwrap_or(Code::TOKEN_UNAVAILABLE));
-    Verdict { name: status.name.to_string(), ready, code }
-}
-
 async fn metrics(State(ports): State<AdminPorts>) -> Response<Body> {
     let mut out = String::new();
     match prometheus_client::encoding::text::encode(&mut out, &ports.registry) {
         Ok(()) => text("application/openmetrics-text; version=1.0.0; charset=utf-8", out),
         Err(_) => problem::answer(&Problem::new(Code::INTERNAL, "the metrics could not be written")),
     }
-}
-
-#[derive(Serialize)]
-struct Status {
-    version: &'static str,
-    credentials: Vec<CredentialStatus>,
-}
-
-async fn status(State(ports): State<AdminPorts>) -> Response<Body> {
-    json(StatusCode::OK, &Status { version: ports.version, credentials: ports.broker.status() })
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {

@@ -27,7 +27,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::{
-    admin::is_usable,
+    admin::are_usable,
     guard::{Guard, Shown},
     hygiene::{self, HostRule, MethodRule},
     problem,
@@ -135,11 +135,10 @@ fn is_let_in(ports: &BrokerPorts, request: &Request, forwarded: bool) -> bool {
 }
 
 async fn ready(State(ports): State<BrokerPorts>) -> Response<Body> {
-    let unusable = ports.broker.status().iter().filter(|status| !is_usable(status)).count();
-    if unusable == 0 {
+    if are_usable(&ports.broker.status()) {
         return body::plain("ready\n");
     }
-    problem::answer(&Problem::new(Code::TOKEN_UNAVAILABLE, format!("{unusable} credentials cannot be used now")))
+    problem::answer(&Problem::new(Code::TOKEN_UNAVAILABLE, "the platform refuses every credential"))
 }
 
 type ProfilePath = Result<Path<String>, PathRejection>;

@@ -13,7 +13,7 @@ pub mod proxy;
 pub mod serve;
 pub mod socket;
 
-pub use admin::{AdminPorts, ReadyCheck};
+pub use admin::{AdminPorts, Pulse, ReadyCheck, StatusSource};
 pub use broker_api::{BrokerPorts, SocketGuard};
 pub use guard::{Guard, GuardError};
 pub use proxy::ProfileProxy;

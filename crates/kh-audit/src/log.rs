@@ -13,7 +13,7 @@ use std::{
 };
 
 use kh_core::{
-    Clock, SecretBytes,
+    Clock, SecretBytes, Sha256,
     audit::AuditEvent,
     port::{AuditError, AuditLog},
 };
@@ -75,6 +75,14 @@ impl FileAuditLog {
     /// The key to verify this log with. It is no secret: keep a copy where the log cannot be changed from.
     pub fn public_key(&self) -> PublicKey {
         self.signer.public()
+    }
+
+    /// Number and hash of the last entry, once everything that is new was verified; 0 for an empty log. Blocks.
+    pub fn head(&self) -> Result<(u64, Sha256), AuditError> {
+        self.append(&[])?;
+        let known = self.known.lock();
+        let walker = known.as_ref().map(|known| (known.walker.seq, known.walker.head));
+        walker.ok_or_else(|| AuditError::Broken("the log changed while it was looked at".to_owned()))
     }
 
     /// Opens and locks. A log that is gone while its checkpoints are there is not started anew.

@@ -35,4 +35,4 @@ pub use config::{GatewayConfig, Limits, Ports, SOCKET_MODE, StartError};
 pub use listen::{Given, Listen};
 pub use local::{LocalBody, LocalProxy};
 pub use metrics::Metrics;
-pub use server::{Gateway, GatewayHandle};
+pub use server::{Gateway, GatewayHandle, WorkerPulse};

@@ -134,6 +134,11 @@ impl Metrics {
         }
     }
 
+    /// Requests whose answer is not complete.
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.get()
+    }
+
     pub(crate) fn answered(&self, outcome: Outcome, status: http::StatusCode) {
         let row = Outcome::ALL.iter().zip(&self.requests).find(|(known, _)| **known == outcome);
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);

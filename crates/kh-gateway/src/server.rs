@@ -6,6 +6,7 @@
 mod accept;
 mod drain;
 mod io;
+mod pulse;
 mod serving;
 mod sniff;
 
@@ -19,6 +20,7 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
+pub use self::pulse::WorkerPulse;
 use self::serving::{Ending, Serving};
 pub(crate) use self::{drain::Drain, sniff::Sniff};
 use crate::{
@@ -43,6 +45,7 @@ pub struct GatewayHandle {
     files: Vec<SocketFile>,
     ending: Ending,
     ended: Vec<oneshot::Receiver<()>>,
+    pulses: Vec<Arc<WorkerPulse>>,
 }
 
 impl Gateway {
@@ -59,10 +62,14 @@ impl Gateway {
             TlsAcceptor::from(Arc::new(tls))
         });
         let Listeners { of_workers, addresses, paths, files } = listen::open(listen, workers, socket_mode)?;
-        let mut handle = GatewayHandle { addresses, paths, files, ending: Ending::default(), ended: Vec::new() };
+        let mut handle =
+            GatewayHandle { addresses, paths, files, ending: Ending::default(), ended: Vec::new(), pulses: Vec::new() };
         let budget = Arc::new(ReplayBudget::new(limits.replay_total_bytes, limits.replay_body_bytes));
         for (index, listeners) in of_workers.into_iter().enumerate() {
+            let pulse = WorkerPulse::new(index, Arc::clone(&ports.clock));
+            handle.pulses.push(Arc::clone(&pulse));
             let serving = Serving {
+                pulse,
                 listeners,
                 tls: tls.clone(),
                 limits: limits.clone(),
@@ -85,6 +92,11 @@ impl GatewayHandle {
     /// The unix sockets listened on, in the order of the configuration.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.paths.iter().map(PathBuf::as_path)
+    }
+
+    /// The workers' signs of life.
+    pub fn pulses(&self) -> &[Arc<WorkerPulse>] {
+        &self.pulses
     }
 
     /// Accepts nothing new, finishes what is in flight, and ends after `deadline` at the latest. Callers with an idle

@@ -79,6 +79,11 @@ impl SqliteState {
         self.commits.load(Ordering::Relaxed)
     }
 
+    /// Whether the thread that writes still runs. A disk that does not answer is no reason for it to end.
+    pub fn is_writing(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| !writer.is_finished())
+    }
+
     fn queues(&self) -> Result<&Queues, Failure> {
         self.queues.as_ref().ok_or_else(stopped)
     }

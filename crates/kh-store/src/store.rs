@@ -52,6 +52,11 @@ impl FileStore {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
+    /// Whether its thread still runs. A disk that does not answer is no reason for it to end.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Worker) -> Result<T, StoreError> + Send + 'static,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::{Base, egresses, server_tls},
+    compose::{Base, certificate, egresses},
     config::{self, KeySource},
     output::{Exit, Failure},
 };
@@ -92,7 +92,7 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
     };
     of("extra_ca", egresses(&loaded.config, &loaded.paths).map(drop));
     if let Some(tls) = &loaded.config.gateway.tls {
-        of("[gateway.tls]", server_tls(tls, &loaded.paths).map(drop));
+        of("[gateway.tls]", certificate(tls, &loaded.paths).map(drop));
     }
     all.extend(of_installation(loaded, context, shared)?);
     Ok(all)

@@ -19,6 +19,7 @@ use crate::{
 const FILE_NAME: &str = "keyholder.toml";
 
 /// What every command starts from.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) globals: Globals,
     pub(crate) terminal: Terminal,
@@ -71,6 +72,11 @@ impl Context {
             None => Vec::new(),
         };
         self.parse(file, &bytes)
+    }
+
+    /// The configuration from the file that it came from before, wherever another one may be by now.
+    pub(crate) fn load_again(&self, file: &Path) -> Result<Loaded, Failure> {
+        self.parse(Some(file.to_owned()), &read_config(file)?)
     }
 
     /// The configuration; its absence is a failure.

@@ -1,14 +1,17 @@
 //! `keyholder serve`: the gateway, the broker and the admin listener, until a signal.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use kh_core::{Code, audit::AuditEvent, port::StateStore};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Context, Loaded};
 use crate::{
-    compose::{Addresses, Base, Running, forget_variable, harden, raise_open_files, write_private_file},
+    compose::{
+        Addresses, Base, Claim, Prepared, Reloader, Running, Seen, Serving, Sockets, forget_variable, harden,
+        raise_open_files, running_on, tell_ready, tell_stopping, watchdog, write_private_file,
+    },
     config::{self, KeySource},
     output::{Exit, Failure},
 };
@@ -18,15 +21,14 @@ const CONTROL_THREADS: usize = 1;
 
 /// Run the gateway, the broker and the admin listener
 #[derive(Debug, Args)]
-#[command(
-    after_help = "SIGTERM and SIGINT let requests in flight finish; a second signal ends at once. Clients and secrets
-that other commands change are picked up without a restart.
+#[command(after_help = "SIGTERM and SIGINT let requests in flight finish; a second signal ends at once. A changed
+configuration, or a certificate that it names, is taken over within two seconds, with SIGHUP at once; a bad one is
+refused and the old one stays. Clients and secrets that other commands change are picked up without a restart.
 
 Examples:
   keyholder serve
   keyholder serve --config /etc/keyholder/keyholder.toml --log-format json
-  keyholder serve --ready-file /run/keyholder/ready.json"
-)]
+  keyholder serve --ready-file /run/keyholder/ready.json")]
 pub(crate) struct ServeArgs {
     /// Write the addresses as JSON into this file once everything listens
     #[arg(long, value_name = "FILE")]
@@ -34,7 +36,11 @@ pub(crate) struct ServeArgs {
 }
 
 pub(super) fn run(arguments: &ServeArgs, context: &Context) -> Result<Exit, Failure> {
+    // First, while there is one thread: it changes the environment.
+    let sockets = Sockets::of_supervisor(&context.environment)?;
+    let mut seen = Seen::before(context.config_file().as_deref());
     let loaded = context.load_file()?;
+    seen.and_named(&loaded);
     context.start_logging(&loaded.config)?;
     // Both are read already, when this program started.
     if let KeySource::KeyEnv(variable) | KeySource::PassphraseEnv(variable) = &loaded.config.store.key {
@@ -48,7 +54,7 @@ pub(super) fn run(arguments: &ServeArgs, context: &Context) -> Result<Exit, Fail
     }
     let runtime = control_runtime()?;
     let base = Base::open(&loaded, &context.environment)?;
-    let exit = runtime.block_on(serve(arguments, &loaded, &base, context));
+    let exit = runtime.block_on(serve(arguments, loaded, seen, sockets, &base, context));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     exit
 }
@@ -67,7 +73,7 @@ pub(crate) fn control_runtime() -> Result<tokio::runtime::Runtime, Failure> {
 const CONFIG_DIGEST: &str = "config.sha256";
 
 /// A configuration that is not the one served last is a change by a person: it is audited before it takes effect.
-async fn audit_config(loaded: &Loaded, base: &Base, context: &Context) -> Result<(), Failure> {
+pub(crate) async fn audit_config(loaded: &Loaded, base: &Base, context: &Context) -> Result<(), Failure> {
     let digest = loaded.digest.to_hex();
     let before = base.state.setting(CONFIG_DIGEST).await?;
     if before.as_ref() == Some(&digest) {
@@ -81,12 +87,22 @@ async fn audit_config(loaded: &Loaded, base: &Base, context: &Context) -> Result
     Ok(base.state.set_setting(CONFIG_DIGEST, &digest, event).await?)
 }
 
-async fn serve(arguments: &ServeArgs, loaded: &Loaded, base: &Base, context: &Context) -> Result<Exit, Failure> {
-    // Before anything listens, so that a stop signal is never lost.
+async fn serve(
+    arguments: &ServeArgs,
+    loaded: Loaded,
+    seen: Seen,
+    sockets: Sockets,
+    base: &Base,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    // Before anything listens, so that no signal is lost, and SIGHUP does not end the process.
     let mut stop = StopSignal::new()?;
-    audit_config(loaded, base, context).await?;
-    let running = Running::start(loaded, base).await?;
-    announce(&running.addresses, loaded, context);
+    let hangups = signal_stream(SignalKind::hangup())?;
+    let prepared = Prepared::of(&loaded, &base.clock)?;
+    audit_config(&loaded, base, context).await?;
+    let running = Running::start(&loaded, base, prepared, sockets).await?;
+    announce(&running.addresses, &loaded, context);
+    let claim = claim(&running, &loaded, base)?;
     if let Some(file) = &arguments.ready_file {
         let json =
             serde_json::to_vec(&running.addresses).map_err(|error| Failure::bug("the ready file").caused_by(&error))?;
@@ -99,12 +115,18 @@ async fn serve(arguments: &ServeArgs, loaded: &Loaded, base: &Base, context: &Co
         clients = running.issuer.clients().len(),
         "keyholder is ready"
     );
+    tell_ready(&running.live.line());
+    let reloader = Reloader::new(context.clone(), base.clone(), &running, loaded, seen);
+    drop(running.tasks.spawn(reloader.run(hangups, running.draining.clone())));
+    drop(running.tasks.spawn(watchdog(Arc::clone(&running.pulses), running.cancel.clone())));
     stop.wait().await;
     tracing::info!("stopping: requests in flight may finish");
+    tell_stopping("requests in flight may finish");
     let finished = tokio::select! {
         finished = running.stop() => finished,
         () = stop.wait() => false,
     };
+    drop(claim);
     if let Some(file) = &arguments.ready_file {
         // The next start writes it again; a file that is gone already is as good.
         std::fs::remove_file(file).ok();
@@ -115,6 +137,26 @@ async fn serve(arguments: &ServeArgs, loaded: &Loaded, base: &Base, context: &Co
         tracing::warn!("stopped with requests unfinished");
     }
     Ok(Exit::Done)
+}
+
+/// Lets `status` find this process. Another one on the same state is no mistake: they share it.
+fn claim(running: &Running, loaded: &Loaded, base: &Base) -> Result<Claim, Failure> {
+    for other in running_on(&loaded.paths.state) {
+        tracing::warn!(
+            process.pid = other.pid,
+            "another keyholder serves the same state; both go on, and share clients, tokens and secrets"
+        );
+    }
+    let serving = Serving {
+        pid: std::process::id(),
+        started_at: base.clock.now().wall,
+        config: loaded.file.clone(),
+        addresses: running.addresses.clone(),
+    };
+    Claim::write(&loaded.paths.state, &serving).map_err(|error| {
+        let state = loaded.paths.state.display();
+        Failure::new(Code::STATE_UNAVAILABLE, format!("cannot write into the state folder {state}")).caused_by(&error)
+    })
 }
 
 fn announce(addresses: &Addresses, loaded: &Loaded, context: &Context) {
@@ -132,18 +174,22 @@ fn announce(addresses: &Addresses, loaded: &Loaded, context: &Context) {
     row("admin", &addresses.admin_url, format!("guard token in {}", addresses.admin_token_file.display()));
 }
 
+fn signal_stream(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::bug("cannot listen for signals").caused_by(&error))
+}
+
 /// SIGTERM or SIGINT.
 pub(crate) struct StopSignal {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
     came: bool,
 }
 
 impl StopSignal {
     /// From here on the signals do not end the process by themselves.
     pub(crate) fn new() -> Result<Self, Failure> {
-        let of = |kind| signal(kind).map_err(|error| Failure::bug("cannot listen for signals").caused_by(&error));
-        Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())?, came: false })
+        let (terminate, interrupt) = (signal_stream(SignalKind::terminate())?, signal_stream(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, came: false })
     }
 
     /// Whether one came that somebody waited for.

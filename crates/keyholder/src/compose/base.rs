@@ -23,6 +23,7 @@ const FINGERPRINT_LABEL: &str = "fingerprint";
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// An opened installation.
+#[derive(Clone)]
 pub(crate) struct Base {
     /// Time.
     pub(crate) clock: Arc<dyn Clock>,

@@ -91,6 +91,11 @@ impl Paths {
         platform.extra_ca.as_ref().map(|path| self.resolve(path))
     }
 
+    /// The files that a platform's section names.
+    pub(crate) fn files_of(&self, platform: &PlatformConfig) -> Vec<PathBuf> {
+        self.extra_ca(platform).into_iter().collect()
+    }
+
     /// Makes the state folder with mode 0700; one that others may write is refused.
     pub(crate) fn prepare(&self) -> Result<(), Failure> {
         let unavailable = |error: io::Error| {

@@ -1,13 +1,14 @@
 //! A running keyholder: gateway, broker and admin listeners over one installation, and their orderly end.
 //!
 //! Invariants: everything listens before anything is told to be ready; the control runtime (token fetches, state,
-//! local listeners) never runs on a data-plane thread; after [`Running::stop`] no task and no socket is left.
+//! local listeners) never runs on a data-plane thread; the admin listener answers until everything else has ended;
+//! after [`Running::stop`] no task and no socket is left.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use kh_admin::{
-    AdminPorts, BrokerPorts, Guard, ReadyCheck,
-    admin::{self, StateCheck, StoreCheck},
+    AdminPorts, BrokerPorts, Guard, Pulse, ReadyCheck,
+    admin::{self, ListenerStatus, StateCheck, StoreCheck},
     broker_api,
 };
 use kh_broker::Broker;
@@ -15,40 +16,19 @@ use kh_core::{
     Code,
     port::{SecretStore, StateStore},
 };
-use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Limits, Listen, Metrics, Ports, SOCKET_MODE, StartError};
+use kh_gateway::{CertificateSlot, GatewayHandle, Metrics, Ports};
 use kh_issuer::Issuer;
 use prometheus_client::registry::Registry;
-use serde::Serialize;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Base, Paths, bind_environments, egresses, endpoints, server_tls};
-use crate::{
-    cli::Loaded,
-    config::{LimitsConfig, ListenAddress},
-    output::Failure,
+use super::{
+    Addresses, Base, Live, Prepared, Sockets, bind_environments,
+    listeners::{Local, reachable, start_gateways},
+    pulses,
+    standing::Standing,
 };
-
-/// How long requests in flight may take after a stop signal, unless [gateway.limits] says otherwise: below the 30 s
-/// after which container platforms kill.
-const DRAIN: Duration = Duration::from_secs(20);
-
-/// Where everything listens; the JSON of the ready file.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Addresses {
-    /// Where applications point their SDK.
-    pub(crate) gateway_url: Option<String>,
-    /// The same over https.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) gateway_tls_url: Option<String>,
-    /// The broker.
-    pub(crate) broker_url: Option<String>,
-    /// The file with the broker's guard token.
-    pub(crate) broker_token_file: PathBuf,
-    /// The admin listener.
-    pub(crate) admin_url: Option<String>,
-    /// The file with the admin listener's guard token.
-    pub(crate) admin_token_file: PathBuf,
-}
+use crate::{cli::Loaded, output::Failure};
 
 /// A running keyholder.
 pub(crate) struct Running {
@@ -56,22 +36,36 @@ pub(crate) struct Running {
     pub(crate) addresses: Addresses,
     /// Its clients.
     pub(crate) issuer: Arc<Issuer>,
-    gateways: Vec<GatewayHandle>,
+    /// What a reload exchanges.
+    pub(crate) live: Arc<Live>,
+    /// What has to move.
+    pub(crate) pulses: Arc<[Arc<dyn Pulse>]>,
+    /// Cancelled by the stop signal.
+    pub(crate) draining: CancellationToken,
+    /// Owns every task.
+    pub(crate) tasks: TaskTracker,
+    gateways: Vec<(&'static str, GatewayHandle)>,
     broker: Arc<Broker>,
-    cancel: CancellationToken,
-    tasks: TaskTracker,
-    drain: Duration,
+    /// The broker's listener, which is drained beside the gateways.
+    broker_listener: Option<JoinHandle<()>>,
+    broker_cancel: CancellationToken,
+    /// Ends what is left when everything has been finished.
+    pub(crate) cancel: CancellationToken,
 }
 
 impl Running {
-    /// Starts everything that `loaded` names. Must run on the control runtime.
-    pub(crate) async fn start(loaded: &Loaded, base: &Base) -> Result<Self, Failure> {
-        let (config, paths) = (&loaded.config, &loaded.paths);
-        let ways = egresses(config, paths)?;
+    /// Starts everything that `loaded` names and `prepared` was made of. Must run on the control runtime.
+    pub(crate) async fn start(
+        loaded: &Loaded,
+        base: &Base,
+        mut prepared: Prepared,
+        mut sockets: Sockets,
+    ) -> Result<Self, Failure> {
+        let started = base.clock.now();
         let issuer = base.issuer().await?;
-        bind_environments(config, &issuer, "keyholder").await?;
+        bind_environments(&loaded.config, &issuer, "keyholder").await?;
         let broker = Broker::new(
-            endpoints::specs(config, &ways, &base.clock),
+            std::mem::take(&mut prepared.specs),
             Arc::clone(&base.store) as Arc<dyn SecretStore>,
             Arc::clone(&base.clock),
             Arc::clone(&base.entropy),
@@ -79,110 +73,120 @@ impl Running {
         );
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let mut running = Self {
-            addresses: Addresses {
-                broker_token_file: paths.broker_token.clone(),
-                admin_token_file: paths.admin_token.clone(),
-                ..Addresses::default()
-            },
-            issuer: Arc::clone(&issuer),
-            gateways: Vec::new(),
-            broker: Arc::clone(&broker),
-            cancel: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            drain: config.gateway.limits.drain.unwrap_or(DRAIN),
-        };
-        running.listen_locally(loaded, base, Arc::new(registry)).await?;
+        let digest = prepared.certificate_digest();
+        let slot = prepared.certificate.map(CertificateSlot::new);
+        let live = Live::new(loaded, (slot.clone(), digest), &broker, &base.clock, &mut registry);
         let ports = Ports {
             issuer: Arc::clone(&issuer),
-            broker,
+            broker: Arc::clone(&broker),
             clock: Arc::clone(&base.clock),
             entropy: Arc::clone(&base.entropy),
-            metrics,
+            metrics: Arc::clone(&metrics),
             observer: None,
         };
-        running.start_gateways(loaded, &ports)?;
+        let gateways = start_gateways(&loaded.config.gateway, &loaded.paths, slot.as_ref(), &mut sockets, &ports)?;
+        let mut running = Self {
+            addresses: addresses(loaded, &gateways),
+            issuer: Arc::clone(&issuer),
+            live,
+            pulses: pulses::of(&gateways, base),
+            draining: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            gateways,
+            broker,
+            broker_listener: None,
+            broker_cancel: CancellationToken::new(),
+            cancel: CancellationToken::new(),
+        };
+        running.listen_for_tokens(loaded, base, &mut sockets).await?;
+        let standing = running.standing(loaded, base, metrics, started);
+        running.listen_for_admin(loaded, base, standing, Arc::new(registry), &mut sockets).await?;
         let cancel = running.cancel.clone();
         drop(running.tasks.spawn(async move { issuer.run(cancel).await }));
         Ok(running)
     }
 
-    async fn listen_locally(&mut self, loaded: &Loaded, base: &Base, registry: Arc<Registry>) -> Result<(), Failure> {
-        let guard = |path| {
-            Guard::load_or_create(path, &*base.entropy).map_err(|error| Failure::of(Code::STATE_UNAVAILABLE, &error))
+    async fn listen_for_tokens(&mut self, loaded: &Loaded, base: &Base, sockets: &mut Sockets) -> Result<(), Failure> {
+        let Some(address) = loaded.config.broker.listen else {
+            return refuse_unused("broker", sockets.broker.is_some());
         };
-        if let Some(address) = loaded.config.broker.listen {
-            let guard = guard(&loaded.paths.broker_token)?;
-            let ports = BrokerPorts::new(Arc::clone(&self.broker), guard, Arc::clone(&base.clock));
-            self.addresses.broker_url = Some(self.listen("broker", address, broker_api::router(ports)).await?);
-        }
-        if let Some(address) = loaded.config.admin.listen {
-            let checks: [Arc<dyn ReadyCheck>; 2] = [
-                Arc::new(StoreCheck(Arc::clone(&base.store) as Arc<dyn SecretStore>)),
-                Arc::new(StateCheck(Arc::clone(&base.state) as Arc<dyn StateStore>)),
-            ];
-            let ports = AdminPorts {
-                broker: Arc::clone(&self.broker),
-                guard: guard(&loaded.paths.admin_token)?,
-                registry,
-                checks: Arc::new(checks),
-                version: env!("CARGO_PKG_VERSION"),
-            };
-            self.addresses.admin_url = Some(self.listen("admin", address, admin::router(ports)).await?);
-        }
+        let guard = guard(&loaded.paths.broker_token, base)?;
+        let ports = BrokerPorts::new(Arc::clone(&self.broker), guard, Arc::clone(&base.clock));
+        let local = Local::bind("broker", address, sockets.broker.take()).await?;
+        self.addresses.broker_url = Some(local.url());
+        // Its callers get the same time to finish as the gateway's.
+        let limits = kh_admin::Limits { drain: self.live.ending().drain, ..kh_admin::Limits::default() };
+        let serving = local.serve(broker_api::router(ports), limits, self.broker_cancel.clone());
+        self.broker_listener = Some(self.tasks.spawn(serving));
         Ok(())
     }
 
-    /// One local listener; answers its address.
-    async fn listen(&self, name: &str, address: SocketAddr, router: axum::Router) -> Result<String, Failure> {
-        let cannot = |error: std::io::Error| cannot_listen(name, address, &error);
-        let listener = kh_admin::bind_loopback(address).await.map_err(cannot)?;
-        let url = format!("http://{}", listener.local_addr().map_err(cannot)?);
-        drop(self.tasks.spawn(kh_admin::serve(listener, router, self.cancel.clone())));
-        Ok(url)
-    }
-
-    fn start_gateways(&mut self, loaded: &Loaded, ports: &Ports) -> Result<(), Failure> {
-        let config = &loaded.config.gateway;
-        let workers = config
-            .workers
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
-        let tls = config.tls.as_ref().map(|tls| server_tls(tls, &loaded.paths)).transpose()?;
-        let separate = config.tls.as_ref().map(|tls| tls.listen.clone()).filter(|listen| !listen.is_empty());
-        let both = match (tls, separate) {
-            (None, _) => vec![(config.listen.clone(), None)],
-            (Some(tls), None) => vec![(config.listen.clone(), Some(tls))],
-            (Some(tls), Some(listen)) => vec![(config.listen.clone(), None), (listen, Some(tls))],
+    async fn listen_for_admin(
+        &mut self,
+        loaded: &Loaded,
+        base: &Base,
+        mut standing: Standing,
+        registry: Arc<Registry>,
+        sockets: &mut Sockets,
+    ) -> Result<(), Failure> {
+        let Some(address) = loaded.config.admin.listen else {
+            return refuse_unused("admin", sockets.admin.is_some());
         };
-        for (listen, tls) in both.into_iter().filter(|(listen, _)| !listen.is_empty()) {
-            let encrypted = tls.is_some();
-            let listen = listen.into_iter().map(|address| listener(address, &loaded.paths)).collect();
-            let socket_mode = config.socket_mode.unwrap_or(SOCKET_MODE);
-            let gateway_config = GatewayConfig { listen, socket_mode, workers, tls, limits: limits(&config.limits) };
-            let gateway = Gateway::start(gateway_config, ports.clone()).map_err(|error| match &error {
-                StartError::Listen { address, source } => cannot_listen("gateway", address, source),
-                StartError::NothingToDo | StartError::Worker(_) => Failure::of(Code::INTERNAL, &error),
-            })?;
-            let first = gateway.addresses().first().copied();
-            let scheme = if encrypted { "https" } else { "http" };
-            let url = first.map(|address| format!("{scheme}://{}", reachable(address)));
-            let (plain, secure) = (&mut self.addresses.gateway_url, &mut self.addresses.gateway_tls_url);
-            *(if encrypted { secure } else { plain }) = url;
-            self.gateways.push(gateway);
-        }
-        if self.addresses.gateway_url.is_none() {
-            self.addresses.gateway_url = self.addresses.gateway_tls_url.clone();
-        }
+        let checks: [Arc<dyn ReadyCheck>; 2] = [
+            Arc::new(StoreCheck(Arc::clone(&base.store) as Arc<dyn SecretStore>)),
+            Arc::new(StateCheck(Arc::clone(&base.state) as Arc<dyn StateStore>)),
+        ];
+        let guard = guard(&loaded.paths.admin_token, base)?;
+        let local = Local::bind("admin", address, sockets.admin.take()).await?;
+        standing.listeners.push(ListenerStatus { name: "admin", address: local.url() });
+        self.addresses.admin_url = Some(local.url());
+        let ports = AdminPorts {
+            broker: Arc::clone(&self.broker),
+            guard,
+            registry,
+            checks: Arc::new(checks),
+            pulses: Arc::clone(&self.pulses),
+            draining: self.draining.clone(),
+            status: Arc::new(standing),
+        };
+        let serving = local.serve(admin::router(ports), kh_admin::Limits::default(), self.cancel.clone());
+        drop(self.tasks.spawn(serving));
         Ok(())
     }
 
-    /// Finishes what is in flight, then ends everything. Answers whether everything was finished in time.
+    fn standing(&self, loaded: &Loaded, base: &Base, metrics: Arc<Metrics>, started: kh_core::Now) -> Standing {
+        let mut listeners: Vec<_> = self.gateways.iter().flat_map(|(name, gateway)| told(name, gateway)).collect();
+        let broker = self.addresses.broker_url.clone();
+        listeners.extend(broker.map(|address| ListenerStatus { name: "broker", address }));
+        Standing {
+            base: base.clone(),
+            paths: loaded.paths.clone(),
+            live: Arc::clone(&self.live),
+            broker: Arc::clone(&self.broker),
+            issuer: Arc::clone(&self.issuer),
+            metrics,
+            listeners,
+            draining: self.draining.clone(),
+            started,
+        }
+    }
+
+    /// Ends everything in order: tells load balancers, goes on for the configured delay, finishes what is in flight,
+    /// and only then stops the broker and the admin listener. Answers whether everything was finished in time.
     pub(crate) async fn stop(self) -> bool {
-        let drain = self.drain;
-        let mut finished = true;
-        for gateway in self.gateways {
-            finished &= gateway.shutdown(drain).await;
+        self.draining.cancel();
+        let ending = self.live.ending();
+        tokio::time::sleep(ending.delay).await;
+        self.broker_cancel.cancel();
+        let mut draining = JoinSet::new();
+        for (_, gateway) in self.gateways {
+            draining.spawn(gateway.shutdown(ending.drain));
         }
+        if let Some(listener) = self.broker_listener {
+            // It ends by itself within its own limit; a panic is told by the runtime.
+            draining.spawn(async move { listener.await.is_ok() });
+        }
+        let finished = draining.join_all().await.into_iter().all(|finished| finished);
         self.cancel.cancel();
         self.broker.shutdown().await;
         self.tasks.close();
@@ -191,39 +195,37 @@ impl Running {
     }
 }
 
-fn listener(address: ListenAddress, paths: &Paths) -> Listen {
-    match address {
-        ListenAddress::Tcp(address) => Listen::Tcp(address),
-        ListenAddress::Unix(path) => Listen::Unix(paths.resolve(&path)),
+fn guard(path: &std::path::Path, base: &Base) -> Result<Guard, Failure> {
+    Guard::load_or_create(path, &*base.entropy).map_err(|error| Failure::of(Code::STATE_UNAVAILABLE, &error))
+}
+
+fn refuse_unused(name: &str, passed: bool) -> Result<(), Failure> {
+    if !passed {
+        return Ok(());
+    }
+    let problem = format!("the supervisor passes a socket named {name} and the configuration turns that listener off");
+    Err(Failure::new(Code::CONFIG_INVALID, problem).hint(format!("set [{name}] listen, or remove the .socket unit")))
+}
+
+fn addresses(loaded: &Loaded, gateways: &[(&'static str, GatewayHandle)]) -> Addresses {
+    let url = |wanted: &str, scheme: &str| {
+        let gateway = gateways.iter().find(|(name, _)| *name == wanted).map(|(_, gateway)| gateway)?;
+        let first = gateway.addresses().first().copied();
+        first.map(|address| format!("{scheme}://{}", reachable(address)))
+    };
+    let (plain, secure) = (url("gateway", "http"), url("gateway-tls", "https"));
+    Addresses {
+        gateway_url: plain.or_else(|| secure.clone()),
+        gateway_tls_url: secure,
+        broker_token_file: loaded.paths.broker_token.clone(),
+        admin_token_file: loaded.paths.admin_token.clone(),
+        ..Addresses::default()
     }
 }
 
-/// An address that a program on this machine can connect to.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
-        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
-        _ => address,
-    }
-}
-
-fn cannot_listen(name: &str, address: impl std::fmt::Display, error: &std::io::Error) -> Failure {
-    let failure = Failure::new(Code::CONFIG_INVALID, format!("the {name} cannot listen on {address}")).caused_by(error);
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => failure.hint("another program listens there, perhaps another keyholder"),
-        _ => failure.hint("see `listen` in keyholder.toml"),
-    }
-}
-
-fn limits(config: &LimitsConfig) -> Limits {
-    let usual = Limits::default();
-    let connections = config.connections_per_worker.and_then(|count| usize::try_from(count).ok());
-    Limits {
-        connections_per_worker: connections.unwrap_or(usual.connections_per_worker),
-        header_read: config.header_timeout.unwrap_or(usual.header_read),
-        body_idle: config.body_timeout.unwrap_or(usual.body_idle),
-        response_header: config.upstream_timeout.unwrap_or(usual.response_header),
-        ..usual
-    }
+fn told(name: &'static str, gateway: &GatewayHandle) -> Vec<ListenerStatus> {
+    let scheme = if name == "gateway-tls" { "https" } else { "http" };
+    let tcp = gateway.addresses().iter().map(|address| format!("{scheme}://{address}"));
+    let unix = gateway.paths().map(|path| format!("unix:{}", path.display()));
+    tcp.chain(unix).map(|address| ListenerStatus { name, address }).collect()
 }

@@ -3,7 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use kh_core::Code;
-use rustls::crypto::aws_lc_rs;
+use kh_gateway::CertificateSlot;
+use rustls::{crypto::aws_lc_rs, server::ResolvesServerCert, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::Paths;
@@ -24,8 +25,8 @@ pub(super) fn read_pem(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(cannot)
 }
 
-/// The gateway's certificate and key.
-pub(crate) fn server_tls(tls: &TlsConfig, paths: &Paths) -> Result<Arc<rustls::ServerConfig>, Failure> {
+/// The gateway's certificate with its key, which must belong together.
+pub(crate) fn certificate(tls: &TlsConfig, paths: &Paths) -> Result<CertifiedKey, Failure> {
     let (cert, key) = (paths.resolve(&tls.cert), paths.resolve(&tls.key));
     let chain = CertificateDer::pem_slice_iter(&read_pem(&cert)?)
         .collect::<Result<Vec<_>, _>>()
@@ -36,12 +37,16 @@ pub(crate) fn server_tls(tls: &TlsConfig, paths: &Paths) -> Result<Arc<rustls::S
     let key_pem = zeroize::Zeroizing::new(read_pem(&key)?);
     let key_der =
         PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| unusable(&key, "holds no private key in PEM form"))?;
-    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    CertifiedKey::from_der(chain, key_der, &aws_lc_rs::default_provider())
+        .map_err(|error| unusable(&cert, &format!("and {} do not belong together", key.display())).caused_by(&error))
+}
+
+/// How the gateway speaks TLS, with the certificate that is in `slot` at each handshake.
+pub(super) fn server_tls(slot: &Arc<CertificateSlot>) -> Result<Arc<rustls::ServerConfig>, Failure> {
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|_| Failure::bug("the cryptographic library offers no TLS"))?
         .with_no_client_auth()
-        .with_single_cert(chain, key_der)
-        .map_err(|error| unusable(&cert, &format!("and {} do not belong together", key.display())).caused_by(&error))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        .with_cert_resolver(Arc::clone(slot) as Arc<dyn ResolvesServerCert>);
     Ok(Arc::new(config))
 }

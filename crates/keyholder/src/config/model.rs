@@ -100,6 +100,9 @@ pub struct LimitsConfig {
     /// How long the platform may take to begin its answer.
     #[serde(serialize_with = "optional_duration")]
     pub upstream_timeout: Option<Duration>,
+    /// How long new calls are still taken after a stop signal, while `/readyz` answers 503 already.
+    #[serde(serialize_with = "optional_duration")]
+    pub drain_delay: Option<Duration>,
     /// How long requests in flight may take after a stop signal.
     #[serde(serialize_with = "optional_duration")]
     pub drain: Option<Duration>,

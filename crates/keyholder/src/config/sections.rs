@@ -94,6 +94,7 @@ fn gateway(root: &Section<'_>) -> GatewayConfig {
             header_timeout: limits.duration("header_timeout").map(|found| found.value),
             body_timeout: limits.duration("body_timeout").map(|found| found.value),
             upstream_timeout: limits.duration("upstream_timeout").map(|found| found.value),
+            drain_delay: limits.duration("drain_delay").map(|found| found.value),
             drain: limits.duration("drain").map(|found| found.value),
         };
         limits.finish();

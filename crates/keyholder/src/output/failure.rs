@@ -160,8 +160,32 @@ impl Failure {
         self.report.clone().unwrap_or_default() + &lines.concat()
     }
 
+    /// For a log: what happened, why, and what to try, in one line.
+    pub fn in_one_line(&self) -> String {
+        let parts = [self.problem.detail.as_ref()].into_iter().chain(self.causes.iter().map(String::as_str));
+        let text = parts.chain(self.problem.hints.iter().map(AsRef::as_ref)).collect::<Vec<_>>().join("; ");
+        let text = text.replace(char::is_control, " ");
+        if self.masked { mask_words(&text) } else { text }
+    }
+
+    /// For a log: the mistakes of a configuration, if that is what it is about, in one line.
+    pub fn mistakes_in_one_line(&self) -> Option<String> {
+        let Some(("mistakes", Value::Array(mistakes))) = &self.extra else { return None };
+        let one = |mistake: &Value| {
+            let text = mistake.get("message").and_then(Value::as_str).unwrap_or_default();
+            let line = mistake.get("line").and_then(Value::as_u64).unwrap_or_default();
+            format!("line {line}: {text}").replace(char::is_control, " ")
+        };
+        Some(mistakes.iter().map(one).collect::<Vec<_>>().join("; "))
+    }
+
     /// For a program: one problem object.
     pub fn to_json(&self) -> String {
+        self.to_value().to_string()
+    }
+
+    /// The same as a value.
+    pub fn to_value(&self) -> Value {
         let mut value = serde_json::to_value(&*self.problem).unwrap_or_default();
         if let Some(object) = value.as_object_mut() {
             if !self.causes.is_empty() {
@@ -174,7 +198,7 @@ impl Failure {
                 object.insert((*name).to_owned(), extra.clone());
             }
         }
-        value.to_string()
+        value
     }
 }
 

@@ -20,6 +20,7 @@ mod harness;
 mod init;
 mod leaks;
 mod load;
+mod reload;
 mod serve;
 mod shapes;
 mod streaming;

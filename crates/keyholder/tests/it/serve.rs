@@ -170,11 +170,18 @@ fn the_health_check_tells_alive_ready_and_gone() {
     assert_eq!(ask(&[]).done(), "ok\n");
     assert_eq!(ask(&["--live"]).done(), "ok\n");
     assert_eq!(ask(&["--output", "json"]).json()["healthy"], true);
-    // a credential that was asked for and is refused makes it alive and not ready
-    installation.store_secret("genesys", &json!({ "client_id": "nobody", "client_secret": "wrong" }));
+    // one credential that is refused takes nobody else's calls away; when all are, nobody should be sent here
     let guard = server.guard();
-    let token = format!("{}/v1/token/genesys", server.broker());
-    assert_eq!(request("GET", &token, &[("X-Keyholder-Token", &guard)], b"").status, 502);
+    let refuse = |name: &str, document: &Value| {
+        installation.store_secret(name, document);
+        let token = format!("{}/v1/token/{name}", server.broker());
+        assert_eq!(request("GET", &token, &[("X-Keyholder-Token", &guard)], b"").status, 502);
+    };
+    refuse("genesys", &json!({ "client_id": "nobody", "client_secret": "wrong" }));
+    assert_eq!(ask(&[]).code, Some(0));
+    let mut document = installation.sandbox.cxone_document();
+    document["access_key_secret"] = json!("wrong");
+    refuse("cxone", &document);
     let refused = ask(&[]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.out.contains("not ready") && refused.out.contains("genesys"), "{refused:?}");

@@ -1,14 +1,17 @@
 //! The admin listener: what is open on loopback, what needs the token.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use axum::{body::Body, http::Request};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use kh_admin::{Peer, ReadyCheck};
+use kh_admin::{Peer, Pulse, ReadyCheck};
 use kh_core::{Code, port::BoxFuture};
 
-use crate::rig::{Surface, start};
+use crate::rig::{Mood, Probes, Surface, start};
 
 struct Broken;
 
@@ -24,7 +27,7 @@ impl ReadyCheck for Broken {
 
 #[tokio::test]
 async fn health_and_metrics_are_open_here() {
-    let rig = start(Surface::Admin(Vec::new())).await;
+    let rig = start(Surface::Admin(Probes::default())).await;
     let reply = rig.send("GET /livez", "", "").await;
     assert_eq!((reply.status, reply.body.as_str()), (200, "ok\n"));
     let reply = rig.send("GET /metrics", "", "").await;
@@ -37,7 +40,7 @@ async fn health_and_metrics_are_open_here() {
 
 #[tokio::test]
 async fn readiness_says_what_is_wrong() {
-    let rig = start(Surface::Admin(vec![Arc::new(Broken)])).await;
+    let rig = start(Surface::Admin(Probes { checks: vec![Arc::new(Broken)], ..Probes::default() })).await;
     let reply = rig.send("GET /readyz", "", "").await;
     assert_eq!(reply.status, 503);
     let store = serde_json::json!([{"name": "store", "ready": false, "code": "keyholder.store.unavailable"}]);
@@ -45,9 +48,100 @@ async fn readiness_says_what_is_wrong() {
     assert_eq!(reply.json()["credentials"][0], serde_json::json!({"name": "acme", "ready": true}));
 }
 
+/// Stands still for the first looks.
+struct Waking(AtomicU32);
+
+impl Pulse for Waking {
+    fn name(&self) -> String {
+        "gateway worker 1".to_owned()
+    }
+
+    fn beats(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::SeqCst) == 0
+    }
+}
+
+#[tokio::test]
+async fn liveness_names_what_stands_still() {
+    let pulses: Vec<Arc<dyn Pulse>> = vec![Arc::new(Waking(AtomicU32::new(u32::MAX)))];
+    let rig = start(Surface::Admin(Probes { pulses, ..Probes::default() })).await;
+    let reply = rig.send("GET /livez", "", "").await;
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.json(), serde_json::json!({"live": false, "stalled": ["gateway worker 1"]}));
+}
+
+#[tokio::test]
+async fn a_part_that_wakes_up_while_it_is_looked_at_is_alive() {
+    let pulses: Vec<Arc<dyn Pulse>> = vec![Arc::new(Waking(AtomicU32::new(3)))];
+    let rig = start(Surface::Admin(Probes { pulses, ..Probes::default() })).await;
+    assert_eq!(rig.send("GET /livez", "", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stop_signal_makes_it_not_ready_and_leaves_it_alive() {
+    let probes = Probes::default();
+    let draining = probes.draining.clone();
+    let rig = start(Surface::Admin(probes)).await;
+    assert_eq!(rig.send("GET /readyz", "", "").await.status, 200);
+    draining.cancel();
+    let reply = rig.send("GET /readyz", "", "").await;
+    assert_eq!((reply.status, &reply.json()["draining"]), (503, &true.into()));
+    assert_eq!(rig.send("GET /livez", "", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn one_bad_credential_takes_nobody_else_out_of_the_balancer() {
+    let rig = start(Surface::Admin(Probes::default())).await;
+    let broker = &rig.broker;
+    let lease = |name: &str| {
+        let credential = broker.credential(&name.parse().unwrap()).unwrap();
+        async move { credential.lease(std::time::Duration::ZERO).await.is_ok() }
+    };
+    assert!(lease("acme").await);
+    rig.platform.set(Mood::Reject);
+    assert!(!lease("team/acme.eu").await);
+    let reply = rig.send("GET /readyz", "", "").await;
+    let of = |name: &str| {
+        let body = reply.json();
+        body["credentials"].as_array().unwrap().iter().find(|found| found["name"] == name).unwrap().clone()
+    };
+    assert_eq!((reply.status, &of("acme")["ready"]), (200, &true.into()));
+    assert_eq!(of("team/acme.eu")["code"], "keyholder.credential.rejected");
+    for (query, status) in [
+        ("credential=acme", 200),
+        ("credential=team%2Facme.eu", 503),
+        ("credential=team/acme.eu", 503),
+        ("credential=unknown", 404),
+        ("credential=", 404),
+        ("credential=acme&credential=acme", 400),
+        ("verbose", 400),
+    ] {
+        assert_eq!(rig.send(&format!("GET /readyz?{query}"), "", "").await.status, status, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn when_the_platform_refuses_every_credential_nobody_is_sent_here() {
+    let rig = start(Surface::Admin(Probes::default())).await;
+    rig.platform.set(Mood::Reject);
+    let names: Vec<_> = rig.broker.status().into_iter().map(|status| status.name).collect();
+    rig.broker.apply(
+        names
+            .iter()
+            .filter(|name| name.as_str() != "nosecret")
+            .map(|name| rig.broker.credential(name).unwrap().spec().clone())
+            .collect(),
+    );
+    for name in names.iter().filter(|name| name.as_str() != "nosecret") {
+        assert_eq!(rig.send("GET /readyz", "", "").await.status, 200, "{name} is not known to be bad yet");
+        rig.broker.credential(name).unwrap().lease(std::time::Duration::ZERO).await.unwrap_err();
+    }
+    assert_eq!(rig.send("GET /readyz", "", "").await.status, 503);
+}
+
 #[tokio::test]
 async fn everything_else_needs_the_token() {
-    let rig = start(Surface::Admin(Vec::new())).await;
+    let rig = start(Surface::Admin(Probes::default())).await;
     for headers in [String::new(), "Authorization: Bearer x\r\n".to_owned(), format!("{}{}", rig.bearer(), rig.guard())]
     {
         for line in ["GET /v1/status", "GET /unknown", "POST /livezz"] {
@@ -69,7 +163,7 @@ async fn everything_else_needs_the_token() {
 
 #[tokio::test]
 async fn hostile_requests_are_refused_here_too() {
-    let rig = start(Surface::Admin(Vec::new())).await;
+    let rig = start(Surface::Admin(Probes::default())).await;
     for header in ["Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "X-Forwarded-For: 1.2.3.4"] {
         assert_eq!(rig.send("GET /metrics", &format!("{header}\r\n"), "").await.status, 400, "{header}");
     }
@@ -79,7 +173,7 @@ async fn hostile_requests_are_refused_here_too() {
 
 #[tokio::test]
 async fn an_unknown_peer_counts_as_far_away() {
-    let rig = start(Surface::Admin(Vec::new())).await;
+    let rig = start(Surface::Admin(Probes::default())).await;
     let service = TowerToHyperService::new(rig.router.clone());
     let ask = |peer: Option<Peer>| {
         let mut request = Request::get("/metrics").header("host", "10.1.2.3").body(Body::empty()).unwrap();

@@ -9,7 +9,9 @@ use std::{
 
 use axum::{Router, body::Body, extract::Request, http::Response};
 use kh_admin::{
-    AdminPorts, BrokerPorts, Callers, Guard, Limits, ProfileProxy, ReadyCheck, SocketGuard, SocketListener, admin,
+    AdminPorts, BrokerPorts, Callers, Guard, Limits, ProfileProxy, Pulse, ReadyCheck, SocketGuard, SocketListener,
+    StatusSource,
+    admin::{self, AuditStatus, ConfigStatus, Status},
     bind_loopback, broker_api, serve_with,
 };
 use kh_broker::{Broker, Credential, CredentialSpec};
@@ -182,6 +184,7 @@ impl ProfileProxy for FakeProxy {
 }
 
 pub(crate) struct Rig {
+    pub(crate) broker: Arc<Broker>,
     pub(crate) address: SocketAddr,
     pub(crate) socket: Option<(tempfile::TempDir, PathBuf)>,
     pub(crate) proxy: Arc<FakeProxy>,
@@ -198,7 +201,40 @@ pub(crate) enum Surface {
     Broker,
     /// The broker on a unix socket.
     Socket(SocketGuard, Callers),
-    Admin(Vec<Arc<dyn ReadyCheck>>),
+    Admin(Probes),
+}
+
+/// What the admin listener probes.
+#[derive(Default)]
+pub(crate) struct Probes {
+    pub(crate) checks: Vec<Arc<dyn ReadyCheck>>,
+    pub(crate) pulses: Vec<Arc<dyn Pulse>>,
+    pub(crate) draining: CancellationToken,
+}
+
+struct FakeStatus(Arc<Broker>);
+
+impl StatusSource for FakeStatus {
+    fn status(&self) -> BoxFuture<'_, Status> {
+        let status = Status {
+            version: "0.1.0",
+            pid: 1,
+            started_at: START,
+            uptime_seconds: 0,
+            draining: false,
+            in_flight: 0,
+            config: ConfigStatus { file: None, sha256: String::new(), loaded_at: START, last_reload: None },
+            listeners: Vec::new(),
+            tls: None,
+            credentials: self.0.status(),
+            stores: Vec::new(),
+            clients: 0,
+            live_tokens: 0,
+            limits: std::collections::BTreeMap::default(),
+            audit: AuditStatus { path: "audit.log".into(), ready: true, entries: 0, head: None },
+        };
+        Box::pin(async { status })
+    }
 }
 
 pub(crate) async fn start(surface: Surface) -> Rig {
@@ -237,6 +273,7 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
     let token = issue(IssuedKind::Guard, &SeededEntropy::new(2));
     let guard = Guard::new(&token);
     let proxy = Arc::new(FakeProxy::default());
+    let kept = Arc::clone(&broker);
     let mut bound = None;
     let ports = || {
         let forwarder = Arc::clone(&proxy) as Arc<dyn ProfileProxy>;
@@ -250,13 +287,14 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
             bound = Some((SocketListener::bind(&path, callers).unwrap(), (folder, path)));
             broker_api::router(BrokerPorts { socket_guard, ..ports() })
         }
-        Surface::Admin(checks) => {
+        Surface::Admin(Probes { checks, pulses, draining }) => {
             let mut registry = Registry::default();
             let counter = Counter::<u64>::default();
             counter.inc_by(7);
             registry.register("keyholder_test", "A test counter", counter);
-            let (registry, checks) = (Arc::new(registry), checks.into());
-            admin::router(AdminPorts { broker, guard, registry, checks, version: "0.1.0" })
+            let status = Arc::new(FakeStatus(Arc::clone(&broker)));
+            let (registry, checks, pulses) = (Arc::new(registry), checks.into(), pulses.into());
+            admin::router(AdminPorts { broker, guard, registry, checks, pulses, draining, status })
         }
     };
     let listener = bind_loopback("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -266,7 +304,7 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
         None => (tokio::spawn(serve_with(listener, router.clone(), limits, cancel.clone())), None),
         Some((bound, place)) => (tokio::spawn(serve_with(bound, router.clone(), limits, cancel.clone())), Some(place)),
     };
-    Rig { address, socket, proxy, platform, clock, cancel, server: Some(server), router, token }
+    Rig { broker: kept, address, socket, proxy, platform, clock, cancel, server: Some(server), router, token }
 }
 
 /// TCP or unix.

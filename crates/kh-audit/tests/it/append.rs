@@ -31,6 +31,19 @@ fn entries_come_back_in_order_with_their_content() {
 }
 
 #[test]
+fn the_head_is_the_last_entry_whoever_wrote_it() {
+    let place = filled(5, 2);
+    let log = place.open();
+    let at = |number: usize| (number as u64, place.entries()[number - 1].hash.clone());
+    let head = || log.head().map(|(seq, hash)| (seq, hash.to_hex())).unwrap();
+    assert_eq!(head(), at(5));
+    place.open().append(&[event(6)]).unwrap();
+    assert_eq!(head(), at(6));
+    fs::write(&place.log, "garbled\n").unwrap();
+    assert!(log.head().is_err(), "a log that does not verify has no head");
+}
+
+#[test]
 fn an_event_is_written_once() {
     let place = filled(5, 2);
     let log = place.open();

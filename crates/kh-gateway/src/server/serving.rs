@@ -8,7 +8,10 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::accept::{Accepting, Listener, Protocols};
+use super::{
+    accept::{Accepting, Listener, Protocols},
+    pulse::WorkerPulse,
+};
 use crate::{
     config::{Limits, Ports, StartError},
     listen::Opened,
@@ -38,6 +41,7 @@ pub(super) struct Serving {
     pub(super) ports: Ports,
     pub(super) budget: Arc<ReplayBudget>,
     pub(super) ending: Ending,
+    pub(super) pulse: Arc<WorkerPulse>,
 }
 
 impl Serving {
@@ -46,7 +50,8 @@ impl Serving {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Worker)?;
         let name = format!("kh-gateway-{index}");
         let run = move || {
-            runtime.block_on(self.run());
+            let pulse = Arc::clone(&self.pulse);
+            runtime.block_on(pulse.during(self.run()));
             drop(runtime);
             if ended.send(()).is_err() {
                 tracing::trace!("nobody waits for this worker: its handle was dropped");
@@ -57,7 +62,7 @@ impl Serving {
     }
 
     async fn run(self) {
-        let Self { listeners, tls, limits, ports, budget, ending } = self;
+        let Self { listeners, tls, limits, ports, budget, ending, pulse: _ } = self;
         let tasks = TaskTracker::new();
         let slots = Arc::new(Semaphore::new(limits.connections_per_worker));
         let worker = Arc::new(Worker::new(ports, limits, budget, tasks.clone()));

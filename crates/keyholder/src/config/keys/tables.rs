@@ -62,6 +62,11 @@ const LIMITS: Section = Section::new(
         Key::new("body_timeout", Shape::Duration, "How long a body may stand still.").default(r#""60s""#),
         Key::new("upstream_timeout", Shape::Duration, "How long the platform may take to begin its answer.")
             .default(r#""2m""#),
+        Key::new(
+            "drain_delay",
+            Shape::Duration,
+            "How long new calls are still taken after a stop signal, while /readyz is 503 already; none unless given.",
+        ),
         Key::new("drain", Shape::Duration, "How long requests in flight may take after a stop signal.")
             .default(r#""20s""#),
     ],

@@ -1,0 +1,150 @@
+//! What a configuration is made into, and the parts of a running keyholder that can be exchanged.
+//!
+//! Invariants: [`Prepared::of`] does everything that can fail, [`Live::apply`] nothing that can; at the start and at a
+//! reload the same code makes the same things.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use kh_admin::admin::{ConfigStatus, TlsStatus};
+use kh_broker::{Applied, Broker, CredentialSpec};
+use kh_core::{Clock, Sha256};
+use kh_gateway::CertificateSlot;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use rustls::sign::CertifiedKey;
+
+use super::{egresses, endpoints, record::Record, tls::certificate};
+use crate::{
+    cli::Loaded,
+    config::{Config, duration},
+    output::Failure,
+};
+
+/// How long requests in flight may take after a stop signal, unless [gateway.limits] says otherwise: below the 30 s
+/// after which container platforms kill.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Everything that is made from a configuration and its files.
+pub(crate) struct Prepared {
+    pub(super) specs: Vec<CredentialSpec>,
+    pub(super) certificate: Option<CertifiedKey>,
+}
+
+impl Prepared {
+    /// Reads and builds everything that `loaded` names. Blocks on the file system.
+    pub(crate) fn of(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Self, Failure> {
+        let ways = egresses(&loaded.config, &loaded.paths)?;
+        let tls = loaded.config.gateway.tls.as_ref();
+        Ok(Self {
+            specs: endpoints::specs(&loaded.config, &ways, clock),
+            certificate: tls.map(|tls| certificate(tls, &loaded.paths)).transpose()?,
+        })
+    }
+
+    pub(super) fn certificate_digest(&self) -> Option<Sha256> {
+        let leaf = self.certificate.as_ref().and_then(|key| key.cert.first());
+        leaf.map(|leaf| Sha256::of(leaf))
+    }
+}
+
+/// How the end goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    /// How long new calls are still taken after a stop signal.
+    pub(super) delay: Duration,
+    /// How long requests in flight may take after that.
+    pub(super) drain: Duration,
+}
+
+impl Ending {
+    pub(super) fn of(config: &Config) -> Self {
+        let limits = &config.gateway.limits;
+        Self { delay: limits.drain_delay.unwrap_or_default(), drain: limits.drain.unwrap_or(DRAIN) }
+    }
+}
+
+/// What can be exchanged while it runs.
+pub(crate) struct Live {
+    broker: Arc<Broker>,
+    certificate: Option<Arc<CertificateSlot>>,
+    ending: Mutex<Ending>,
+    limits: Mutex<BTreeMap<&'static str, String>>,
+    record: Record,
+    clock: Arc<dyn Clock>,
+}
+
+impl Live {
+    pub(super) fn new(
+        loaded: &Loaded,
+        certificate: (Option<Arc<CertificateSlot>>, Option<Sha256>),
+        broker: &Arc<Broker>,
+        clock: &Arc<dyn Clock>,
+        registry: &mut Registry,
+    ) -> Arc<Self> {
+        let (slot, digest) = certificate;
+        Arc::new(Self {
+            broker: Arc::clone(broker),
+            certificate: slot,
+            ending: Mutex::new(Ending::of(&loaded.config)),
+            limits: Mutex::new(limits(&loaded.config)),
+            record: Record::new(loaded, digest, clock.now().wall, registry),
+            clock: Arc::clone(clock),
+        })
+    }
+
+    /// Puts `loaded` into force, of which `prepared` was made. Answers what became of the credentials, and whether the
+    /// certificate is another one.
+    pub(super) fn apply(&self, loaded: &Loaded, prepared: Prepared) -> (Applied, bool) {
+        let digest = prepared.certificate_digest();
+        let applied = self.broker.apply(prepared.specs);
+        if let (Some(slot), Some(certificate)) = (&self.certificate, prepared.certificate) {
+            slot.replace(certificate);
+        }
+        *self.ending.lock() = Ending::of(&loaded.config);
+        *self.limits.lock() = limits(&loaded.config);
+        let before = self.told().1.map(|tls| tls.certificate_sha256);
+        self.record.in_force(loaded, digest, self.clock.now().wall);
+        (applied, before != digest.map(Sha256::to_hex))
+    }
+
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    pub(super) fn ending(&self) -> Ending {
+        *self.ending.lock()
+    }
+
+    /// The configuration and the certificate in force.
+    pub(super) fn told(&self) -> (ConfigStatus, Option<TlsStatus>) {
+        self.record.told()
+    }
+
+    pub(super) fn limits(&self) -> BTreeMap<&'static str, String> {
+        self.limits.lock().clone()
+    }
+
+    /// One line for `systemctl status`.
+    pub(crate) fn line(&self) -> String {
+        let credentials = self.broker.credentials().count();
+        let (config, _) = self.told();
+        let last = config.last_reload.map(|last| format!(", the last reload was {}", last.result));
+        format!("serving {credentials} credentials{}", last.unwrap_or_default())
+    }
+}
+
+/// The limits of a configuration that somebody set, and the time that a stop takes.
+fn limits(config: &Config) -> BTreeMap<&'static str, String> {
+    let set = &config.gateway.limits;
+    let ending = Ending::of(config);
+    let durations = [
+        ("header_timeout", set.header_timeout),
+        ("body_timeout", set.body_timeout),
+        ("upstream_timeout", set.upstream_timeout),
+        ("drain_delay", Some(ending.delay)),
+        ("drain", Some(ending.drain)),
+    ];
+    let durations = durations.into_iter().filter_map(|(name, value)| Some((name, duration::format(value?))));
+    let connections = set.connections_per_worker.map(|count| ("connections_per_worker", count.to_string()));
+    durations.chain(connections).collect()
+}

@@ -1,0 +1,240 @@
+//! Taking over a changed configuration while serving: read, parse, build everything that can fail, then apply in one
+//! step.
+//!
+//! Invariants: what runs is always the whole of one file: a file that is bad in any way, or that changes what only a
+//! restart can change, leaves everything as it was; a refusal is told once and not tried again until a file changes;
+//! a change is audited before it takes effect.
+
+mod files;
+mod frozen;
+mod settling;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use kh_admin::admin::ReloadStatus;
+use kh_broker::Applied;
+use kh_core::{Clock, Code};
+use kh_issuer::Issuer;
+use tokio::signal::unix::Signal;
+use tokio_util::sync::CancellationToken;
+
+use self::{files::Identities, settling::Settling};
+use super::{Base, Live, Prepared, Running, bind_environments, record::Outcome, systemd};
+use crate::{
+    cli::{Context, Loaded, audit_config},
+    config::Config,
+    output::Failure,
+};
+
+/// How often the files are looked at: a handful of `stat` calls.
+const POLL: Duration = Duration::from_millis(250);
+
+/// What asked for a reload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Trigger {
+    /// SIGHUP: now.
+    Signal,
+    /// A file changed and has come to rest.
+    File,
+}
+
+impl Trigger {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::File => "file",
+        }
+    }
+}
+
+/// How files looked before they were read, so that no change in between is missed.
+pub(crate) struct Seen(Identities);
+
+impl Seen {
+    /// Looks at the configuration's own file. To be called before it is read.
+    pub(crate) fn before(file: Option<&Path>) -> Self {
+        Self(files::look(&file.iter().map(|file| (*file).to_owned()).collect()))
+    }
+
+    /// Looks at the files that `loaded` names as well. To be called before they are read.
+    pub(crate) fn and_named(&mut self, loaded: &Loaded) {
+        let named = files::of(loaded);
+        let more = named.into_iter().filter(|path| !self.0.contains_key(path)).collect();
+        self.0.extend(files::look(&more));
+    }
+}
+
+/// Watches the configuration and what it names, and takes changes over.
+pub(crate) struct Reloader {
+    context: Arc<Context>,
+    base: Base,
+    live: Arc<Live>,
+    issuer: Arc<Issuer>,
+    current: Arc<Loaded>,
+    watched: BTreeSet<PathBuf>,
+    settling: Settling<Identities>,
+}
+
+/// What was read and built, and how the files looked just before.
+struct Attempt {
+    seen: Seen,
+    result: Result<(Loaded, Prepared), Failure>,
+}
+
+impl Reloader {
+    /// Watches `loaded`, which is in force and of which `seen` is what was seen before it was read.
+    pub(crate) fn new(context: Context, base: Base, running: &Running, loaded: Loaded, seen: Seen) -> Self {
+        let (live, issuer) = (Arc::clone(&running.live), Arc::clone(&running.issuer));
+        let watched = seen.0.keys().cloned().collect();
+        let settling = Settling::new(seen.0);
+        Self { context: Arc::new(context), base, live, issuer, current: Arc::new(loaded), watched, settling }
+    }
+
+    /// Until `cancel`. Nothing is left half done: a reload that began is finished.
+    pub(crate) async fn run(mut self, mut hangups: Signal, cancel: CancellationToken) {
+        loop {
+            let trigger = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                _ = hangups.recv() => Some(Trigger::Signal),
+                () = tokio::time::sleep(POLL) => self.look().await.then_some(Trigger::File),
+            };
+            if let Some(trigger) = trigger {
+                systemd::reloading();
+                self.reload(trigger).await;
+                systemd::ready(&self.live.line());
+            }
+        }
+    }
+
+    /// Looks at the files; answers whether they changed and have come to rest.
+    async fn look(&mut self) -> bool {
+        let watched = self.watched.clone();
+        // A file system that hangs must not hold up the token fetches of this runtime.
+        let seen = tokio::task::spawn_blocking(move || files::look(&watched)).await;
+        seen.is_ok_and(|seen| self.settling.observe(self.base.clock.now().mono, seen))
+    }
+
+    async fn reload(&mut self, trigger: Trigger) {
+        let Some(Attempt { seen, result }) = self.attempt().await else { return };
+        self.watched = seen.0.keys().cloned().collect();
+        self.settling = Settling::new(seen.0);
+        let outcome = match result {
+            Ok((loaded, prepared)) => self.take_over(loaded, prepared).await,
+            Err(failure) => Err(failure),
+        };
+        self.tell(trigger, outcome);
+    }
+
+    /// Reads and builds, away from the runtime.
+    async fn attempt(&self) -> Option<Attempt> {
+        let (context, current, clock) = (Arc::clone(&self.context), Arc::clone(&self.current), &self.base.clock);
+        let (watched, clock) = (self.watched.clone(), Arc::clone(clock));
+        let attempt = tokio::task::spawn_blocking(move || {
+            let mut seen = Seen(files::look(&watched));
+            let result = build(&context, &current, &clock, &mut seen);
+            Attempt { seen, result }
+        });
+        match attempt.await {
+            Ok(attempt) => Some(attempt),
+            Err(error) => {
+                tracing::error!(%error, "reading the configuration again ended by a bug; the old one stays");
+                None
+            }
+        }
+    }
+
+    /// The step that changes something. The audit entry comes first, and without it nothing happens.
+    async fn take_over(&mut self, loaded: Loaded, prepared: Prepared) -> Result<(Outcome, Applied), Failure> {
+        let same_file = loaded.digest == self.current.digest;
+        audit_config(&loaded, &self.base, &self.context).await?;
+        bind_environments(&loaded.config, &self.issuer, "keyholder").await?;
+        let (applied, certificate_changed) = self.live.apply(&loaded, prepared);
+        warn_of(&loaded);
+        self.current = Arc::new(loaded);
+        let nothing = applied.added.is_empty() && applied.changed.is_empty() && applied.removed.is_empty();
+        let outcome = if same_file && nothing && !certificate_changed { Outcome::Unchanged } else { Outcome::Applied };
+        Ok((outcome, applied))
+    }
+
+    fn tell(&self, trigger: Trigger, result: Result<(Outcome, Applied), Failure>) {
+        let file = self.current.file_name();
+        let (outcome, credentials, problem) = match result {
+            Ok((Outcome::Unchanged, _)) => {
+                tracing::info!(config.file = file, reload.trigger = trigger.name(), "the configuration is unchanged");
+                (Outcome::Unchanged, None, None)
+            }
+            Ok((outcome, applied)) => {
+                tracing::info!(
+                    config.file = file,
+                    reload.trigger = trigger.name(),
+                    config.sha256 = self.current.digest.to_hex(),
+                    credentials.added = applied.added.len(),
+                    credentials.changed = applied.changed.len(),
+                    credentials.removed = applied.removed.len(),
+                    credentials.kept = applied.kept.len(),
+                    "the configuration was reloaded"
+                );
+                (outcome, Some(applied), None)
+            }
+            Err(failure) => {
+                let problem = failure.to_value();
+                tracing::error!(
+                    config.file = file,
+                    reload.trigger = trigger.name(),
+                    config.mistakes = failure.mistakes_in_one_line(),
+                    "the changed configuration was refused and the old one stays: {}",
+                    failure.in_one_line()
+                );
+                (Outcome::Refused, None, Some(problem))
+            }
+        };
+        let at = self.base.clock.now().wall;
+        let status = ReloadStatus { at, trigger: trigger.name(), result: outcome.name(), credentials, problem };
+        self.live.record().reloaded(outcome, status);
+    }
+}
+
+/// Everything that can fail. `seen` gets the files that the new configuration names, as they looked before they were
+/// read, also when it is refused: a refusal is tried again when one of them changes.
+fn build(
+    context: &Context,
+    current: &Loaded,
+    clock: &Arc<dyn Clock>,
+    seen: &mut Seen,
+) -> Result<(Loaded, Prepared), Failure> {
+    let Some(file) = current.file.as_deref() else { return Err(Failure::bug("nothing to reload: there is no file")) };
+    let loaded = context.load_again(file)?;
+    seen.and_named(&loaded);
+    let (named, of_current) = (files::of(&loaded), files::of(current));
+    seen.0.retain(|path: &PathBuf, _| named.contains(path) || of_current.contains(path));
+    refuse_frozen(&current.config, &loaded.config)?;
+    let prepared = Prepared::of(&loaded, clock)?;
+    Ok((loaded, prepared))
+}
+
+fn refuse_frozen(before: &Config, after: &Config) -> Result<(), Failure> {
+    let frozen = frozen::changed(before, after);
+    if frozen.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Code::CONFIG_INVALID, format!("only a restart can change {}", frozen.join(", ")))
+        .hint("restart keyholder to take the whole file over, or take that change back"))
+}
+
+/// What works and is risky is told at every reload, as it is at the start.
+fn warn_of(loaded: &Loaded) {
+    for mistake in &loaded.warnings.all {
+        tracing::warn!(
+            config.file = loaded.file_name(),
+            config.line = mistake.line,
+            "the configuration has something risky: {}",
+            mistake.message
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! The files that a configuration is made of: itself and everything that it names.
+//!
+//! Invariant: a file counts as changed when anything about it changed that its owner cannot avoid by writing it
+//! again: the name's target (editors rename, Kubernetes swaps a symbolic link), size, or one of its times.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use crate::cli::Loaded;
+
+/// What tells one state of a file from the next, without reading it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// Identities by path; none where there is no file.
+pub(super) type Identities = BTreeMap<PathBuf, Option<Identity>>;
+
+/// The configuration's own file and the files that it names, other than the store's key: certificates, keys, bundles.
+pub(super) fn of(loaded: &Loaded) -> BTreeSet<PathBuf> {
+    let own = loaded.file.iter().cloned();
+    let tls = loaded.config.gateway.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let tls = tls.map(|path| loaded.paths.resolve(path));
+    let platforms = loaded.config.platforms.values();
+    let platforms = platforms.flat_map(|platform| loaded.paths.files_of(platform));
+    own.chain(tls).chain(platforms).collect()
+}
+
+/// How `paths` look now. Blocks on the file system.
+pub(super) fn look(paths: &BTreeSet<PathBuf>) -> Identities {
+    paths.iter().map(|path| (path.clone(), identity(path))).collect()
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    let about = std::fs::metadata(path).ok()?;
+    Some(Identity {
+        device: about.dev(),
+        inode: about.ino(),
+        size: about.len(),
+        modified: (about.mtime(), about.mtime_nsec()),
+        changed: (about.ctime(), about.ctime_nsec()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_of_replacing_a_file_is_seen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let watched = BTreeSet::from([at("link"), at("plain")]);
+        std::fs::write(at("one"), "same size").expect("written");
+        std::os::unix::fs::symlink(at("one"), at("link")).expect("linked");
+        let mut seen = vec![look(&watched)];
+        let mut next = |what: &str| {
+            let now = look(&watched);
+            assert_ne!(Some(&now), seen.last(), "{what}");
+            seen.push(now);
+        };
+        std::fs::write(at("plain"), "came").expect("written");
+        next("a file that came");
+        std::fs::write(at("draft"), "gone").expect("written");
+        std::fs::rename(at("draft"), at("plain")).expect("renamed");
+        next("an editor's rename, same length");
+        std::fs::write(at("two"), "same size").expect("written");
+        std::os::unix::fs::symlink(at("two"), at("next")).expect("linked");
+        std::fs::rename(at("next"), at("link")).expect("renamed");
+        next("a symbolic link swapped for another, as Kubernetes does");
+        std::fs::remove_file(at("plain")).expect("removed");
+        next("a file that went");
+        assert_eq!(look(&watched), look(&watched));
+    }
+}

@@ -1,0 +1,78 @@
+//! What a running keyholder cannot take from a changed configuration.
+//!
+//! Invariant: a key counts as frozen unless it is named here as one that a reload applies, so that a new key is refused
+//! until somebody made it work.
+
+use serde_json::Value;
+
+use crate::config::Config;
+
+/// What a reload applies, as paths of keys; everything below a path goes with it.
+const APPLIED: &[&str] =
+    &["platform", "credential", "gateway.tls.cert", "gateway.tls.key", "gateway.limits.drain", "log.level"];
+
+/// The keys that differ between `before` and `after` and need a restart.
+pub(super) fn changed(before: &Config, after: &Config) -> Vec<String> {
+    let value = |config| serde_json::to_value(config).unwrap_or_default();
+    let mut found = Vec::new();
+    compare("", &value(before), &value(after), &mut found);
+    found
+}
+
+fn is_applied(path: &str) -> bool {
+    APPLIED
+        .iter()
+        .any(|applied| path.strip_prefix(applied).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+}
+
+fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
+    if before == after || is_applied(path) {
+        return;
+    }
+    let (Value::Object(old), Value::Object(new)) = (before, after) else {
+        return found.push(path.to_owned());
+    };
+    let mut names: Vec<_> = old.keys().chain(new.keys()).collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let of = |object: &serde_json::Map<String, Value>| object.get(name).cloned().unwrap_or_default();
+        compare(&below, &of(old), &of(new), found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn parsed(text: &str) -> Config {
+        config::parse(text.as_bytes()).expect("a configuration").config
+    }
+
+    #[test]
+    fn what_needs_a_restart() {
+        let before = parsed(config::EXAMPLE);
+        assert!(changed(&before, &before).is_empty());
+        for (old, new, expected) in [
+            (r#"listen = ["127.0.0.1:8080"]"#, r#"listen = ["127.0.0.1:9"]"#, vec!["gateway.listen"]),
+            ("# workers = 2", "workers = 2", vec!["gateway.workers"]),
+            (r#"# dir = "/var"#, r#"dir = "/var"#, vec!["state.dir"]),
+            ("# key_file =", "key_file =", vec!["store.key_file"]),
+            (r#"format = "human""#, r#"format = "json""#, vec!["log.format"]),
+            (r#"level = "info""#, r#"level = "debug""#, vec![]),
+            (r#"region = "eu-central-1""#, r#"region = "eu-west-1""#, vec![]),
+            (r#"environment = "production""#, r#"environment = "test""#, vec![]),
+        ] {
+            let text = config::EXAMPLE.replacen(old, new, 1);
+            assert_ne!(text, config::EXAMPLE, "{old}");
+            assert_eq!(changed(&before, &parsed(&text)), expected, "{new}");
+        }
+        let tls = "[gateway]\nlisten = [\"127.0.0.1:1\"]\n[gateway.tls]\ncert = \"CERT\"\nkey = \"b\"\n";
+        let (before, after) = (parsed(tls), parsed(&tls.replace("CERT", "c")));
+        assert!(changed(&before, &after).is_empty());
+        let without = parsed("[gateway]\nlisten = [\"127.0.0.1:1\"]\n");
+        assert_eq!(changed(&without, &before), ["gateway.tls"]);
+    }
+}
