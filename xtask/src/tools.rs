@@ -18,8 +18,15 @@ const PYTHON: &[&str] =
 /// npm packages, pinned.
 const NODE: &[&str] = &["purecloud-platform-client-v2@262.0.0"];
 /// Debian packages: command they bring, package.
-const DEBIAN: &[(&str, &str)] =
-    &[("nginx", "nginx-light"), ("wrk", "wrk"), ("valgrind", "valgrind"), ("python3", "python3-venv"), ("npm", "npm")];
+const DEBIAN: &[(&str, &str)] = &[
+    ("nginx", "nginx-light"),
+    ("wrk", "wrk"),
+    ("valgrind", "valgrind"),
+    ("python3", "python3-venv"),
+    ("npm", "npm"),
+    ("curl", "curl"),
+    ("h2load", "nghttp2-client"),
+];
 
 /// Where the tools are.
 pub struct Tools {

@@ -21,7 +21,8 @@ pub struct GatewayConfig {
     pub socket_mode: u32,
     /// Worker threads; each serves every listener.
     pub workers: usize,
-    /// With a server configuration the listeners speak TLS, otherwise plain HTTP.
+    /// With a server configuration the listeners speak TLS, and HTTP/2 or HTTP/1.1 as ALPN says; otherwise plain
+    /// HTTP/1.1.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Every limit.
     pub limits: Limits,
@@ -64,6 +65,9 @@ pub struct Limits {
     pub tls_handshake: Duration,
     /// Largest request head, in bytes; larger ones get 431. Platform tokens and cookies fit many times.
     pub head_bytes: usize,
+    /// HTTP/2 streams open at once on one connection. A caller with more to ask opens another connection; the platforms
+    /// limit it far below.
+    pub streams_per_connection: u32,
     /// Read and write buffer per connection, in bytes: what a slow reader costs at most.
     pub buffer_bytes: usize,
     /// Longest query, in bytes.
@@ -101,6 +105,7 @@ impl Default for Limits {
             header_read: Duration::from_secs(75),
             tls_handshake: Duration::from_secs(10),
             head_bytes: 64 * KIB,
+            streams_per_connection: 128,
             buffer_bytes: 128 * KIB,
             query_bytes: 16 * KIB,
             connect: Duration::from_secs(10),

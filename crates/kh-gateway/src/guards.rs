@@ -5,11 +5,11 @@
 //! sees it; `server::sniff` finds it in the raw head. Where that is not possible (a pipelined head) the message is
 //! re-framed as chunked and the connection closed, as RFC 9112 section 6.1 allows.
 
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, Method, Uri, Version, header};
 
 /// What is worth knowing of a request head, found in one pass over the headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "five independent facts, not a state")]
+#[allow(clippy::struct_excessive_bools, reason = "six independent facts, not a state")]
 pub(crate) struct Head {
     /// There is a `Connection` header, so that named headers must go.
     pub(crate) connection: bool,
@@ -17,6 +17,8 @@ pub(crate) struct Head {
     pub(crate) upgrade: bool,
     /// There is a `Transfer-Encoding`, which is exactly `chunked`.
     pub(crate) chunked: bool,
+    /// It came over HTTP/2.
+    pub(crate) http2: bool,
     /// There is one of the rarer headers that are not forwarded.
     pub(crate) rare: bool,
     /// There is a `traceparent` or a `tracestate`.
@@ -63,6 +65,10 @@ pub(crate) fn check(method: &Method, uri: &Uri, version: Version, headers: &Head
             _ => {}
         }
     }
+    if version == Version::HTTP_2 {
+        check_http2(uri, headers, hosts)?;
+        head.http2 = true;
+    }
     if hosts > 1 {
         return Err("the request has more than one Host header");
     }
@@ -105,6 +111,35 @@ pub(crate) fn check(method: &Method, uri: &Uri, version: Version, headers: &Head
     Ok(head)
 }
 
+/// What HTTP/2 adds. The h2 library refuses most of it before a request exists; it is said here once more, because what
+/// is forwarded depends on it.
+fn check_http2(uri: &Uri, headers: &HeaderMap, hosts: u32) -> Result<(), &'static str> {
+    // RFC 9113 section 8.2.2: in HTTP/1.1 these would frame the message
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+        if headers.contains_key(name) {
+            return Err("the request has a header that HTTP/2 does not have");
+        }
+    }
+    for name in ["keep-alive", "proxy-connection"] {
+        if headers.contains_key(name) {
+            return Err("the request has a header that HTTP/2 does not have");
+        }
+    }
+    if headers.get_all(header::TE).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+        return Err("the request has a TE other than trailers");
+    }
+    // RFC 9113 section 8.3.1: both name the same host, or the request is malformed
+    let host = headers.get(header::HOST);
+    match (uri.authority(), host) {
+        (None, None) => Err("the request has neither :authority nor Host"),
+        (Some(authority), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
+            Err("the request's :authority and Host differ")
+        }
+        _ if hosts > 1 => Err("the request has more than one Host header"),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a query parameter is named `access_token`, however it is spelled.
 fn is_token_parameter(parameter: &str) -> bool {
     let name = parameter.split('=').next().unwrap_or(parameter);
@@ -121,12 +156,16 @@ mod tests {
     use super::*;
 
     fn read(target: &str, lines: &[&str]) -> Result<Head, &'static str> {
+        read_as(Version::HTTP_11, target, lines)
+    }
+
+    fn read_as(version: Version, target: &str, lines: &[&str]) -> Result<Head, &'static str> {
         let mut headers = HeaderMap::new();
         for line in lines {
             let (name, value) = line.split_once(": ").unwrap();
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
-        check(&Method::GET, &target.parse().unwrap(), Version::HTTP_11, &headers)
+        check(&Method::GET, &target.parse().unwrap(), version, &headers)
     }
 
     #[test]
@@ -148,6 +187,28 @@ mod tests {
             let refused = read(target, lines).unwrap_err();
             assert!(refused.contains(word), "{target} {lines:?}: {refused}");
         }
+    }
+
+    /// The library refuses these before; this is the second door.
+    #[test]
+    fn heads_that_http2_does_not_have() {
+        for (target, line, word) in [
+            ("https://a/", "host: b", ":authority"),
+            ("/", "x: y", "neither"),
+            ("https://a/", "connection: close", "does not have"),
+            ("https://a/", "transfer-encoding: chunked", "does not have"),
+            ("https://a/", "upgrade: websocket", "does not have"),
+            ("https://a/", "keep-alive: timeout=5", "does not have"),
+            ("https://a/", "proxy-connection: close", "does not have"),
+            ("https://a/", "te: gzip", "trailers"),
+        ] {
+            let refused = read_as(Version::HTTP_2, target, &[line]).unwrap_err();
+            assert!(refused.contains(word), "{target} {line}: {refused}");
+        }
+        for line in ["host: A", "te: trailers", "accept: */*"] {
+            assert!(read_as(Version::HTTP_2, "https://a/", &[line]).is_ok_and(|head| head.http2), "{line}");
+        }
+        assert!(read_as(Version::HTTP_2, "/", &["host: a"]).is_ok());
     }
 
     #[test]

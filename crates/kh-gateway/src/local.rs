@@ -131,8 +131,11 @@ impl Local<'_> {
     async fn make(self, parts: &mut Parts, uri: &Uri, body: InBody) -> Result<Answer, Refusal> {
         let Self { proxy, credential, prefix, kind, began, trail } = self;
         let head = guards::check(&parts.method, uri, parts.version, &parts.headers).map_err(Refusal::ambiguous)?;
-        let path = request::target(&proxy.worker, uri)?;
-        let platforms = path.tail(prefix).ok_or_else(|| Refusal::new(Code::NOT_FOUND, NO_SUCH))?;
+        // what stands before was read by whoever called; the platform never sees it
+        if !uri.path().get(prefix..).is_some_and(|path| path.starts_with('/')) {
+            return Err(Refusal::new(Code::NOT_FOUND, NO_SUCH));
+        }
+        let platforms = request::target(&proxy.worker, uri, prefix)?;
         let (prefix, path) = match (route(platforms.as_str()), kind) {
             (Route::Genesys { prefix: more, .. }, PlatformKind::Genesys) => {
                 (prefix + more, platforms.tail(more).unwrap_or(platforms))

@@ -1,15 +1,17 @@
 //! One request from its head to its answer: guards, route, authentication, authorisation, then the platform or one of
 //! keyholder's own endpoints.
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
 use kh_broker::Credential;
 use kh_core::{Code, Now, PlatformKind, environment};
 use kh_issuer::Session;
 use kh_policy::{CanonicalPath, PathError, Verdict};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     answer::{Answer, Refusal, correlation_id},
@@ -32,6 +34,9 @@ const CHALLENGE: &str = r#"Bearer realm="keyholder""#;
 /// RFC 6750 section 3.1.
 const CHALLENGE_INVALID: &str =
     r#"Bearer realm="keyholder", error="invalid_token", error_description="the token is unknown, expired or revoked""#;
+
+/// Most header fields of a request: hyper's limit for HTTP/1.1, held for HTTP/2 as well.
+const HEADERS_MAX: usize = 100;
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -141,7 +146,7 @@ async fn checked(
     caller: &Arc<Caller>,
     parts: &mut Parts,
     uri: &Uri,
-    body: Incoming,
+    mut body: Incoming,
     began: Began,
     trail: Option<&Arc<Trail>>,
 ) -> Result<Answer, Refused> {
@@ -153,7 +158,15 @@ async fn checked(
         return Err(Refusal::ambiguous("the request has both Content-Length and Transfer-Encoding").into());
     }
     let head = head.map_err(Refusal::ambiguous)?;
-    let path = target(&caller.worker, uri)?;
+    if head.http2 && parts.headers.len() > HEADERS_MAX {
+        let refusal = Refusal::new(Code::REQUEST_TOO_LARGE, "the request has too many headers");
+        return Err(Refusal { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ..refusal }.into());
+    }
+    if head.http2 && body.size_hint().exact() == Some(0) && !body.is_end_stream() {
+        // boxed: rare, and its size would be everybody's
+        Box::pin(nothing(&mut body, caller.worker.limits.body_idle)).await?;
+    }
+    let path = target(&caller.worker, uri, 0)?;
     if let Some(trail) = trail {
         trail.path(path.as_str());
     }
@@ -306,13 +319,23 @@ fn credential(caller: &Caller, session: &Session) -> Result<Arc<Credential>, Ref
     ))
 }
 
-/// The path of a request, if it has one reading only and its query is not too long.
-pub(crate) fn target<'a>(worker: &Worker, uri: &'a Uri) -> Result<CanonicalPath<'a>, Refusal> {
+/// Waits for the end of a body that was announced as empty: with HTTP/1.1 there is nothing to wait for, with HTTP/2
+/// bytes may follow, and the platform must not be asked before that is known.
+async fn nothing(body: &mut Incoming, patience: Duration) -> Result<(), Refusal> {
+    match timeout(patience, body.frame()).await {
+        Ok(None) => Ok(()),
+        Ok(Some(Ok(frame))) if frame.data_ref().is_some_and(Bytes::is_empty) && body.is_end_stream() => Ok(()),
+        Ok(Some(_)) | Err(_) => Err(Refusal::ambiguous("the body is not as long as was announced")),
+    }
+}
+
+/// The path of a request from its byte `from` on, if it has one reading only and the query is not too long.
+pub(crate) fn target<'a>(worker: &Worker, uri: &'a Uri, from: usize) -> Result<CanonicalPath<'a>, Refusal> {
     if uri.query().is_some_and(|query| query.len() > worker.limits.query_bytes) {
         let refusal = Refusal::new(Code::REQUEST_TOO_LARGE, "the query is too long");
         return Err(Refusal { status: StatusCode::URI_TOO_LONG, ..refusal });
     }
-    CanonicalPath::parse(uri.path()).map_err(path_refusal)
+    CanonicalPath::parse(uri.path().get(from..).unwrap_or_default()).map_err(path_refusal)
 }
 
 fn path_refusal(error: PathError) -> Refusal {

@@ -5,6 +5,7 @@
 
 mod accept;
 mod drain;
+mod http2;
 mod io;
 mod pulse;
 mod serving;
@@ -58,7 +59,7 @@ impl Gateway {
         }
         let tls = tls.map(|tls| {
             let mut tls = rustls::ServerConfig::clone(&tls);
-            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+            tls.alpn_protocols = vec![http2::ALPN.to_vec(), b"http/1.1".to_vec()];
             TlsAcceptor::from(Arc::new(tls))
         });
         let Listeners { of_workers, addresses, paths, files } = listen::open(listen, workers, socket_mode)?;

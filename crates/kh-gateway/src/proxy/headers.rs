@@ -11,6 +11,7 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// RFC 9110 section 7.6.3.
 const VIA: HeaderValue = HeaderValue::from_static("1.1 keyholder");
+const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2.0 keyholder");
 
 /// What proxies say about a caller. The platform is told nothing of the sort: keyholder is its caller, and an address
 /// that anybody may write here must not count for an allow-list of addresses.
@@ -89,7 +90,7 @@ pub(crate) fn to_platform(headers: &mut HeaderMap, head: Head) {
             headers.remove(name);
         }
     }
-    headers.append(header::VIA, VIA);
+    headers.append(header::VIA, if head.http2 { VIA_HTTP2 } else { VIA });
 }
 
 /// What nearly every `Connection` header says. Neither word takes away a header that is not removed anyway.
@@ -163,7 +164,7 @@ mod tests {
             ("inin-correlation-id", "c1"),
             ("accept", "*/*"),
         ]);
-        let head = Head { connection: true, upgrade: true, chunked: true, rare: true, trace: false };
+        let head = Head { connection: true, upgrade: true, chunked: true, rare: true, trace: false, http2: false };
         to_platform(&mut headers, head);
         let expected = map(&[
             ("host", "keyholder"),

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Sniff,
     drain::{Finish, Phase},
+    http2,
     io::{Inbound, Socket, Transport},
 };
 use crate::{
@@ -184,7 +185,15 @@ impl Open {
         let transport = match &self.tls {
             None => Transport::plain(socket),
             Some(tls) => match timeout(self.worker.limits.tls_handshake, tls.accept(socket)).await {
-                Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
+                Ok(Ok(stream)) => {
+                    let http2 = stream.get_ref().1.alpn_protocol() == Some(http2::ALPN);
+                    let transport = Transport::Tls(Box::new(stream));
+                    if http2 {
+                        // boxed, so that an HTTP/1.1 connection's task does not have its size
+                        return Box::pin(http2::serve(self.worker, transport, peer)).await;
+                    }
+                    transport
+                }
                 Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_elapsed) => return tracing::debug!("a TLS handshake took too long"),
             },

@@ -207,6 +207,21 @@ async fn bodies_stream_both_ways() {
     assert!(tokio::time::timeout(PATIENCE, body.frame()).await.expect("it ends").is_none());
 }
 
+/// A profile's name may have a slash, which its caller writes `%2F`; the platform's path may not.
+#[tokio::test]
+async fn the_prefix_is_whatever_its_reader_took_it_for() {
+    let upstream = Upstream::start(|_| Box::pin(async { reply(200, &[], "users") })).await;
+    let (world, proxy) = local(&upstream).await;
+    let prefix = "/team%2Facme";
+    for (rest, status) in [("/api/v2/users", 200), ("/api/v2%2Fusers", 400)] {
+        let call = request(&format!("GET {prefix}{rest}"), "");
+        let answer = proxy.handle(call, world.credential(), prefix.len()).await;
+        assert_eq!(answer.status().as_u16(), status, "{rest}");
+    }
+    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.seen()[0].target, "/api/v2/users");
+}
+
 /// An upgrade would be a tunnel that nobody watches.
 #[tokio::test]
 async fn an_upgrade_is_not_asked_for() {

@@ -7,6 +7,7 @@ mod bad_input;
 mod calls;
 mod environments;
 mod heal;
+mod http2;
 mod life;
 mod local;
 mod login;

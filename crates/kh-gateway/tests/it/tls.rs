@@ -30,7 +30,7 @@ pub(crate) fn trusting(roots: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
 }
 
 /// An authority and a server configuration for 127.0.0.1, expired or not.
-fn authority(expired: bool) -> (CertificateDer<'static>, Arc<ServerConfig>) {
+pub(crate) fn authority(expired: bool) -> (CertificateDer<'static>, Arc<ServerConfig>) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     let name = if expired { "expired" } else { "private" };
     params.distinguished_name.push(rcgen::DnType::CommonName, format!("test authority ({name})"));
@@ -99,7 +99,7 @@ async fn callers_over_tls() {
     setup.config.tls = Some(config);
     let world = setup.start().await;
     let mut client = ClientConfig::clone(&trusting(&[root]));
-    client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    client.alpn_protocols = vec![b"http/1.1".to_vec()];
     let connector = TlsConnector::from(Arc::new(client));
     let stream = TcpStream::connect(world.address).await.unwrap();
     let stream = connector.connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await.unwrap();
