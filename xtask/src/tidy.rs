@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("kh-store", 4),
     ("kh-state", 4),
     ("kh-audit", 4),
+    ("kh-telemetry", 4),
     ("kh-gateway", 5),
     ("kh-admin", 5),
     ("kh-sandbox", 5),

@@ -1,0 +1,81 @@
+//! A state that fails on demand, and what is counted of it.
+
+use kh_core::ManualClock;
+
+use super::*;
+
+/// An audit log that refuses when told to.
+struct Picky;
+
+impl AuditLog for Picky {
+    fn append(&self, events: &[AuditEvent]) -> Result<(), AuditError> {
+        if events.is_empty() { Err(AuditError::Broken("it was edited".to_owned())) } else { Ok(()) }
+    }
+}
+
+/// A secret store that has nothing, or is not there.
+struct Absent;
+
+impl SecretStore for Absent {
+    fn get<'a>(&'a self, name: &'a SecretName) -> BoxFuture<'a, Result<StoredSecret, StoreError>> {
+        Box::pin(async { Err(StoreError::NotFound(name.clone())) })
+    }
+
+    fn newest_version<'a>(&'a self, _: &'a SecretName) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async { Ok(3) })
+    }
+
+    fn put<'a>(
+        &'a self,
+        _: &'a SecretName,
+        _: SecretBytes,
+        _: Expected,
+        _: AuditEvent,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async { Err(StoreError::WrongKey) })
+    }
+
+    fn remove<'a>(&'a self, _: &'a SecretName, _: Expected, _: AuditEvent) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<SecretMetadata>, StoreError>> {
+        Box::pin(async { Err(StoreError::Unavailable { reason: "test".to_owned(), source: None }) })
+    }
+}
+
+fn shown(registry: &Registry) -> String {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    text
+}
+
+#[tokio::test]
+async fn operations_errors_and_entries_are_counted() {
+    let clock = Arc::new(ManualClock::at(UnixMillis(1)));
+    let (meter, mut registry) = (Meter::new(clock.clone()), Registry::default());
+    meter.register(&mut registry);
+    let event = || AuditEvent::new(&kh_core::SeededEntropy::new(1), UnixMillis(1), "cli:test", "test", "x");
+    let audit = MeteredAudit::new(Arc::new(Picky), meter.clone());
+    audit.append(&[event(), event()]).unwrap();
+    audit.append(&[]).unwrap_err();
+    let secrets = MeteredSecrets::new(Arc::new(Absent), meter);
+    let name: SecretName = "acme".parse().unwrap();
+    assert_eq!(secrets.newest_version(&name).await.unwrap(), 3);
+    assert!(secrets.get(&name).await.is_err() && secrets.list().await.is_err());
+    let value = SecretBytes::new(b"x".to_vec());
+    assert!(secrets.put(&name, value, Expected::Absent, event()).await.is_err());
+    let text = shown(&registry);
+    for line in [
+        "keyholder_audit_entries_total 2",
+        r#"keyholder_store_errors_total{store="audit",code="keyholder.audit.broken"} 1"#,
+        r#"keyholder_store_errors_total{store="secrets",code="keyholder.store.unavailable"} 1"#,
+        r#"keyholder_store_errors_total{store="secrets",code="keyholder.store.wrong_key"} 1"#,
+        r#"keyholder_store_operation_duration_seconds_count{store="secrets",operation="newest_version"} 1"#,
+        r#"keyholder_store_operation_duration_seconds_count{store="audit",operation="append"} 2"#,
+        r#"keyholder_store_pending_operations{store="audit"} 0"#,
+    ] {
+        assert!(text.contains(line), "no {line} in\n{text}");
+    }
+    assert!(!text.contains("keyholder.not_found"), "a name that is not there is no error of the store");
+}
