@@ -94,14 +94,13 @@ impl Tracer {
     /// Parent-based: a caller's decision stands; a trace that begins here is sampled by ratio of its id.
     pub(crate) fn begin(&self, caller: Option<TraceContext>) -> Option<RequestTrace> {
         let span = self.span_id()?;
-        let context = match caller {
-            Some(caller) => TraceContext { span, ..caller },
-            None => {
-                let mut bytes = [0; 16];
-                self.entropy.fill(&mut bytes);
-                let trace = TraceId::new(bytes)?;
-                TraceContext { trace, span, sampled: self.ratio.samples(trace), random: true }
-            }
+        let context = if let Some(caller) = caller {
+            TraceContext { span, ..caller }
+        } else {
+            let mut bytes = [0; 16];
+            self.entropy.fill(&mut bytes);
+            let trace = TraceId::new(bytes)?;
+            TraceContext { trace, span, sampled: self.ratio.samples(trace), random: true }
         };
         Some(RequestTrace { context, parent: caller.map(|caller| caller.span) })
     }

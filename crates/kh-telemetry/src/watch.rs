@@ -65,12 +65,11 @@ impl Telemetry {
         entropy: Arc<dyn Entropy>,
         runtime: &Handle,
     ) -> Result<Arc<Self>, StartError> {
-        let access = match &settings.access {
-            Some((target, form)) => Some(AccessLog::start(target, *form, registry).map_err(StartError::Access)?),
-            None => {
-                access::register_idle(registry);
-                None
-            }
+        let access = if let Some((target, form)) = &settings.access {
+            Some(AccessLog::start(target, *form, registry).map_err(StartError::Access)?)
+        } else {
+            access::register_idle(registry);
+            None
         };
         let counters = Counters::register(registry);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

@@ -1,6 +1,6 @@
 //! The access log's lines, its queue, its rotation and its misfortunes.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path};
 
 use kh_core::{
     Code, UnixMillis,
@@ -126,7 +126,6 @@ fn everything_taken_is_written_before_the_end() {
     let lines = std::fs::read_to_string(&path).unwrap().lines().count() as u64;
     assert_eq!(counts(&log), [lines, 5_000 - lines, 0]);
     assert!(lines > 0);
-    use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o007, 0, "others read nothing");
 }
 

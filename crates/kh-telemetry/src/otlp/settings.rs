@@ -25,8 +25,7 @@ impl Ratio {
     /// `TraceIdRatioBased` of the OpenTelemetry specification: by the lower 63 bits of the trace id, so that all who
     /// sample by the same ratio agree.
     pub(crate) fn samples(self, trace: TraceId) -> bool {
-        let [.., a, b, c, d, e, f, g, h] = trace.bytes();
-        let lower = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
+        let lower = trace.bytes().iter().skip(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte)) >> 1;
         #[allow(
             clippy::cast_precision_loss,
             clippy::cast_sign_loss,
