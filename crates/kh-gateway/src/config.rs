@@ -48,6 +48,9 @@ pub struct Ports {
     pub entropy: Arc<dyn Entropy>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
+    /// Scheme and host under which applications reach the gateway, such as `https://keyholder.example.com`, where
+    /// something before it ends their TLS; none repeats what each request came with.
+    pub public_url: Option<Arc<str>>,
     /// Who watches the requests; none costs nothing.
     pub observer: Option<Arc<dyn Observer>>,
 }

@@ -82,6 +82,7 @@ impl Running {
             clock: Arc::clone(&base.clock),
             entropy: Arc::clone(&base.entropy),
             metrics: Arc::clone(&metrics),
+            public_url: loaded.config.gateway.public_url.as_ref().map(|url| Arc::from(url.text())),
             observer: None,
         };
         let gateways = start_gateways(&loaded.config.gateway, &loaded.paths, slot.as_ref(), &mut sockets, &ports)?;

@@ -39,6 +39,9 @@ pub struct GatewayConfig {
     /// Permissions of the unix sockets in `listen`; none is 0660.
     #[serde(serialize_with = "optional_mode")]
     pub socket_mode: Option<u32>,
+    /// Scheme and host under which applications reach the gateway through something that ends their TLS.
+    #[serde(serialize_with = "optional_address")]
+    pub public_url: Option<Address>,
     /// Threads of the data plane; none is one per core.
     pub workers: Option<usize>,
     /// Certificate and key for https.
@@ -344,6 +347,11 @@ fn optional_mode<S: Serializer>(value: &Option<u32>, to: S) -> Result<S::Ok, S::
 
 fn address<S: Serializer>(value: &Address, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(value.text())
+}
+
+#[allow(clippy::ref_option, reason = "serde hands over a reference")]
+fn optional_address<S: Serializer>(value: &Option<Address>, to: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(Address::text).serialize(to)
 }
 
 fn addresses<S: Serializer>(values: &[Address], to: S) -> Result<S::Ok, S::Error> {

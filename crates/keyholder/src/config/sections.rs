@@ -10,6 +10,7 @@ use std::{
 };
 
 use kh_core::{CredentialName, EnvironmentName, PlatformName, SecretName, environment::PRODUCTION};
+use kh_platform::{Address, PlainHttp};
 
 use super::{
     model::{
@@ -63,6 +64,7 @@ fn gateway(root: &Section<'_>) -> GatewayConfig {
     let mut config = GatewayConfig {
         listen: vec![ListenAddress::Tcp(loopback(GATEWAY_PORT))],
         socket_mode: None,
+        public_url: None,
         workers: None,
         tls: None,
         limits: LimitsConfig::default(),
@@ -73,6 +75,7 @@ fn gateway(root: &Section<'_>) -> GatewayConfig {
     }
     let hint = "write the permissions as in \"0660\": read and write for the owner and the group";
     config.socket_mode = section.parsed("socket_mode", hint, mode).map(|found| found.value);
+    config.public_url = public_url(&section);
     config.workers = section.number("workers", 1..=WORKERS_MAX).and_then(|count| usize::try_from(count).ok());
     config.tls = tls(&section);
     if config.listen.is_empty() && config.tls.as_ref().is_none_or(|tls| tls.listen.is_empty()) {
@@ -101,6 +104,17 @@ fn gateway(root: &Section<'_>) -> GatewayConfig {
     }
     section.finish();
     config
+}
+
+/// An origin: what comes before the path belongs to whatever stands before keyholder.
+fn public_url(section: &Section<'_>) -> Option<Address> {
+    let hint = "write it like \"https://keyholder.example.com\"";
+    let origin = |text: &str| match Address::parse(text, PlainHttp::LoopbackOnly) {
+        Ok(address) if address.path().is_empty() => Ok(address),
+        Ok(_) => Err("a public URL has no path".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    section.parsed("public_url", hint, origin).map(|found| found.value)
 }
 
 /// Permissions in octal digits.

@@ -1,9 +1,9 @@
 //! CXone's discovery documents, with keyholder in the place of every host: an application that discovers its
 //! endpoints through keyholder stays with keyholder.
 //!
-//! Invariant: every URL in these answers has the origin that the caller used.
+//! Invariant: every URL in these answers has the origin that the caller used: the configured one, else the request's.
 
-use http::{Method, header, request::Parts, uri::Authority};
+use http::{Method, Uri, header, request::Parts, uri::Authority};
 use kh_core::Code;
 use serde_json::json;
 
@@ -24,9 +24,12 @@ fn check(method: &Method) -> Result<(), Refusal> {
     Err(Refusal { told: Some("GET, HEAD"), ..method_refused() })
 }
 
-/// Scheme and host as the caller sees them: an absolute request target counts before the Host header (RFC 9112
-/// section 3.2.2).
+/// Scheme and host as the caller sees them: the configured ones, else an absolute request target's, else those of the
+/// Host header (RFC 9112 section 3.2.2).
 fn origin(caller: &Caller, parts: &Parts) -> Result<String, Refusal> {
+    if let Some(public) = &caller.worker.ports.public_url {
+        return Ok(public.to_string());
+    }
     let host = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()),
@@ -63,10 +66,7 @@ pub(super) fn openid(caller: &Caller, parts: &Parts) -> Result<Answer, Refusal> 
 pub(super) fn cxone(caller: &Caller, parts: &Parts) -> Result<Answer, Refusal> {
     check(&parts.method)?;
     let origin = origin(caller, parts)?;
-    let host = parts.uri.authority().map(Authority::host).map(str::to_owned).or_else(|| {
-        let value = parts.headers.get(header::HOST)?.to_str().ok()?;
-        value.parse::<Authority>().ok().map(|authority| authority.host().to_owned())
-    });
+    let host = origin.parse::<Uri>().ok().and_then(|origin| origin.host().map(str::to_owned));
     let tenant = parts.uri.query().and_then(tenant_id);
     Ok(answer::json(&json!({
         "private": false,

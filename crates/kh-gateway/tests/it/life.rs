@@ -39,6 +39,7 @@ async fn what_cannot_be_listened_on_is_an_error() {
         clock: Arc::new(kh_core::SystemClock::new()),
         entropy: Arc::new(kh_core::SystemEntropy),
         metrics: Metrics::register(&mut Registry::default()),
+        public_url: None,
         observer: None,
     };
     // the test network: no machine has this address

@@ -159,3 +159,21 @@ async fn discovery_names_keyholder_everywhere() {
         assert_eq!(get("/.well-known/openid-configuration", host).await.status, 400, "{host:?}");
     }
 }
+
+#[tokio::test]
+async fn discovery_names_the_public_url_where_tls_ends_before_keyholder() {
+    let mut setup = Setup::new("127.0.0.1:1".parse().unwrap());
+    (setup.kind, setup.public_url) = (PlatformKind::Cxone, Some("https://keyholder.example:8443"));
+    let world = setup.start().await;
+    for target in ["/eu/.well-known/openid-configuration", "/.well-known/cxone-configuration"] {
+        let request = Request::get(target).header("host", "10.0.0.7:8080").body(Full::default()).unwrap();
+        let document = world.send(request).await.json();
+        let urls = document.as_object().unwrap().values().filter_map(|value| value.as_str());
+        let urls: Vec<_> = urls.filter(|text| text.contains("://")).collect();
+        assert!(
+            urls.len() >= 3 && urls.iter().all(|url| url.starts_with("https://keyholder.example:8443")),
+            "{urls:?}"
+        );
+        assert!(!document.to_string().contains("10.0.0.7"), "{document}");
+    }
+}

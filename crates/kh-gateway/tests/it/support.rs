@@ -34,6 +34,7 @@ pub(crate) struct Setup {
     pub(crate) config: GatewayConfig,
     pub(crate) egress: Arc<kh_net::Egress>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) public_url: Option<&'static str>,
     /// Of the client and of its credential.
     pub(crate) environments: (Option<&'static str>, Option<&'static str>),
 }
@@ -54,6 +55,7 @@ impl Setup {
             config: GatewayConfig::plain("127.0.0.1:0".parse().unwrap()),
             egress: Arc::new(kh_net::Egress::trusting(&[]).unwrap()),
             observer: None,
+            public_url: None,
             environments: (None, None),
         }
     }
@@ -91,8 +93,15 @@ impl Setup {
         let login = issuer.login(record.id.as_str(), &secret).await.unwrap();
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let ports =
-            Ports { issuer: issuer.clone(), broker: broker.clone(), clock, entropy, metrics, observer: self.observer };
+        let ports = Ports {
+            issuer: issuer.clone(),
+            broker: broker.clone(),
+            clock,
+            entropy,
+            metrics,
+            public_url: self.public_url.map(Arc::from),
+            observer: self.observer,
+        };
         let gateway = Gateway::start(self.config, ports.clone()).unwrap();
         World {
             address: gateway.addresses().first().copied().unwrap_or(([127, 0, 0, 1], 0).into()),

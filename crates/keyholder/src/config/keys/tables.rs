@@ -29,6 +29,11 @@ const GATEWAY: Section = Section::new(
         .default(r#"["127.0.0.1:8080"]"#),
         Key::new("socket_mode", Shape::Mode, "Permissions of the unix sockets: who may write to one may connect.")
             .default(r#""0660""#),
+        Key::new(
+            "public_url",
+            Shape::Url,
+            "Scheme and host under which applications reach the gateway, where something before it ends their TLS.",
+        ),
         Key::new("workers", Shape::Number(1, 512), "Threads of the data plane; without it one per core."),
         Key::new("tls", Shape::Table(&TLS), "https for the gateway."),
         Key::new("limits", Shape::Table(&LIMITS), "What one connection or request may use."),
