@@ -26,6 +26,8 @@ const DEBIAN: &[(&str, &str)] = &[
     ("npm", "npm"),
     ("curl", "curl"),
     ("h2load", "nghttp2-client"),
+    ("faketime", "faketime"),
+    ("tinyproxy", "tinyproxy"),
 ];
 
 /// Where the tools are.

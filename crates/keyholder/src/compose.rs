@@ -25,7 +25,7 @@ mod tls;
 
 pub(crate) use activation::Sockets;
 pub(crate) use base::{Base, audit_key};
-pub(crate) use egress::egresses;
+pub(crate) use egress::{ProxyVariables, broken_ways, egresses};
 pub(crate) use environments::{bind_environments, client_fits, environment_of};
 pub(crate) use hardening::{forget_variable, harden};
 pub(crate) use listeners::Addresses;

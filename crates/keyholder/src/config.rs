@@ -8,6 +8,7 @@ mod keys;
 pub mod mask;
 mod mistake;
 mod model;
+mod network;
 mod platform;
 mod reader;
 mod render;
@@ -16,9 +17,9 @@ mod sections;
 
 pub use mistake::{Mistake, Mistakes, Severity};
 pub use model::{
-    AdminConfig, AuditConfig, BrokerConfig, Config, CredentialConfig, CxoneLoginConfig, GatewayConfig, KeySource,
-    LimitsConfig, ListenAddress, LogConfig, LogFormat, OAuth2SourceConfig, PlatformConfig, PlatformDetail, StateConfig,
-    StoreConfig, TlsConfig,
+    AdminConfig, AuditConfig, BrokerConfig, ClientCertificate, Config, CredentialConfig, CxoneLoginConfig,
+    GatewayConfig, KeySource, LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig, OAuth2SourceConfig,
+    PlatformConfig, PlatformDetail, ProxyChoice, ProxyConfig, StateConfig, StoreConfig, TlsConfig,
 };
 pub(crate) use reader::nearest;
 pub use render::render;

@@ -4,6 +4,9 @@
 //! Invariant: a deadline is never missed, and never rings early. The timer underneath is registered once and left
 //! alone as long as it rings no later than the current deadline; when it does, it is set anew. That saves every request
 //! the insertion into the runtime's timer wheel, the removal and the clock readings in between.
+//!
+//! In a program that was stopped for long, every timer rings before the bytes that have arrived meanwhile are seen.
+//! Therefore a deadline that has come lets its task look once more before it rings.
 
 use std::{
     pin::Pin,
@@ -24,20 +27,42 @@ struct Armed {
     sleep: Pin<Box<Sleep>>,
     /// Whom the timer wakes.
     waker: Waker,
+    /// The last look before the deadline of that time rings: ready when the sockets have been asked again.
+    last_look: Option<(Instant, Look)>,
+}
+
+type Look = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Armed {
+    fn rings(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let (of, look) = self.last_look.get_or_insert_with(|| (at, Box::pin(tokio::task::yield_now())));
+        if *of != at {
+            (*of, *look) = (at, Box::pin(tokio::task::yield_now()));
+        }
+        let looked = look.as_mut().poll(cx);
+        if looked.is_ready() {
+            self.last_look = None;
+        }
+        looked
+    }
 }
 
 impl Deadline {
     /// Ready once `at` has come; until then the task of `cx` is woken in time to ask again.
     pub(crate) fn poll(&self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let mut armed = self.0.lock();
-        if let Some(Armed { sleep, waker }) = armed.as_ref()
+        if let Some(Armed { sleep, waker, .. }) = armed.as_ref()
             && sleep.deadline() <= at
             && !sleep.is_elapsed()
             && waker.will_wake(cx.waker())
         {
             return Poll::Pending;
         }
-        let armed = armed.get_or_insert_with(|| Armed { sleep: Box::pin(sleep_until(at)), waker: cx.waker().clone() });
+        let armed = armed.get_or_insert_with(|| Armed {
+            sleep: Box::pin(sleep_until(at)),
+            waker: cx.waker().clone(),
+            last_look: None,
+        });
         loop {
             if armed.sleep.deadline() > at || (armed.sleep.is_elapsed() && armed.sleep.deadline() < at) {
                 armed.sleep.as_mut().reset(at);
@@ -45,8 +70,11 @@ impl Deadline {
             armed.waker.clone_from(cx.waker());
             // A task out of budget would be told "pending" here without being registered.
             let polled = Pin::new(&mut tokio::task::unconstrained(armed.sleep.as_mut())).poll(cx);
-            if polled.is_pending() || armed.sleep.deadline() >= at {
+            if polled.is_pending() {
                 return polled;
+            }
+            if armed.sleep.deadline() >= at {
+                return armed.rings(at, cx);
             }
         }
     }

@@ -127,8 +127,7 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
     let outgoing = Outgoing { parts, body, trail: call.trail };
     let (mut sent, mut healed) = (0, false);
     loop {
-        let received =
-            exchange(call.caller, &host, &outgoing, began.at).await.map_err(|error| failed(&call, &error))?;
+        let received = exchange(call.caller, &host, &outgoing, began).await.map_err(|error| failed(&call, &error))?;
         sent += 1;
         let status = received.response.status();
         if status == StatusCode::UNAUTHORIZED {
@@ -229,16 +228,16 @@ async fn exchange(
     caller: &Caller,
     host: &Arc<Host>,
     outgoing: &Outgoing<'_>,
-    began: Instant,
+    began: Began,
 ) -> Result<Received, UpstreamError> {
     let worker = &*caller.worker;
     let attempt = outgoing.attempt(host);
-    let conn = match worker.upstreams.connection(host, began).await {
+    let conn = match worker.upstreams.connection(host, began.at, began.now.wall).await {
         Ok(conn) => conn,
         Err(error) => return Err(told(attempt, error)),
     };
     // opening a connection takes its time, and the platform is not to pay for it
-    let since = if conn.reused { began } else { Instant::now() };
+    let since = if conn.reused { began.at } else { Instant::now() };
     let request = outgoing.request(attempt.as_ref());
     let error = match send(caller, conn, request, outgoing, since).await {
         Ok(received) => return Ok(answered(attempt, received)),
@@ -268,7 +267,7 @@ async fn again(
 ) -> Result<Received, UpstreamError> {
     let worker = &*caller.worker;
     let attempt = outgoing.attempt(host);
-    let conn = match worker.upstreams.fresh(host).await {
+    let conn = match worker.upstreams.fresh(host, worker.ports.clock.now().wall).await {
         Ok(conn) => conn,
         Err(error) => return Err(told(attempt, error)),
     };

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::{Base, certificate, egresses},
+    compose::{Base, broken_ways, certificate},
     config::{self, KeySource},
     output::{Exit, Failure},
 };
@@ -90,7 +90,9 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
             all.push(Finding { subject, problem, hint: "see that section of the file".to_owned() });
         }
     };
-    of("extra_ca", egresses(&loaded.config, &loaded.paths).map(drop));
+    for (name, failure) in broken_ways(loaded) {
+        of(&format!("[platform.{name}]"), Err(failure));
+    }
     if let Some(tls) = &loaded.config.gateway.tls {
         of("[gateway.tls]", certificate(tls, &loaded.paths).map(drop));
     }

@@ -9,7 +9,7 @@ use kh_core::{Code, Sha256};
 
 use super::{Globals, logging};
 use crate::{
-    compose::Paths,
+    compose::{Paths, ProxyVariables},
     config::{self, Config, LogFormat},
     environment::Environment,
     output::{Failure, Terminal},
@@ -36,6 +36,8 @@ pub(crate) struct Loaded {
     pub(crate) warnings: config::Mistakes,
     /// SHA-256 of the file's bytes: its name in the audit log.
     pub(crate) digest: Sha256,
+    /// What the environment says about proxies.
+    pub(crate) proxies: ProxyVariables,
 }
 
 impl Loaded {
@@ -111,7 +113,14 @@ impl Context {
         })?;
         let base = file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let paths = Paths::of(&parsed.config, &self.environment.folder.join(base), state, &self.environment)?;
-        Ok(Loaded { config: parsed.config, file, paths, warnings: parsed.warnings, digest: Sha256::of(bytes) })
+        Ok(Loaded {
+            config: parsed.config,
+            file,
+            paths,
+            warnings: parsed.warnings,
+            digest: Sha256::of(bytes),
+            proxies: ProxyVariables::of(&self.environment),
+        })
     }
 
     /// The state folder of the flag or the environment, from the working folder.

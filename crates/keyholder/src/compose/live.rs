@@ -33,7 +33,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Reads and builds everything that `loaded` names. Blocks on the file system.
     pub(crate) fn of(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Self, Failure> {
-        let ways = egresses(&loaded.config, &loaded.paths)?;
+        let ways = egresses(loaded)?;
         let tls = loaded.config.gateway.tls.as_ref();
         Ok(Self {
             specs: endpoints::specs(&loaded.config, &ways, clock),

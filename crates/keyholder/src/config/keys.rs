@@ -35,6 +35,10 @@ pub(super) enum Shape {
     Url,
     /// A list of those.
     Urls,
+    /// `http://host:port`, `environment` or `none`.
+    Proxy,
+    /// A list of at most one IP address of each family.
+    Sources,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// The name of an environment, such as `production`.
@@ -97,15 +101,21 @@ pub(super) struct Section {
     pub(super) at_most_one: &'static [&'static str],
     /// Sets of keys of which at least one must stand whole.
     pub(super) any_of: &'static [&'static [&'static str]],
+    /// Keys that stand only beside another one.
+    pub(super) beside: &'static [(&'static str, &'static str)],
 }
 
 impl Section {
     const fn new(about: &'static str, keys: &'static [Key]) -> Self {
-        Self { about, keys, at_most_one: &[], any_of: &[] }
+        Self { about, keys, at_most_one: &[], any_of: &[], beside: &[] }
     }
 
     const fn at_most_one(self, keys: &'static [&'static str]) -> Self {
         Self { at_most_one: keys, ..self }
+    }
+
+    const fn beside(self, pairs: &'static [(&'static str, &'static str)]) -> Self {
+        Self { beside: pairs, ..self }
     }
 
     const fn any_of(self, sets: &'static [&'static [&'static str]]) -> Self {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use kh_core::{CredentialName, EnvironmentName, PlatformKind, PlatformName, SecretName};
+use kh_net::Source;
 use kh_platform::{Address, ClientAuth};
 use serde::{Serialize, Serializer};
 
@@ -23,6 +24,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// `[log]`
     pub log: LogConfig,
+    /// `[network]`
+    pub network: NetworkConfig,
     /// `[platform.NAME]`
     #[serde(rename = "platform")]
     pub platforms: BTreeMap<PlatformName, PlatformConfig>,
@@ -208,6 +211,64 @@ pub struct PlatformConfig {
     pub detail: PlatformDetail,
     /// PEM file of a private CA to trust beside the system's.
     pub extra_ca: Option<PathBuf>,
+    /// The certificate that keyholder shows.
+    #[serde(flatten)]
+    pub client: Option<ClientCertificate>,
+    /// How connections to it leave this machine, where that differs from `[network]`.
+    #[serde(flatten)]
+    pub network: NetworkConfig,
+}
+
+/// A client certificate with its key.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClientCertificate {
+    /// Certificate chain in PEM, leaf first.
+    pub client_cert: PathBuf,
+    /// Private key in PEM.
+    pub client_key: PathBuf,
+}
+
+/// How connections to platforms leave this machine.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct NetworkConfig {
+    /// Through which proxy.
+    #[serde(flatten)]
+    pub proxy: Option<ProxyConfig>,
+    /// From which addresses, at most one of each family.
+    #[serde(serialize_with = "source")]
+    pub source_address: Option<Source>,
+}
+
+/// A proxy with what goes with it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProxyConfig {
+    /// Which one.
+    pub proxy: ProxyChoice,
+    /// File with `user:password`.
+    pub proxy_auth_file: Option<PathBuf>,
+    /// Hosts that are reached without it.
+    pub no_proxy: Option<Vec<String>>,
+}
+
+/// Which proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxyChoice {
+    /// None, whatever the environment says.
+    None,
+    /// What `HTTPS_PROXY` and `NO_PROXY` say.
+    Environment,
+    /// `http://host:port`.
+    Url(String),
+}
+
+impl Serialize for ProxyChoice {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(match self {
+            Self::None => "none",
+            Self::Environment => "environment",
+            Self::Url(url) => url,
+        })
+    }
 }
 
 impl PlatformConfig {
@@ -267,6 +328,19 @@ pub enum PlatformDetail {
         #[serde(serialize_with = "optional_duration")]
         assumed_lifetime: Option<Duration>,
     },
+}
+
+impl PlatformDetail {
+    /// Every address that it names.
+    pub(super) fn addresses(&self) -> Vec<&Address> {
+        match self {
+            Self::Genesys { login_url, api_url, .. } => vec![login_url, api_url],
+            Self::Cxone { login: CxoneLoginConfig::Global { issuer }, .. } => vec![issuer],
+            Self::Cxone { login: CxoneLoginConfig::Regional { auth_base, api_url }, .. } => vec![auth_base, api_url],
+            Self::Oauth2 { source: OAuth2SourceConfig::Discovered { issuer }, api_url, .. } => vec![issuer, api_url],
+            Self::Oauth2 { source: OAuth2SourceConfig::Known { token_url }, api_url, .. } => vec![token_url, api_url],
+        }
+    }
 }
 
 /// The login flows of CXone.
@@ -343,6 +417,16 @@ fn listen<S: Serializer>(value: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::
 #[allow(clippy::ref_option, reason = "serde hands over a reference")]
 fn optional_mode<S: Serializer>(value: &Option<u32>, to: S) -> Result<S::Ok, S::Error> {
     value.map(|mode| format!("{mode:04o}")).serialize(to)
+}
+
+/// A list, as it is written.
+#[allow(clippy::ref_option, reason = "serde hands over a reference")]
+fn source<S: Serializer>(value: &Option<Source>, to: S) -> Result<S::Ok, S::Error> {
+    let list = |source: Source| {
+        let (v4, v6) = (source.v4.map(|ip| ip.to_string()), source.v6.map(|ip| ip.to_string()));
+        v4.into_iter().chain(v6).collect::<Vec<_>>()
+    };
+    value.map(list).serialize(to)
 }
 
 fn address<S: Serializer>(value: &Address, to: S) -> Result<S::Ok, S::Error> {

@@ -7,6 +7,7 @@ use kh_platform::{Address, ClientAuth, PlainHttp, genesys};
 
 use super::{
     model::{CxoneLoginConfig, OAuth2SourceConfig, PlatformConfig, PlatformDetail},
+    network,
     reader::{Located, Section, nearest},
 };
 
@@ -38,8 +39,13 @@ pub(super) fn read(section: Section<'_>) -> Option<PlatformConfig> {
         }
     };
     let extra_ca = section.path("extra_ca").map(|found| found.value);
+    let client = network::client_certificate(&section);
+    let way = network::read(&section);
+    if let Some(detail) = &detail {
+        network::check_families(&section, detail, &way);
+    }
     section.finish();
-    Some(PlatformConfig { detail: detail?, extra_ca })
+    Some(PlatformConfig { detail: detail?, extra_ca, client, network: way })
 }
 
 fn address(section: &Section<'_>, key: &'static str) -> Option<Located<Address>> {

@@ -35,6 +35,12 @@ const MODE: &str = "^0*[67][0-7]{2}$";
 /// https, or http on loopback; no user part, query or fragment.
 const URL: &str = r"^(https://[^/?#@\s]+|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?)(/[^?#\s]*)?$";
 
+/// A proxy, or a word for one.
+const PROXY: &str = r"^(none|environment|http://[^/?#@\s]+/?)$";
+
+/// An IP address, as far as a pattern can tell.
+const IP: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$";
+
 /// The schema.
 pub fn schema() -> Value {
     let tops = SECTIONS.iter().map(|(name, top)| ((*name).to_owned(), of_top(top)));
@@ -95,6 +101,10 @@ fn of_section(section: &Section) -> Value {
         if !required.is_empty() {
             object.insert("required".to_owned(), json!(required));
         }
+        if !section.beside.is_empty() {
+            let pairs = section.beside.iter().map(|(key, other)| ((*key).to_owned(), json!([other])));
+            object.insert("dependentRequired".to_owned(), Value::Object(pairs.collect()));
+        }
         if !rules.is_empty() {
             object.insert("allOf".to_owned(), Value::Array(rules));
         }
@@ -127,6 +137,8 @@ fn of_shape(shape: &Shape) -> Value {
         Shape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Shape::Url => text(URL),
         Shape::Urls => json!({ "type": "array", "items": text(URL) }),
+        Shape::Proxy => text(PROXY),
+        Shape::Sources => json!({ "type": "array", "items": text(IP), "maxItems": 2 }),
         Shape::Choice(words) => json!({ "enum": words }),
         Shape::Region => json!({ "enum": region_names().collect::<Vec<_>>() }),
         Shape::Environment => text("^[a-z][a-z0-9-]{0,31}$"),

@@ -15,9 +15,9 @@ use kh_platform::{Address, PlainHttp};
 use super::{
     model::{
         AdminConfig, AuditConfig, BrokerConfig, Config, CredentialConfig, GatewayConfig, KeySource, LimitsConfig,
-        ListenAddress, LogConfig, LogFormat, PlatformConfig, StateConfig, StoreConfig, TlsConfig,
+        ListenAddress, LogConfig, LogFormat, NetworkConfig, PlatformConfig, StateConfig, StoreConfig, TlsConfig,
     },
-    platform,
+    network, platform,
     reader::{Located, Section, nearest},
 };
 
@@ -53,6 +53,7 @@ pub(super) fn read(root: Section<'_>) -> Config {
         store: store(&root),
         audit: audit(&root),
         log: log(&root),
+        network: network(&root),
         platforms: platforms.into_iter().filter_map(|(name, platform)| Some((name, platform?))).collect(),
         credentials,
     };
@@ -216,6 +217,13 @@ fn audit(root: &Section<'_>) -> AuditConfig {
     }
     section.finish();
     AuditConfig { path: path.map(|found| found.value), checkpoints: checkpoints.map(|found| found.value) }
+}
+
+fn network(root: &Section<'_>) -> NetworkConfig {
+    let Some(section) = root.section("network") else { return NetworkConfig::default() };
+    let config = network::read(&section);
+    section.finish();
+    config
 }
 
 fn log(root: &Section<'_>) -> LogConfig {

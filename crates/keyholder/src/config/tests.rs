@@ -46,7 +46,11 @@ fn the_examples_commented_lines_are_fine_one_by_one() {
         if !is_setting || section.starts_with("[platform.") || section.starts_with("[gateway.tls]") {
             continue;
         }
-        let needed = if section.starts_with("[credential.") { "platform = \"p\"\nsecret = \"store:s\"\n" } else { "" };
+        let needed = match section.as_str() {
+            _ if section.starts_with("[credential.") => "platform = \"p\"\nsecret = \"store:s\"\n",
+            "[network]" if !commented.starts_with("proxy =") => "proxy = \"http://proxy.example.com:3128\"\n",
+            _ => "",
+        };
         let platform = "[platform.p]\nkind = \"genesys\"\nregion = \"us-east-1\"\n";
         let text = format!("{platform}{section}\n{needed}{commented}\n");
         assert!(parse(text.as_bytes()).is_ok(), "line {}: {commented}\n{}", number + 1, told(&text));

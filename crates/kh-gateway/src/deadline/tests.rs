@@ -78,6 +78,25 @@ async fn a_task_out_of_budget_is_woken_as_well() {
     assert!(Instant::now() >= at);
 }
 
+/// As after a stop: the timer is long over, and what was waited for is there as soon as anybody looks.
+#[tokio::test]
+async fn what_has_arrived_meanwhile_is_seen_before_the_deadline_rings() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut near = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (mut far, _) = listener.accept().await.unwrap();
+    let deadline = Deadline::default();
+    let mut buffer = [0; 1];
+    // the reader registers and finds nothing
+    let early = deadline.before(Instant::now() + Duration::from_millis(1), near.read(&mut buffer)).await;
+    assert!(early.is_none());
+    // the byte arrives and the clock jumps without the runtime having a look at its sockets
+    assert_eq!(far.try_write(b"x").unwrap(), 1);
+    let read = deadline.before(Instant::now(), near.read(&mut buffer)).await;
+    assert_eq!(read.expect("the byte was there").unwrap(), 1);
+    drop(far.shutdown().await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn hypers_timer_rings_when_it_is_asked_to() {
     let timer = HeadTimer::default();

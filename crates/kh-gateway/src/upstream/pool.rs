@@ -4,6 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use hyper::client::conn::http1::SendRequest;
+use kh_core::UnixMillis;
 use kh_net::{ConnectError, Egress};
 use parking_lot::Mutex;
 use tokio::{task::AbortHandle, time::Instant};
@@ -23,6 +24,10 @@ struct Link {
     sender: SendRequest<OutBody>,
     task: AbortHandle,
     opened: Instant,
+    /// When it was taken for its last request, by the wall clock: in a machine that was suspended the monotonic clock
+    /// stood still, and nobody else may remember the connection. One that served a long answer is given up as well:
+    /// that costs a handshake, and a `POST` on a dead connection an error.
+    taken: UnixMillis,
     /// When a sweep first met it idle. Stamping it there rather than at every answer's end saves each request a
     /// reading of the clock, for one sweep's span of exactness.
     idle_since: Option<Instant>,
@@ -129,17 +134,23 @@ impl Upstreams {
         Ok(host)
     }
 
-    /// An idle connection that is ready, else a fresh one. `now` is a recent reading of the clock.
-    pub(crate) async fn connection(&self, host: &Arc<Host>, now: Instant) -> Result<Conn, UpstreamError> {
-        if let Some(link) = self.idle_link(host, now).await {
+    /// An idle connection that is ready, else a fresh one. `now` and `wall` are recent readings of the clocks.
+    pub(crate) async fn connection(
+        &self,
+        host: &Arc<Host>,
+        now: Instant,
+        wall: UnixMillis,
+    ) -> Result<Conn, UpstreamError> {
+        if let Some(mut link) = self.idle_link(host, now, wall).await {
+            link.taken = wall;
             self.metrics.reused.inc();
             return Ok(Conn { link, host: Arc::clone(host), reused: true });
         }
-        self.fresh(host).await
+        self.fresh(host, wall).await
     }
 
-    /// A fresh connection.
-    pub(crate) async fn fresh(&self, host: &Arc<Host>) -> Result<Conn, UpstreamError> {
+    /// A fresh connection. `wall` is a recent reading of the wall clock.
+    pub(crate) async fn fresh(&self, host: &Arc<Host>, wall: UnixMillis) -> Result<Conn, UpstreamError> {
         let (sender, task) = match self.connector.open(&host.origin, &host.egress).await {
             Ok(open) => open,
             Err(error) => {
@@ -148,7 +159,7 @@ impl Upstreams {
             }
         };
         self.metrics.opened.inc();
-        let link = Link { sender, task, opened: Instant::now(), idle_since: None };
+        let link = Link { sender, task, opened: Instant::now(), taken: wall, idle_since: None };
         Ok(Conn { link, host: Arc::clone(host), reused: false })
     }
 
@@ -181,10 +192,10 @@ impl Upstreams {
     }
 
     /// The connection used last is the one most likely to be alive, and lets the others grow old and go.
-    async fn idle_link(&self, host: &Host, now: Instant) -> Option<Link> {
+    async fn idle_link(&self, host: &Host, now: Instant, wall: UnixMillis) -> Option<Link> {
         let mut settling = loop {
             let link = host.idle.lock().pop()?;
-            if !self.is_usable(&link, now) {
+            if !self.is_usable(&link, now) || wall.since(link.taken) >= self.idle {
                 continue;
             }
             if link.sender.is_ready() {

@@ -11,6 +11,7 @@ pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
     ("store", Top::One(&STORE)),
     ("audit", Top::One(&AUDIT)),
     ("log", Top::One(&LOG)),
+    ("network", Top::One(&NETWORK)),
     (
         "platform",
         Top::Named("One organisation in one region.", &[("genesys", &GENESYS), ("cxone", &CXONE), ("oauth2", &OAUTH2)]),
@@ -133,7 +134,43 @@ const LOG: Section = Section::new(
     ],
 );
 
-const EXTRA_CA: Key = Key::new("extra_ca", Shape::Path, "PEM file of a private CA to trust beside the system's.");
+const NETWORK: Section = Section::new(
+    "How connections to platforms leave this machine, unless a platform says otherwise.",
+    &[PROXY.default(r#""none""#), PROXY_AUTH_FILE, NO_PROXY, SOURCE_ADDRESS],
+)
+.beside(WITH_A_PROXY);
+
+const PROXY: Key = Key::new(
+    "proxy",
+    Shape::Proxy,
+    "The HTTP proxy for https: its address, \"environment\" for HTTPS_PROXY and NO_PROXY, or \"none\".",
+);
+const PROXY_AUTH_FILE: Key =
+    Key::new("proxy_auth_file", Shape::Path, "File of mode 0600 with user:password for the proxy of this section.");
+const NO_PROXY: Key = Key::new(
+    "no_proxy",
+    Shape::Texts,
+    "What is reached without the proxy of this section: names with their subdomains, addresses, networks, \"*\".",
+);
+const SOURCE_ADDRESS: Key = Key::new(
+    "source_address",
+    Shape::Sources,
+    "The addresses of this machine that connections leave from, at most one of each family.",
+);
+const EXTRA_CA: Key =
+    Key::new("extra_ca", Shape::Path, "PEM file of a private CA to trust for this platform beside the system's.");
+const CLIENT_CERT: Key =
+    Key::new("client_cert", Shape::Path, "PEM file of the certificate chain that keyholder shows to the platform.");
+const CLIENT_KEY: Key = Key::new("client_key", Shape::Path, "PEM file of the private key of client_cert, mode 0600.");
+
+/// Keys of a platform that go together.
+const PAIRS: &[(&str, &str)] = &[
+    ("client_cert", "client_key"),
+    ("client_key", "client_cert"),
+    ("proxy_auth_file", "proxy"),
+    ("no_proxy", "proxy"),
+];
+const WITH_A_PROXY: &[(&str, &str)] = &[("proxy_auth_file", "proxy"), ("no_proxy", "proxy")];
 
 const AUTH_METHODS: Shape = Shape::Choice(&["basic", "post", "client_secret_basic", "client_secret_post"]);
 
@@ -149,9 +186,16 @@ const GENESYS: Section = Section::new(
         ),
         Key::new("api_url", Shape::Url, "Base of API calls, instead of the region's."),
         EXTRA_CA,
+        CLIENT_CERT,
+        CLIENT_KEY,
+        PROXY,
+        PROXY_AUTH_FILE,
+        NO_PROXY,
+        SOURCE_ADDRESS,
     ],
 )
-.any_of(&[&["region"], &["login_url", "api_url"]]);
+.any_of(&[&["region"], &["login_url", "api_url"]])
+.beside(PAIRS);
 
 const CXONE: Section = Section::new(
     "NICE CXone. Its tokens have the permissions of the access key's user: there are no scopes to ask for.",
@@ -168,10 +212,17 @@ const CXONE: Section = Section::new(
         Key::new("allowed_origins", Shape::Urls, "Origins that discovery may name beside NICE's own domains."),
         Key::new("auth_method", AUTH_METHODS, "How the application was registered.").default(r#""basic""#),
         EXTRA_CA,
+        CLIENT_CERT,
+        CLIENT_KEY,
+        PROXY,
+        PROXY_AUTH_FILE,
+        NO_PROXY,
+        SOURCE_ADDRESS,
     ],
 )
 .at_most_one(&["issuer", "area", "auth_base"])
-.any_of(&[&["issuer"], &["area"], &["auth_base", "api_url"]]);
+.any_of(&[&["issuer"], &["area"], &["auth_base", "api_url"]])
+.beside(PAIRS);
 
 const OAUTH2: Section = Section::new(
     "Any issuer of RFC 6749.",
@@ -185,10 +236,17 @@ const OAUTH2: Section = Section::new(
         Key::new("auth_method", AUTH_METHODS, "How the client authenticates; without it what the metadata offers."),
         Key::new("assumed_lifetime", Shape::Duration, "Life of a token whose answer does not tell it."),
         EXTRA_CA,
+        CLIENT_CERT,
+        CLIENT_KEY,
+        PROXY,
+        PROXY_AUTH_FILE,
+        NO_PROXY,
+        SOURCE_ADDRESS,
     ],
 )
 .at_most_one(&["issuer", "token_url"])
-.any_of(&[&["issuer"], &["token_url"]]);
+.any_of(&[&["issuer"], &["token_url"]])
+.beside(PAIRS);
 
 const CREDENTIAL: Section = Section::new(
     "What keyholder logs in with at a platform.",

@@ -42,6 +42,8 @@ fn sample(shape: &Shape, name: &str) -> String {
         Shape::Texts => "[\"a\", \"b\"]".to_owned(),
         Shape::Url => "\"https://example.com\"".to_owned(),
         Shape::Urls => "[\"https://example.com\"]".to_owned(),
+        Shape::Proxy => "\"http://proxy.example.com:3128\"".to_owned(),
+        Shape::Sources => "[\"192.0.2.10\", \"2001:db8::10\"]".to_owned(),
         Shape::Choice(words) => format!("{:?}", words[0]),
         Shape::Region => "\"eu-central-1\"".to_owned(),
         Shape::Environment => "\"production\"".to_owned(),
@@ -78,6 +80,25 @@ fn wrong(shape: &Shape) -> Vec<&'static str> {
             "\"https://a?b\"",
         ],
         Shape::Urls => return vec!["1", "\"https://a\"", "[\"a\"]", "[\"http://example.com\"]"],
+        Shape::Proxy => vec![
+            "\"\"",
+            "\"proxy.example.com:3128\"",
+            "\"https://proxy.example.com\"",
+            "\"socks5://proxy.example.com\"",
+            "\"http://user:word@proxy.example.com:3128\"",
+            "\"http://proxy.example.com/path\"",
+        ],
+        Shape::Sources => {
+            return vec![
+                "1",
+                "\"192.0.2.10\"",
+                "[1]",
+                "[\"\"]",
+                "[\"host\"]",
+                "[\"192.0.2.10:80\"]",
+                "[\"10.0.0.0/8\"]",
+            ];
+        }
         Shape::Choice(_) => vec!["\"no-such-word\""],
         Shape::Region => vec!["\"mars-1\"", "\"\""],
         Shape::Environment => vec!["\"\"", "\"Production\"", "\"1st\"", "\"a b\""],
@@ -127,7 +148,8 @@ fn companions(section: &'static Section, key: &'static str) -> Vec<&'static str>
         !section.at_most_one.contains(&key) || set.iter().all(|other| !section.at_most_one.contains(other))
     });
     let chosen = with_it.or(others).copied().unwrap_or_default();
-    [chosen, &[key]].concat()
+    let beside = section.beside.iter().filter(|(this, _)| *this == key).map(|(_, other)| *other);
+    [chosen, &[key]].concat().into_iter().chain(beside).collect()
 }
 
 struct Judge(jsonschema::Validator);
@@ -292,6 +314,14 @@ fn random_files_are_judged_alike() {
             let keys: Vec<_> = section.keys.iter().filter(|_| below(2) == 0).map(|key| key.name).collect();
             let mut with: Vec<_> = keys;
             // mostly whole, because a random half rarely is
+            with.extend(
+                section
+                    .beside
+                    .iter()
+                    .filter(|(key, _)| with.contains(key) && below(8) != 0)
+                    .map(|(_, other)| *other)
+                    .collect::<Vec<_>>(),
+            );
             with.extend(section.any_of.get(below(section.any_of.len() + 1)).copied().unwrap_or_default());
             file.extend(around(path, &with));
         }
