@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "modules of a binary; what is public here is public to its siblings")]
 
 mod bench;
+mod delivery;
+mod dist;
 mod fuzz;
 mod logs;
 mod process;
@@ -27,6 +29,10 @@ cargo xtask COMMAND
   bench latency        added latency per hop on one connection, and a local token call
   bench instructions   instructions per proxied request, counted by callgrind
   bench memory         resident memory of an idle keyholder
+  delivery             install the package, run the units and the image, check the manifests (part of test)
+  dist                 the static release binary, its SBOM, a .deb and checksums, in target/dist-out
+  dist deb|image|sbom  one of them
+  dist --verify        build the last commit twice, in different folders, and compare
   tools                install what the tests and benches need into .test-tools
   docs                 write the generated reference pages again
 ";
@@ -39,6 +45,8 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["docs"] => tidy::write_docs(),
         ["sdk"] => scenario::run(),
+        ["delivery"] => delivery::run(),
+        ["dist", words @ ..] => dist::run(words),
         ["tools"] => tools::install().map(|_| ()),
         ["fuzz", options @ ..] => fuzz::run(options),
         ["bench", which, options @ ..] => bench::run(which, options),

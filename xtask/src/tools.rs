@@ -13,8 +13,14 @@ use anyhow::Result;
 use crate::{process::run, root};
 
 /// Python packages, pinned.
-const PYTHON: &[&str] =
-    &["PureCloudPlatformClientV2==269.0.0", "Authlib==1.9.8", "requests==2.34.2", "cryptography==50.0.2"];
+const PYTHON: &[&str] = &[
+    "PureCloudPlatformClientV2==269.0.0",
+    "Authlib==1.9.8",
+    "requests==2.34.2",
+    "cryptography==50.0.2",
+    "cyclonedx-python-lib[json-validation]==11.12.0",
+    "kubernetes-validate==1.37.0",
+];
 /// npm packages, pinned.
 const NODE: &[&str] = &["purecloud-platform-client-v2@262.0.0"];
 /// Debian packages: command they bring, package.
@@ -28,6 +34,17 @@ const DEBIAN: &[(&str, &str)] = &[
     ("h2load", "nghttp2-client"),
     ("faketime", "faketime"),
     ("tinyproxy", "tinyproxy"),
+    ("bwrap", "bubblewrap"),
+    ("buildah", "buildah"),
+    ("fish", "fish"),
+    ("ip", "iproute2"),
+    ("lintian", "lintian"),
+    ("logrotate", "logrotate"),
+    ("man", "man-db"),
+    ("mandoc", "mandoc"),
+    ("openssl", "openssl"),
+    ("systemd-analyze", "systemd"),
+    ("zsh", "zsh"),
 ];
 
 /// Where the tools are.
