@@ -14,6 +14,7 @@ mod reader;
 mod render;
 pub mod schema;
 mod sections;
+pub(crate) mod wrong;
 
 pub use mistake::{Mistake, Mistakes, Severity};
 pub use model::{

@@ -14,11 +14,14 @@ use zeroize::Zeroizing;
 
 use crate::{
     classify::{Dialect, classify_failure},
-    http::{Answer, AnswerHead, Media},
+    http::{Answer, AnswerHead, Media, printable},
 };
 
 /// Longest accepted token, in bytes: CXone's JWTs have about 1.5 KiB, and most servers refuse headers above 16 KiB.
 pub const TOKEN_MAX: usize = 16 * 1024;
+
+/// Longest told list of scopes, in characters: an issuer's answer may name a hundred.
+const SCOPE_MAX: usize = 4000;
 
 /// Longest believed life: 450 days, the largest that Genesys Cloud grants (SCIM clients). Longer ones are cut to it.
 pub const LIFETIME_MAX: Duration = Duration::from_hours(10800);
@@ -32,6 +35,8 @@ pub struct TokenAnswer {
     pub expires_in: Duration,
     /// A refresh token, where one came.
     pub refresh_token: Option<SecretString>,
+    /// The scopes that the answer names, printable and bounded.
+    pub scope: Option<String>,
     /// An OIDC id_token, where one came. Not verified: never authenticate anybody by it.
     pub id_token: Option<SecretString>,
 }
@@ -44,6 +49,7 @@ impl From<TokenAnswer> for IssuedToken {
             access_token: answer.access_token,
             expires_in: answer.expires_in,
             refresh_token: answer.refresh_token,
+            scope: answer.scope,
             api_base: None,
             auth_base: None,
         }
@@ -121,6 +127,7 @@ struct Wire {
     expires_in: Option<Seconds>,
     refresh_token: Option<Zeroizing<String>>,
     id_token: Option<Zeroizing<String>>,
+    scope: Option<String>,
 }
 
 /// Parses the body of a success. `assumed_lifetime` stands in where the issuer may leave `expires_in` out.
@@ -135,6 +142,7 @@ pub fn parse_token_answer(body: &[u8], assumed_lifetime: Option<Duration>) -> Re
         access_token,
         expires_in: bounded_lifetime(told.or(assumed_lifetime))?,
         refresh_token: token("refresh_token", wire.refresh_token)?,
+        scope: wire.scope.filter(|scope| !scope.is_empty()).map(|scope| printable(&scope, SCOPE_MAX)),
         id_token: token("id_token", wire.id_token)?,
     })
 }

@@ -17,6 +17,7 @@ use crate::{
     classify::GENESYS,
 };
 
+pub mod account;
 mod regions;
 pub use regions::{Region, UnknownRegion, find_region, regions};
 

@@ -15,11 +15,13 @@ use hyper::{
     client::conn::http1,
 };
 use hyper_util::rt::TokioIo;
-use kh_core::{Clock, Code, port::FetchError};
+use kh_core::{Clock, Code, SecretString, UnixMillis, port::FetchError};
 use kh_net::{ConnectError, Egress, Target};
 use rustls_pki_types::ServerName;
 use url::{Position, Url};
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::Address;
 
 /// Largest accepted answer: a token answer with three JWTs has about 8 KiB, discovery documents less than 16 KiB.
 pub const ANSWER_MAX: usize = 256 * 1024;
@@ -113,6 +115,22 @@ pub struct AnswerHead {
     pub status_text: Option<String>,
     /// What the body claims to be.
     pub media: Media,
+    /// `Date`, the platform's clock.
+    pub date: Option<UnixMillis>,
+    /// `inin-ratelimit-*` of Genesys Cloud.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// Where a token stands against its rate limit; there is no header for what remains (official developer blog,
+/// 2021-05-06).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct RateLimit {
+    /// Requests allowed in the window.
+    pub allowed: u32,
+    /// Requests counted in it, this one included.
+    pub count: u32,
+    /// Seconds until it ends.
+    pub reset_seconds: u32,
 }
 
 /// A complete answer; its body is wiped when dropped.
@@ -164,6 +182,20 @@ impl HttpClient {
     /// Gets a document that is not secret.
     pub(crate) async fn get(&self, url: Url) -> Result<Answer, HttpError> {
         self.send(Method::GET, url, None, None).await
+    }
+
+    /// Gets a document with `token`.
+    pub(crate) async fn get_as(&self, url: Url, token: &SecretString) -> Result<Answer, HttpError> {
+        let mut header = Zeroizing::new(Vec::with_capacity("Bearer ".len() + token.len()));
+        header.extend_from_slice(b"Bearer ");
+        header.extend_from_slice(token.expose().as_bytes());
+        let value = HeaderValue::from_maybe_shared(Bytes::from_owner(header)).map_err(|_| HttpError::Address)?;
+        self.send(Method::GET, url, Some(value), None).await
+    }
+
+    /// What the clock of the server behind `address` says, whatever else it answers. Sends no secret.
+    pub async fn date_of(&self, address: &Address) -> Result<Option<UnixMillis>, HttpError> {
+        Ok(self.get(address.join("/")).await?.head.date)
     }
 
     /// Posts `body`, with `authorization` where there is one.
@@ -244,7 +276,7 @@ fn addressed(url: &Url) -> Option<(Option<ServerName<'static>>, String)> {
 }
 
 /// The whole answer.
-async fn read(response: Response<Incoming>, now: kh_core::UnixMillis) -> Result<Answer, HttpError> {
+async fn read(response: Response<Incoming>, now: UnixMillis) -> Result<Answer, HttpError> {
     let head = parse_head(response.status().as_u16(), response.headers(), now);
     let mut incoming = response.into_body();
     let announced = incoming.size_hint().exact().unwrap_or(0);
@@ -277,7 +309,7 @@ fn append_wiped(buffer: &mut Zeroizing<Vec<u8>>, more: &[u8]) {
 }
 
 /// Reads what matters from an answer's headers. Pure.
-pub fn parse_head(status: u16, headers: &HeaderMap, now: kh_core::UnixMillis) -> AnswerHead {
+pub fn parse_head(status: u16, headers: &HeaderMap, now: UnixMillis) -> AnswerHead {
     let text = |name: &str| {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
         headers.get(name).and_then(|value| value.to_str().ok()).map(|text| printable(text, HEADER_TEXT_MAX))
@@ -296,7 +328,24 @@ pub fn parse_head(status: u16, headers: &HeaderMap, now: kh_core::UnixMillis) ->
         correlation_id: CORRELATION_HEADERS.iter().find_map(|name| text(name)).filter(|id| is_correlation_id(id)),
         status_text: text("icstatusdescription").filter(|text| !text.is_empty()),
         media,
+        date: headers.get(header::DATE).and_then(|value| value.to_str().ok()).and_then(parse_date),
+        rate_limit: rate_limit(headers),
     }
+}
+
+/// An IMF-fixdate (RFC 9110 section 5.6.7).
+fn parse_date(text: &str) -> Option<UnixMillis> {
+    let at = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(UnixMillis(u64::try_from(at.as_millis()).ok()?))
+}
+
+fn rate_limit(headers: &HeaderMap) -> Option<RateLimit> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.parse().ok();
+    Some(RateLimit {
+        allowed: number("inin-ratelimit-allowed")?,
+        count: number("inin-ratelimit-count")?,
+        reset_seconds: number("inin-ratelimit-reset")?,
+    })
 }
 
 fn parse_media(value: &str) -> Media {
@@ -344,7 +393,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
-        parse_head(200, &map, kh_core::UnixMillis(0))
+        parse_head(200, &map, UnixMillis(0))
     }
 
     #[test]

@@ -214,6 +214,9 @@ fn dispatch(shared: &Shared, call: &Call, found: &Found, caller: &Caller) -> Rep
         }
         _ if template.starts_with("/api/v2/oauth/scopes") => Some(oauth_clients::scopes(shared, call, &values)),
         _ if template.starts_with("/api/v2/authorization/") => roles::handle(shared, call, template, &values, caller),
+        "/api/v2/organizations/limits/namespaces/{namespaceName}" => {
+            values.first().and_then(|name| limits::namespace(name, &shared.limits()))
+        }
         _ if template.starts_with("/api/v2/audits/query") => audits::handle(shared, call, template, &values),
         _ => None,
     };

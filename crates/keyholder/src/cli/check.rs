@@ -1,16 +1,21 @@
 //! `keyholder check`: the configuration's mistakes, and whether what it names is there.
 //!
-//! Invariant: changes nothing; a store that does not exist yet is not made.
+//! Invariants: changes nothing, and makes neither a store nor a log that is not there; a wrong secret is sent to the
+//! platform at most once.
 
 mod environments;
+mod online;
+mod snippet;
+
+use std::path::PathBuf;
 
 use clap::Args;
-use kh_core::{Code, port::SecretStore};
+use kh_core::{Code, CredentialName, port::SecretStore};
 use serde::Serialize;
 
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::{Base, broken_ways, certificate},
+    compose::{Look, broken_ways, certificate, harden},
     config::{self, KeySource},
     output::{Exit, Failure},
 };
@@ -18,16 +23,35 @@ use crate::{
 /// Check the configuration and what it names
 #[derive(Debug, Args)]
 #[command(after_help = "Exit 0: everything is fine. Exit 2: mistakes in the file, each told with line and hint.
-Exit 1: the file is fine and something it names is not there, such as a secret.
+Exit 1: the file is fine and something it names is not there, a credential does not work, or a snippet
+has a well-known mistake. Exit 3: a platform cannot be reached.
+
+--online logs in once with each credential and shows what its token has: organisation, roles with
+divisions, scopes, life, limits and the platform's clock. It changes nothing; the token that it fetched
+lives on until it ends.
+
+--snippet looks into any text, such as an integration's settings, for endpoints, headers and scopes that
+circulate and do not exist, and names the right ones.
 
 Examples:
   keyholder check
   keyholder check --config /etc/keyholder/keyholder.toml --output json
-  keyholder check --syntax")]
+  keyholder check --syntax
+  keyholder check --online --credential acme-prod
+  keyholder check --snippet settings.py --snippet main.tf")]
 pub(crate) struct CheckArgs {
     /// Check the file alone, not the files and secrets that it names
     #[arg(long)]
     syntax: bool,
+    /// Log in with each credential and show what it has
+    #[arg(long, conflicts_with = "syntax")]
+    online: bool,
+    /// Only this credential
+    #[arg(long, value_name = "NAME", requires = "online")]
+    credential: Vec<CredentialName>,
+    /// Look into this text instead, for well-known mistakes; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["syntax", "online"])]
+    snippet: Vec<PathBuf>,
 }
 
 /// What is not there.
@@ -39,15 +63,21 @@ struct Finding {
 }
 
 pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Failure> {
+    if !arguments.snippet.is_empty() {
+        return snippet::run(&arguments.snippet, context);
+    }
     let loaded = context.load_file()?;
     context.start_logging_at(QUIET)?;
+    harden();
     let file = loaded.file_name();
     if !loaded.warnings.all.is_empty() && !context.terminal.is_json() {
         let report = config::render(&file, &loaded.warnings, context.terminal.colors_errors());
         context.terminal.note(report.trim_end());
     }
     let mut shared = environments::shared_documents(&loaded.config);
-    let findings = if arguments.syntax { Vec::new() } else { findings(&loaded, context, &mut shared)? };
+    // One credential may be looked at while another one is not set up yet.
+    let file_alone = arguments.syntax || !arguments.credential.is_empty();
+    let findings = if file_alone { Vec::new() } else { findings(&loaded, context, &mut shared)? };
     for warning in &shared {
         context.terminal.warn(warning);
     }
@@ -59,6 +89,9 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
             failure = failure.hint(format!("{}: {}; {}", finding.subject, finding.problem, finding.hint));
         }
         return Err(failure.exiting(Exit::No));
+    }
+    if arguments.online {
+        return online::run(&loaded, &arguments.credential, context);
     }
     let answer = serde_json::json!({
         "valid": true,
@@ -116,16 +149,15 @@ fn of_installation(loaded: &Loaded, context: &Context, shared: &mut Vec<String>)
         let hint = "make it, or name another".to_owned();
         return Ok(vec![Finding { subject, problem: "the key's file does not exist".to_owned(), hint }]);
     }
-    if !loaded.paths.store.exists() {
-        return Ok(wanted.iter().map(|secret| missing(secret, "the secret store does not exist yet")).collect());
-    }
-    let base = Base::open(loaded, &context.environment)?;
     Context::runtime()?.block_on(async {
-        let known = base.store.list().await?;
+        let Some(look) = Look::open(loaded, &context.environment).await? else {
+            return Ok(wanted.iter().map(|secret| missing(secret, "the secret store does not exist yet")).collect());
+        };
+        let known = look.store.list().await?;
         let absent = wanted.iter().filter(|secret| !known.iter().any(|found| found.name == **secret));
         let mut all: Vec<_> = absent.map(|secret| missing(secret, "it is not in the secret store")).collect();
-        all.extend(environments::misplaced_clients(loaded, &base).await?);
-        shared.extend(environments::shared_clients(&loaded.config, &base).await);
+        all.extend(look.issuer.iter().flat_map(|issuer| environments::misplaced_clients(loaded, issuer)));
+        shared.extend(environments::shared_clients(&loaded.config, &look).await);
         Ok(all)
     })
 }

@@ -107,7 +107,11 @@ pub(crate) fn audit_key(loaded: &Loaded, environment: &Environment) -> Result<Op
     Ok(Some(key))
 }
 
-fn unlock(loaded: &Loaded, environment: &Environment, entropy: &Arc<dyn Entropy>) -> Result<Unlocked, Failure> {
+pub(super) fn unlock(
+    loaded: &Loaded,
+    environment: &Environment,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<Unlocked, Failure> {
     let key = store_key(&loaded.config.store.key, &loaded.paths, environment, &**entropy)?;
     Ok(kh_store::unlock(&loaded.paths.store, &key, Arc::clone(entropy))?)
 }

@@ -61,7 +61,7 @@ fn bases(detail: &PlatformDetail) -> (String, Option<String>) {
 }
 
 /// Everything the broker needs to know about the configured credentials.
-pub(super) fn specs(
+pub(crate) fn specs(
     config: &Config,
     ways: &BTreeMap<PlatformName, Arc<Egress>>,
     clock: &Arc<dyn Clock>,

@@ -107,7 +107,7 @@ impl Sink {
 }
 
 /// Line and column, both from 1; the column counts characters.
-fn position(source: &str, at: usize) -> (usize, usize) {
+pub(super) fn position(source: &str, at: usize) -> (usize, usize) {
     let mut end = at.min(source.len());
     while !source.is_char_boundary(end) {
         end -= 1;

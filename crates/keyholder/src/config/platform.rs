@@ -9,6 +9,7 @@ use super::{
     model::{CxoneLoginConfig, OAuth2SourceConfig, PlatformConfig, PlatformDetail},
     network,
     reader::{Located, Section, nearest},
+    wrong,
 };
 
 const KINDS: [&str; 3] = ["genesys", "cxone", "oauth2"];
@@ -48,10 +49,22 @@ pub(super) fn read(section: Section<'_>) -> Option<PlatformConfig> {
     Some(PlatformConfig { detail: detail?, extra_ca, client, network: way })
 }
 
+/// A base address. One of the well-known wrong ones is refused with the right one.
 fn address(section: &Section<'_>, key: &'static str) -> Option<Located<Address>> {
-    section.parsed(key, "write a base address such as \"https://login.mypurecloud.de\"", |text| {
-        Address::parse(text, PlainHttp::LoopbackOnly)
-    })
+    let found = section.text(key)?;
+    if let Some(wrong) = wrong::of_address(found.value) {
+        let hint = format!("the platform has {}; here, write {}", wrong.right, wrong.setting());
+        section.error(found.span, format!("{key}: {}", wrong.problem), hint);
+        return None;
+    }
+    match Address::parse(found.value, PlainHttp::LoopbackOnly) {
+        Ok(value) => Some(Located { value, span: found.span }),
+        Err(error) => {
+            let hint = "write a base address such as \"https://login.mypurecloud.de\"";
+            section.error(found.span, format!("{key}: {error}"), hint);
+            None
+        }
+    }
 }
 
 fn genesys_cloud(section: &Section<'_>) -> Option<PlatformDetail> {
@@ -103,23 +116,18 @@ fn region(section: &Section<'_>, found: &Located<&str>) -> Option<&'static genes
     None
 }
 
-/// The endpoints of tutorials that do not exist (platform facts: the token endpoint is `login.<domain>/oauth/token`,
-/// there is none below `api.<domain>`, and no `{org}.mygenesys.com`).
+/// What only the key tells: a login host is none for calls, and a base ends before the API's own path.
 fn right_genesys_host(section: &Section<'_>, key: &str, found: &Located<Address>) -> bool {
     let host = found.value.url().host_str().unwrap_or_default();
     let path = found.value.path();
-    let domain = genesys::find_region(host).ok().map(|region| region.domain.as_str());
-    let mistake = if host.ends_with(".mygenesys.com") || host == "mygenesys.com" {
+    let domain = genesys::find_region(host).map_or("<domain>", |region| region.domain.as_str());
+    let mistake = if key == "login_url" && host.starts_with("api.") {
         Some((
-            "there is no host of an organisation on Genesys Cloud".to_owned(),
-            "write region = \"...\" instead".to_owned(),
+            format!("{key}: no token endpoint is below an api host"),
+            format!("the logins go to https://login.{domain}"),
         ))
-    } else if key == "login_url" && host.starts_with("api.") {
-        let login = domain.map_or_else(|| "login.<domain>".to_owned(), |domain| format!("login.{domain}"));
-        Some((format!("{key}: no token endpoint is below an api host"), format!("the logins go to https://{login}")))
     } else if key == "api_url" && host.starts_with("login.") {
-        let api = domain.map_or_else(|| "api.<domain>".to_owned(), |domain| format!("api.{domain}"));
-        Some((format!("{key}: a login host answers no API calls"), format!("the API is at https://{api}")))
+        Some((format!("{key}: a login host answers no API calls"), format!("the API is at https://api.{domain}")))
     } else if path.ends_with("/oauth/token") || path.ends_with("/api/v2") {
         Some((
             format!("{key} is a base address without the API's own path"),
@@ -151,8 +159,8 @@ fn cxone(section: &Section<'_>) -> Option<PlatformDetail> {
             section.error(place, format!("{key}: keyholder knows the login of CXone"), hint);
         }
     }
-    let issuer = address(section, "issuer").filter(|found| right_cxone_host(section, found));
-    let auth_base = address(section, "auth_base").filter(|found| right_cxone_host(section, found));
+    let issuer = address(section, "issuer");
+    let auth_base = address(section, "auth_base");
     let area = section.parsed("area", "write it like \"na1\"", |text| {
         let word = !text.is_empty() && text.len() <= 16 && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if word { Ok(text.to_ascii_lowercase()) } else { Err("not the name of an area") }
@@ -199,17 +207,6 @@ fn regional(section: &Section<'_>, auth_base: Address, api_url: Option<Located<A
     Some(CxoneLoginConfig::Regional { auth_base, api_url: api_url.value })
 }
 
-/// `api.nice-incontact.com/oauth2/token` of tutorials does not exist; NICE publishes no such endpoint.
-fn right_cxone_host(section: &Section<'_>, found: &Located<Address>) -> bool {
-    let host = found.value.url().host_str().unwrap_or_default();
-    if host == "api.nice-incontact.com" || found.value.path().contains("/oauth2") {
-        let hint = "write issuer = \"https://cxone.niceincontact.com\"";
-        section.error(found.span.clone(), "there is no such token endpoint on CXone", hint);
-        return false;
-    }
-    true
-}
-
 fn origins(section: &Section<'_>) -> Vec<Address> {
     let listed = section.texts("allowed_origins").unwrap_or_default();
     let mut all = Vec::new();
@@ -237,6 +234,9 @@ fn oauth2(section: &Section<'_>) -> Option<PlatformDetail> {
     let token_url = address(section, "token_url");
     let api_url = address(section, "api_url");
     let scopes = section.texts("scopes").unwrap_or_default().into_iter().map(|item| item.value.to_owned()).collect();
+    for found in [&issuer, &token_url].into_iter().flatten() {
+        warn_of_a_known_platform(section, found);
+    }
     let audience = section.text("audience").map(|found| found.value.to_owned());
     let auth_method = auth_method(section);
     let assumed_lifetime = section.duration("assumed_lifetime").map(|found| found.value);
@@ -267,4 +267,37 @@ fn oauth2(section: &Section<'_>) -> Option<PlatformDetail> {
         auth_method,
         assumed_lifetime,
     })
+}
+
+/// Both platforms have an adapter that knows their refusals and rate limits.
+fn warn_of_a_known_platform(section: &Section<'_>, found: &Located<Address>) {
+    let host = found.value.url().host_str().unwrap_or_default();
+    if let Ok(region) = genesys::find_region(host) {
+        let span = section.place("kind").unwrap_or_else(|| section.span.clone());
+        section.warning(
+            span,
+            "this is Genesys Cloud, whose scopes do not apply to client credentials and whose rate limit is a 400",
+            &format!("kind = \"genesys\" and region = \"{}\"", region.aws_region),
+        );
+        warn_of_invented_scopes(section);
+    } else if [".niceincontact.com", ".nice-incontact.com"].iter().any(|domain| host.ends_with(domain)) {
+        let span = section.place("kind").unwrap_or_else(|| section.span.clone());
+        section.warning(
+            span,
+            "this is NICE CXone, which has no client_credentials grant",
+            "kind = \"cxone\" and issuer = \"https://cxone.niceincontact.com\"",
+        );
+    }
+}
+
+fn warn_of_invented_scopes(section: &Section<'_>) {
+    for item in section.texts("scopes").unwrap_or_default() {
+        if let Some(wrong) = wrong::of_scope(item.value) {
+            section.warning(
+                item.span,
+                format!("{}: {}", wrong.found, wrong.problem),
+                &format!("the right one: {}", wrong.right),
+            );
+        }
+    }
 }

@@ -99,6 +99,8 @@ secret = "store:../b"
 #[test]
 fn well_known_wrong_endpoints() {
     let genesys = |lines: &str| told(&format!("[platform.p]\nkind = \"genesys\"\n{lines}"));
+    let oauth2 =
+        |lines: &str| told(&format!("[platform.p]\nkind = \"oauth2\"\napi_url = \"https://a.example.com\"\n{lines}"));
     let cxone = |lines: &str| told(&format!("[platform.p]\nkind = \"cxone\"\n{lines}"));
     let all = [
         genesys("login_url = \"https://api.mypurecloud.de/oauth/token\"\napi_url = \"https://api.mypurecloud.de\""),
@@ -109,6 +111,15 @@ fn well_known_wrong_endpoints() {
         genesys("region = \"eu-central-1\"\ntoken_url = \"https://api.mypurecloud.de/oauth/token\""),
         genesys("region = \"eu-central-1\"\nlogin_url = \"http://login.example.com\""),
         genesys("login_url = \"https://login.mypurecloud.de\""),
+        genesys("login_url = \"https://login.mypurecloud.de/api/v2\"\napi_url = \"https://api.mypurecloud.de\""),
+        genesys("login_url = \"https://mypurecloud.ie/oauth/token\"\napi_url = \"https://api.mypurecloud.ie\""),
+        genesys("region = \"eu-west-1\"\napi_url = \"https://api.mypurecloud.ie/api/v2/oauth/token\""),
+        oauth2("token_url = \"https://api.mypurecloud.de/oauth/token\""),
+        oauth2(
+            "token_url = \"https://login.mypurecloud.de/oauth/token\"\nscopes = [\"offline_access\", \"users\", \"user:read\"]",
+        ),
+        oauth2("issuer = \"https://cxone.niceincontact.com\""),
+        oauth2("token_url = \"https://api.nice-incontact.com/oauth2/token\""),
         cxone("issuer = \"https://api.nice-incontact.com\""),
         cxone("token_url = \"https://api.nice-incontact.com/oauth2/token\"\ngrant_type = \"client_credentials\""),
         cxone("auth_base = \"https://na1.nice-incontact.com\""),

@@ -11,6 +11,7 @@
 
 mod bad_input;
 mod bad_platform;
+mod check;
 mod cli;
 mod codes;
 mod crash;

@@ -95,6 +95,7 @@ impl TokenEndpoint for FakePlatform {
                     }),
                     expires_in: life,
                     refresh_token: None,
+                    scope: None,
                     api_base: None,
                     auth_base: None,
                 }),

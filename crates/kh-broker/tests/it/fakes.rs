@@ -110,6 +110,7 @@ impl FakeEndpoint {
                 access_token: SecretString::new(text),
                 expires_in: Duration::from_secs(life),
                 refresh_token: refresh.then(|| SecretString::new(format!("refresh-{number}"))),
+                scope: None,
                 api_base: None,
                 auth_base: None,
             })

@@ -14,6 +14,8 @@ pub struct IssuedToken {
     pub expires_in: Duration,
     /// Refresh token, where the grant gives one.
     pub refresh_token: Option<SecretString>,
+    /// The scopes that the answer names (RFC 6749 section 5.1), where it names any.
+    pub scope: Option<String>,
     /// Where API calls with this token go, if the platform tells it per tenant (CXone discovery).
     pub api_base: Option<String>,
     /// Where account operations of this tenant go (CXone `auth_endpoint`), if the platform tells it.

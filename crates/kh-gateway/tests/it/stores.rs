@@ -172,6 +172,7 @@ impl TokenEndpoint for Tokens {
                 access_token: SecretString::new(platform_token(number)),
                 expires_in: Duration::from_hours(24),
                 refresh_token: None,
+                scope: None,
                 api_base: None,
                 auth_base: None,
             })

@@ -15,6 +15,8 @@ fn head(status: u16) -> AnswerHead {
         correlation_id: Some("corr-1".to_owned()),
         status_text: None,
         media: Media::MaybeJson,
+        date: None,
+        rate_limit: None,
     }
 }
 

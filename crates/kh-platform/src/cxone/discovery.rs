@@ -126,6 +126,7 @@ pub fn parse_refresh_answer(body: &[u8]) -> Result<TokenAnswer, AnswerError> {
         access_token,
         expires_in: bounded_lifetime(life.filter(|life| *life <= LIFETIME_MAX))?,
         refresh_token: token("refreshToken", wire.refresh_token)?,
+        scope: None,
         id_token: None,
     })
 }

@@ -5,6 +5,7 @@ use crate::config::LimitsConfig;
 use crate::error_body::ErrorBody;
 use crate::reply::Reply;
 use http::header::{HeaderName, RETRY_AFTER};
+use serde_json::json;
 
 pub(super) const COUNT: HeaderName = HeaderName::from_static("inin-ratelimit-count");
 const ALLOWED: HeaderName = HeaderName::from_static("inin-ratelimit-allowed");
@@ -49,6 +50,22 @@ impl Window {
 
 fn ms(seconds: u64) -> i64 {
     i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX)
+}
+
+/// The namespace whose limits bind API calls (official limits page); the others are left to the published document.
+const PLATFORM_API: &str = "platform.api";
+
+/// The limits that are in force here, under the platform's keys.
+pub(super) fn namespace(name: &str, limits: &LimitsConfig) -> Option<Reply> {
+    let limit = |key: &str, value: u64| json!({"key": key, "namespace": PLATFORM_API, "value": value});
+    let bytes = u64::try_from(limits.request_bytes_max).unwrap_or(u64::MAX);
+    let entities = [
+        limit("client.credentials.token.rate.per.minute", u64::from(limits.requests_per_token)),
+        limit("token.rate.per.minute", u64::from(limits.requests_per_token)),
+        limit("org.app.user.rate.per.minute", u64::from(limits.requests_per_client_minute)),
+        limit("request.bytes.max", bytes),
+    ];
+    (name == PLATFORM_API).then(|| Reply::json(200, &json!({ "entities": entities })))
 }
 
 /// Where a caller stands against the limit that binds it most.

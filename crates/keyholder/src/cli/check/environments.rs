@@ -8,20 +8,20 @@ use kh_core::{
     port::{ClientRecord, SecretStore},
 };
 
+use kh_issuer::Issuer;
+
 use super::{Finding, Loaded};
 use crate::{
-    compose::{Base, client_fits},
+    compose::{Look, client_fits},
     config::Config,
-    output::Failure,
 };
 
 /// The credentials that share something, one of each environment.
 type Users = BTreeMap<Option<EnvironmentName>, String>;
 
 /// keyholder clients whose credential changed its environment: their logins and calls are refused.
-pub(super) async fn misplaced_clients(loaded: &Loaded, base: &Base) -> Result<Vec<Finding>, Failure> {
-    let issuer = base.issuer().await?;
-    Ok(issuer.clients().iter().filter_map(|client| misplaced(&loaded.config, &client.record)).collect())
+pub(super) fn misplaced_clients(loaded: &Loaded, issuer: &Issuer) -> Vec<Finding> {
+    issuer.clients().iter().filter_map(|client| misplaced(&loaded.config, &client.record)).collect()
 }
 
 fn misplaced(config: &Config, record: &ClientRecord) -> Option<Finding> {
@@ -47,10 +47,10 @@ pub(super) fn shared_documents(config: &Config) -> Vec<String> {
 
 /// Warnings of platform clients that stand in several documents, for several environments. A document that cannot be
 /// read is told by another check.
-pub(super) async fn shared_clients(config: &Config, base: &Base) -> Vec<String> {
+pub(super) async fn shared_clients(config: &Config, look: &Look) -> Vec<String> {
     let mut clients: BTreeMap<String, (Users, usize)> = BTreeMap::new();
     for (secret, users) in users_of(config) {
-        let Ok(stored) = base.store.get(&secret).await else { continue };
+        let Ok(stored) = look.store.get(&secret).await else { continue };
         let Ok(document) = CredentialDocument::parse(&stored.value) else { continue };
         let Some(id) = document.client_id.or(document.access_key_id) else { continue };
         let (all, documents) = clients.entry(id).or_default();

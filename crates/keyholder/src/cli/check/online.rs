@@ -1,0 +1,251 @@
+//! `keyholder check --online`: what each credential really has.
+//!
+//! Invariants: one login per credential, never a second one with the same secret; what the platform does not tell is
+//! said to be unknown; a claim of a token that was not verified is called so; no token leaves the process but in the
+//! header of a read of its own account.
+
+mod claims;
+mod report;
+
+use std::sync::Arc;
+
+use kh_broker::CredentialSpec;
+use kh_core::{
+    Code, CredentialName, PlatformKind, SecretString, UnixMillis,
+    credential::CredentialDocument,
+    port::{FetchError, IssuedToken, SecretStore, StoreError},
+};
+use kh_platform::{
+    Address, HttpClient, PlainHttp, Timeouts,
+    genesys::account::{self, Account},
+};
+use serde::Serialize;
+
+use super::{Context, Loaded};
+use crate::{
+    compose::{Look, egresses, specs},
+    config::nearest,
+    output::{Exit, Failure},
+};
+use claims::Claims;
+
+/// A difference between the clocks that is told as a problem, in seconds: tokens and audit times are then doubtful.
+const SKEW_RISKY: i64 = 60;
+
+/// What one credential has.
+#[derive(Debug, Serialize)]
+struct Seen {
+    name: CredentialName,
+    platform: String,
+    kind: PlatformKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<String>,
+    /// Whether a login succeeded and the platform's API takes its token, as far as that was tried.
+    works: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Token>,
+    api_base: String,
+    /// The platform's clock minus this machine's, in whole seconds.
+    clock_skew_seconds: Option<i64>,
+    /// Genesys Cloud: what the token itself may read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<Account>,
+    /// CXone: decoded, not verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unverified_claims: Option<Claims>,
+}
+
+/// Why it does not work.
+#[derive(Debug, Serialize)]
+struct Problem {
+    code: Code,
+    detail: String,
+    hint: &'static str,
+    /// Whether the platform could not be asked at all.
+    unreachable: bool,
+}
+
+/// What is told of a token.
+#[derive(Debug, Serialize)]
+struct Token {
+    expires_in: u64,
+    /// The scopes in the answer; the answer need not name any.
+    scope: Option<String>,
+}
+
+pub(super) fn run(loaded: &Loaded, wanted: &[CredentialName], context: &Context) -> Result<Exit, Failure> {
+    refuse_unknown(loaded, wanted)?;
+    let ways = egresses(loaded)?;
+    let seen = Context::runtime()?.block_on(async {
+        let look = Look::open(loaded, &context.environment).await?;
+        let Some(look) = look else {
+            return Err(Failure::from(StoreError::Unavailable {
+                reason: "the secret store does not exist yet".to_owned(),
+                source: None,
+            })
+            .hint("`keyholder secret set NAME` makes it")
+            .exiting(Exit::No));
+        };
+        let mut all = Vec::new();
+        for spec in specs(&loaded.config, &ways, &look.clock) {
+            if wanted.is_empty() || wanted.contains(&spec.name) {
+                all.push(see(&spec, &look).await);
+            }
+        }
+        Ok(all)
+    })?;
+    conclude(&seen, context)
+}
+
+fn refuse_unknown(loaded: &Loaded, wanted: &[CredentialName]) -> Result<(), Failure> {
+    let known = &loaded.config.credentials;
+    let Some(unknown) = wanted.iter().find(|name| !known.contains_key(name)) else { return Ok(()) };
+    let failure = Failure::usage(format!("{} has no credential {unknown}", loaded.file_name()));
+    Err(match nearest(unknown.as_str(), known.keys().map(CredentialName::as_str)) {
+        Some(similar) => failure.hint(format!("did you mean {similar}?")),
+        None => failure,
+    })
+}
+
+/// The report, and the exit code: a credential that does not work weighs more than a platform that is away.
+fn conclude(seen: &[Seen], context: &Context) -> Result<Exit, Failure> {
+    let answer = serde_json::json!({ "credentials": seen });
+    let failed: Vec<_> = seen.iter().filter(|seen| !seen.works).collect();
+    let problems = || failed.iter().filter_map(|seen| Some((seen, seen.problem.as_ref()?)));
+    if failed.is_empty() {
+        context.terminal.answer(&answer, || report::text(seen, context.terminal.out_style));
+        return Ok(Exit::Done);
+    }
+    if !context.terminal.is_json() {
+        context.terminal.out(&report::text(seen, context.terminal.out_style));
+    }
+    let unreachable = problems().all(|(_, problem)| problem.unreachable);
+    let code = problems().find(|(_, problem)| problem.unreachable == unreachable).map(|(_, problem)| problem.code);
+    let names: Vec<_> = failed.iter().map(|seen| seen.name.as_str()).collect();
+    let verb = if unreachable { "could not be tried" } else { "does not work" };
+    let mut failure = Failure::new(code.unwrap_or(Code::INTERNAL), format!("{} {verb}", names.join(", ")))
+        .with("credentials", answer["credentials"].clone());
+    for (seen, problem) in problems() {
+        failure = failure.hint(format!("{}: {}", seen.name, problem.hint));
+    }
+    Err(failure.exiting(if unreachable { Exit::Unfinished } else { Exit::No }))
+}
+
+/// One login and what its token has.
+async fn see(spec: &CredentialSpec, look: &Look) -> Seen {
+    let mut seen = Seen {
+        name: spec.name.clone(),
+        platform: spec.platform.to_string(),
+        kind: spec.kind,
+        environment: spec.environment.as_ref().map(ToString::to_string),
+        works: false,
+        problem: None,
+        token: None,
+        api_base: spec.api_base.clone(),
+        clock_skew_seconds: None,
+        account: None,
+        unverified_claims: None,
+    };
+    let http = HttpClient::new(Arc::clone(&spec.egress), Timeouts::default(), Arc::clone(&look.clock));
+    let login_base = spec.auth_base.as_deref().unwrap_or(&spec.api_base);
+    seen.clock_skew_seconds = skew(&http, login_base, look).await;
+    match login(spec, look).await {
+        Ok(token) => describe(&mut seen, spec, &http, &token).await,
+        Err(problem) => seen.problem = Some(problem),
+    }
+    seen
+}
+
+/// The platform's `Date` minus this machine's time. Any answer has one; no secret is sent for it.
+async fn skew(http: &HttpClient, base: &str, look: &Look) -> Option<i64> {
+    let address = Address::parse(base, PlainHttp::LoopbackOnly).ok()?;
+    let UnixMillis(theirs) = http.date_of(&address).await.ok()??;
+    let UnixMillis(ours) = look.clock.now().wall;
+    // `Date` has whole seconds: half a second on either side is the rounding.
+    let difference = i64::try_from(theirs).ok()? - i64::try_from(ours).ok()?;
+    Some((difference + 500).div_euclid(1000))
+}
+
+async fn login(spec: &CredentialSpec, look: &Look) -> Result<IssuedToken, Problem> {
+    let unusable = |detail: String, hint| Problem { code: Code::CREDENTIAL_UNUSABLE, detail, hint, unreachable: false };
+    let stored = look
+        .store
+        .get(&spec.secret)
+        .await
+        .map_err(|error| unusable(format!("{}: {error}", spec.secret), "store it with `keyholder secret set`"))?;
+    let document = CredentialDocument::parse(&stored.value)
+        .map_err(|error| unusable(error.to_string(), "store a credential document with `keyholder secret set`"))?;
+    if document.refresh_token.is_some() {
+        // Platforms may let a refresh token be used once: spent here, it would be lost for the running keyholder.
+        return Err(unusable(
+            "it logs in with a refresh token, which may be good for one use and is not spent on a check".to_owned(),
+            "ask the running keyholder: `keyholder token get`",
+        ));
+    }
+    spec.endpoint.fetch(&document, None).await.map_err(|error| problem_of(&error))
+}
+
+fn problem_of(error: &FetchError) -> Problem {
+    let detail = error.to_string();
+    let refused_address = detail.contains("refuses the address");
+    let hint = match error {
+        FetchError::Rejected { .. } => {
+            "check id and secret at the platform; the secret was sent once and is not tried again"
+        }
+        FetchError::RateLimited { .. } => "the platform limits logins: wait a minute",
+        FetchError::Transient { .. } if refused_address => {
+            "let the platform allow this machine's address; a new secret or token will not help"
+        }
+        FetchError::Transient { unreachable: Some(_), .. } => "check the network, the proxy and the address",
+        FetchError::Transient { .. } => "check the address of the platform",
+        FetchError::Unusable(_) => "store a document with the fields that this login needs",
+    };
+    let unreachable = match error {
+        FetchError::RateLimited { .. } | FetchError::Transient { unreachable: Some(_), .. } => true,
+        // A platform with a fault of its own may be well tomorrow; a wrong address will not.
+        FetchError::Transient { reason, .. } => reason.contains("answered 5"),
+        FetchError::Rejected { .. } | FetchError::Unusable(_) => false,
+    };
+    let code = if refused_address { Code::CREDENTIAL_REJECTED } else { error.code() };
+    Problem { code, detail, hint, unreachable }
+}
+
+/// What the token tells, by platform.
+async fn describe(seen: &mut Seen, spec: &CredentialSpec, http: &HttpClient, token: &IssuedToken) {
+    seen.works = true;
+    seen.token = Some(Token { expires_in: token.expires_in.as_secs(), scope: token.scope.clone() });
+    if let Some(base) = &token.api_base {
+        seen.api_base.clone_from(base);
+    }
+    match spec.kind {
+        PlatformKind::Genesys => of_genesys(seen, http, &token.access_token).await,
+        PlatformKind::Cxone => seen.unverified_claims = claims::decode(&token.access_token),
+        PlatformKind::Oauth2 => {}
+    }
+}
+
+async fn of_genesys(seen: &mut Seen, http: &HttpClient, token: &SecretString) {
+    let Ok(api) = Address::parse(&seen.api_base, PlainHttp::LoopbackOnly) else { return };
+    match account::read(http, &api, token).await {
+        Ok(account) => seen.account = Some(account),
+        Err(error) => {
+            let (code, hint, unreachable) = match &error {
+                account::AccountError::Http(_) => {
+                    (Code::UPSTREAM_UNREACHABLE, "the login worked; check the network and api_url", true)
+                }
+                account::AccountError::Address => (
+                    Code::CREDENTIAL_REJECTED,
+                    "let the platform allow this machine's address; a new secret or token will not help",
+                    false,
+                ),
+                account::AccountError::Refused { .. } | account::AccountError::Shape => {
+                    (Code::UPSTREAM_PROTOCOL, "the login worked; check api_url", false)
+                }
+            };
+            seen.works = false;
+            seen.problem = Some(Problem { code, detail: error.to_string(), hint, unreachable });
+        }
+    }
+}

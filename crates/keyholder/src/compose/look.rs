@@ -1,0 +1,58 @@
+//! An installation opened to look at it.
+//!
+//! Invariants: nothing is made that is not there; no audit event is delivered, because nobody delivers it here: what
+//! an earlier process could not deliver stays for the next one that changes something.
+
+use std::sync::Arc;
+
+use kh_core::{
+    Clock, Entropy, SystemClock, SystemEntropy,
+    audit::AuditEvent,
+    port::{AuditError, AuditLog, StateStore},
+};
+use kh_issuer::Issuer;
+use kh_state::SqliteState;
+use kh_store::FileStore;
+
+use super::base::unlock;
+use crate::{cli::Loaded, environment::Environment, output::Failure};
+
+/// What is there.
+pub(crate) struct Look {
+    /// Time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Secrets.
+    pub(crate) store: Arc<FileStore>,
+    /// Clients and tokens, if there ever were any.
+    pub(crate) issuer: Option<Arc<Issuer>>,
+}
+
+/// Takes nothing, so that the store and the state allow no change.
+struct NoLog;
+
+impl AuditLog for NoLog {
+    fn append(&self, _events: &[AuditEvent]) -> Result<(), AuditError> {
+        Err(AuditError::Unavailable(std::io::Error::other("this command only looks")))
+    }
+}
+
+impl Look {
+    /// Opens the installation of `loaded`; none if its secret store does not exist.
+    pub(crate) async fn open(loaded: &Loaded, environment: &Environment) -> Result<Option<Self>, Failure> {
+        let paths = &loaded.paths;
+        if !paths.store.exists() {
+            return Ok(None);
+        }
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let unlocked = unlock(loaded, environment, &entropy)?;
+        let store = FileStore::open(unlocked, Arc::new(NoLog), Arc::clone(&clock))?;
+        let mut issuer = None;
+        if paths.database.exists() {
+            let state = SqliteState::open(&paths.database, Arc::new(NoLog), Arc::clone(&clock))?;
+            let state = Arc::new(state) as Arc<dyn StateStore>;
+            issuer = Some(Issuer::open(state, Arc::clone(&clock), entropy).await?);
+        }
+        Ok(Some(Self { clock, store: Arc::new(store), issuer }))
+    }
+}
