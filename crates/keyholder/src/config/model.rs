@@ -414,7 +414,7 @@ fn listen<S: Serializer>(value: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::
 }
 
 /// As it is written: four octal digits.
-#[allow(clippy::ref_option, reason = "serde hands over a reference")]
+#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn optional_mode<S: Serializer>(value: &Option<u32>, to: S) -> Result<S::Ok, S::Error> {
     value.map(|mode| format!("{mode:04o}")).serialize(to)
 }

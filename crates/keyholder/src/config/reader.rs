@@ -184,14 +184,12 @@ impl<'a> Section<'a> {
         if !item.value.starts_with("unix:") {
             return self.parse_address(key, item.value, item.span.clone()).map(ListenAddress::Tcp);
         }
-        match item.value.parse() {
-            Ok(kh_gateway::Listen::Unix(path)) => Some(ListenAddress::Unix(path)),
-            _ => {
-                let problem = format!("{key} names no unix socket");
-                self.error(item.span.clone(), problem, "write \"unix:/run/keyholder/gateway.sock\"");
-                None
-            }
+        if let Ok(kh_gateway::Listen::Unix(path)) = item.value.parse() {
+            return Some(ListenAddress::Unix(path));
         }
+        let problem = format!("{key} names no unix socket");
+        self.error(item.span.clone(), problem, "write \"unix:/run/keyholder/gateway.sock\"");
+        None
     }
 
     fn parse_address(&self, key: &str, text: &str, span: Range<usize>) -> Option<SocketAddr> {
