@@ -200,7 +200,7 @@ impl Open {
         };
         let worker = Arc::clone(&self.worker);
         let sniff = Arc::new(Sniff::default());
-        let inbound = Inbound::new(transport, Arc::clone(&sniff));
+        let inbound = Inbound::new(transport, Arc::clone(&sniff), Arc::clone(&worker));
         let caller = Arc::new(Caller { worker: self.worker, sniff, answer_due: Deadline::default(), secure, peer });
         let service = service_fn(move |request| request::answer(Arc::clone(&caller), request));
         let connection = self.http1.serve_connection(TokioIo::new(inbound), service).with_upgrades();

@@ -66,8 +66,8 @@ const ERROR_RESETS: usize = 100;
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
 
-/// How long an idle connection that was told to go away may take to do so.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long an idle connection that was told to go away may take to do so: a ping there and back.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end.
 pub(super) async fn serve(worker: Arc<Worker>, transport: Transport, peer: Option<IpAddr>) {
@@ -75,7 +75,7 @@ pub(super) async fn serve(worker: Arc<Worker>, transport: Transport, peer: Optio
     // frames say where each message ends: there is no raw head to look at
     let sniff = Arc::new(Sniff::default());
     sniff.end();
-    let inbound = Inbound::new(transport, Arc::clone(&sniff));
+    let inbound = Inbound::new(transport, Arc::clone(&sniff), Arc::clone(&worker));
     let of_streams = Arc::clone(&worker);
     let service = service_fn(move |request| {
         let caller = Caller {

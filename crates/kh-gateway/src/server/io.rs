@@ -17,10 +17,13 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::sniff::Sniff;
+use crate::worker::Worker;
 
 /// After our last answer we read on for this long and this much before closing: closing a socket with unread bytes
 /// resets it, and a reset may overtake an answer such as 431 on its way to a caller that is still sending.
 const LINGER: Duration = Duration::from_secs(2);
+/// The same at the worker's end: nobody is waited for longer than an answer takes to arrive.
+const LINGER_AT_END: Duration = Duration::from_millis(500);
 /// Two of the largest heads that anyone sends by mistake, and what is left of a small upload.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
@@ -51,6 +54,7 @@ pub(crate) enum Transport {
 pub(crate) struct Inbound {
     transport: Transport,
     sniff: Arc<Sniff>,
+    worker: Arc<Worker>,
     closing: Option<Closing>,
 }
 
@@ -61,8 +65,8 @@ struct Closing {
 }
 
 impl Inbound {
-    pub(crate) fn new(transport: Transport, sniff: Arc<Sniff>) -> Self {
-        Self { transport, sniff, closing: None }
+    pub(crate) fn new(transport: Transport, sniff: Arc<Sniff>, worker: Arc<Worker>) -> Self {
+        Self { transport, sniff, worker, closing: None }
     }
 }
 
@@ -149,8 +153,9 @@ impl AsyncWrite for Inbound {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let linger = if this.worker.drain.is_announced() { LINGER_AT_END } else { LINGER };
         let closing = this.closing.get_or_insert_with(|| Closing {
-            until: Box::pin(tokio::time::sleep(LINGER)),
+            until: Box::pin(tokio::time::sleep(linger)),
             left: LINGER_BYTES,
             shut: false,
         });

@@ -5,14 +5,17 @@
 
 mod bad_input;
 mod calls;
+mod drain;
 mod environments;
 mod heal;
 mod http2;
 mod life;
+mod listeners;
 mod local;
 mod login;
 mod observe;
 mod proxies;
+mod reload;
 mod secrecy;
 mod stores;
 mod streams;
