@@ -23,6 +23,7 @@ mod serving;
 mod standing;
 mod systemd;
 mod tls;
+mod validity;
 
 pub(crate) use activation::Sockets;
 pub(crate) use base::{Base, audit_key};
@@ -41,3 +42,4 @@ pub(crate) use running::Running;
 pub(crate) use serving::{Claim, Serving, running as running_on};
 pub(crate) use systemd::{ready as tell_ready, stopping as tell_stopping, watchdog};
 pub(crate) use tls::certificate;
+pub(crate) use validity::Standing;

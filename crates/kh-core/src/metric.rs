@@ -64,6 +64,11 @@ pub const METRICS: &[Metric] = &[
     histogram("keyholder_gateway_request_duration_seconds", &[], "Seconds from the request head to the answer's head"),
     gauge("keyholder_gateway_in_flight_requests", &[], "Requests whose answer is not complete"),
     gauge("keyholder_gateway_connections", &[], "Open connections of callers"),
+    gauge(
+        "keyholder_gateway_certificate_not_after_seconds",
+        &["certificate"],
+        "When the certificate of the TLS listeners ends, in seconds since 1970",
+    ),
     counter(
         "keyholder_gateway_upstream_errors",
         &["kind"],

@@ -15,6 +15,7 @@ const REQUESTS: &str = "keyholder_gateway_requests";
 const DURATION: &str = "keyholder_gateway_request_duration_seconds";
 const IN_FLIGHT: &str = "keyholder_gateway_in_flight_requests";
 const CONNECTIONS: &str = "keyholder_gateway_connections";
+const CERTIFICATE: &str = "keyholder_gateway_certificate_not_after_seconds";
 const UPSTREAM_ERRORS: &str = "keyholder_gateway_upstream_errors";
 const UPSTREAM_CONNECTIONS: &str = "keyholder_gateway_upstream_connections";
 const HEALS: &str = "keyholder_gateway_token_heals";
@@ -71,6 +72,7 @@ pub struct Metrics {
     pub(crate) unhealed: Counter,
     pub(crate) waits: Counter,
     logins: [Counter; 5],
+    certificate: Family<Labels, Gauge>,
 }
 
 fn labelled<const N: usize>(
@@ -108,6 +110,8 @@ impl Metrics {
         let waits = Counter::default();
         registry.register(WAITS, help(WAITS), waits.clone());
         let logins = labelled(registry, LOGINS, "result", LOGIN_RESULTS);
+        let certificate = Family::<Labels, Gauge>::default();
+        registry.register(CERTIFICATE, help(CERTIFICATE), certificate.clone());
         Arc::new(Self {
             requests,
             duration,
@@ -123,6 +127,7 @@ impl Metrics {
             unhealed,
             waits,
             logins,
+            certificate,
         })
     }
 
@@ -137,6 +142,11 @@ impl Metrics {
     /// Requests whose answer is not complete.
     pub fn in_flight(&self) -> i64 {
         self.in_flight.get()
+    }
+
+    /// The certificate of the TLS listeners ends at `not_after`, in seconds since 1970.
+    pub fn certificate(&self, not_after: i64) {
+        self.certificate.get_or_create(&[("certificate", "gateway")]).set(not_after);
     }
 
     pub(crate) fn answered(&self, outcome: Outcome, status: http::StatusCode) {
@@ -160,6 +170,7 @@ mod tests {
         let metrics = Metrics::register(&mut registry);
         metrics.answered(Outcome::Own, http::StatusCode::OK);
         metrics.logged_in("invalid_client");
+        metrics.certificate(2_000_000_000);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let mut exposed: Vec<&str> =
@@ -170,6 +181,8 @@ mod tests {
         table.sort_unstable();
         assert_eq!(exposed, table);
         assert!(text.contains(r#"keyholder_gateway_requests_total{outcome="own",status="2xx"} 1"#), "{text}");
+        let certificate = r#"keyholder_gateway_certificate_not_after_seconds{certificate="gateway"} 2000000000"#;
+        assert!(text.contains(certificate), "{text}");
         assert!(text.contains(r#"keyholder_issuer_logins_total{result="invalid_client"} 1"#), "{text}");
     }
 }

@@ -3,19 +3,21 @@
 //! Invariants: changes nothing, and makes neither a store nor a log that is not there; a wrong secret is sent to the
 //! platform at most once.
 
+mod certificate;
 mod environments;
 mod online;
 mod snippet;
 
 use std::path::PathBuf;
 
+use certificate::Report;
 use clap::Args;
 use kh_core::{Code, CredentialName, port::SecretStore};
 use serde::Serialize;
 
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::{Look, broken_ways, certificate, harden},
+    compose::{Look, broken_ways, harden},
     config::{self, KeySource},
     output::{Exit, Failure},
 };
@@ -78,6 +80,11 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
     // One credential may be looked at while another one is not set up yet.
     let file_alone = arguments.syntax || !arguments.credential.is_empty();
     let findings = if file_alone { Vec::new() } else { findings(&loaded, context, &mut shared)? };
+    // one that cannot be read is a finding
+    let certificate = if file_alone { None } else { Report::of(&loaded).ok().flatten() };
+    if let Some(warning) = certificate.as_ref().and_then(Report::warning) {
+        context.terminal.warn(warning);
+    }
     for warning in &shared {
         context.terminal.warn(warning);
     }
@@ -99,6 +106,7 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
         "platforms": loaded.config.platforms.len(),
         "credentials": loaded.config.credentials.len(),
         "warnings": loaded.warnings.all,
+        "certificate": certificate,
         "shared_between_environments": shared,
     });
     context.terminal.answer(&answer, || {
@@ -126,9 +134,7 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
     for (name, failure) in broken_ways(loaded) {
         of(&format!("[platform.{name}]"), Err(failure));
     }
-    if let Some(tls) = &loaded.config.gateway.tls {
-        of("[gateway.tls]", certificate(tls, &loaded.paths).map(drop));
-    }
+    of("[gateway.tls]", Report::of(loaded).and_then(|report| report.as_ref().map_or(Ok(()), Report::usable)));
     all.extend(of_installation(loaded, context, shared)?);
     Ok(all)
 }

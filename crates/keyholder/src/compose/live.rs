@@ -8,12 +8,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use kh_admin::admin::{ConfigStatus, TlsStatus};
 use kh_broker::{Applied, Broker, CredentialSpec};
 use kh_core::{Clock, Sha256};
-use kh_gateway::CertificateSlot;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use rustls::sign::CertifiedKey;
 
-use super::{egresses, endpoints, record::Record, tls::certificate};
+use super::{
+    egresses, endpoints,
+    record::Record,
+    tls::{Certificate, Served, certificate},
+};
 use crate::{
     cli::Loaded,
     config::{Config, duration},
@@ -27,7 +29,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// Everything that is made from a configuration and its files.
 pub(crate) struct Prepared {
     pub(super) specs: Vec<CredentialSpec>,
-    pub(super) certificate: Option<CertifiedKey>,
+    pub(super) certificate: Option<Certificate>,
 }
 
 impl Prepared {
@@ -42,7 +44,7 @@ impl Prepared {
     }
 
     pub(super) fn certificate_digest(&self) -> Option<Sha256> {
-        let leaf = self.certificate.as_ref().and_then(|key| key.cert.first());
+        let leaf = self.certificate.as_ref().and_then(|certificate| certificate.key.cert.first());
         leaf.map(|leaf| Sha256::of(leaf))
     }
 }
@@ -66,7 +68,7 @@ impl Ending {
 /// What can be exchanged while it runs.
 pub(crate) struct Live {
     broker: Arc<Broker>,
-    certificate: Option<Arc<CertificateSlot>>,
+    certificate: Option<Served>,
     ending: Mutex<Ending>,
     limits: Mutex<BTreeMap<&'static str, String>>,
     record: Record,
@@ -76,15 +78,15 @@ pub(crate) struct Live {
 impl Live {
     pub(super) fn new(
         loaded: &Loaded,
-        certificate: (Option<Arc<CertificateSlot>>, Option<Sha256>),
+        certificate: (Option<Served>, Option<Sha256>),
         broker: &Arc<Broker>,
         clock: &Arc<dyn Clock>,
         registry: &mut Registry,
     ) -> Arc<Self> {
-        let (slot, digest) = certificate;
+        let (served, digest) = certificate;
         Arc::new(Self {
             broker: Arc::clone(broker),
-            certificate: slot,
+            certificate: served,
             ending: Mutex::new(Ending::of(&loaded.config)),
             limits: Mutex::new(limits(&loaded.config)),
             record: Record::new(loaded, digest, clock.now().wall, registry),
@@ -97,8 +99,8 @@ impl Live {
     pub(super) fn apply(&self, loaded: &Loaded, prepared: Prepared) -> (Applied, bool) {
         let digest = prepared.certificate_digest();
         let applied = self.broker.apply(prepared.specs);
-        if let (Some(slot), Some(certificate)) = (&self.certificate, prepared.certificate) {
-            slot.replace(certificate);
+        if let (Some(served), Some(certificate)) = (&self.certificate, prepared.certificate) {
+            served.replace(certificate, self.clock.now().wall);
         }
         *self.ending.lock() = Ending::of(&loaded.config);
         *self.limits.lock() = limits(&loaded.config);

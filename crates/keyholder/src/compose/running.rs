@@ -16,7 +16,7 @@ use kh_core::{
     Code,
     port::{SecretStore, StateStore},
 };
-use kh_gateway::{CertificateSlot, GatewayHandle, Metrics, Ports};
+use kh_gateway::{GatewayHandle, Metrics, Ports};
 use kh_issuer::Issuer;
 use prometheus_client::registry::Registry;
 use tokio::task::{JoinHandle, JoinSet};
@@ -27,6 +27,7 @@ use super::{
     listeners::{Local, reachable, start_gateways},
     pulses,
     standing::Standing,
+    tls::Served,
 };
 use crate::{cli::Loaded, output::Failure};
 
@@ -74,8 +75,9 @@ impl Running {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let digest = prepared.certificate_digest();
-        let slot = prepared.certificate.map(CertificateSlot::new);
-        let live = Live::new(loaded, (slot.clone(), digest), &broker, &base.clock, &mut registry);
+        let served = prepared.certificate.map(|first| Served::new(first, &metrics, started.wall));
+        let slot = served.as_ref().map(|served| Arc::clone(served.slot()));
+        let live = Live::new(loaded, (served, digest), &broker, &base.clock, &mut registry);
         let ports = Ports {
             issuer: Arc::clone(&issuer),
             broker: Arc::clone(&broker),

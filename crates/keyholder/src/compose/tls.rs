@@ -2,12 +2,15 @@
 
 use std::{path::Path, sync::Arc};
 
-use kh_core::Code;
-use kh_gateway::CertificateSlot;
+use kh_core::{Code, UnixMillis};
+use kh_gateway::{CertificateSlot, Metrics};
 use rustls::{crypto::aws_lc_rs, server::ResolvesServerCert, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use super::Paths;
+use super::{
+    Paths,
+    validity::{Standing, Validity},
+};
 use crate::{config::TlsConfig, output::Failure};
 
 /// Largest PEM file read, in bytes: the public CA bundles have a quarter of a megabyte.
@@ -25,20 +28,67 @@ pub(super) fn read_pem(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(cannot)
 }
 
+/// The gateway's certificate.
+pub(crate) struct Certificate {
+    /// The chain with its key.
+    pub(crate) key: CertifiedKey,
+    /// When the leaf is valid.
+    pub(crate) validity: Validity,
+}
+
 /// The gateway's certificate with its key, which must belong together.
-pub(crate) fn certificate(tls: &TlsConfig, paths: &Paths) -> Result<CertifiedKey, Failure> {
+pub(crate) fn certificate(tls: &TlsConfig, paths: &Paths) -> Result<Certificate, Failure> {
     let (cert, key) = (paths.resolve(&tls.cert), paths.resolve(&tls.key));
     let chain = CertificateDer::pem_slice_iter(&read_pem(&cert)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| unusable(&cert, "is not a PEM file of certificates"))?;
-    if chain.is_empty() {
-        return Err(unusable(&cert, "holds no certificate"));
-    }
+    let leaf = chain.first().ok_or_else(|| unusable(&cert, "holds no certificate"))?;
+    let validity = Validity::of(leaf).ok_or_else(|| unusable(&cert, "begins with something that is no certificate"))?;
     let key_pem = zeroize::Zeroizing::new(read_pem(&key)?);
     let key_der =
         PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| unusable(&key, "holds no private key in PEM form"))?;
-    CertifiedKey::from_der(chain, key_der, &aws_lc_rs::default_provider())
-        .map_err(|error| unusable(&cert, &format!("and {} do not belong together", key.display())).caused_by(&error))
+    let key = CertifiedKey::from_der(chain, key_der, &aws_lc_rs::default_provider())
+        .map_err(|error| unusable(&cert, &format!("and {} do not belong together", key.display())).caused_by(&error))?;
+    Ok(Certificate { key, validity })
+}
+
+/// The certificate that is served, and what is told of it.
+pub(super) struct Served {
+    slot: Arc<CertificateSlot>,
+    metrics: Arc<Metrics>,
+}
+
+impl Served {
+    /// With a first certificate.
+    pub(super) fn new(first: Certificate, metrics: &Arc<Metrics>, now: UnixMillis) -> Self {
+        tell(first.validity, metrics, now);
+        Self { slot: CertificateSlot::new(first.key), metrics: Arc::clone(metrics) }
+    }
+
+    /// Where handshakes find it.
+    pub(super) fn slot(&self) -> &Arc<CertificateSlot> {
+        &self.slot
+    }
+
+    /// With another certificate.
+    pub(super) fn replace(&self, next: Certificate, now: UnixMillis) {
+        tell(next.validity, &self.metrics, now);
+        self.slot.replace(next.key);
+    }
+}
+
+fn tell(validity: Validity, metrics: &Metrics, now: UnixMillis) {
+    metrics.certificate(validity.not_after);
+    let not_after = validity.end();
+    match validity.standing(now) {
+        Standing::Valid => {}
+        Standing::ExpiresSoon => tracing::warn!(not_after, "the gateway's certificate expires soon"),
+        Standing::Expired => tracing::error!(not_after, "the gateway's certificate has expired: callers refuse it"),
+        Standing::NotYetValid => {
+            let not_before = validity.begin();
+            tracing::error!(not_before, "the gateway's certificate is not valid yet: callers refuse it");
+        }
+    }
 }
 
 /// How the gateway speaks TLS, with the certificate that is in `slot` at each handshake.

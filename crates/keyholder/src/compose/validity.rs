@@ -2,7 +2,7 @@
 //!
 //! Invariant: pure but for parsing; the time comes in as an argument.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use kh_core::UnixMillis;
 use rustls_pki_types::CertificateDer;
@@ -80,18 +80,8 @@ impl Validity {
 }
 
 fn shown(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| format!("second {seconds} since 1970"), |time| time.to_string())
-}
-
-impl fmt::Display for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Valid => "valid",
-            Self::ExpiresSoon => "expires soon",
-            Self::Expired => "expired",
-            Self::NotYetValid => "not yet valid",
-        })
-    }
+    jiff::Timestamp::from_second(seconds)
+        .map_or_else(|_| format!("second {seconds} since 1970"), |time| time.to_string())
 }
 
 #[cfg(test)]
@@ -101,7 +91,7 @@ mod tests {
     const DAY: i64 = 86_400;
 
     fn at(day: i64) -> UnixMillis {
-        UnixMillis::from_secs(u64::try_from(day * DAY).unwrap())
+        UnixMillis(u64::try_from(day * DAY).unwrap() * 1_000)
     }
 
     #[test]
@@ -132,7 +122,10 @@ mod tests {
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
         let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
         let validity = Validity::of(certificate.der()).unwrap();
-        assert_eq!((validity.begin().as_str(), validity.end().as_str()), ("2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z"));
+        assert_eq!(
+            (validity.begin().as_str(), validity.end().as_str()),
+            ("2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z")
+        );
         let whole = certificate.der().to_vec();
         for bad in [&whole[..whole.len() - 1], &[&whole[..], b"x"].concat(), b"", b"not a certificate"] {
             assert_eq!(Validity::of(&CertificateDer::from(bad.to_vec())), None);

@@ -21,6 +21,7 @@ mod frozen;
 mod harness;
 mod init;
 mod leaks;
+mod listening;
 mod load;
 mod relay;
 mod reload;
