@@ -49,7 +49,7 @@ impl Authority {
 async fn world(slot: &Arc<CertificateSlot>) -> (Upstream, World) {
     let upstream = Upstream::start(|_| Box::pin(async { reply(200, &[], "ok") })).await;
     let mut setup = Setup::new(upstream.address);
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
