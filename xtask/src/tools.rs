@@ -31,6 +31,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("python3", "python3-venv"),
     ("npm", "npm"),
     ("curl", "curl"),
+    ("systemd-socket-activate", "systemd"),
     ("h2load", "nghttp2-client"),
     ("faketime", "faketime"),
     ("tinyproxy", "tinyproxy"),

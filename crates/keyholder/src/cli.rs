@@ -2,11 +2,13 @@
 //!
 //! Invariants: flag beats environment beats file beats default; no argument is a secret; a failure is told once, here.
 
+mod admin_api;
 mod audit;
 mod check;
 mod client;
 mod config;
 mod context;
+mod credential;
 mod docs;
 mod explain;
 mod healthcheck;
@@ -16,6 +18,7 @@ mod sandbox;
 mod secret;
 mod serve;
 mod shell;
+mod status;
 mod token;
 
 use std::{
@@ -95,7 +98,10 @@ enum Command {
     Demo(demo::DemoArgs),
     Init(Box<init::InitArgs>),
     Serve(serve::ServeArgs),
+    Status(status::StatusArgs),
     Check(check::CheckArgs),
+    #[command(subcommand)]
+    Credential(credential::CredentialCommand),
     #[command(subcommand)]
     Config(config::ConfigCommand),
     Sandbox(sandbox::SandboxArgs),
@@ -150,6 +156,8 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Demo(arguments) => demo::run(&arguments, context),
         Command::Init(arguments) => init::run(&arguments, context),
         Command::Serve(arguments) => serve::run(&arguments, context),
+        Command::Status(arguments) => status::run(&arguments, context),
+        Command::Credential(command) => credential::run(&command, context),
         Command::Check(arguments) => check::run(&arguments, context),
         Command::Config(command) => config::run(&command, context),
         Command::Sandbox(arguments) => sandbox::run(&arguments, context),

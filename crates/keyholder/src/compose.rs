@@ -33,7 +33,7 @@ pub(crate) use environments::{bind_environments, client_fits, environment_of};
 pub(crate) use hardening::{forget_variable, harden};
 pub(crate) use listeners::Addresses;
 pub(crate) use live::{Live, Prepared};
-pub(crate) use local::local_http;
+pub(crate) use local::{local_http, local_http_over};
 pub(crate) use look::Look;
 pub(crate) use open_files::raise_open_files;
 pub(crate) use paths::{Paths, write_private_file};

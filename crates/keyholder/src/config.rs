@@ -73,6 +73,14 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Mistakes> {
     Ok(Parsed { config, warnings: mistakes })
 }
 
+/// `[state] dir` of a file that may have mistakes, as far as it can be read.
+pub fn state_dir(bytes: &[u8]) -> Option<std::path::PathBuf> {
+    let text = std::str::from_utf8(bytes.get(..bytes.len().min(CONFIG_BYTES_MAX))?).ok()?;
+    let (table, _) = toml::de::DeTable::parse_recoverable(text);
+    let state = table.get_ref().get("state")?.get_ref().as_table()?;
+    state.get("dir")?.get_ref().as_str().map(std::path::PathBuf::from)
+}
+
 /// The configuration as a file that [`parse`] reads back to the same configuration.
 pub fn to_toml(config: &Config) -> Result<String, String> {
     let value = serde_json::to_value(config).map_err(|error| error.to_string())?;

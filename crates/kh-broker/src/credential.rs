@@ -312,6 +312,7 @@ impl Credential {
             name: self.spec.name.clone(),
             platform: self.spec.platform.clone(),
             kind: self.spec.kind,
+            environment: self.spec.environment.clone(),
             secret: self.spec.secret.clone(),
             secret_version: state.core.newest_version(),
             state: name,

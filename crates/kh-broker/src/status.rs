@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kh_core::{Code, CredentialName, PlatformKind, PlatformName, SecretName, UnixMillis};
+use kh_core::{Code, CredentialName, EnvironmentName, PlatformKind, PlatformName, SecretName, UnixMillis};
 use serde::Serialize;
 
 /// How a credential is doing.
@@ -49,6 +49,8 @@ pub struct CredentialStatus {
     pub platform: PlatformName,
     /// The kind of its platform.
     pub kind: PlatformKind,
+    /// The environment that it belongs to.
+    pub environment: Option<EnvironmentName>,
     /// The document's name in the secret store.
     pub secret: SecretName,
     /// Version of the document, 0 before it was read.

@@ -123,6 +123,13 @@ impl Context {
         })
     }
 
+    /// The state folder of a configuration `file` of which nothing but `[state] dir` is known.
+    pub(crate) fn state_folder(&self, file: &Path, dir: Option<PathBuf>) -> Option<PathBuf> {
+        let base = self.environment.folder.join(file.parent().unwrap_or(Path::new("")));
+        let configured = dir.map(|dir| base.join(dir));
+        self.state_override().or(configured).or_else(|| Paths::default_state(&self.environment))
+    }
+
     /// The state folder of the flag or the environment, from the working folder.
     fn state_override(&self) -> Option<PathBuf> {
         let given = self.globals.state.clone().or_else(|| self.environment.path("KEYHOLDER_STATE"))?;

@@ -12,7 +12,7 @@ use kh_core::Code;
 use serde::Serialize;
 
 use crate::{
-    config::{Config, KeySource, PlatformConfig},
+    config::{Config, KeySource, NetworkConfig, PlatformConfig},
     environment::Environment,
     output::Failure,
 };
@@ -50,8 +50,7 @@ impl Paths {
         environment: &Environment,
     ) -> Result<Self, Failure> {
         let configured = config.state.dir.as_ref().map(|dir| base.join(dir));
-        let xdg = || environment.xdg("XDG_STATE_HOME", ".local/state").map(|folder| folder.join("keyholder"));
-        let state = state.or(configured).or_else(xdg).ok_or_else(|| {
+        let state = state.or(configured).or_else(|| Self::default_state(environment)).ok_or_else(|| {
             Failure::new(Code::CONFIG_INVALID, "there is no state folder, because there is no home folder")
                 .hint("name one with --state DIR, KEYHOLDER_STATE or [state] dir")
         })?;
@@ -70,6 +69,11 @@ impl Paths {
             base: base.to_owned(),
             state,
         })
+    }
+
+    /// The state folder when nothing names one.
+    pub(crate) fn default_state(environment: &Environment) -> Option<PathBuf> {
+        environment.xdg("XDG_STATE_HOME", ".local/state").map(|folder| folder.join("keyholder"))
     }
 
     /// A path of the configuration.
@@ -91,9 +95,17 @@ impl Paths {
         platform.extra_ca.as_ref().map(|path| self.resolve(path))
     }
 
-    /// The files that a platform's section names.
-    pub(crate) fn files_of(&self, platform: &PlatformConfig) -> Vec<PathBuf> {
-        self.extra_ca(platform).into_iter().collect()
+    /// The files that the ways out to platforms are made of.
+    pub(crate) fn network_files(&self, config: &Config) -> Vec<PathBuf> {
+        let of_network =
+            |network: &NetworkConfig| network.proxy.as_ref().and_then(|proxy| proxy.proxy_auth_file.clone());
+        let of_platform = |platform: &PlatformConfig| {
+            let client = platform.client.as_ref().map(|client| [client.client_cert.clone(), client.client_key.clone()]);
+            let own = platform.extra_ca.iter().cloned().chain(client.into_iter().flatten());
+            own.chain(of_network(&platform.network)).collect::<Vec<_>>()
+        };
+        let platforms = config.platforms.values().flat_map(of_platform);
+        platforms.chain(of_network(&config.network)).map(|path| self.resolve(&path)).collect()
     }
 
     /// Makes the state folder with mode 0700; one that others may write is refused.

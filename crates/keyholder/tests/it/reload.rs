@@ -1,5 +1,8 @@
 //! A changed configuration is taken over whole while calls go on, or refused whole.
 
+mod certificates;
+mod load;
+
 use std::{fs, path::PathBuf};
 
 use serde_json::Value;

@@ -29,9 +29,7 @@ pub(super) fn of(loaded: &Loaded) -> BTreeSet<PathBuf> {
     let own = loaded.file.iter().cloned();
     let tls = loaded.config.gateway.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
     let tls = tls.map(|path| loaded.paths.resolve(path));
-    let platforms = loaded.config.platforms.values();
-    let platforms = platforms.flat_map(|platform| loaded.paths.files_of(platform));
-    own.chain(tls).chain(platforms).collect()
+    own.chain(tls).chain(loaded.paths.network_files(&loaded.config)).collect()
 }
 
 /// How `paths` look now. Blocks on the file system.

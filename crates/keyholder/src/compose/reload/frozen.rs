@@ -8,8 +8,16 @@ use serde_json::Value;
 use crate::config::Config;
 
 /// What a reload applies, as paths of keys; everything below a path goes with it.
-const APPLIED: &[&str] =
-    &["platform", "credential", "gateway.tls.cert", "gateway.tls.key", "gateway.limits.drain", "log.level"];
+const APPLIED: &[&str] = &[
+    "platform",
+    "credential",
+    "network",
+    "gateway.tls.cert",
+    "gateway.tls.key",
+    "gateway.limits.drain",
+    "gateway.limits.drain_delay",
+    "log.level",
+];
 
 /// The keys that differ between `before` and `after` and need a restart.
 pub(super) fn changed(before: &Config, after: &Config) -> Vec<String> {
@@ -69,6 +77,8 @@ mod tests {
             assert_ne!(text, config::EXAMPLE, "{old}");
             assert_eq!(changed(&before, &parsed(&text)), expected, "{new}");
         }
+        let (plain, limited) = ("[gateway.limits]\n", "[gateway.limits]\ndrain = \"9s\"\ndrain_delay = \"3s\"\n");
+        assert!(changed(&parsed(plain), &parsed(limited)).is_empty());
         let tls = "[gateway]\nlisten = [\"127.0.0.1:1\"]\n[gateway.tls]\ncert = \"CERT\"\nkey = \"b\"\n";
         let (before, after) = (parsed(tls), parsed(&tls.replace("CERT", "c")));
         assert!(changed(&before, &after).is_empty());
