@@ -13,7 +13,6 @@ import pathlib
 import shutil
 import signal
 import socket
-import ssl
 import struct
 import subprocess
 import sys
@@ -22,7 +21,8 @@ import tempfile
 import threading
 import time
 
-USER = 65532
+from emptyroot import USER, Box, inner_process, own_network, platform
+
 HOSTS_NAME, DNS_NAME = "by-hosts.test", "by-dns.test"
 CONFIG = """
 [gateway]
@@ -69,38 +69,6 @@ def check_image(config, root):
     assert "statically linked" in linked.stdout + linked.stderr, linked
 
 
-class Box:
-    """The image as a container runtime shows it: what is mounted is all that is not the image's."""
-
-    def __init__(self, root, mounts, environment):
-        self.words = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"]
-        # the program is process 1, as in a container: signals come to it alone
-        self.words += ["--as-pid-1", "--uid", str(USER), "--gid", str(USER), "--cap-drop", "ALL", "--die-with-parent", "--new-session"]
-        self.words += ["--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev", "--clearenv", "--chdir", "/"]
-        for how, source, place in mounts:
-            self.words += [how, str(source), place]
-        for name, value in environment.items():
-            self.words += ["--setenv", name, value]
-
-    def command(self, *words):
-        # the program starts as an ordinary user outside as well, so that no right of root's is left
-        drop = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs"]
-        return [*drop, *self.words, "/usr/bin/keyholder", *words]
-
-    def run(self, *words, code=0, **options):
-        done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=120, **options)
-        assert done.returncode == code, f"{words} ended with {done.returncode}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-
-def inner_process(outer):
-    """The program below setpriv and bwrap: the last one of the chain of children."""
-    pid = outer.pid
-    while children := pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        pid = int(children[0])
-    return pid
-
-
 def dns_server(seen):
     """Answers 127.0.0.1 to every question for an address (RFC 1035), and remembers the names."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -122,51 +90,8 @@ def dns_server(seen):
     threading.Thread(target=serve, daemon=True).start()
 
 
-def platform(folder, seen):
-    """A token endpoint over TLS, with a certificate for both names; remembers the names that it is called by."""
-    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    names = f"subjectAltName=DNS:{HOSTS_NAME},DNS:{DNS_NAME}"
-    authority = ["-subj", "/CN=authority", "-keyout", folder / "ca-key.pem", "-out", folder / "ca.pem"]
-    leaf = ["-subj", "/CN=platform", "-addext", names, "-addext", "basicConstraints=critical,CA:FALSE"]
-    leaf += ["-CA", folder / "ca.pem", "-CAkey", folder / "ca-key.pem"]
-    leaf += ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
-    for words in (authority, leaf):
-        subprocess.run([*new, *words], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    listener = socket.create_server(("127.0.0.1", 8443))
-    body = json.dumps({"access_token": "of-the-platform", "token_type": "Bearer", "expires_in": 3600}).encode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-
-    def answer(stream):
-        try:
-            with context.wrap_socket(stream, server_side=True) as secured:
-                asked = b""
-                while b"client_credentials" not in asked:
-                    part = secured.recv(4096)
-                    if not part:
-                        return
-                    asked += part
-                hosts = [line for line in asked.split(b"\r\n") if line.lower().startswith(b"host:")]
-                seen.add(hosts[0].split(b":")[1].strip().decode())
-                secured.sendall(head.encode() + body)
-        except OSError:
-            return
-
-    def serve():
-        while True:
-            stream, _ = listener.accept()
-            threading.Thread(target=answer, args=(stream,), daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-
-
 def main(archive):
-    if os.environ.get("IMAGE_CHECK") != "own network":
-        # a network of its own: port 53 is free there, and nothing can leave
-        os.environ["IMAGE_CHECK"] = "own network"
-        os.execvp("unshare", ["unshare", "--net", sys.executable, *sys.argv])
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    own_network()
     folder = pathlib.Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     try:
@@ -184,7 +109,7 @@ def check(archive, folder):
 
     asked, called = set(), set()
     dns_server(asked)
-    platform(mounted, called)
+    platform(mounted, [HOSTS_NAME, DNS_NAME], 8443, called)
     (mounted / "keyholder.toml").write_text(
         CONFIG + PLATFORM.format(name="hosts", host=HOSTS_NAME) + PLATFORM.format(name="dns", host=DNS_NAME)
     )

@@ -34,6 +34,8 @@ pub fn run_with(tools: &Tools) -> Result<()> {
     package(&built.binary, folder.path())?;
     println!("container image");
     container(&built.binary, folder.path())?;
+    println!("Kubernetes");
+    run_to_end(Command::new(tools.python()).arg(scripts().join("manifests.py")).arg(&built.binary))?;
     if std::env::var_os("KEYHOLDER_LONG").is_some() {
         println!("release build, twice");
         dist::twice::run()?;
