@@ -28,7 +28,8 @@ const FILES: &[(&str, &str, u32)] = &[
 ];
 
 /// Documents of the repository that go in: place there; they keep their names below `usr/share/doc/keyholder`.
-const DOCUMENTS: &[&str] = &["README.md", "SECURITY.md", "docs/guide/operations.md", "docs/guide/secret-store.md"];
+const DOCUMENTS: &[&str] =
+    &["README.md", "SECURITY.md", "docs/guide/install.md", "docs/guide/operations.md", "docs/guide/secret-store.md"];
 
 /// Builds the package from a binary; answers its path in `folder`.
 pub fn build(binary: &Path, folder: &Path) -> Result<PathBuf> {
