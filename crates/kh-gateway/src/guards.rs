@@ -227,4 +227,20 @@ mod tests {
         }
         assert!(check(&Method::CONNECT, &Uri::from_static("a:1"), Version::HTTP_10, &none).is_err());
     }
+
+    proptest::proptest! {
+        /// Whatever is written into both: over HTTP/2 they are let through only if they are one host.
+        #[test]
+        fn authority_and_host_are_one(authority in "[a-zA-Z0-9.:@\\[\\]-]{1,20}", host in "[ -~]{0,20}", same: bool) {
+            let host = if same { authority.to_ascii_uppercase() } else { host };
+            if let Ok(uri) = format!("https://{authority}/api/v2/users").parse::<Uri>()
+                && let Ok(value) = host.parse::<http::HeaderValue>()
+            {
+                let headers = HeaderMap::from_iter([(header::HOST, value)]);
+                let accepted = check(&Method::GET, &uri, Version::HTTP_2, &headers).is_ok();
+                let one = host.eq_ignore_ascii_case(&authority) && !authority.contains('@');
+                proptest::prop_assert_eq!(accepted, one, "{} and {:?}", authority, host);
+            }
+        }
+    }
 }

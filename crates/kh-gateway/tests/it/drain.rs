@@ -16,6 +16,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
 use tokio::{
     net::TcpStream,
     task::{JoinHandle, JoinSet},
@@ -70,6 +71,7 @@ struct Tally {
     late: AtomicUsize,
     /// Calls on a connection from before the end that got no whole answer.
     cut: AtomicUsize,
+    why: Mutex<Vec<String>>,
 }
 
 impl Tally {
@@ -85,7 +87,7 @@ impl Tally {
     }
 
     fn cut_off(&self, why: &str) {
-        eprintln!("cut: {why}");
+        self.why.lock().push(why.to_owned());
         self.cut.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -232,7 +234,7 @@ async fn an_end_under_load_cuts_no_answer() {
         tally.ending.store(true, Ordering::SeqCst);
         assert!(world.gateway.shutdown(PATIENCE).await, "everything was finished in time");
         tokio::time::timeout(PATIENCE, callers.join_all()).await.expect("the callers come to their end");
-        assert_eq!(tally.cut.load(Ordering::SeqCst), 0);
+        assert_eq!(tally.cut.load(Ordering::SeqCst), 0, "{:?}", tally.why.lock());
         assert!(tally.late.load(Ordering::SeqCst) >= 12, "answers were still on their way");
     }
 }
@@ -281,7 +283,7 @@ async fn idle_connections_do_not_cost_the_deadline() {
             let answer = sender.send_request(request).await.unwrap();
             tokio::spawn(async move {
                 std::future::pending::<()>().await;
-                drop(sender)
+                drop(sender);
             });
             answer
         } else {
@@ -290,7 +292,7 @@ async fn idle_connections_do_not_cost_the_deadline() {
             let answer = sender.send_request(request).await.unwrap();
             tokio::spawn(async move {
                 std::future::pending::<()>().await;
-                drop(sender)
+                drop(sender);
             });
             answer
         };

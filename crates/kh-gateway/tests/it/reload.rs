@@ -9,7 +9,7 @@ use kh_gateway::CertificateSlot;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ClientConfig, HandshakeKind, ServerConfig,
-    crypto::aws_lc_rs::{self, default_provider},
+    crypto::aws_lc_rs::default_provider,
     server::ResolvesServerCert,
     sign::CertifiedKey,
 };
