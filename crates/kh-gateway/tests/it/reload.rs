@@ -8,9 +8,7 @@ use std::sync::{
 use kh_gateway::CertificateSlot;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
-    ClientConfig, HandshakeKind, ServerConfig,
-    crypto::aws_lc_rs::default_provider,
-    server::ResolvesServerCert,
+    ClientConfig, HandshakeKind, ServerConfig, crypto::aws_lc_rs::default_provider, server::ResolvesServerCert,
     sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
