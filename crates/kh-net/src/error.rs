@@ -50,7 +50,7 @@ pub enum ConnectError {
         #[source]
         source: Box<ConnectError>,
     },
-    /// The proxy wants another user name or password, or any (status 407).
+    /// The proxy wants another user name or password, or any (status 407, or 401).
     #[error("the proxy {proxy} does not accept keyholder's user name and password")]
     ProxyAuth {
         /// Its host and port.

@@ -37,7 +37,10 @@ pub(crate) async fn open(
         let response = sender.send_request(request).await.map_err(|_| not_a_proxy())?;
         match response.status() {
             status if status.is_success() => upgrade::on(response).await.map_err(|_| not_a_proxy()),
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(ConnectError::ProxyAuth { proxy: hop.to_string() }),
+            // 407 is the status for it; tinyproxy says 401 to a wrong password
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED => {
+                Err(ConnectError::ProxyAuth { proxy: hop.to_string() })
+            }
             status => Err(ConnectError::ProxyRefused { proxy: hop.to_string(), status: status.as_u16() }),
         }
     };

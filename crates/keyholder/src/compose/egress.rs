@@ -39,8 +39,10 @@ impl ProxyVariables {
     /// Whether a proxy is set that the configuration neither takes nor refuses.
     pub(crate) fn unused(&self, loaded: &Loaded) -> bool {
         let config = &loaded.config;
+        let own = |platform: &PlatformConfig| platform.network.proxy.as_ref().map(|proxy| proxy.proxy.clone());
         let is_said = config.network.proxy.is_some()
-            || config.platforms.values().all(|platform| platform.network.proxy.is_some());
+            || config.platforms.values().all(|platform| own(platform).is_some())
+            || config.platforms.values().any(|platform| own(platform) == Some(ProxyChoice::Environment));
         self.https.is_some() && !is_said
     }
 }

@@ -24,6 +24,7 @@ mod init;
 mod leaks;
 mod listening;
 mod load;
+mod network;
 mod relay;
 mod reload;
 mod serve;

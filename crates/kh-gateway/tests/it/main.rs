@@ -23,3 +23,4 @@ mod support;
 mod tls;
 mod upgrade;
 mod upstream;
+mod ways;

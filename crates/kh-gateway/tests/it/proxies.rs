@@ -44,6 +44,7 @@ async fn a_proxy_that_does_not_open_the_way_is_a_502_that_says_so() {
     let eager = "HTTP/1.1 200 OK\r\n\r\nbytes that no TLS server would send first";
     for (proxy, told) in [
         (fake(denied).await, "does not accept keyholder's user name and password"),
+        (fake("HTTP/1.0 401 Unauthorized\r\n\r\n").await, "does not accept keyholder's user name and password"),
         (fake("HTTP/1.0 403 Filtered\r\n\r\n").await, "refused the connection to the platform with status 403"),
         (
             fake("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy").await,
