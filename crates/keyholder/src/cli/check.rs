@@ -78,7 +78,8 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
     }
     let mut shared = environments::shared_documents(&loaded.config);
     if loaded.proxies.unused(&loaded) {
-        shared.push("HTTPS_PROXY is set and not used: write proxy = \"environment\" or \"none\" in [network]".to_owned());
+        shared
+            .push("HTTPS_PROXY is set and not used: write proxy = \"environment\" or \"none\" in [network]".to_owned());
     }
     // One credential may be looked at while another one is not set up yet.
     let file_alone = arguments.syntax || !arguments.credential.is_empty();

@@ -50,7 +50,7 @@ impl ProxyVariables {
 /// The ways out, by platform. Reads every file that they need.
 pub(crate) fn egresses(loaded: &Loaded) -> Result<BTreeMap<PlatformName, Arc<Egress>>, Failure> {
     if loaded.proxies.unused(loaded) {
-        tracing::warn!("HTTPS_PROXY is set and not used: write proxy = \"environment\" or \"none\" in [network]");
+        tracing::warn!("HTTPS_PROXY is set and not used: the configuration names no proxy");
     }
     each(loaded).map(|(name, way)| Ok((name, Arc::new(way?)))).collect()
 }
