@@ -18,6 +18,7 @@ mod crash;
 mod demo;
 mod drain;
 mod environments;
+mod first_call;
 mod frozen;
 mod harness;
 mod init;

@@ -56,6 +56,16 @@ impl Terminal {
         String::from_utf8_lossy(&self.screen.lock().unwrap()).replace('\r', "")
     }
 
+    /// How much of the screen was expected already.
+    pub fn seen(&self) -> usize {
+        self.seen
+    }
+
+    /// What was shown from there up to what was expected last.
+    pub fn screen_from(&self, start: usize) -> String {
+        self.screen()[start..self.seen].to_owned()
+    }
+
     /// Waits until `text` shows up behind what was expected before.
     pub fn expect(&mut self, text: &str) {
         for _ in 0..POLLS {
