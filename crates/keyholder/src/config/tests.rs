@@ -213,3 +213,30 @@ fn damaged_files_are_told_about_and_nothing_else_happens() {
     }
     assert!(refused > 200, "only {refused} damaged files were refused");
 }
+
+/// Mistakes of the way out, each told where it is, and no password with it.
+#[test]
+fn mistakes_of_the_way_out() {
+    let platform = "[platform.p]\nkind = \"oauth2\"\ntoken_url = \"https://192.0.2.1/t\"\napi_url = \"https://a\"\n";
+    for (lines, place, words) in [
+        ("client_cert = \"a.pem\"", "5:1", "client_cert without client_key"),
+        ("client_key = \"a.key\"", "5:1", "client_key without client_cert"),
+        ("proxy = \"http://u:hunter2@proxy:3128\"", "5:9", "holds no user name and no password here"),
+        ("proxy = \"u:hunter2@proxy.example.com:3128\"", "5:9", "holds no user name and no password here"),
+        ("proxy = \"socks5://proxy:1080\"", "5:9", "plain http://"),
+        ("proxy = \"proxy:3128\"", "5:9", "neither an address with http:// nor one of the words"),
+        ("proxy_auth_file = \"f\"", "5:1", "goes with the address of a proxy"),
+        ("proxy = \"environment\"\nno_proxy = [\"a\"]", "6:1", "goes with the address of a proxy"),
+        ("proxy = \"http://proxy:1\"\nno_proxy = [\"a, b\"]", "6:13", "each as an item of its own"),
+        ("source_address = [\"2001:db8::1\"]", "5:1", "another family than the platform's address"),
+        ("source_address = [\"192.0.2.1\", \"192.0.2.2\"]", "5:32", "two IPv4 addresses"),
+        ("source_address = [\"0.0.0.0\"]", "5:19", "no address that a connection can leave from"),
+        ("source_address = [\"eth0\"]", "5:19", "not an IP address"),
+    ] {
+        let text = format!("{platform}{lines}\n");
+        let told = told(&text);
+        assert!(told.starts_with(place) && told.contains(words), "{lines}: {told}");
+        let mistakes = parse(text.as_bytes()).unwrap_err();
+        assert!(!render("f", &mistakes, false).contains("hunter2"), "{lines}");
+    }
+}
