@@ -159,7 +159,9 @@ fn frozen_for_two_hours(monotonic: Monotonic, loss: Loss) {
     // several at once, so that there are several warm connections to the platform
     let mut kept: Vec<Kept> = (0..4).map(|_| Kept::open(&stage)).collect();
     for _ in 0..3 {
-        kept.iter_mut().for_each(|one| one.ask("GET", &token, ""));
+        for one in &mut kept {
+            one.ask("GET", &token, "");
+        }
         for one in &mut kept {
             assert_eq!(one.answer().status, 200);
         }

@@ -85,8 +85,7 @@ impl Tls {
         fs::write(folder.join("cert.pem"), certificate).unwrap();
         fs::write(folder.join("key.pem"), key).unwrap();
         fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
-        let config =
-            format!("[tls]\ncertificate = {:?}\nkey = {:?}\n", folder.join("cert.pem"), folder.join("key.pem"));
+        let config = format!("[tls]\ncertificate = \"{0}/cert.pem\"\nkey = \"{0}/key.pem\"\n", folder.display());
         let sandbox = crate::harness::Sandbox::start(&folder, &config);
         installation.store_secret("genesys", &sandbox.genesys_document());
         let port = sandbox.url().rsplit_once(':').unwrap().1.parse().unwrap();
