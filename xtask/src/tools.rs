@@ -46,6 +46,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("systemd-analyze", "systemd"),
     ("zsh", "zsh"),
+    ("age", "age"),
 ];
 
 /// Where the tools are.

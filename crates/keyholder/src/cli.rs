@@ -19,6 +19,7 @@ mod secret;
 mod serve;
 mod shell;
 mod status;
+mod store;
 mod token;
 
 use std::{
@@ -108,6 +109,8 @@ enum Command {
     #[command(subcommand)]
     Secret(secret::SecretCommand),
     #[command(subcommand)]
+    Store(store::StoreCommand),
+    #[command(subcommand)]
     Client(client::ClientCommand),
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -162,6 +165,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Config(command) => config::run(&command, context),
         Command::Sandbox(arguments) => sandbox::run(&arguments, context),
         Command::Secret(command) => secret::run(command, context),
+        Command::Store(command) => store::run(command, context),
         Command::Client(command) => client::run(command, context),
         Command::Audit(command) => audit::run(command, context),
         Command::Token(command) => token::run(command, context),

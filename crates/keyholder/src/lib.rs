@@ -5,6 +5,7 @@
 
 #![allow(unreachable_pub, reason = "a program's library: what its modules show each other is not an interface")]
 
+mod care;
 mod cli;
 mod compose;
 pub mod config;

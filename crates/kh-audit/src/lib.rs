@@ -31,6 +31,7 @@ mod chain;
 mod checkpoint;
 mod diagnosis;
 mod entry;
+mod extent;
 mod files;
 mod finding;
 mod keys;
@@ -39,6 +40,7 @@ mod query;
 mod scan;
 
 pub use entry::{ENTRY_BYTES_MAX, Entry};
+pub use extent::{Extent, extent};
 pub use finding::{Finding, FindingKind, Report};
 pub use keys::{NotAPublicKey, PublicKey};
 pub use log::FileAuditLog;

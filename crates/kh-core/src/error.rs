@@ -112,6 +112,12 @@ codes! {
     STATE_UNAVAILABLE = "keyholder.state.unavailable", 503, "the state is not available";
     /// The state database is cut short, foreign, garbled or gone.
     STATE_DAMAGED = "keyholder.state.damaged", 500, "the state is damaged";
+    /// Another process uses the installation, and the two cannot go together.
+    STATE_IN_USE = "keyholder.state.in_use", 409, "another keyholder process uses the state";
+    /// A restore was interrupted after it began to replace files.
+    RESTORE_UNFINISHED = "keyholder.restore.unfinished", 409, "a restore was interrupted";
+    /// The file is not a backup, or one that was changed, cut short or made by a newer keyholder.
+    BACKUP_INVALID = "keyholder.backup.invalid", 400, "the backup cannot be used";
     /// The audit log does not verify.
     AUDIT_BROKEN = "keyholder.audit.broken", 500, "the audit log does not verify";
     /// The configuration has mistakes.

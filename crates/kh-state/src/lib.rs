@@ -3,11 +3,13 @@
 //! Invariants: a change that was acknowledged is on disk; a change and its audit event are written in one
 //! transaction; a file that is damaged or newer than this binary is refused and left untouched.
 
+mod check;
 mod failure;
 mod file;
 mod outbox;
 mod reader;
 mod schema;
+mod snapshot;
 mod sql;
 mod writer;
 
@@ -19,6 +21,10 @@ use std::{
     },
     thread::{self, JoinHandle},
 };
+
+pub use check::{StateFinding, StateReport, check};
+pub use schema::{Loss, VERSION as SCHEMA, downgrade, losses};
+pub use snapshot::Snapshot;
 
 use kh_core::{
     ClientId, Clock, Sha256, UnixMillis,

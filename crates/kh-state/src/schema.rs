@@ -4,7 +4,7 @@
 use std::{
     fs::{self, OpenOptions},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use crate::{
     failure::Failure,
     file::{self, Found},
+    snapshot,
 };
 
 /// `khol` in the header of the file: this database is keyholder's.
@@ -24,7 +25,36 @@ const MIGRATIONS: [&str; VERSION as usize] =
     [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// The schema that this binary writes.
-pub(crate) const VERSION: u32 = 3;
+pub const VERSION: u32 = 3;
+
+/// Entry N turns schema N + 2 back into schema N + 1: what the later one added, and the count of rows that have it.
+const DOWN: [Down; VERSION as usize - 1] = [
+    Down {
+        count: "SELECT count(*) FROM clients WHERE old_secrets_until IS NOT NULL",
+        lost: "until when an old secret stays valid: the secret before the newest one stops at once",
+        statement: "ALTER TABLE clients DROP COLUMN old_secrets_until",
+    },
+    Down {
+        count: "SELECT count(*) FROM clients WHERE environment IS NOT NULL",
+        lost: "the environment that a client is bound to: it is bound anew after the next upgrade",
+        statement: "ALTER TABLE clients DROP COLUMN environment",
+    },
+];
+
+struct Down {
+    count: &'static str,
+    lost: &'static str,
+    statement: &'static str,
+}
+
+/// What an older schema has no place for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Loss {
+    /// Clients that have it.
+    pub clients: u32,
+    /// What it is.
+    pub what: &'static str,
+}
 
 /// How long one statement waits for another process's transaction. Transactions here last milliseconds; ten seconds
 /// cover a checkpoint on a slow disk.
@@ -53,7 +83,11 @@ pub(crate) fn prepare(path: &Path) -> Result<(), StateError> {
         Found::Database => {
             file::tighten(path)?;
             check(path)?;
-            migrate(&mut connect(path, Access::Write)?)?;
+            let mut connection = connect(path, Access::Write)?;
+            if version(&connection)? < VERSION {
+                keep_copy(&connection, path)?;
+                migrate(&mut connection)?;
+            }
         }
     }
     drop(lock);
@@ -128,7 +162,73 @@ fn check(path: &Path) -> Result<(), StateError> {
     Err(StateError::Damaged(format!("{}: {verdict}", path.display())))
 }
 
-fn version(connection: &Connection) -> Result<u32, Failure> {
+/// Before a schema is changed, the database as it was is kept beside it. An older copy of the same schema goes.
+fn keep_copy(connection: &Connection, path: &Path) -> Result<PathBuf, StateError> {
+    let kept = file::beside(path, &format!(".schema-{}", version(connection)?));
+    let draft = file::beside(&kept, ".new");
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Failure::io("cannot remove", &draft, &error).into());
+        }
+        _ => {}
+    }
+    snapshot::copy(connection, &draft)?;
+    fs::rename(&draft, &kept).map_err(|error| Failure::io("cannot keep a copy at", &kept, &error))?;
+    file::sync_folder(path)?;
+    tracing::info!(path = %kept.display(), "kept a copy of the state database before its schema is changed");
+    Ok(kept)
+}
+
+/// The schema of the state at `path`, and what schema `to` has no place for.
+pub fn losses(path: &Path, to: u32) -> Result<(u32, Vec<Loss>), StateError> {
+    if file::inspect(path)? == Found::Missing {
+        return Err(StateError::Damaged(format!("{} does not exist", path.display())));
+    }
+    let connection = connect(path, Access::Read)?;
+    let from = version(&connection)?;
+    let mut losses = Vec::new();
+    for (_, down) in steps_down(from, to) {
+        let clients = connection.query_row(down.count, [], |row| row.get(0)).map_err(Failure::from)?;
+        if clients > 0 {
+            losses.push(Loss { clients, what: down.lost });
+        }
+    }
+    Ok((from, losses))
+}
+
+/// The steps from schema `from` to `to`, each with the schema that it leads to.
+fn steps_down(from: u32, to: u32) -> Vec<(u32, &'static Down)> {
+    let all = (1..).zip(&DOWN);
+    let mut steps: Vec<_> = all.filter(|(lower, _)| (to.max(1)..from).contains(lower)).collect();
+    steps.reverse();
+    steps
+}
+
+/// Takes the state at `path` back to schema `to`, for an older keyholder, and answers the copy of it as it was; none if
+/// it is that old already. Nobody else may have it open. Look at [`losses`] first.
+pub fn downgrade(path: &Path, to: u32) -> Result<Option<PathBuf>, StateError> {
+    let lock = file::lock(path)?;
+    if file::inspect(path)? == Found::Missing {
+        return Err(StateError::Damaged(format!("{} does not exist", path.display())));
+    }
+    check(path)?;
+    let mut connection = connect(path, Access::Write)?;
+    let steps = steps_down(version(&connection)?, to);
+    if steps.is_empty() {
+        return Ok(None);
+    }
+    let kept = keep_copy(&connection, path)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Failure::from)?;
+    for (lower, down) in steps {
+        transaction.execute_batch(down.statement).map_err(Failure::from)?;
+        transaction.pragma_update(None, "user_version", lower).map_err(Failure::from)?;
+    }
+    transaction.commit().map_err(Failure::from)?;
+    drop(lock);
+    Ok(Some(kept))
+}
+
+pub(crate) fn version(connection: &Connection) -> Result<u32, Failure> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 

@@ -257,7 +257,7 @@ pub(crate) fn clear_outbox(connection: &Connection, last: i64) -> Result<(), Fai
     Ok(())
 }
 
-fn client_of(row: &Row<'_>) -> rusqlite::Result<ClientRecord> {
+pub(crate) fn client_of(row: &Row<'_>) -> rusqlite::Result<ClientRecord> {
     let credential: Option<String> = row.get("credential")?;
     let environment: Option<String> = row.get("environment")?;
     Ok(ClientRecord {

@@ -36,16 +36,28 @@ impl Header {
         params: KdfParams,
         entropy: &dyn Entropy,
     ) -> Result<(Self, DataKey), StoreError> {
+        let mut data_key = Key::default();
+        entropy.fill(data_key.as_mut_slice());
+        let data_key = DataKey::new(data_key);
+        let header = Self::wrap(key, params, random(entropy), &data_key, entropy)?;
+        Ok((header, data_key))
+    }
+
+    /// A header that wraps an existing data key under `key`.
+    pub(crate) fn wrap(
+        key: &StoreKey,
+        params: KdfParams,
+        store_id: Vec<u8>,
+        data_key: &DataKey,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, StoreError> {
         let kdf_params = match key {
             StoreKey::Passphrase(_) => params,
             StoreKey::Raw(_) => KdfParams { memory_kib: 0, passes: 0, lanes: 0 },
         };
-        let mut data_key = Key::default();
-        entropy.fill(data_key.as_mut_slice());
-        let data_key = DataKey::new(data_key);
         let mut header = Self {
             schema: SCHEMA,
-            store_id: random(entropy),
+            store_id,
             kdf: kdf_of(key).to_owned(),
             kdf_salt: random(entropy),
             kdf_params,
@@ -58,7 +70,7 @@ impl Header {
         header.key_check = header.check_of(&user_key);
         header.wrapped_key = header.wrap_key(&user_key).seal(&header.bound(), data_key.expose());
         header.checksum = header.checksum_now();
-        Ok((header, data_key))
+        Ok(header)
     }
 
     /// The data key, if `key` is the one this header was made with.

@@ -13,6 +13,7 @@
 //! What it cannot see: an older, complete copy of the whole file put in its place while no keyholder runs (a backup
 //! restored looks the same). Within one process the store's counter may never go back.
 
+mod check;
 mod create;
 mod crypto;
 mod error;
@@ -22,7 +23,9 @@ mod key;
 mod layout;
 mod manifest;
 mod outbox;
+mod rekey;
 mod rows;
+mod snapshot;
 mod store;
 mod unlock;
 mod worker;
@@ -30,8 +33,10 @@ mod worker;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use check::{StoreFinding, StoreReport};
 pub use crypto::KdfParams;
 pub use key::{KeyError, StoreKey, generate_key_file};
+pub use snapshot::Snapshot;
 pub use store::FileStore;
 pub use unlock::{Unlocked, unlock, unlock_with};
 

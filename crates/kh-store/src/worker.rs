@@ -68,16 +68,17 @@ impl Worker {
         self.transact(TransactionBehavior::Deferred, |transaction, manifest, _| {
             let mut secrets: Vec<SecretMetadata> = Vec::new();
             for listed in manifest.rows() {
-                let version = Row::load(transaction, listed)?.into_metadata();
-                match secrets.last_mut() {
-                    Some(secret) if secret.name.as_str() == listed.name => secret.versions.push(version),
-                    Some(_) | None => {
-                        let name = listed
-                            .name
-                            .parse()
-                            .map_err(|_| StoreError::Tampered("a name in it is not one".to_owned()))?;
-                        secrets.push(SecretMetadata { name, versions: vec![version] });
-                    }
+                if secrets.last().is_none_or(|secret| secret.name.as_str() != listed.name) {
+                    let name =
+                        listed.name.parse().map_err(|_| StoreError::Tampered("a name in it is not one".to_owned()))?;
+                    secrets.push(SecretMetadata { name, versions: Vec::new(), damaged: Vec::new() });
+                }
+                let secret = secrets.last_mut().expect("one was pushed if there was none");
+                match Row::load(transaction, listed) {
+                    Ok(row) => secret.versions.push(row.into_metadata()),
+                    // one damaged row must not hide the others
+                    Err(StoreError::Tampered(_) | StoreError::Truncated(_)) => secret.damaged.push(listed.version),
+                    Err(error) => return Err(error),
                 }
             }
             Ok(secrets)

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a value comes from a prompt, standard input or a file, never from the command line, and never leaves.
 
-pub(super) mod input;
+pub(in crate::cli) mod input;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -205,6 +205,7 @@ fn as_json(secret: &SecretMetadata) -> serde_json::Value {
             "created_by": version.created_by,
             "size": version.size,
         })).collect::<Vec<_>>(),
+        "damaged": secret.damaged,
     })
 }
 
@@ -212,6 +213,21 @@ fn as_json(secret: &SecretMetadata) -> serde_json::Value {
 pub(super) fn time(at: UnixMillis) -> String {
     let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).map_or_else(|_| format!("{at:?}"), |time| format!("{time:.0}"))
+}
+
+/// Says which versions cannot be trusted; the answer is then `no`.
+fn tell_damage(secrets: &[SecretMetadata], context: &Context) -> Exit {
+    let mut exit = Exit::Done;
+    for secret in secrets {
+        for version in &secret.damaged {
+            exit = Exit::No;
+            let name = &secret.name;
+            context.terminal.warn(&format!(
+                "version {version} of {name} is damaged and cannot be read; `keyholder store check` says more"
+            ));
+        }
+    }
+    exit
 }
 
 async fn list(base: &Base, context: &Context) -> Result<Exit, Failure> {
@@ -235,7 +251,7 @@ async fn list(base: &Base, context: &Context) -> Result<Exit, Failure> {
             table.text()
         }
     });
-    Ok(Exit::Done)
+    Ok(tell_damage(&secrets, context))
 }
 
 async fn find(name: &SecretName, store: &Arc<kh_store::FileStore>) -> Result<SecretMetadata, Failure> {
@@ -259,7 +275,7 @@ async fn show(name: &SecretName, base: &Base, context: &Context) -> Result<Exit,
         }
         format!("{name}\n\n{}", table.text())
     });
-    Ok(Exit::Done)
+    Ok(tell_damage(std::slice::from_ref(&secret), context))
 }
 
 async fn remove(arguments: &RmArgs, loaded: &Loaded, base: &Base, context: &Context) -> Result<Exit, Failure> {

@@ -4,14 +4,23 @@ use std::{path::Path, sync::Arc};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use kh_audit::{FileAuditLog, Filter};
-use kh_core::{Clock, Code, Entropy, SystemClock, SystemEntropy, port::AuditLog};
+use kh_core::{
+    Clock, Code, Entropy, SystemClock, SystemEntropy,
+    port::{AuditLog, StoreError},
+};
 use kh_issuer::Issuer;
 use kh_state::SqliteState;
 use kh_store::{FileStore, KeyError, StoreKey, Unlocked};
 
-use crate::{cli::Loaded, config::KeySource, environment::Environment, output::Failure};
+use crate::{
+    care::{rekeyed, switch},
+    cli::Loaded,
+    config::KeySource,
+    environment::Environment,
+    output::Failure,
+};
 
-use super::Paths;
+use super::{InstallationLock, Paths};
 
 /// Label of the audit log's signing key below the store's data key.
 const AUDIT_LABEL: &str = "audit signing";
@@ -37,6 +46,8 @@ pub(crate) struct Base {
     pub(crate) state: Arc<SqliteState>,
     /// Names secrets in logs.
     pub(crate) fingerprinter: Arc<kh_core::Fingerprinter>,
+    /// Last, so that it is given back when everything else is closed. None for files that nobody else knows.
+    _lock: Option<Arc<InstallationLock>>,
 }
 
 impl Base {
@@ -44,10 +55,18 @@ impl Base {
     pub(crate) fn open(loaded: &Loaded, environment: &Environment) -> Result<Self, Failure> {
         let paths = &loaded.paths;
         paths.prepare()?;
+        let lock = InstallationLock::shared(&paths.state)?;
+        refuse_unfinished(paths)?;
         refuse_remains(paths)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let unlocked = unlock(loaded, environment, &entropy)?;
+        Self::over(paths, unlocked, Some(lock))
+    }
+
+    /// Opens what stands at `paths` over a store that is open already. Blocks.
+    pub(crate) fn over(paths: &Paths, unlocked: Unlocked, lock: Option<InstallationLock>) -> Result<Self, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let seed = unlocked.subkey(AUDIT_LABEL);
         let log = FileAuditLog::open(&paths.audit_log, &paths.checkpoints, &seed, Arc::clone(&clock))?;
         let audit = Arc::new(log);
@@ -62,6 +81,7 @@ impl Base {
             store: Arc::new(store),
             state: Arc::new(state),
             fingerprinter: Arc::new(fingerprinter),
+            _lock: lock.map(Arc::new),
         })
     }
 
@@ -70,6 +90,18 @@ impl Base {
         let state = Arc::clone(&self.state) as Arc<dyn kh_core::port::StateStore>;
         Ok(Issuer::open(state, Arc::clone(&self.clock), Arc::clone(&self.entropy)).await?)
     }
+}
+
+/// Refuses an installation whose files a restore has half replaced.
+pub(crate) fn refuse_unfinished(paths: &Paths) -> Result<(), Failure> {
+    let journal = switch::journal_file(&paths.state);
+    if !journal.exists() {
+        return Ok(());
+    }
+    let told = format!("a restore into {} was interrupted while it replaced the files", paths.state.display());
+    Err(Failure::new(Code::RESTORE_UNFINISHED, told)
+        .hint("keyholder store restore --resume")
+        .hint("everything it needs is there, and the earlier files are kept aside"))
 }
 
 /// Refuses an installation of which a part is gone. What is missing is made at the first start alone: made anew beside
@@ -94,29 +126,44 @@ fn refuse_remains(paths: &Paths) -> Result<(), Failure> {
 
 /// The key that signs this installation's audit log, if its secret store exists and opens.
 pub(crate) fn audit_key(loaded: &Loaded, environment: &Environment) -> Result<Option<kh_audit::PublicKey>, Failure> {
+    let _lock = InstallationLock::shared_if_there(&loaded.paths.state)?;
+    refuse_unfinished(&loaded.paths)?;
     if !loaded.paths.store.exists() {
         return Ok(None);
     }
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let unlocked = unlock(loaded, environment, &entropy)?;
+    Ok(Some(public_key_of(&unlocked)?))
+}
+
+/// The key that signs the audit log of a store's installation.
+pub(crate) fn public_key_of(unlocked: &Unlocked) -> Result<kh_audit::PublicKey, Failure> {
     let pair = Ed25519KeyPair::from_seed_unchecked(unlocked.subkey(AUDIT_LABEL).expose())
         .map_err(|_| Failure::bug("the audit log's key cannot be made"))?;
     let digits = <[u8; 32]>::try_from(pair.public_key().as_ref())
         .map_err(|_| Failure::bug("an Ed25519 public key does not have 32 bytes"))?;
-    let key = kh_core::Sha256(digits).to_hex().parse().map_err(|_| Failure::bug("a public key does not parse"))?;
-    Ok(Some(key))
+    kh_core::Sha256(digits).to_hex().parse().map_err(|_| Failure::bug("a public key does not parse"))
 }
 
-pub(super) fn unlock(
+/// Opens the configured store with the configured key.
+pub(crate) fn unlock(
     loaded: &Loaded,
     environment: &Environment,
     entropy: &Arc<dyn Entropy>,
 ) -> Result<Unlocked, Failure> {
-    let key = store_key(&loaded.config.store.key, &loaded.paths, environment, &**entropy)?;
-    Ok(kh_store::unlock(&loaded.paths.store, &key, Arc::clone(entropy))?)
+    let (paths, source) = (&loaded.paths, &loaded.config.store.key);
+    let key = store_key(source, paths, environment, &**entropy)?;
+    match kh_store::unlock(&paths.store, &key, Arc::clone(entropy)) {
+        Err(StoreError::WrongKey) => match rekeyed::finish(paths, source, entropy)? {
+            Some(unlocked) => Ok(unlocked),
+            None => Err(StoreError::WrongKey.into()),
+        },
+        opened => Ok(opened?),
+    }
 }
 
-fn store_key(
+/// The key that the configuration names.
+pub(crate) fn store_key(
     source: &KeySource,
     paths: &Paths,
     environment: &Environment,

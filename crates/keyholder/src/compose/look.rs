@@ -14,7 +14,10 @@ use kh_issuer::Issuer;
 use kh_state::SqliteState;
 use kh_store::FileStore;
 
-use super::base::unlock;
+use super::{
+    InstallationLock,
+    base::{refuse_unfinished, unlock},
+};
 use crate::{cli::Loaded, environment::Environment, output::Failure};
 
 /// What is there.
@@ -25,6 +28,8 @@ pub(crate) struct Look {
     pub(crate) store: Arc<FileStore>,
     /// Clients and tokens, if there ever were any.
     pub(crate) issuer: Option<Arc<Issuer>>,
+    /// Last, so that it is given back when everything else is closed.
+    _lock: Option<InstallationLock>,
 }
 
 /// Takes nothing, so that the store and the state allow no change.
@@ -40,6 +45,8 @@ impl Look {
     /// Opens the installation of `loaded`; none if its secret store does not exist.
     pub(crate) async fn open(loaded: &Loaded, environment: &Environment) -> Result<Option<Self>, Failure> {
         let paths = &loaded.paths;
+        let lock = InstallationLock::shared_if_there(&paths.state)?;
+        refuse_unfinished(paths)?;
         if !paths.store.exists() {
             return Ok(None);
         }
@@ -53,6 +60,6 @@ impl Look {
             let state = Arc::new(state) as Arc<dyn StateStore>;
             issuer = Some(Issuer::open(state, Arc::clone(&clock), entropy).await?);
         }
-        Ok(Some(Self { clock, store: Arc::new(store), issuer }))
+        Ok(Some(Self { clock, store: Arc::new(store), issuer, _lock: lock }))
     }
 }

@@ -76,6 +76,22 @@ impl Paths {
         environment.xdg("XDG_STATE_HOME", ".local/state").map(|folder| folder.join("keyholder"))
     }
 
+    /// The same installation with all its files in one folder, as a backup unpacks them.
+    pub(crate) fn staged(&self, folder: &Path) -> Self {
+        let mut staged = self.clone();
+        for (path, name) in [
+            (&mut staged.store, "secrets.db"),
+            (&mut staged.store_key, "store.key"),
+            (&mut staged.database, "state.db"),
+            (&mut staged.audit_log, "audit.log"),
+            (&mut staged.checkpoints, "audit.checkpoints"),
+        ] {
+            *path = folder.join(name);
+        }
+        folder.clone_into(&mut staged.state);
+        staged
+    }
+
     /// A path of the configuration.
     pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
         self.base.join(path)

@@ -134,6 +134,11 @@ impl Failure {
         self
     }
 
+    /// Its stable code.
+    pub fn code(&self) -> Code {
+        self.problem.code
+    }
+
     /// What happened.
     pub fn detail(&self) -> &str {
         &self.problem.detail
@@ -227,8 +232,13 @@ fn mask_texts(value: &mut Value) {
 fn exit_of(code: Code) -> Exit {
     match code {
         Code::USAGE | Code::CONFIG_INVALID | Code::STORE_WRONG_KEY | Code::REQUEST_TOO_LARGE => Exit::Usage,
-        Code::STORE_TAMPERED | Code::STORE_TRUNCATED | Code::STORE_TOO_NEW | Code::STATE_DAMAGED => Exit::Operator,
-        Code::STORE_UNAVAILABLE
+        Code::STORE_TAMPERED
+        | Code::STORE_TRUNCATED
+        | Code::STORE_TOO_NEW
+        | Code::STATE_DAMAGED
+        | Code::RESTORE_UNFINISHED => Exit::Operator,
+        Code::STATE_IN_USE
+        | Code::STORE_UNAVAILABLE
         | Code::STATE_UNAVAILABLE
         | Code::UPSTREAM_UNREACHABLE
         | Code::UPSTREAM_TIMEOUT

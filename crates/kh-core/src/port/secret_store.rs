@@ -47,6 +47,9 @@ pub struct SecretMetadata {
     pub name: SecretName,
     /// Its versions, oldest first.
     pub versions: Vec<VersionMetadata>,
+    /// Versions that are there and cannot be trusted: their row was changed or is cut short.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<u64>,
 }
 
 /// Why a store refused or failed.
