@@ -163,7 +163,14 @@ fn header(size: u64, mtime: u64) -> tar::Header {
 /// Reads a whole archive into `folder`, which is empty and private. Everything in it has the digests of the manifest,
 /// and `input` was read to its end.
 pub(crate) fn unpack(mut input: impl Read, folder: &Path) -> Result<Manifest, Failure> {
-    let mut archive = tar::Archive::new(&mut input);
+    let manifest = unpack_members(&mut input, folder)?;
+    // to the authenticated end: a file that was cut short is told here
+    pump(&mut input, &mut |_| Ok(())).map_err(unreadable)?;
+    Ok(manifest)
+}
+
+fn unpack_members(input: &mut impl Read, folder: &Path) -> Result<Manifest, Failure> {
+    let mut archive = tar::Archive::new(input);
     let mut members = archive.entries().map_err(unreadable)?;
     let first = members.next().ok_or_else(|| invalid("it is empty"))?.map_err(unreadable)?;
     let manifest = read_manifest(first)?;
@@ -174,11 +181,13 @@ pub(crate) fn unpack(mut input: impl Read, folder: &Path) -> Result<Manifest, Fa
     if members.next().is_some() {
         return Err(invalid("it has more files than its manifest names"));
     }
-    drop(members);
-    drop(archive);
-    // to the authenticated end: a file that was cut short is told here
-    pump(&mut input, &mut |_| Ok(())).map_err(unreadable)?;
     Ok(manifest)
+}
+
+/// Looked at alone first: a newer manifest may have more members.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
 }
 
 fn read_manifest<R: Read>(mut member: tar::Entry<'_, R>) -> Result<Manifest, Failure> {
@@ -187,11 +196,6 @@ fn read_manifest<R: Read>(mut member: tar::Entry<'_, R>) -> Result<Manifest, Fai
     }
     let mut text = Vec::new();
     member.by_ref().take(MANIFEST_MAX).read_to_end(&mut text).map_err(unreadable)?;
-    // looked at alone first: a newer manifest may have more members
-    #[derive(Deserialize)]
-    struct Head {
-        format: u32,
-    }
     let head: Head = serde_json::from_slice(&text).map_err(|_| invalid("its manifest is not one"))?;
     if head.format > FORMAT {
         return Err(too_new("format", head.format, FORMAT));
@@ -240,6 +244,7 @@ fn name_of<R: Read>(member: &tar::Entry<'_, R>) -> Option<String> {
     String::from_utf8(member.path_bytes().into_owned()).ok()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands over the error")]
 fn unreadable(error: io::Error) -> Failure {
     invalid("it is damaged or cut short").caused_by(&error)
 }

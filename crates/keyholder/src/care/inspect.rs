@@ -47,7 +47,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    fn add(&mut self, part: &'static str, code: Code, subject: &str, problem: impl ToString) {
+    fn add(&mut self, part: &'static str, code: Code, subject: &str, problem: &impl ToString) {
         let (subject, problem) = (subject.to_owned(), problem.to_string());
         self.findings.push(Finding { part, code, subject, problem });
     }
@@ -62,7 +62,7 @@ pub(crate) fn inspect(paths: &Paths, unlocked: Result<Unlocked, Failure>) -> See
             public_key_of(&unlocked).ok()
         }
         Err(failure) => {
-            seen.add("store", failure.code(), &paths.store.display().to_string(), failure.detail());
+            seen.add("store", failure.code(), &paths.store.display().to_string(), &failure.detail());
             None
         }
     };
@@ -78,10 +78,10 @@ fn look_at_store(unlocked: &mut Unlocked, seen: &mut Seen) {
             seen.versions = report.versions;
             seen.waiting_events += report.waiting;
             for finding in report.findings {
-                seen.add("store", finding.error.code(), &finding.subject, told(&finding.error));
+                seen.add("store", finding.error.code(), &finding.subject, &told(&finding.error));
             }
         }
-        Err(error) => seen.add("store", error.code(), "the secret store", told(&error)),
+        Err(error) => seen.add("store", error.code(), "the secret store", &told(&error)),
     }
 }
 
@@ -101,10 +101,10 @@ fn look_at_state(paths: &Paths, seen: &mut Seen) {
             seen.state_schema = report.schema;
             seen.waiting_events += u64::from(report.waiting);
             for finding in report.findings {
-                seen.add("state", Code::STATE_DAMAGED, &finding.subject, finding.problem);
+                seen.add("state", Code::STATE_DAMAGED, &finding.subject, &finding.problem);
             }
         }
-        Err(error) => seen.add("state", error.code(), &paths.database.display().to_string(), error),
+        Err(error) => seen.add("state", error.code(), &paths.database.display().to_string(), &error),
     }
 }
 
@@ -114,12 +114,12 @@ fn look_at_audit(paths: &Paths, key: Option<&kh_audit::PublicKey>, seen: &mut Se
         Ok(report) => {
             seen.audit_entries = report.entries;
             if let Some(finding) = report.finding {
-                seen.add("audit", Code::AUDIT_BROKEN, &log, finding.sentence);
+                seen.add("audit", Code::AUDIT_BROKEN, &log, &finding.sentence);
             }
         }
         Err(error) => {
             let failure = Failure::from(error);
-            seen.add("audit", failure.code(), &log, failure.detail());
+            seen.add("audit", failure.code(), &log, &failure.detail());
         }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn finish(
         Ok(unlocked) => {
             match put_in_place(&next, &place) {
                 Ok(()) => {
-                    tracing::info!(path = %place.display(), "finished a change of the store's key that was interrupted")
+                    tracing::info!(path = %place.display(), "finished a change of the store's key that was interrupted");
                 }
                 Err(error) => {
                     tracing::warn!(path = %place.display(), %error, "the store's new key could not be put into its place");

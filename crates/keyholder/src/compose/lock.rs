@@ -113,7 +113,7 @@ fn refused(error: TryLockError, state: &Path, why: &str) -> Failure {
 
 fn warn_of_network(state: &Path) {
     let Ok(about) = rustix::fs::statfs(state) else { return };
-    if let Some(name) = network_name(i64::from(about.f_type)) {
+    if let Some(name) = network_name(about.f_type) {
         tracing::warn!(
             path = %state.display(),
             filesystem = name,

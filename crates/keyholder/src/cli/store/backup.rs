@@ -100,15 +100,14 @@ fn sealing(arguments: &BackupArgs, context: &Context) -> Result<Sealing, Failure
     if !arguments.recipients.is_empty() {
         return Ok(Sealing::Recipients(arguments.recipients.clone()));
     }
-    let passphrase = match &arguments.passphrase_file {
-        Some(file) => envelope::read_passphrase(file)?,
-        None => {
-            let first = ask("Passphrase for the backup (hidden): ", context)?;
-            if ask("The same again: ", context)?.expose() != first.expose() {
-                return Err(Failure::usage("the two passphrases differ"));
-            }
-            first
+    let passphrase = if let Some(file) = &arguments.passphrase_file {
+        envelope::read_passphrase(file)?
+    } else {
+        let first = ask("Passphrase for the backup (hidden): ", context)?;
+        if ask("The same again: ", context)?.expose() != first.expose() {
+            return Err(Failure::usage("the two passphrases differ"));
         }
+        first
     };
     envelope::check_strength(&passphrase)?;
     Ok(Sealing::Passphrase(passphrase))

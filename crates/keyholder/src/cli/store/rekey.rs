@@ -93,19 +93,16 @@ pub(super) fn run(arguments: &RekeyArgs, context: &Context) -> Result<Exit, Fail
         "store.rekey",
         &paths.store.display().to_string(),
     );
-    let line = match arguments.named(context) {
-        Some((source, line)) => {
-            let key = store_key(&source, paths, &context.environment, &*entropy)?;
-            unlocked.rekey(&key, KdfParams::DEFAULT, &event.with("key", &line))?;
-            Some(line)
-        }
-        None => {
-            replace_key_file(&loaded, &mut unlocked, event, &*entropy)?;
-            None
-        }
+    let line = if let Some((source, line)) = arguments.named(context) {
+        let key = store_key(&source, paths, &context.environment, &*entropy)?;
+        unlocked.rekey(&key, KdfParams::DEFAULT, &event.with("key", &line))?;
+        Some(line)
+    } else {
+        replace_key_file(&loaded, &mut unlocked, event, &*entropy)?;
+        None
     };
     drop(unlocked);
-    finish(&loaded, line, lock, context)
+    finish(&loaded, line.as_deref(), lock, context)
 }
 
 /// A new random key at the place of the configured one.
@@ -137,13 +134,13 @@ fn remove(path: &Path) -> Result<(), Failure> {
 }
 
 /// Delivers the audit entry, if the configuration opens the store already, and tells what is left to do.
-fn finish(loaded: &Loaded, line: Option<String>, lock: InstallationLock, context: &Context) -> Result<Exit, Failure> {
+fn finish(loaded: &Loaded, line: Option<&str>, lock: InstallationLock, context: &Context) -> Result<Exit, Failure> {
     drop(lock);
     if line.is_none() {
         drop(Base::open(loaded, &context.environment)?);
     }
     let answer = json!({ "rekeyed": true, "store": loaded.paths.store, "configuration": line });
-    context.terminal.answer(&answer, || match &line {
+    context.terminal.answer(&answer, || match line {
         Some(line) => format!(
             "the secret store has its new key; the old one opens it no more\nwrite into {} before the next start:\n\n[store]\n{line}\n",
             loaded.file_name()

@@ -60,7 +60,7 @@ fn a_passphrase_opens_a_backup_and_a_short_one_is_refused() {
     let words = |passphrase| ["store", "restore", file, "--passphrase-file", passphrase];
     refused(&world.said("other", &words(wrong), b""), 2, "keyholder.store.wrong_key");
     let identity = world.identity();
-    let by_key = world.said("other", &world.restore(Path::new(file), &[], &identity), b"");
+    let by_key = world.said("other", &World::restore(Path::new(file), &[], &identity), b"");
     refused(&by_key, 2, "keyholder.store.wrong_key");
     world.said("other", &words(right), b"").done();
     assert_eq!(world.client_names("other"), ["client-one", "client-three", "client-two"]);
@@ -77,10 +77,10 @@ fn a_restore_replaces_only_when_told_and_keeps_what_was_there() {
     world.said("state", &["secret", "set", "later"], super::world::DOCUMENT).done();
     let before = digests(&world.path("state"));
     let identity = world.identity();
-    let unasked = world.said("state", &world.restore(&file, &[], &identity), b"");
+    let unasked = world.said("state", &World::restore(&file, &[], &identity), b"");
     refused(&unasked, 2, "keyholder.usage");
     assert_eq!(digests(&world.path("state")), before, "nothing was changed");
-    let answer = world.said("state", &world.restore(&file, &["--replace"], &identity), b"").json();
+    let answer = world.said("state", &World::restore(&file, &["--replace"], &identity), b"").json();
     assert_eq!(world.client_names("state"), ["client-one", "client-three", "client-two"]);
     world.is_sound("state");
     let kept = Path::new(answer["replaced"][0].as_str().unwrap());
@@ -114,11 +114,11 @@ fn an_audit_log_elsewhere_and_a_key_of_the_operators_are_restored_too() {
     let (logs, far) = (digests(&world.path("logs")), digests(&world.path("far")));
     let identity = world.identity();
     fs::write(world.path("keyholder.toml"), elsewhere.replace("operator.key", "other.key")).unwrap();
-    let wrong = world.said("state", &world.restore(&file, &["--replace"], &identity), b"");
+    let wrong = world.said("state", &World::restore(&file, &["--replace"], &identity), b"");
     refused(&wrong, 2, "keyholder.store.wrong_key");
     assert_eq!((digests(&world.path("logs")), digests(&world.path("far"))), (logs.clone(), far.clone()));
     fs::write(world.path("keyholder.toml"), &elsewhere).unwrap();
-    let answer = world.said("state", &world.restore(&file, &["--replace"], &identity), b"").json();
+    let answer = world.said("state", &World::restore(&file, &["--replace"], &identity), b"").json();
     let seen = world.is_sound("state");
     assert_eq!(seen["seen"]["secrets"], 1, "{seen}");
     let kept = answer["replaced"].as_array().unwrap();
@@ -126,6 +126,9 @@ fn an_audit_log_elsewhere_and_a_key_of_the_operators_are_restored_too() {
     assert!(kept.iter().any(|folder| digests(Path::new(folder.as_str().unwrap())) == logs));
     assert!(kept.iter().any(|folder| digests(Path::new(folder.as_str().unwrap())) == far));
 }
+
+/// Names and contents of an archive.
+type Members = Vec<(String, Vec<u8>)>;
 
 #[test]
 fn what_is_not_a_whole_backup_changes_nothing() {
@@ -137,7 +140,7 @@ fn what_is_not_a_whole_backup_changes_nothing() {
     let identity = world.identity();
     let bad = world.path("bad.age");
     let try_it = |what: &str, exit: i32, code: &str| {
-        let said = world.said("state", &world.restore(&bad, &["--replace"], &identity), b"");
+        let said = world.said("state", &World::restore(&bad, &["--replace"], &identity), b"");
         assert_eq!(said.code, Some(exit), "{what}: {said:?}");
         assert_eq!(text(&problem(&said), "code"), code, "{what}: {}", said.err);
         assert_eq!(digests(&world.path("state")), before, "{what}");
@@ -155,7 +158,7 @@ fn what_is_not_a_whole_backup_changes_nothing() {
     }
     fs::write(&bad, b"PK\x03\x04 somebody else's file").unwrap();
     try_it("foreign", 1, invalid);
-    let with = |edit: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let with = |edit: &dyn Fn(&mut Members)| {
         let mut changed = members.clone();
         edit(&mut changed);
         sealed(&world, &bad, &changed);
@@ -166,7 +169,7 @@ fn what_is_not_a_whole_backup_changes_nothing() {
         with(&|members| members[0].1 = manifest.to_string().into_bytes());
     };
     with(&|_| ());
-    let whole = world.said("whole", &world.restore(&bad, &[], &identity), b"");
+    let whole = world.said("whole", &World::restore(&bad, &[], &identity), b"");
     whole.done();
     with(&|members| members.truncate(3));
     try_it("a part is missing", 1, invalid);
@@ -235,7 +238,7 @@ fn a_backup_never_overwrites_unasked_and_a_full_disk_leaves_nothing() {
     let mut file = fs::OpenOptions::new().append(true).open(world.identity()).unwrap();
     file.write_all(b"AGE-SECRET-KEY-1NONSENSE\n").unwrap();
     let identity = world.identity();
-    let bad_key = world.said("other", &world.restore(&precious, &[], &identity), b"");
+    let bad_key = world.said("other", &World::restore(&precious, &[], &identity), b"");
     refused(&bad_key, 2, "keyholder.usage");
     assert!(!bad_key.err.contains("NONSENSE"), "{}", bad_key.err);
 }

@@ -67,7 +67,7 @@ fn a_restore_that_is_killed_loses_nothing() {
     fs::rename(world.path("state"), world.path("template")).unwrap();
     let old_files = digests(&world.path("template"));
     let identity = world.identity();
-    let words = world.restore(&file, &["--replace"], &identity);
+    let words = World::restore(&file, &["--replace"], &identity);
     let entropy = SeededEntropy::new(71);
     let mut tally = Restores::default();
     let all = rounds(24);

@@ -111,7 +111,7 @@ fn a_backup_of_an_older_schema_restores_and_is_brought_up_to_date() {
     let file = world.path("older.age");
     sealed(&world, &file, &members);
     let identity = world.identity();
-    world.said("restored", &world.restore(&file, &[], &identity), b"").done();
+    world.said("restored", &World::restore(&file, &[], &identity), b"").done();
     assert_eq!(schema(&world, "restored/state.db"), 3);
     assert_eq!(world.client_names("restored"), ["reports"]);
     world.is_sound("restored");

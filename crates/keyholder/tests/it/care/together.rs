@@ -21,8 +21,11 @@ fn what_replaces_files_is_refused_while_serve_runs_and_the_other_way_round() {
     };
     let process = serve();
     let before = digests(&world.path("state"));
-    let replacing =
-        [world.restore(&file, &["--replace"], &identity), vec!["store", "rekey"], vec!["store", "restore", "--resume"]];
+    let replacing = [
+        World::restore(&file, &["--replace"], &identity),
+        vec!["store", "rekey"],
+        vec!["store", "restore", "--resume"],
+    ];
     for words in &replacing {
         let told = refused(&world.said("state", words, b""), 3, "keyholder.state.in_use");
         assert!(told["hints"][0].as_str().unwrap().contains("stop `keyholder serve`"), "{told}");
@@ -93,7 +96,7 @@ fn a_storm_of_commands_and_backups_beside_two_servers_corrupts_nothing() {
     let identity = world.identity();
     for number in 0..3 {
         let (file, state) = (world.path(&format!("storm-{number}.age")), format!("restored-{number}"));
-        world.said(&state, &world.restore(&file, &[], &identity), b"").done();
+        world.said(&state, &World::restore(&file, &[], &identity), b"").done();
         world.is_sound(&state);
     }
 }
