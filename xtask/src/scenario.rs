@@ -48,6 +48,13 @@ pub fn run_with(tools: &Tools, keyholder: &Path) -> Result<()> {
         println!("keyholder, CXone, {what}");
         process::run(Command::new(tools.python()).arg(root().join("tests/sdk/cxone_authlib.py")).envs(environment))?;
     }
+    println!("broker: AWS's credential_process, and the SDK through the proxy");
+    process::run(
+        Command::new(tools.python())
+            .arg(root().join("tests/broker/real_clients.py"))
+            .env("KH_BINARY", keyholder)
+            .envs(world.environment_of_broker()?),
+    )?;
     world.check_journal()
 }
 
@@ -108,6 +115,8 @@ impl Login {
 struct World {
     http: String,
     https: String,
+    /// Its address and the file with its guard token.
+    broker: (String, String),
     tenant: String,
     sandbox: Value,
     genesys_client: Login,
@@ -166,12 +175,24 @@ impl World {
         Ok(Self {
             http: text(&addresses, "gateway_url")?.into(),
             https: text(&addresses, "gateway_tls_url")?.into(),
+            broker: (text(&addresses, "broker_url")?.into(), text(&addresses, "broker_token_file")?.into()),
             tenant: text(&cxone, "tenant_id")?.into(),
             sandbox,
             genesys_client,
             cxone_client,
             _servers: [server, sandbox_server],
         })
+    }
+
+    fn environment_of_broker(&self) -> Result<Environment> {
+        let (url, file) = &self.broker;
+        Ok(vec![
+            ("KEYHOLDER_URL".into(), url.clone()),
+            ("KEYHOLDER_TOKEN_FILE".into(), file.clone()),
+            ("KH_PROFILE".into(), "genesys".into()),
+            ("KH_API".into(), text(&self.sandbox, "sandbox_url")?.into()),
+            ("KH_SECRET".into(), text(&self.sandbox, "client_secret")?.into()),
+        ])
     }
 
     fn environment_of_sandbox(&self) -> Environment {

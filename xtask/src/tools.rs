@@ -20,6 +20,8 @@ const PYTHON: &[&str] = &[
     "cryptography==50.0.2",
     "cyclonedx-python-lib[json-validation]==11.12.0",
     "kubernetes-validate==1.37.0",
+    "boto3==1.44.5",
+    "awscli==1.46.2",
 ];
 /// npm packages, pinned.
 const NODE: &[&str] = &["purecloud-platform-client-v2@262.0.0"];
@@ -32,6 +34,9 @@ const DEBIAN: &[(&str, &str)] = &[
     ("npm", "npm"),
     ("curl", "curl"),
     ("systemd-socket-activate", "systemd"),
+    ("git", "git"),
+    ("go", "golang-go"),
+    ("javac", "openjdk-17-jdk-headless"),
     ("h2load", "nghttp2-client"),
     ("faketime", "faketime"),
     ("tinyproxy", "tinyproxy"),

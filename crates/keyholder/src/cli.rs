@@ -9,10 +9,13 @@ mod client;
 mod config;
 mod context;
 mod credential;
+mod credential_helper;
 mod docs;
+mod exec;
 mod explain;
 mod healthcheck;
 mod init;
+mod local_broker;
 mod logging;
 mod sandbox;
 mod secret;
@@ -21,6 +24,7 @@ mod shell;
 mod status;
 mod store;
 mod token;
+mod token_form;
 
 use std::{
     ffi::OsString,
@@ -117,6 +121,10 @@ enum Command {
     #[command(subcommand)]
     Token(token::TokenCommand),
     Healthcheck(healthcheck::HealthcheckArgs),
+    Exec(exec::ExecArgs),
+    #[command(name = "exec-child", hide = true)]
+    ExecChild(exec::ChildArgs),
+    CredentialHelper(credential_helper::HelperArgs),
     Explain(explain::ExplainArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
@@ -170,6 +178,9 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Audit(command) => audit::run(command, context),
         Command::Token(command) => token::run(command, context),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments, context),
+        Command::Exec(arguments) => exec::run(&arguments, context),
+        Command::ExecChild(arguments) => exec::become_child(&arguments),
+        Command::CredentialHelper(arguments) => credential_helper::run(&arguments, context),
         Command::Explain(arguments) => explain::run(&arguments, context),
         Command::Completions(arguments) => Ok(shell::completions(&arguments, context)),
         Command::Man(arguments) => shell::man(&arguments, context),

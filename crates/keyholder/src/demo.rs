@@ -5,7 +5,6 @@
 
 mod application;
 mod control;
-mod folder;
 mod howto;
 mod narrator;
 mod steps;

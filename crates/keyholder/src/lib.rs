@@ -11,6 +11,7 @@ mod compose;
 pub mod config;
 mod demo;
 mod environment;
+pub mod helper_protocol;
 mod output;
 
 pub use cli::main;

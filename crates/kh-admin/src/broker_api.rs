@@ -2,8 +2,8 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /v1/token/{profile}[?min_ttl=SECONDS]` | 200 with the token, its life and where it is good for |
-//! | `GET /v1/header/{profile}` | 200 `{"authorizationHeader":"Bearer ..."}` |
+//! | `GET /v1/token/{profile}[?min_ttl=SECONDS][&environment=NAME]` | 200 with the token, its life and where it is good for |
+//! | `GET /v1/header/{profile}[?environment=NAME]` | 200 `{"authorizationHeader":"Bearer ..."}` |
 //! | `POST /v1/token/{profile}/invalidate` | 204; the body names the bad token by digest, so an old report is harmless |
 //! | `GET /healthz`, `GET /readyz` | 200, or 503 while a credential cannot be used; no guard token needed |
 //! | any method, `/{profile}/...` | the platform's answer, see [`crate::proxy`] |
@@ -22,7 +22,7 @@ use axum::{
     routing::{get, post},
 };
 use kh_broker::{Broker, Credential, Lease, TokenError};
-use kh_core::{Clock, Code, CredentialName, Now, Problem, Retry, Sha256};
+use kh_core::{Clock, Code, CredentialName, EnvironmentName, Now, Problem, Retry, Sha256, environment};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -59,6 +59,15 @@ pub enum SocketGuard {
     UserAndToken,
 }
 
+/// How a caller gets a credential of production.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Production {
+    /// It says so in the request, if it takes part in the check at all.
+    Asked,
+    /// A person said so when this broker was started.
+    Agreed,
+}
+
 /// What the broker listener needs.
 #[derive(Clone)]
 pub struct BrokerPorts {
@@ -68,6 +77,8 @@ pub struct BrokerPorts {
     pub guard: Guard,
     /// Who may ask through a unix socket.
     pub socket_guard: SocketGuard,
+    /// How production is got.
+    pub production: Production,
     /// The broker's clock.
     pub clock: Arc<dyn Clock>,
     /// Where `/{profile}/...` goes; without it such a path is not found.
@@ -77,7 +88,7 @@ pub struct BrokerPorts {
 impl BrokerPorts {
     /// A broker without a proxy, whose socket asks for the user alone.
     pub fn new(broker: Arc<Broker>, guard: Guard, clock: Arc<dyn Clock>) -> Self {
-        Self { broker, guard, socket_guard: SocketGuard::User, clock, proxy: None }
+        Self { broker, guard, socket_guard: SocketGuard::User, production: Production::Asked, clock, proxy: None }
     }
 
     /// The same with a proxy.
@@ -144,11 +155,14 @@ async fn ready(State(ports): State<BrokerPorts>) -> Response<Body> {
 type ProfilePath = Result<Path<String>, PathRejection>;
 
 async fn token(State(ports): State<BrokerPorts>, profile: ProfilePath, RawQuery(query): RawQuery) -> Response<Body> {
-    let Some(min_ttl) = parse_min_ttl(query.as_deref().unwrap_or("")) else {
-        return malformed("the only parameter is min_ttl, in whole seconds");
+    let Some(wanted) = parse_query(query.as_deref().unwrap_or("")) else {
+        return malformed("the parameters are min_ttl, in whole seconds, and environment, each at most once");
     };
     let Some(credential) = find(&ports, profile) else { return unknown() };
-    match lease(&credential, &*ports.clock, min_ttl).await {
+    if let Err(problem) = check_environment(&ports, &credential, &wanted) {
+        return problem::answer(&problem);
+    }
+    match lease(&credential, &*ports.clock, wanted.min_ttl.unwrap_or_default()).await {
         Ok((lease, now)) => body::token(&lease, credential.spec(), now),
         Err(error) => failure(&error),
     }
@@ -169,10 +183,12 @@ async fn lease(credential: &Credential, clock: &dyn Clock, min_ttl: Duration) ->
 }
 
 async fn header(State(ports): State<BrokerPorts>, profile: ProfilePath, RawQuery(query): RawQuery) -> Response<Body> {
-    if query.is_some_and(|query| !query.is_empty()) {
-        return malformed("this path takes no query");
-    }
+    let wanted = parse_query(query.as_deref().unwrap_or("")).filter(|wanted| wanted.min_ttl.is_none());
+    let Some(wanted) = wanted else { return malformed("the only parameter is environment") };
     let Some(credential) = find(&ports, profile) else { return unknown() };
+    if let Err(problem) = check_environment(&ports, &credential, &wanted) {
+        return problem::answer(&problem);
+    }
     match lease(&credential, &*ports.clock, Duration::ZERO).await {
         Ok((lease, _)) => body::header(&lease),
         Err(error) => failure(&error),
@@ -209,15 +225,51 @@ fn malformed(detail: &'static str) -> Response<Body> {
     problem::answer(&Problem::new(Code::REQUEST_MALFORMED, detail))
 }
 
-/// `min_ttl` of a query in whole seconds; zero without one. An unknown or doubled parameter is `None`: a typo must not
-/// silently drop what the caller counts on.
-pub fn parse_min_ttl(query: &str) -> Option<Duration> {
-    if query.is_empty() {
-        return Some(Duration::ZERO);
+/// What a query asks for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wanted {
+    /// How long the token must live at least.
+    pub min_ttl: Option<Duration>,
+    /// Which environment the caller means: `environment=NAME`, or `environment=` for "none was named". Without the
+    /// parameter the caller does not take part, and nothing is checked.
+    pub environment: Option<Option<EnvironmentName>>,
+}
+
+/// Reads a query. An unknown or doubled parameter is `None`: a typo must not silently drop what the caller counts on.
+pub fn parse_query(query: &str) -> Option<Wanted> {
+    let mut wanted = Wanted::default();
+    for pair in query.split('&').filter(|_| !query.is_empty()) {
+        match pair.split_once('=')? {
+            ("min_ttl", digits) if wanted.min_ttl.is_none() => wanted.min_ttl = Some(parse_seconds(digits)?),
+            ("environment", "") if wanted.environment.is_none() => wanted.environment = Some(None),
+            ("environment", name) if wanted.environment.is_none() => {
+                wanted.environment = Some(Some(name.parse().ok()?));
+            }
+            _ => return None,
+        }
     }
-    let digits = query.strip_prefix("min_ttl=")?;
+    Some(wanted)
+}
+
+fn parse_seconds(digits: &str) -> Option<Duration> {
     let plain = digits.len() <= MIN_TTL_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| plain).map(Duration::from_secs)
+}
+
+/// Whether a caller who says which environment it means may have this credential.
+fn check_environment(ports: &BrokerPorts, credential: &Credential, wanted: &Wanted) -> Result<(), Problem> {
+    let own = credential.spec().environment.as_ref();
+    let asked = match (&wanted.environment, ports.production) {
+        (None, _) | (Some(None), Production::Agreed) => return Ok(()),
+        (Some(asked), _) => asked.as_ref(),
+    };
+    environment::permit(own, asked).map_err(|refused| {
+        let problem = Problem::new(refused.code(), refused.to_string());
+        match own {
+            Some(own) => problem.hint(format!("if that is what you mean, say --environment {own}")),
+            None => problem.hint("leave --environment out, or give the credential an environment"),
+        }
+    })
 }
 
 /// The digest in an invalidation report.
@@ -251,24 +303,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn min_ttl() {
-        for (query, seconds) in [
-            ("", Some(0)),
-            ("min_ttl=0", Some(0)),
-            ("min_ttl=120", Some(120)),
-            ("min_ttl=999999999", Some(999_999_999)),
-            ("min_ttl=", None),
-            ("min_ttl=1000000000", None),
-            ("min_ttl=-1", None),
-            ("min_ttl=+1", None),
-            ("min_ttl=1.5", None),
-            ("min_ttl=1&min_ttl=2", None),
-            ("min_tll=1", None),
-            ("x=1", None),
-            ("&", None),
+    fn queries() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let named = |name: &str| Some(Some(name.parse().unwrap()));
+        for (query, min_ttl, environment) in [
+            ("", None, None),
+            ("min_ttl=0", seconds(0), None),
+            ("min_ttl=120", seconds(120), None),
+            ("min_ttl=999999999", seconds(999_999_999), None),
+            ("environment=", None, Some(None)),
+            ("environment=production", None, named("production")),
+            ("environment=staging&min_ttl=7", seconds(7), named("staging")),
+            ("min_ttl=7&environment=", seconds(7), Some(None)),
         ] {
-            let parsed = parse_min_ttl(query);
-            assert_eq!(parsed, seconds.map(Duration::from_secs), "{query}");
+            assert_eq!(parse_query(query), Some(Wanted { min_ttl, environment }), "{query}");
+        }
+        for bad in [
+            "min_ttl=",
+            "min_ttl=1000000000",
+            "min_ttl=-1",
+            "min_ttl=+1",
+            "min_ttl=1.5",
+            "min_ttl=1&min_ttl=2",
+            "min_tll=1",
+            "min_ttl",
+            "environment=Production",
+            "environment=%70roduction",
+            "environment=a&environment=a",
+            "environment",
+            "x=1",
+            "&",
+            "min_ttl=1&",
+        ] {
+            assert_eq!(parse_query(bad), None, "{bad}");
         }
     }
 
@@ -285,7 +352,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_input_makes_it_panic(query in ".{0,40}", body in proptest::collection::vec(any::<u8>(), 0..100)) {
-            prop_assert!(parse_min_ttl(&query).is_none() || query.is_empty() || query.starts_with("min_ttl="));
+            let read = parse_query(&query).is_some();
+            prop_assert!(!read || query.is_empty() || query.starts_with("min_ttl=") || query.starts_with("environment="));
             prop_assert!(parse_report(&body).is_none());
         }
     }

@@ -55,7 +55,7 @@ pub enum Refusal {
     /// A header that would change how the request is read.
     #[error("the header {0} is not accepted here")]
     Override(String),
-    /// `Upgrade`.
+    /// `Upgrade` to anything but HTTP/2.
     #[error("no protocol upgrade is offered here")]
     Upgrade,
 }
@@ -121,7 +121,13 @@ pub fn check(
             return Err(Refusal::Override(name.to_owned()));
         }
     }
-    if headers.contains_key(header::UPGRADE) { Err(Refusal::Upgrade) } else { Ok(()) }
+    if headers.get_all(header::UPGRADE).iter().all(is_offer_of_http2) { Ok(()) } else { Err(Refusal::Upgrade) }
+}
+
+/// Some clients, such as Java's, offer HTTP/2 with every request. A server may ignore an offer (RFC 9110 section 7.8),
+/// and hyper does: the answer comes over HTTP/1.1.
+fn is_offer_of_http2(value: &HeaderValue) -> bool {
+    value.as_bytes().eq_ignore_ascii_case(b"h2c")
 }
 
 fn check_host(headers: &HeaderMap, rule: HostRule) -> Result<(), Refusal> {

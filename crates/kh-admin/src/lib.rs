@@ -14,7 +14,7 @@ pub mod serve;
 pub mod socket;
 
 pub use admin::{AdminPorts, Pulse, ReadyCheck, StatusSource};
-pub use broker_api::{BrokerPorts, SocketGuard};
+pub use broker_api::{BrokerPorts, Production, SocketGuard};
 pub use guard::{Guard, GuardError};
 pub use proxy::ProfileProxy;
 pub use serve::{Limits, Peer, bind_loopback, serve, serve_with};

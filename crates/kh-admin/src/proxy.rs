@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::Request,
-    http::{Response, header},
+    http::{HeaderName, Response, header},
 };
 use kh_broker::Credential;
 use kh_core::{Code, CredentialName, Problem, port::BoxFuture};
@@ -33,6 +33,9 @@ pub trait ProfileProxy: Send + Sync {
         prefix_len: usize,
     ) -> BoxFuture<'_, Response<Body>>;
 }
+
+/// What comes with an offer of HTTP/2 (RFC 7540 section 3.2.1).
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// First segments of the broker's own paths: a profile of such a name cannot be called through the proxy.
 const OWN: [&str; 4] = ["", "v1", "healthz", "readyz"];
@@ -59,7 +62,8 @@ pub(crate) async fn forward(ports: &BrokerPorts, proxy: &dyn ProfileProxy, mut r
     if request.uri().path().len() == prefix_len {
         return problem::answer(&Problem::new(Code::NOT_FOUND, "the platform's own path is missing after the profile"));
     }
-    for shown in [GUARD_HEADER, GUARD_ALIAS, header::AUTHORIZATION] {
+    // With the guard goes an offer of HTTP/2, which is not taken up.
+    for shown in [GUARD_HEADER, GUARD_ALIAS, header::AUTHORIZATION, header::UPGRADE, HTTP2_SETTINGS] {
         request.headers_mut().remove(shown);
     }
     proxy.forward(request, credential, prefix_len).await

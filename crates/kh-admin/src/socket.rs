@@ -4,8 +4,10 @@
 //! never replaces one that somebody listens on; it lies in a folder in which nobody else can put another in its place.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
+    net::Shutdown,
     os::unix::{
         fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
         net::{UnixListener as StdListener, UnixStream as StdStream},
@@ -23,6 +25,9 @@ use crate::serve::{Peer, whole_answer};
 
 /// Connections that may wait to be accepted: as many programs of one machine may start at once.
 const BACKLOG: i32 = 1024;
+
+/// Strangers' connections that are kept for a moment: the oldest gives way to the next.
+const PARTING_MAX: usize = 16;
 
 /// Pause after an accept that failed, most likely for want of file descriptors: others must be closed first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -109,6 +114,9 @@ pub struct SocketListener {
     listener: UnixListener,
     callers: Callers,
     refused: u64,
+    /// Connections of strangers who were told and are still there. Closed at once, they would be reset while they
+    /// write their request, and the answer would be lost. What they write is never read.
+    parting: VecDeque<StdStream>,
     _place: Option<Place>,
 }
 
@@ -147,7 +155,13 @@ impl SocketListener {
     /// Serves a socket that somebody else made and listens on, such as a service manager. Its file stays.
     pub fn given(listener: StdListener, callers: Callers) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { listener: UnixListener::from_std(listener)?, callers, refused: 0, _place: None })
+        Ok(Self {
+            listener: UnixListener::from_std(listener)?,
+            callers,
+            refused: 0,
+            parting: VecDeque::new(),
+            _place: None,
+        })
     }
 
     fn refuse(&mut self, stream: UnixStream, uid: Option<u32>) {
@@ -161,7 +175,15 @@ impl SocketListener {
             .hint("ask its operator for `allow_uids` in [broker]");
         // Best effort: a fresh socket's buffer is empty, so this never waits.
         let answer = whole_answer(&problem, "");
-        drop(stream.into_std().and_then(|mut stream| stream.write_all(&answer)));
+        let told = stream.into_std().and_then(|mut stream| {
+            stream.write_all(&answer)?;
+            stream.shutdown(Shutdown::Write)?;
+            Ok(stream)
+        });
+        if self.parting.len() >= PARTING_MAX {
+            self.parting.pop_front();
+        }
+        self.parting.extend(told);
     }
 }
 

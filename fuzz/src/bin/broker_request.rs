@@ -4,6 +4,6 @@
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let _report = kh_admin::broker_api::parse_report(input);
     if let Ok(text) = std::str::from_utf8(input) {
-        let _min_ttl = kh_admin::broker_api::parse_min_ttl(text);
+        let _wanted = kh_admin::broker_api::parse_query(text);
     }
 });

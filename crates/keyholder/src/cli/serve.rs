@@ -171,6 +171,9 @@ fn announce(addresses: &Addresses, loaded: &Loaded, context: &Context) {
         row("", &addresses.gateway_tls_url, "the same over https".to_owned());
     }
     row("broker", &addresses.broker_url, format!("guard token in {}", addresses.broker_token_file.display()));
+    if addresses.broker_socket_url.is_some() {
+        row("", &addresses.broker_socket_url, "the same over a socket".to_owned());
+    }
     row("admin", &addresses.admin_url, format!("guard token in {}", addresses.admin_token_file.display()));
 }
 

@@ -31,6 +31,13 @@ pub(crate) fn harden() {
     }
 }
 
+/// As [`harden`] without the limit, which a child would inherit: a process that is not dumpable leaves no core either.
+pub(crate) fn hide_memory() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "memory stays readable for debuggers");
+    }
+}
+
 /// Wipes the value of `variable` from what `/proc/PID/environ` shows of this process. Call it before [`harden`], after
 /// which the kernel refuses, and before there are other threads. The parent that set the variable still has it.
 pub(crate) fn forget_variable(variable: &str) {

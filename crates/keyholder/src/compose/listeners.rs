@@ -3,7 +3,11 @@
 //! Invariants: a socket that the supervisor passed takes the place of the configured address of its listener; the
 //! broker and the admin listener are on loopback or a unix socket, whoever opened them.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use axum::Router;
 use kh_admin::{Callers, SocketListener};
@@ -30,6 +34,9 @@ pub(crate) struct Addresses {
     pub(crate) gateway_tls_url: Option<String>,
     /// The broker.
     pub(crate) broker_url: Option<String>,
+    /// The same over a unix socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) broker_socket_url: Option<String>,
     /// The file with the broker's guard token.
     pub(crate) broker_token_file: PathBuf,
     /// The admin listener.
@@ -133,6 +140,13 @@ impl Local {
         }
     }
 
+    /// Makes a socket for `callers`.
+    pub(super) fn bind_socket(path: &Path, callers: Callers) -> Result<Self, Failure> {
+        let listener = SocketListener::bind(path, callers)
+            .map_err(|error| Failure::of(Code::CONFIG_INVALID, &error).hint("see `socket` in [broker]"))?;
+        Ok(Self::Unix(listener, format!("unix:{}", path.display())))
+    }
+
     /// Where it is, as a URL; `unix:` and the path for a unix socket.
     pub(super) fn url(&self) -> String {
         match self {
@@ -168,7 +182,8 @@ fn cannot_listen(name: &str, address: impl std::fmt::Display, error: &std::io::E
     }
 }
 
-fn limits(config: &LimitsConfig) -> Limits {
+/// The gateway's limits of the configuration.
+pub(super) fn limits(config: &LimitsConfig) -> Limits {
     let usual = Limits::default();
     let connections = config.connections_per_worker.and_then(|count| usize::try_from(count).ok());
     Limits {

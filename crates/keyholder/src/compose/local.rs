@@ -29,5 +29,7 @@ fn builder(timeout: Duration) -> Result<reqwest::ClientBuilder, Failure> {
         .map_err(|error| Failure::bug("the cryptographic library offers no TLS").caused_by(&error))?
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(timeout))
+    // A redirect would carry the guard token to whatever place it names.
+    let redirects = reqwest::redirect::Policy::none();
+    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().redirect(redirects).timeout(timeout))
 }

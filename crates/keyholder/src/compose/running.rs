@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use kh_admin::{
-    AdminPorts, BrokerPorts, Guard, Pulse, ReadyCheck,
+    AdminPorts, BrokerPorts, Callers, Guard, Pulse, ReadyCheck,
     admin::{self, ListenerStatus, StateCheck, StoreCheck},
     broker_api,
 };
@@ -23,8 +23,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Addresses, Base, Live, Prepared, Sockets, bind_environments,
-    listeners::{Local, reachable, start_gateways},
+    Addresses, Base, GatewayProxy, Live, Prepared, Sockets, bind_environments,
+    listeners::{Local, limits, reachable, start_gateways},
     pulses,
     standing::Standing,
     tls::Served,
@@ -48,7 +48,7 @@ pub(crate) struct Running {
     gateways: Vec<(&'static str, GatewayHandle)>,
     broker: Arc<Broker>,
     /// The broker's listener, which is drained beside the gateways.
-    broker_listener: Option<JoinHandle<()>>,
+    broker_listeners: Vec<JoinHandle<()>>,
     broker_cancel: CancellationToken,
     /// Ends what is left when everything has been finished.
     pub(crate) cancel: CancellationToken,
@@ -97,11 +97,11 @@ impl Running {
             tasks: TaskTracker::new(),
             gateways,
             broker,
-            broker_listener: None,
+            broker_listeners: Vec::new(),
             broker_cancel: CancellationToken::new(),
             cancel: CancellationToken::new(),
         };
-        running.listen_for_tokens(loaded, base, &mut sockets).await?;
+        running.listen_for_tokens(loaded, base, &ports, &mut sockets).await?;
         let standing = running.standing(loaded, base, metrics, started);
         running.listen_for_admin(loaded, base, standing, Arc::new(registry), &mut sockets).await?;
         let cancel = running.cancel.clone();
@@ -109,18 +109,41 @@ impl Running {
         Ok(running)
     }
 
-    async fn listen_for_tokens(&mut self, loaded: &Loaded, base: &Base, sockets: &mut Sockets) -> Result<(), Failure> {
-        let Some(address) = loaded.config.broker.listen else {
-            return refuse_unused("broker", sockets.broker.is_some());
-        };
+    async fn listen_for_tokens(
+        &mut self,
+        loaded: &Loaded,
+        base: &Base,
+        calls: &Ports,
+        sockets: &mut Sockets,
+    ) -> Result<(), Failure> {
+        let section = &loaded.config.broker;
+        let mut bound = Vec::new();
+        match section.listen {
+            Some(address) => {
+                let local = Local::bind("broker", address, sockets.broker.take()).await?;
+                self.addresses.broker_url = Some(local.url());
+                bound.push(local);
+            }
+            None => refuse_unused("broker", sockets.broker.is_some())?,
+        }
+        if let Some(socket) = &section.socket {
+            let local = Local::bind_socket(&loaded.paths.resolve(socket), Callers::own_and(&section.allow_uids))?;
+            self.addresses.broker_socket_url = Some(local.url());
+            bound.push(local);
+        }
+        if bound.is_empty() {
+            return Ok(());
+        }
         let guard = guard(&loaded.paths.broker_token, base)?;
-        let ports = BrokerPorts::new(Arc::clone(&self.broker), guard, Arc::clone(&base.clock));
-        let local = Local::bind("broker", address, sockets.broker.take()).await?;
-        self.addresses.broker_url = Some(local.url());
+        let proxy = GatewayProxy::new(calls.clone(), limits(&loaded.config.gateway.limits));
+        let ports = BrokerPorts::new(Arc::clone(&self.broker), guard, Arc::clone(&base.clock)).with_proxy(proxy);
+        let router = broker_api::router(ports);
         // Its callers get the same time to finish as the gateway's.
         let limits = kh_admin::Limits { drain: self.live.ending().drain, ..kh_admin::Limits::default() };
-        let serving = local.serve(broker_api::router(ports), limits, self.broker_cancel.clone());
-        self.broker_listener = Some(self.tasks.spawn(serving));
+        for local in bound {
+            let serving = local.serve(router.clone(), limits, self.broker_cancel.clone());
+            self.broker_listeners.push(self.tasks.spawn(serving));
+        }
         Ok(())
     }
 
@@ -159,8 +182,9 @@ impl Running {
 
     fn standing(&self, loaded: &Loaded, base: &Base, metrics: Arc<Metrics>, started: kh_core::Now) -> Standing {
         let mut listeners: Vec<_> = self.gateways.iter().flat_map(|(name, gateway)| told(name, gateway)).collect();
-        let broker = self.addresses.broker_url.clone();
-        listeners.extend(broker.map(|address| ListenerStatus { name: "broker", address }));
+        let brokers = [self.addresses.broker_url.clone(), self.addresses.broker_socket_url.clone()];
+        let told = brokers.into_iter().flatten().map(|address| ListenerStatus { name: "broker", address });
+        listeners.extend(told);
         Standing {
             base: base.clone(),
             paths: loaded.paths.clone(),
@@ -185,7 +209,7 @@ impl Running {
         for (_, gateway) in self.gateways {
             draining.spawn(gateway.shutdown(ending.drain));
         }
-        if let Some(listener) = self.broker_listener {
+        for listener in self.broker_listeners {
             // It ends by itself within its own limit; a panic is told by the runtime.
             draining.spawn(async move { listener.await.is_ok() });
         }

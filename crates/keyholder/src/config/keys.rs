@@ -31,6 +31,8 @@ pub(super) enum Shape {
     Mode,
     /// A list of texts.
     Texts,
+    /// A list of whole numbers from the first to the second.
+    Numbers(u64, u64),
     /// `https://` (or `http://` on loopback) with a host and perhaps a path.
     Url,
     /// A list of those.

@@ -124,12 +124,16 @@ pub struct AdminConfig {
     pub token_file: Option<PathBuf>,
 }
 
-/// The broker's listener.
+/// The broker's listeners.
 #[derive(Clone, Debug, Serialize)]
 pub struct BrokerConfig {
     /// Its address; none is off.
     #[serde(serialize_with = "listen")]
     pub listen: Option<SocketAddr>,
+    /// Its unix socket; none is none.
+    pub socket: Option<PathBuf>,
+    /// Users beside keyholder's own whose processes the socket admits.
+    pub allow_uids: Vec<u32>,
     /// File with its guard token.
     pub token_file: Option<PathBuf>,
 }
@@ -169,6 +173,14 @@ pub enum KeySource {
 }
 
 impl KeySource {
+    /// The environment variable that holds the key, if it comes from one: nothing that keyholder starts may inherit it.
+    pub fn variable(&self) -> Option<&str> {
+        match self {
+            Self::KeyEnv(name) | Self::PassphraseEnv(name) => Some(name),
+            Self::Generated | Self::KeyFile(_) | Self::KeyCredential(_) | Self::PassphraseFile(_) => None,
+        }
+    }
+
     fn is_generated(&self) -> bool {
         *self == Self::Generated
     }
@@ -332,7 +344,7 @@ pub enum PlatformDetail {
 
 impl PlatformDetail {
     /// Every address that it names.
-    pub(super) fn addresses(&self) -> Vec<&Address> {
+    pub fn addresses(&self) -> Vec<&Address> {
         match self {
             Self::Genesys { login_url, api_url, .. } => vec![login_url, api_url],
             Self::Cxone { login: CxoneLoginConfig::Global { issuer }, .. } => vec![issuer],

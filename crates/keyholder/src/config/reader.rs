@@ -166,6 +166,33 @@ impl<'a> Section<'a> {
         Some(self.items(key)?.into_iter().flatten().collect())
     }
 
+    /// A list of users by number; none when one of them is no number that a user can have.
+    pub(super) fn uids(&self, key: &'static str) -> Option<Vec<u32>> {
+        let (value, span) = self.entry(key)?;
+        let DeValue::Array(items) = value else {
+            self.wrong_type(key, span, value, "a list of numbers such as [1000, 1001]");
+            return None;
+        };
+        // 4294967295 means "no user" to the kernel (chown(2)).
+        let parse = |item: &toml::Spanned<DeValue<'_>>| match item.get_ref() {
+            DeValue::Integer(number) => {
+                let plain = number.radix() == 10;
+                let uid = number.as_str().parse().ok().filter(|uid| plain && *uid != u32::MAX);
+                if uid.is_none() {
+                    let hint = "write the numbers that `id -u NAME` prints";
+                    self.error(item.span(), format!("{key} holds a number that no user has"), hint);
+                }
+                uid
+            }
+            other => {
+                self.wrong_type(key, item.span(), other, "a number");
+                None
+            }
+        };
+        let parsed: Vec<_> = items.iter().map(parse).collect();
+        parsed.into_iter().collect()
+    }
+
     pub(super) fn address(&self, key: &'static str) -> Option<SocketAddr> {
         let Located { value, span } = self.text(key)?;
         self.parse_address(key, value, span)

@@ -135,6 +135,9 @@ fn of_shape(shape: &Shape) -> Value {
         Shape::Listens => json!({ "type": "array", "items": { "anyOf": [text(SOCKET), text(UNIX)] } }),
         Shape::Mode => text(MODE),
         Shape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        Shape::Numbers(least, most) => {
+            json!({ "type": "array", "items": { "type": "integer", "minimum": least, "maximum": most } })
+        }
         Shape::Url => text(URL),
         Shape::Urls => json!({ "type": "array", "items": text(URL) }),
         Shape::Proxy => text(PROXY),

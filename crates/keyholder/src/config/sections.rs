@@ -41,14 +41,14 @@ fn loopback(port: u16) -> SocketAddr {
 /// Reads everything.
 pub(super) fn read(root: Section<'_>) -> Config {
     let gateway = gateway(&root);
-    let (admin_listen, admin_token) = listener(&root, "admin", ADMIN_PORT);
-    let (broker_listen, broker_token) = listener(&root, "broker", BROKER_PORT);
+    let (admin_listen, admin_token) = admin(&root);
+    let broker = broker(&root);
     let platforms = platforms(&root);
     let credentials = credentials(&root, &platforms);
     let config = Config {
         gateway,
         admin: AdminConfig { listen: admin_listen, token_file: admin_token },
-        broker: BrokerConfig { listen: broker_listen, token_file: broker_token },
+        broker,
         state: state(&root),
         store: store(&root),
         audit: audit(&root),
@@ -141,9 +141,37 @@ fn tls(gateway: &Section<'_>) -> Option<TlsConfig> {
     Some(TlsConfig { listen, cert: cert?, key: key? })
 }
 
-/// The admin and the broker section: alike but for their default port.
-fn listener(root: &Section<'_>, name: &'static str, port: u16) -> (Option<SocketAddr>, Option<std::path::PathBuf>) {
-    let Some(section) = root.section(name) else { return (Some(loopback(port)), None) };
+fn admin(root: &Section<'_>) -> (Option<SocketAddr>, Option<std::path::PathBuf>) {
+    let Some(section) = root.section("admin") else { return (Some(loopback(ADMIN_PORT)), None) };
+    let listen = local_listener(&section, ADMIN_PORT);
+    let token_file = section.path("token_file").map(|found| found.value);
+    section.finish();
+    (listen, token_file)
+}
+
+fn broker(root: &Section<'_>) -> BrokerConfig {
+    let usual =
+        BrokerConfig { listen: Some(loopback(BROKER_PORT)), socket: None, allow_uids: Vec::new(), token_file: None };
+    let Some(section) = root.section("broker") else { return usual };
+    let config = BrokerConfig {
+        listen: local_listener(&section, BROKER_PORT),
+        socket: section.path("socket").map(|found| found.value),
+        allow_uids: section.uids("allow_uids").unwrap_or_default(),
+        token_file: section.path("token_file").map(|found| found.value),
+    };
+    if config.socket.is_none()
+        && let Some(span) = section.place("allow_uids")
+        && section.place("socket").is_none()
+    {
+        let hint = "add socket = \"/run/keyholder/broker.sock\"";
+        section.warning(span, "allow_uids is about the socket, and there is none", hint);
+    }
+    section.finish();
+    config
+}
+
+/// Where a listener for this machine alone is, by default at `port`.
+fn local_listener(section: &Section<'_>, port: u16) -> Option<SocketAddr> {
     let off = section.place("listen").is_some_and(|_| section.text("listen").is_some_and(|text| text.value == "off"));
     let listen = if off { None } else { section.address("listen") };
     let listen = match listen {
@@ -154,13 +182,11 @@ fn listener(root: &Section<'_>, name: &'static str, port: u16) -> (Option<Socket
         let span = section.place("listen").unwrap_or_else(|| section.span.clone());
         section.error(
             span,
-            format!("the {name} listener speaks plain http and may listen on loopback only"),
+            format!("the {} listener speaks plain http and may listen on loopback only", section.path),
             format!("listen = \"127.0.0.1:{port}\", or \"off\""),
         );
     }
-    let token_file = section.path("token_file").map(|found| found.value);
-    section.finish();
-    (listen, token_file)
+    listen
 }
 
 fn state(root: &Section<'_>) -> StateConfig {

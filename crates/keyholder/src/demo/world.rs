@@ -15,10 +15,10 @@ use kh_issuer::NewClient;
 use kh_sandbox::{Sandbox, SandboxConfig, SandboxHandle};
 use serde_json::{Value, json};
 
-use super::{application::Application, control::Control, folder::Folder};
+use super::{application::Application, control::Control};
 use crate::{
     cli::{Context, Loaded, sandbox_failure},
-    compose::{Addresses, Base, Prepared, Running, Sockets, local_http},
+    compose::{Addresses, Base, Prepared, PrivateFolder, Running, Sockets, local_http},
     output::Failure,
 };
 
@@ -51,14 +51,14 @@ pub(super) struct World {
     /// Calls CXone.
     pub(super) cxone: Login,
     // Last, so that it is removed after everything that writes into it.
-    folder: Folder,
+    folder: PrivateFolder,
 }
 
 impl World {
     /// Starts everything.
     pub(super) async fn start(listen_base: Option<u16>, context: &Context) -> Result<Self, Failure> {
         let parent = context.environment.path("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
-        let folder = Folder::new(&parent, &SystemEntropy).map_err(|error| {
+        let folder = PrivateFolder::new(&parent, "keyholder-demo", &SystemEntropy).map_err(|error| {
             Failure::usage(format!("cannot make a temporary folder in {}", parent.display()))
                 .caused_by(&error)
                 .hint("TMPDIR names another place")

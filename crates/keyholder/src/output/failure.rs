@@ -22,22 +22,32 @@ const CAUSES_MAX: usize = 8;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     /// Done.
-    Done = 0,
+    Done,
     /// The answer is no.
-    No = 1,
+    No,
     /// Usage or configuration.
-    Usage = 2,
+    Usage,
     /// Not finished: something is not reachable or not there yet.
-    Unfinished = 3,
+    Unfinished,
     /// A person has to decide.
-    Operator = 4,
+    Operator,
     /// A bug of ours.
-    Bug = 70,
+    Bug,
+    /// What the child of `exec` ended with.
+    Child(u8),
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::No => 1,
+            Exit::Usage => 2,
+            Exit::Unfinished => 3,
+            Exit::Operator => 4,
+            Exit::Bug => 70,
+            Exit::Child(code) => code,
+        })
     }
 }
 

@@ -5,8 +5,8 @@
 
 mod calls;
 mod commands;
-mod evidence;
-mod forms;
+pub mod evidence;
+pub mod forms;
 mod hostile;
 mod process;
 mod recorder;

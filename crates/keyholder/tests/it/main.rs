@@ -16,6 +16,7 @@ mod check;
 mod cli;
 mod codes;
 mod crash;
+mod delivery;
 mod demo;
 mod drain;
 mod environments;

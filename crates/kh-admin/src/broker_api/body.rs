@@ -23,6 +23,8 @@ struct TokenBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_base: Option<&'a str>,
     platform: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<&'a str>,
     sha256: String,
 }
 
@@ -46,6 +48,7 @@ pub(super) fn token(lease: &Lease, spec: &CredentialSpec, now: Now) -> Response<
         api_base: lease.api_base(),
         auth_base: lease.auth_base(),
         platform: spec.kind.as_str(),
+        environment: spec.environment.as_ref().map(kh_core::EnvironmentName::as_str),
         sha256: lease.sha256().to_hex(),
     };
     let bases = lease.api_base().len() + lease.auth_base().map_or(0, str::len);

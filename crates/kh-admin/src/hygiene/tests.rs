@@ -75,7 +75,10 @@ fn everything_a_proxy_or_a_browser_adds() {
     for name in OVERRIDES {
         assert_eq!(get("/", &[("host", "localhost"), (name, "x")]), Err(Refusal::Override(name.to_owned())));
     }
-    assert_eq!(get("/", &[("host", "localhost"), ("upgrade", "websocket")]), Err(Refusal::Upgrade));
+    assert_eq!(get("/", &[("host", "localhost"), ("upgrade", "h2c")]), Ok(()), "an offer that is not taken up");
+    for wanted in ["websocket", "h2c, websocket", "TLS/1.0", ""] {
+        assert_eq!(get("/", &[("host", "localhost"), ("upgrade", wanted)]), Err(Refusal::Upgrade), "{wanted}");
+    }
 }
 
 #[test]

@@ -127,11 +127,19 @@ async fn a_stranger_is_sent_away_before_it_says_a_word() {
     // nothing is written: the answer does not wait for a request
     let answers = tokio::task::spawn_blocking(move || {
         let mut answers = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..2 * PARTING_MAX {
             let mut answer = String::new();
             StdStream::connect(&path).unwrap().read_to_string(&mut answer).unwrap();
             answers.push(answer);
         }
+        // one that is told while it still writes is not reset
+        let mut stream = StdStream::connect(&path).unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        answers.push(String::from_utf8_lossy(&answer).into_owned() + &rest);
         answers
     });
     for answer in answers.await.unwrap() {

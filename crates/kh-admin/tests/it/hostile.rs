@@ -101,7 +101,7 @@ async fn methods_and_upgrades() {
     }
     let reply = rig.send("CONNECT evil.example:443", &rig.guard(), "").await;
     assert_eq!(reply.status, 405);
-    let upgrade = format!("Upgrade: h2c\r\n{}", rig.guard());
+    let upgrade = format!("Upgrade: websocket\r\n{}", rig.guard());
     for path in ["/v1/token/acme", "/acme/api/v2/users"] {
         let reply = rig.send(&format!("GET {path}"), &upgrade, "").await;
         assert_eq!((reply.status, reply.code().as_str()), (501, "keyholder.upgrade.refused"));

@@ -88,9 +88,20 @@ const ADMIN: Section = Section::new(
 );
 
 const BROKER: Section = Section::new(
-    "Tokens for local callers, on loopback.",
+    "Tokens for local callers, on loopback and on a unix socket.",
     &[
         Key::new("listen", Shape::ListenOrOff, "Its loopback address, or \"off\".").default(r#""127.0.0.1:8082""#),
+        Key::new(
+            "socket",
+            Shape::Path,
+            "A unix socket beside the address: whose user is admitted needs no guard token.",
+        ),
+        Key::new(
+            "allow_uids",
+            Shape::Numbers(0, 4_294_967_294),
+            "Users, by number, whom the socket admits beside keyholder's own.",
+        )
+        .default("[]"),
         Key::new("token_file", Shape::Path, "File with its guard token, made at the first start.")
             .default(r#""broker.token""#),
     ],

@@ -40,6 +40,7 @@ fn sample(shape: &Shape, name: &str) -> String {
         Shape::Listens => "[\"127.0.0.1:0\", \"[::1]:443\", \"unix:/run/a.sock\"]".to_owned(),
         Shape::Mode => "\"0660\"".to_owned(),
         Shape::Texts => "[\"a\", \"b\"]".to_owned(),
+        Shape::Numbers(least, _) => format!("[{least}, {}]", least + 1),
         Shape::Url => "\"https://example.com\"".to_owned(),
         Shape::Urls => "[\"https://example.com\"]".to_owned(),
         Shape::Proxy => "\"http://proxy.example.com:3128\"".to_owned(),
@@ -71,6 +72,7 @@ fn wrong(shape: &Shape) -> Vec<&'static str> {
         }
         Shape::Mode => vec!["\"\"", "\"0960\"", "\"0060\"", "\"1777\"", "\"rw\"", "\"+660\""],
         Shape::Texts => return vec!["1", "\"a\"", "[1]"],
+        Shape::Numbers(..) => return vec!["1", "\"a\"", "[\"1\"]", "[-1]", "[99999999999]", "[1.5]"],
         Shape::Url => vec![
             "\"\"",
             "\"example.com\"",

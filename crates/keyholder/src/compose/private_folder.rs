@@ -10,27 +10,27 @@ use kh_core::Entropy;
 
 /// The folder; its name cannot be guessed, so nobody can have made it before.
 #[derive(Debug)]
-pub(super) struct Folder(PathBuf);
+pub(crate) struct PrivateFolder(PathBuf);
 
-impl Folder {
-    /// Makes a new folder below `parent`.
-    pub(super) fn new(parent: &Path, entropy: &dyn Entropy) -> io::Result<Self> {
+impl PrivateFolder {
+    /// Makes a new folder below `parent`, whose name begins with `name`.
+    pub(crate) fn new(parent: &Path, name: &str, entropy: &dyn Entropy) -> io::Result<Self> {
         let mut random = [0; 8];
         entropy.fill(&mut random);
-        let path = parent.join(format!("keyholder-demo-{:016x}", u64::from_le_bytes(random)));
+        let path = parent.join(format!("{name}-{:016x}", u64::from_le_bytes(random)));
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
 
-impl Drop for Folder {
+impl Drop for PrivateFolder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(folder = %self.0.display(), %error, "the demo's folder could not be removed");
+            tracing::warn!(folder = %self.0.display(), %error, "a temporary folder could not be removed");
         }
     }
 }
