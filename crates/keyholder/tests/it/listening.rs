@@ -43,8 +43,13 @@ fn configure(installation: &Installation, listen: &str, tls: Option<(&Path, &Pat
     let old = fs::read_to_string(&file).unwrap();
     let (head, rest) = old.split_once("[gateway]\n").unwrap();
     let (_, rest) = rest.split_once("[admin]\n").unwrap();
-    let tls =
-        tls.map(|(cert, key)| format!("[gateway.tls]\nlisten = [\"127.0.0.1:0\"]\ncert = {cert:?}\nkey = {key:?}\n"));
+    let tls = tls.map(|(cert, key)| {
+        format!(
+            "[gateway.tls]\nlisten = [\"127.0.0.1:0\"]\ncert = \"{}\"\nkey = \"{}\"\n",
+            cert.display(),
+            key.display()
+        )
+    });
     fs::write(&file, format!("{head}[gateway]\nlisten = [{listen}]\n{}[admin]\n{rest}", tls.unwrap_or_default()))
         .unwrap();
 }
