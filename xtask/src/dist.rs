@@ -25,21 +25,26 @@ pub fn run(words: &[&str]) -> Result<()> {
     match words {
         ["--verify"] => return twice::run(),
         [] => {
-            let binary = binary::release(&root(), &target()?)?;
+            let binary = release()?;
             let made = [binary.clone(), sbom::write(&folder)?, deb::build(&binary, &folder)?];
             let kept = folder.join("keyholder");
             fs::copy(&binary, &kept)?;
             checksums(&folder, &[kept, made[1].clone(), made[2].clone()])?;
         }
         ["deb"] => {
-            let package = deb::build(&binary::release(&root(), &target()?)?, &folder)?;
+            let package = deb::build(&release()?, &folder)?;
             checksums(&folder, &[package])?;
         }
-        ["image"] => println!("built {}", image::build(&binary::release(&root(), &target()?)?, &folder)?.display()),
+        ["image"] => println!("built {}", image::build(&release()?, &folder)?.display()),
         ["sbom"] => println!("wrote {}", sbom::write(&folder)?.display()),
         _ => bail!("cargo xtask dist [deb|image|sbom|--verify]"),
     }
     Ok(())
+}
+
+/// The release binary of the work tree.
+fn release() -> Result<PathBuf> {
+    binary::release(&root(), &target()?, &source_date_epoch("HEAD")?)
 }
 
 /// Where everything is put.
@@ -57,11 +62,13 @@ pub fn target() -> Result<PathBuf> {
 
 /// Seconds since 1970 that stand for the commit, in place of the time of the build
 /// (<https://reproducible-builds.org/specs/source-date-epoch/>).
-pub fn source_date_epoch() -> Result<String> {
+pub fn source_date_epoch(commit: &str) -> Result<String> {
     if let Ok(given) = std::env::var("SOURCE_DATE_EPOCH") {
         return Ok(given);
     }
-    Ok(process::output(Command::new("git").current_dir(root()).args(["log", "-1", "--format=%ct"]))?.trim().to_owned())
+    Ok(process::output(Command::new("git").current_dir(root()).args(["log", "-1", "--format=%ct", commit]))?
+        .trim()
+        .to_owned())
 }
 
 /// The workspace's version.

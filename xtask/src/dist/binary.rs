@@ -23,7 +23,7 @@ pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 const STATIC: &str = "-Ctarget-feature=+crt-static";
 
 /// Builds `source` in the `dist` profile below `target`, with fixed names in place of this machine's folders.
-pub fn release(source: &Path, target: &Path) -> Result<PathBuf> {
+pub fn release(source: &Path, target: &Path, epoch: &str) -> Result<PathBuf> {
     let mut renamed = vec![(source.to_owned(), "/keyholder"), (target.to_owned(), "/target")];
     let sysroot = process::output(Command::new("rustc").args(["--print", "sysroot"]))?;
     renamed.push((PathBuf::from(sysroot.trim()), "/rust"));
@@ -45,7 +45,7 @@ pub fn release(source: &Path, target: &Path) -> Result<PathBuf> {
             .arg(target)
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join(&OsString::from("\u{1f}")))
             .env("CFLAGS", &c_flags)
-            .env("SOURCE_DATE_EPOCH", super::source_date_epoch()?)
+            .env("SOURCE_DATE_EPOCH", epoch)
             .env("ZERO_AR_DATE", "1")
             .env_remove("RUSTFLAGS"),
     )?;

@@ -73,7 +73,7 @@ pub fn build(binary: &Path, folder: &Path) -> Result<PathBuf> {
             .args(["--root-owner-group", "-Zxz", "--build"])
             .arg(&tree)
             .arg(&package)
-            .env("SOURCE_DATE_EPOCH", source_date_epoch()?)
+            .env("SOURCE_DATE_EPOCH", source_date_epoch("HEAD")?)
             .stdout(std::process::Stdio::null()),
     )?;
     fs::remove_dir_all(&tree)?;
@@ -133,7 +133,7 @@ fn copyright() -> Result<String> {
 }
 
 fn changelog(version: &str) -> Result<String> {
-    let at = format!("@{}", source_date_epoch()?);
+    let at = format!("@{}", source_date_epoch("HEAD")?);
     let date = process::output(Command::new("date").args(["--utc", "--date", &at, "-R"]))?;
     Ok(format!(
         "keyholder ({version}) unstable; urgency=medium\n\n  * See CHANGELOG.md of the sources.\n\n \

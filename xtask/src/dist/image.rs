@@ -35,7 +35,7 @@ pub fn build(binary: &Path, folder: &Path) -> Result<PathBuf> {
     let storage = folder.join("image-storage");
     buildah(&storage)
         .args(["build", "--quiet", "--isolation", "chroot", "--format", "docker", "--timestamp"])
-        .arg(super::source_date_epoch()?)
+        .arg(super::source_date_epoch("HEAD")?)
         .args(["--tag", "keyholder:latest", "--file"])
         .arg(root().join("deploy/container/Containerfile"))
         .arg(&context)

@@ -167,6 +167,6 @@ fn rustc() -> Result<String> {
 }
 
 fn timestamp() -> Result<String> {
-    let at = format!("@{}", super::source_date_epoch()?);
+    let at = format!("@{}", super::source_date_epoch("HEAD")?);
     Ok(process::output(Command::new("date").args(["--utc", "--date", &at, "+%Y-%m-%dT%H:%M:%SZ"]))?.trim().to_owned())
 }
