@@ -159,7 +159,7 @@ async fn token(State(ports): State<BrokerPorts>, profile: ProfilePath, RawQuery(
         return malformed("the parameters are min_ttl, in whole seconds, and environment, each at most once");
     };
     let Some(credential) = find(&ports, profile) else { return unknown() };
-    if let Err(problem) = check_environment(&ports, &credential, &wanted) {
+    if let Some(problem) = environment_problem(&ports, &credential, &wanted) {
         return problem::answer(&problem);
     }
     match lease(&credential, &*ports.clock, wanted.min_ttl.unwrap_or_default()).await {
@@ -186,7 +186,7 @@ async fn header(State(ports): State<BrokerPorts>, profile: ProfilePath, RawQuery
     let wanted = parse_query(query.as_deref().unwrap_or("")).filter(|wanted| wanted.min_ttl.is_none());
     let Some(wanted) = wanted else { return malformed("the only parameter is environment") };
     let Some(credential) = find(&ports, profile) else { return unknown() };
-    if let Err(problem) = check_environment(&ports, &credential, &wanted) {
+    if let Some(problem) = environment_problem(&ports, &credential, &wanted) {
         return problem::answer(&problem);
     }
     match lease(&credential, &*ports.clock, Duration::ZERO).await {
@@ -256,19 +256,18 @@ fn parse_seconds(digits: &str) -> Option<Duration> {
     digits.parse().ok().filter(|_| plain).map(Duration::from_secs)
 }
 
-/// Whether a caller who says which environment it means may have this credential.
-fn check_environment(ports: &BrokerPorts, credential: &Credential, wanted: &Wanted) -> Result<(), Problem> {
+/// Why a caller who says which environment it means may not have this credential, if so.
+fn environment_problem(ports: &BrokerPorts, credential: &Credential, wanted: &Wanted) -> Option<Problem> {
     let own = credential.spec().environment.as_ref();
     let asked = match (&wanted.environment, ports.production) {
-        (None, _) | (Some(None), Production::Agreed) => return Ok(()),
+        (None, _) | (Some(None), Production::Agreed) => return None,
         (Some(asked), _) => asked.as_ref(),
     };
-    environment::permit(own, asked).map_err(|refused| {
-        let problem = Problem::new(refused.code(), refused.to_string());
-        match own {
-            Some(own) => problem.hint(format!("if that is what you mean, say --environment {own}")),
-            None => problem.hint("leave --environment out, or give the credential an environment"),
-        }
+    let refused = environment::permit(own, asked).err()?;
+    let problem = Problem::new(refused.code(), refused.to_string());
+    Some(match own {
+        Some(own) => problem.hint(format!("if that is what you mean, say --environment {own}")),
+        None => problem.hint("leave --environment out, or give the credential an environment"),
     })
 }
 

@@ -112,7 +112,7 @@ fn unreadable(error: HelperError) -> Failure {
 fn engflow(arguments: &HelperArgs, context: &Context) -> Result<Zeroizing<String>, Failure> {
     let target = helper_protocol::parse_engflow(&input()?).map_err(unreadable)?;
     let token = token_of(arguments, context, Some(&target))?;
-    let value = joined(&["Bearer ", one_line(&token.access_token)?]);
+    let value = joined(&["Bearer ", one_line(&token.secret)?]);
     token_form::json(&json!({ "headers": { "Authorization": [value.as_str()] }, "expires": token.expires_at }))
 }
 
@@ -123,7 +123,7 @@ fn aws(token: &Token) -> Result<Zeroizing<String>, Failure> {
         "Version": 1,
         "AccessKeyId": "keyholder",
         "SecretAccessKey": "not-a-key",
-        "SessionToken": one_line(&token.access_token)?,
+        "SessionToken": one_line(&token.secret)?,
         "Expiration": token.expires_at,
     }))
 }
@@ -146,7 +146,7 @@ fn git(arguments: &HelperArgs, context: &Context) -> Result<Option<Zeroizing<Str
 
 /// A git that can send any scheme gets `Bearer`; an older one can only send Basic, with the token as the password.
 fn git_answer(request: &GitRequest, token: &Token) -> Result<Zeroizing<String>, Failure> {
-    let secret = one_line(&token.access_token)?;
+    let secret = one_line(&token.secret)?;
     let expiry: Timestamp = token
         .expires_at
         .parse()

@@ -37,7 +37,8 @@ enum Place {
 /// A token with everything that the broker tells about it.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Token {
-    pub(super) access_token: Zeroizing<String>,
+    #[serde(rename = "access_token")]
+    pub(super) secret: Zeroizing<String>,
     pub(super) expires_at: String,
     pub(super) api_base: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,7 +25,7 @@ pub(crate) enum TokenForm {
 
 /// The token as text that ends its own lines.
 pub(super) fn text(form: TokenForm, token: &Token) -> Result<Zeroizing<String>, Failure> {
-    let secret = one_line(&token.access_token)?;
+    let secret = one_line(&token.secret)?;
     Ok(match form {
         TokenForm::Raw => joined(&[secret, "\n"]),
         TokenForm::Header => joined(&["Authorization: Bearer ", secret, "\n"]),

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn exit_codes_as_shells_have_them() {
-        for (raw, code) in [(0, 0), (7 << 8, 7), (255 << 8, 255), (15, 143), (9, 137), (0x80 | 11, 139)] {
+        for (raw, code) in [(0, 0), (7 << 8, 7), (255 << 8, 255), (15, 143), (9, 137), (0x80 | 0xb, 139)] {
             assert_eq!(code_of(ExitStatus::from_raw(raw)), code, "{raw:#x}");
         }
     }
