@@ -50,6 +50,8 @@ const GENERATED: &[(&str, &[&str])] = &[
     ("docs/reference/cli.md", &["docs", "cli"]),
     ("docs/reference/error-codes.md", &["docs", "error-codes"]),
     ("docs/reference/metrics.md", &["docs", "metrics"]),
+    ("docs/reference/spans.md", &["docs", "spans"]),
+    ("docs/reference/access-log.md", &["docs", "access-log"]),
 ];
 
 /// The page made from the sources' log lines.

@@ -32,6 +32,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("valgrind", "valgrind"),
     ("python3", "python3-venv"),
     ("npm", "npm"),
+    ("promtool", "prometheus"),
     ("curl", "curl"),
     ("systemd-socket-activate", "systemd"),
     ("git", "git"),

@@ -28,6 +28,7 @@ mod standing;
 mod systemd;
 mod tls;
 mod validity;
+mod watches;
 
 pub(crate) use activation::Sockets;
 pub(crate) use base::{Base, audit_key, public_key_of, refuse_unfinished, store_key, unlock};
@@ -51,3 +52,4 @@ pub(crate) use serving::{Claim, Serving, running as running_on};
 pub(crate) use systemd::{ready as tell_ready, stopping as tell_stopping, watchdog};
 pub(crate) use tls::certificate;
 pub(crate) use validity::Standing;
+pub(crate) use watches::{HEADERS as OTLP_HEADERS, Watches};

@@ -18,9 +18,10 @@ pub(crate) mod wrong;
 
 pub use mistake::{Mistake, Mistakes, Severity};
 pub use model::{
-    AdminConfig, AuditConfig, BrokerConfig, ClientCertificate, Config, CredentialConfig, CxoneLoginConfig,
-    GatewayConfig, KeySource, LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig, OAuth2SourceConfig,
-    PlatformConfig, PlatformDetail, ProxyChoice, ProxyConfig, StateConfig, StoreConfig, TlsConfig,
+    AccessConfig, AccessFormat, AdminConfig, AuditConfig, BrokerConfig, ClientCertificate, Config, CredentialConfig,
+    CxoneLoginConfig, GatewayConfig, KeySource, LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig,
+    OAuth2SourceConfig, PlatformConfig, PlatformDetail, ProxyChoice, ProxyConfig, StateConfig, StoreConfig,
+    TelemetryConfig, TlsConfig,
 };
 pub(crate) use reader::nearest;
 pub use render::render;

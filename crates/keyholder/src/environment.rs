@@ -34,6 +34,19 @@ impl Environment {
         }
     }
 
+    /// An environment of these variables, without terminals.
+    #[cfg(test)]
+    pub(crate) fn of_pairs(pairs: &[(&str, &str)]) -> Self {
+        let variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
+        Self {
+            variables,
+            stdout_is_terminal: false,
+            stderr_is_terminal: false,
+            stdin_is_terminal: false,
+            folder: PathBuf::from("."),
+        }
+    }
+
     /// A variable as text; empty ones count as absent.
     pub fn text(&self, name: &str) -> Option<String> {
         let value = self.variables.get(name)?.clone().into_string().ok()?;

@@ -137,6 +137,22 @@ pub const METRICS: &[Metric] = &[
         &["listener", "reason"],
         "Requests that the admin and broker listeners refused, by reason",
     ),
+    // configuration
+    counter(
+        "keyholder_config_reloads",
+        &["result"],
+        "Reloads of the configuration by result (applied, unchanged, refused)",
+    ),
+    gauge(
+        "keyholder_config_last_reload_successful",
+        &[],
+        "1 while the file's last content is in force, 0 after it was refused",
+    ),
+    gauge(
+        "keyholder_config_loaded_timestamp_seconds",
+        &[],
+        "When the configuration in force took effect, in seconds since 1970",
+    ),
     // what watches
     counter("keyholder_access_log_lines", &["result"], "Lines of the access log (written, dropped, failed)"),
     counter("keyholder_log_file_errors", &[], "Lines that the log file did not take; they went to standard error"),

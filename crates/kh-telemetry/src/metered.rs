@@ -78,6 +78,13 @@ impl Meter {
             // the series are there before the first operation
             made.pending.get_or_create(&[("store", store)]).set(0);
         }
+        for (store, code) in [
+            ("secrets", Code::STORE_UNAVAILABLE),
+            ("state", Code::STATE_UNAVAILABLE),
+            ("audit", Code::STATE_UNAVAILABLE),
+        ] {
+            drop(made.errors.get_or_create(&Failure { store, code: code.0 }));
+        }
         made
     }
 

@@ -17,6 +17,7 @@ use kh_core::{
     port::observer::{Finished, RequestTrace},
     trace::{SpanId, TraceContext, TraceId},
 };
+use kh_net::Egress;
 use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
@@ -26,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::{client::Client, settings::nanos};
 pub use self::{
-    client::ExportError,
     settings::{OtlpSettings, Ratio, SettingsError, parse_headers},
     text::{Family as MetricFamily, ParseError, Sample, parse as parse_text},
 };
@@ -132,14 +132,14 @@ pub(crate) struct Exporter {
 impl Exporter {
     pub(crate) fn new(
         settings: OtlpSettings,
-        tls: rustls::ClientConfig,
+        egress: Arc<Egress>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         counters: Counters,
-    ) -> Result<Self, ExportError> {
-        let client = Client::new(&settings, tls, entropy)?;
+    ) -> Self {
+        let client = Client::new(&settings, egress, entropy);
         let started_nanos = nanos(clock.now().wall);
-        Ok(Self { settings, client, counters, clock, started_nanos })
+        Self { settings, client, counters, clock, started_nanos }
     }
 
     /// The tracer and the task behind it, when traces are wanted.

@@ -10,13 +10,14 @@ use kh_core::{
     },
     trace::{SpanId, TraceContext},
 };
+use kh_net::Egress;
 use prometheus_client::registry::Registry;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     access::{self, AccessLog, Form, Target},
-    otlp::{Counters, ExportError, Exporter, OtlpSettings, Tracer},
+    otlp::{Counters, Exporter, OtlpSettings, Tracer},
 };
 
 /// What watches are wanted.
@@ -26,17 +27,6 @@ pub struct Settings {
     pub access: Option<(Target, Form)>,
     /// The export over OTLP; none is off.
     pub otlp: Option<OtlpSettings>,
-}
-
-/// Why a watch could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The access log cannot be opened.
-    #[error("the access log cannot be opened")]
-    Access(#[source] io::Error),
-    /// The export cannot be set up.
-    #[error(transparent)]
-    Export(#[from] ExportError),
 }
 
 /// The running watches. The observer of the gateway, when any of them wants to know of requests.
@@ -55,28 +45,26 @@ impl std::fmt::Debug for Telemetry {
 }
 
 impl Telemetry {
-    /// Starts what `settings` want and registers their counters; all counters are there in any case. `tls` is for the
-    /// collector. Metrics are exported from [`Telemetry::export`] on.
+    /// Starts what `settings` want and registers their counters; all counters are there in any case. The collector is
+    /// reached through `egress`. Fails when the access log cannot be opened. Metrics are exported from [`Telemetry::export`] on.
     pub fn start(
         settings: Settings,
         registry: &mut Registry,
-        tls: rustls::ClientConfig,
+        egress: Arc<Egress>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         runtime: &Handle,
-    ) -> Result<Arc<Self>, StartError> {
+    ) -> io::Result<Arc<Self>> {
         let access = if let Some((target, form)) = &settings.access {
-            Some(AccessLog::start(target, *form, registry).map_err(StartError::Access)?)
+            Some(AccessLog::start(target, *form, registry)?)
         } else {
             access::register_idle(registry);
             None
         };
         let counters = Counters::register(registry);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let exporter = match settings.otlp {
-            Some(otlp) => Some(Arc::new(Exporter::new(otlp, tls, clock, Arc::clone(&entropy), counters)?)),
-            None => None,
-        };
+        let exporter =
+            settings.otlp.map(|otlp| Arc::new(Exporter::new(otlp, egress, clock, Arc::clone(&entropy), counters)));
         let tracer = exporter.as_ref().and_then(|exporter| exporter.tracer(entropy, stop.clone()));
         let tracer = tracer.map(|(tracer, task)| {
             drop(tasks.spawn_on(task, runtime));

@@ -6,6 +6,7 @@ use std::{
 };
 
 use kh_core::{Code, Sha256};
+use kh_telemetry::logging::LogHandle;
 
 use super::{Globals, logging};
 use crate::{
@@ -138,16 +139,35 @@ impl Context {
 
     /// Turns logging on at `usual`, for a command without a configuration.
     pub(crate) fn start_logging_at(&self, usual: &str) -> Result<(), Failure> {
-        self.logging(Some(usual), None)
+        self.logging(Some(usual), None, None).map(drop)
     }
 
-    /// Turns logging on for the rest of the process.
-    pub(crate) fn start_logging(&self, config: &Config) -> Result<(), Failure> {
-        self.logging(config.log.level.as_deref(), config.log.format)
+    /// Turns logging on for the rest of a server, which may log into a file. Answers the handle by which it is changed later.
+    pub(crate) fn start_server_log(&self, loaded: &Loaded) -> Result<LogHandle, Failure> {
+        let log = &loaded.config.log;
+        let file = log.file.as_ref().map(|file| loaded.paths.resolve(file));
+        self.logging(log.level.as_deref(), log.format, file.as_deref())
     }
 
-    fn logging(&self, usual: Option<&str>, usual_format: Option<LogFormat>) -> Result<(), Failure> {
-        let filter = self.globals.log.clone().or_else(|| self.environment.text("KEYHOLDER_LOG"));
+    /// Takes the level of a changed configuration over; a flag or variable still beats it.
+    pub(crate) fn change_level(&self, log: &LogHandle, config: &Config) -> Result<(), Failure> {
+        let usual = config.log.level.as_deref();
+        let filter = self.filter();
+        let filter = filter.as_deref().or(usual).unwrap_or(kh_telemetry::logging::DEFAULT_FILTER);
+        log.set_filter(filter).map_err(|error| logging::failure(&error))
+    }
+
+    fn filter(&self) -> Option<String> {
+        self.globals.log.clone().or_else(|| self.environment.text("KEYHOLDER_LOG"))
+    }
+
+    fn logging(
+        &self,
+        usual: Option<&str>,
+        usual_format: Option<LogFormat>,
+        file: Option<&Path>,
+    ) -> Result<LogHandle, Failure> {
+        let filter = self.filter();
         let format = match (self.globals.log_format, self.environment.text("KEYHOLDER_LOG_FORMAT").as_deref()) {
             (Some(format), _) => Some(format),
             (None, Some("json")) => Some(LogFormat::Json),
@@ -159,6 +179,7 @@ impl Context {
             filter.as_deref().or(usual),
             format.or(usual_format).unwrap_or_default(),
             self.terminal.colors_errors(),
+            file,
         )
     }
 

@@ -14,6 +14,10 @@ pub(crate) enum DocsCommand {
     ErrorCodes,
     /// Every metric
     Metrics,
+    /// Every span and its attributes
+    Spans,
+    /// Every field of the access log
+    AccessLog,
 }
 
 pub(super) fn run(command: &DocsCommand, context: &Context) -> Exit {
@@ -21,6 +25,8 @@ pub(super) fn run(command: &DocsCommand, context: &Context) -> Exit {
         DocsCommand::Cli => cli_page(),
         DocsCommand::ErrorCodes => error_codes(),
         DocsCommand::Metrics => metrics(),
+        DocsCommand::Spans => spans(),
+        DocsCommand::AccessLog => access_log(),
     };
     context.terminal.out(&page);
     Exit::Done
@@ -78,4 +84,40 @@ fn metrics() -> String {
         format!("| `{name}` | {kind} | {labels} | {help} |\n")
     });
     METRICS_HEAD.to_owned() + &rows.collect::<Vec<_>>().concat()
+}
+
+const SPANS_HEAD: &str = "\
+# Spans
+
+Made by `keyholder docs spans`. Sent to the collector of `[telemetry]`, and no other; names and attributes follow the
+OpenTelemetry semantic conventions for HTTP. The resource has `service.name`, `service.version`, `service.instance.id`,
+`process.pid` and what `OTEL_RESOURCE_ATTRIBUTES` adds.
+";
+
+fn spans() -> String {
+    let mut page = vec![SPANS_HEAD.to_owned()];
+    for span in kh_telemetry::spans::SPANS {
+        page.push(format!("\n## `{}` ({})\n\nCovers {}.\n\n", span.name, span.kind, span.covers));
+        page.push("| attribute | says |\n|---|---|\n".to_owned());
+        page.extend(span.attributes.iter().map(|(name, says)| format!("| `{name}` | {says} |\n")));
+    }
+    page.concat()
+}
+
+const ACCESS_HEAD: &str = "\
+# Access log
+
+Made by `keyholder docs access-log`. One JSON object per finished request to the gateway, on one line, in the file or
+stream that `[log] access` names. A field without a value is left out. A path segment that looks like a token is written
+as `[redacted]`. With `access_format = \"text\"` a line is
+`peer - client [time] \"METHOD path HTTP/1.1\" status bytes \"-\" \"user agent\" milliseconds outcome ended`.
+
+| field | type | says |
+|---|---|---|
+";
+
+fn access_log() -> String {
+    let rows = kh_telemetry::access::FIELDS.iter();
+    let rows = rows.map(|(name, kind, says)| format!("| `{name}` | {kind} | {says} |\n"));
+    ACCESS_HEAD.to_owned() + &rows.collect::<Vec<_>>().concat()
 }

@@ -1,29 +1,31 @@
-//! Logging: lines for people or JSON, to standard error, never to standard output.
+//! The process's log as flags, environment and configuration want it.
 
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use std::path::Path;
+
+use kh_telemetry::logging::{self, DEFAULT_FILTER, Form, LogError, LogHandle};
 
 use crate::{config::LogFormat, output::Failure};
 
-/// What is logged without any setting.
-const DEFAULT_FILTER: &str = "info";
-
-/// Installs the process's subscriber. A second call in one process keeps the first.
-pub(super) fn start(filter: Option<&str>, format: LogFormat, color: bool) -> Result<(), Failure> {
-    let filter = EnvFilter::builder().parse(filter.unwrap_or(DEFAULT_FILTER)).map_err(|error| {
-        Failure::usage("the log filter is not valid")
-            .caused_by(&error)
-            .hint("write info, debug, or a filter such as info,kh_broker=debug")
-    })?;
-    let registry = tracing_subscriber::registry().with(filter);
-    let installed = match format {
-        LogFormat::Human => {
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(color).with_target(false)).try_init()
-        }
-        LogFormat::Json => registry
-            .with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).with_current_span(true))
-            .try_init(),
+/// Installs the process's log. A second call in one process keeps the first.
+pub(super) fn start(
+    filter: Option<&str>,
+    format: LogFormat,
+    color: bool,
+    file: Option<&Path>,
+) -> Result<LogHandle, Failure> {
+    let form = match format {
+        LogFormat::Human => Form::Human { color },
+        LogFormat::Json => Form::Json,
     };
-    // Only an embedding program has one already, and then its choice stands.
-    installed.ok();
-    Ok(())
+    logging::start(filter.unwrap_or(DEFAULT_FILTER), form, file).map_err(|error| failure(&error))
+}
+
+/// The failure of a log that cannot be set up or changed.
+pub(super) fn failure(error: &LogError) -> Failure {
+    let hint = match error {
+        LogError::Filter(_) => "write info, debug, or a filter such as info,kh_broker=debug",
+        LogError::File { .. } => "see [log] file in keyholder.toml; its folder must be there and writable",
+        LogError::Foreign => "restart keyholder to change it",
+    };
+    Failure::usage(error.to_string()).caused_by(error).hint(hint)
 }

@@ -4,13 +4,14 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use kh_core::{Code, audit::AuditEvent, port::StateStore};
+use kh_telemetry::logging::LogHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Context, Loaded};
 use crate::{
     compose::{
-        Addresses, Base, Claim, Prepared, Reloader, Running, Seen, Serving, Sockets, forget_variable, harden,
-        raise_open_files, running_on, tell_ready, tell_stopping, watchdog, write_private_file,
+        Addresses, Base, Claim, OTLP_HEADERS, Prepared, Reloader, Running, Seen, Serving, Sockets, Watches,
+        forget_variable, harden, raise_open_files, running_on, tell_ready, tell_stopping, watchdog, write_private_file,
     },
     config::{self, KeySource},
     output::{Exit, Failure},
@@ -41,10 +42,13 @@ pub(super) fn run(arguments: &ServeArgs, context: &Context) -> Result<Exit, Fail
     let mut seen = Seen::before(context.config_file().as_deref());
     let loaded = context.load_file()?;
     seen.and_named(&loaded);
-    context.start_logging(&loaded.config)?;
+    let log = context.start_server_log(&loaded)?;
     // Both are read already, when this program started.
     if let KeySource::KeyEnv(variable) | KeySource::PassphraseEnv(variable) = &loaded.config.store.key {
         forget_variable(variable);
+    }
+    if context.environment.secret(OTLP_HEADERS).is_some() {
+        forget_variable(OTLP_HEADERS);
     }
     harden();
     raise_open_files();
@@ -54,7 +58,7 @@ pub(super) fn run(arguments: &ServeArgs, context: &Context) -> Result<Exit, Fail
     }
     let runtime = control_runtime()?;
     let base = Base::open(&loaded, &context.environment)?;
-    let exit = runtime.block_on(serve(arguments, loaded, seen, sockets, &base, context));
+    let exit = runtime.block_on(serve(arguments, loaded, seen, sockets, &base, (context, &log)));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     exit
 }
@@ -93,14 +97,15 @@ async fn serve(
     seen: Seen,
     sockets: Sockets,
     base: &Base,
-    context: &Context,
+    (context, log): (&Context, &LogHandle),
 ) -> Result<Exit, Failure> {
     // Before anything listens, so that no signal is lost, and SIGHUP does not end the process.
     let mut stop = StopSignal::new()?;
     let hangups = signal_stream(SignalKind::hangup())?;
     let prepared = Prepared::of(&loaded, &base.clock)?;
+    let watches = Watches::of(&loaded, &context.environment, base, log)?;
     audit_config(&loaded, base, context).await?;
-    let running = Running::start(&loaded, base, prepared, sockets).await?;
+    let running = Running::start(&loaded, base, prepared, sockets, watches).await?;
     announce(&running.addresses, &loaded, context);
     let claim = claim(&running, &loaded, base)?;
     if let Some(file) = &arguments.ready_file {
@@ -116,7 +121,7 @@ async fn serve(
         "keyholder is ready"
     );
     tell_ready(&running.live.line());
-    let reloader = Reloader::new(context.clone(), base.clone(), &running, loaded, seen);
+    let reloader = Reloader::new((context.clone(), log.clone()), base.clone(), &running, loaded, seen);
     drop(running.tasks.spawn(reloader.run(hangups, running.draining.clone())));
     drop(running.tasks.spawn(watchdog(Arc::clone(&running.pulses), running.cancel.clone())));
     stop.wait().await;

@@ -6,11 +6,12 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use kh_audit::{FileAuditLog, Filter};
 use kh_core::{
     Clock, Code, Entropy, SystemClock, SystemEntropy,
-    port::{AuditLog, StoreError},
+    port::{AuditLog, SecretStore, StateStore, StoreError},
 };
 use kh_issuer::Issuer;
 use kh_state::SqliteState;
 use kh_store::{FileStore, KeyError, StoreKey, Unlocked};
+use kh_telemetry::metered::{Meter, MeteredAudit, MeteredSecrets, MeteredState};
 
 use crate::{
     care::{rekeyed, switch},
@@ -46,6 +47,8 @@ pub(crate) struct Base {
     pub(crate) state: Arc<SqliteState>,
     /// Names secrets in logs.
     pub(crate) fingerprinter: Arc<kh_core::Fingerprinter>,
+    /// Counts what the stores do.
+    pub(crate) meter: Meter,
     /// Last, so that it is given back when everything else is closed. None for files that nobody else knows.
     _lock: Option<Arc<InstallationLock>>,
 }
@@ -70,7 +73,9 @@ impl Base {
         let seed = unlocked.subkey(AUDIT_LABEL);
         let log = FileAuditLog::open(&paths.audit_log, &paths.checkpoints, &seed, Arc::clone(&clock))?;
         let audit = Arc::new(log);
-        let port = || Arc::clone(&audit) as Arc<dyn AuditLog>;
+        let meter = Meter::new(Arc::clone(&clock));
+        let metered = MeteredAudit::new(Arc::clone(&audit) as Arc<dyn AuditLog>, meter.clone());
+        let port = || Arc::clone(&metered) as Arc<dyn AuditLog>;
         let fingerprinter = kh_core::Fingerprinter::new(unlocked.subkey(FINGERPRINT_LABEL).expose());
         let store = FileStore::open(unlocked, port(), Arc::clone(&clock))?;
         let state = SqliteState::open(&paths.database, port(), Arc::clone(&clock))?;
@@ -81,13 +86,19 @@ impl Base {
             store: Arc::new(store),
             state: Arc::new(state),
             fingerprinter: Arc::new(fingerprinter),
+            meter,
             _lock: lock.map(Arc::new),
         })
     }
 
+    /// The secret store, metered.
+    pub(crate) fn secrets(&self) -> Arc<dyn SecretStore> {
+        MeteredSecrets::new(Arc::clone(&self.store) as Arc<dyn SecretStore>, self.meter.clone())
+    }
+
     /// The issuer over this state.
     pub(crate) async fn issuer(&self) -> Result<Arc<Issuer>, Failure> {
-        let state = Arc::clone(&self.state) as Arc<dyn kh_core::port::StateStore>;
+        let state = MeteredState::new(Arc::clone(&self.state) as Arc<dyn StateStore>, self.meter.clone());
         Ok(Issuer::open(state, Arc::clone(&self.clock), Arc::clone(&self.entropy)).await?)
     }
 }

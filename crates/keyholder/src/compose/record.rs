@@ -5,7 +5,7 @@
 use std::sync::atomic::AtomicU64;
 
 use kh_admin::admin::{ConfigStatus, ReloadStatus, TlsStatus};
-use kh_core::{Sha256, UnixMillis};
+use kh_core::{Sha256, UnixMillis, metric::help};
 use parking_lot::Mutex;
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -14,12 +14,6 @@ use prometheus_client::{
 
 use crate::cli::Loaded;
 
-/// Names of the metrics, with kind, labels and meaning, as in the generated reference.
-pub(crate) const METRICS: &[(&str, &str, &str, &str)] = &[
-    (RELOADS, "counter", "result", "Reloads of the configuration by result (applied, unchanged, refused)"),
-    (SUCCESSFUL, "gauge", "", "1 while the file's last content is in force, 0 after it was refused"),
-    (LOADED, "gauge", "", "When the configuration in force took effect, in seconds since 1970"),
-];
 const RELOADS: &str = "keyholder_config_reloads";
 const SUCCESSFUL: &str = "keyholder_config_last_reload_successful";
 const LOADED: &str = "keyholder_config_loaded_timestamp_seconds";
@@ -65,7 +59,6 @@ struct Known {
 impl Record {
     /// The start's configuration.
     pub(super) fn new(loaded: &Loaded, certificate: Option<Sha256>, now: UnixMillis, registry: &mut Registry) -> Self {
-        let help = |name: &str| METRICS.iter().find(|row| row.0 == name).map_or("", |row| row.3);
         let reloads = Family::<[(&'static str, &'static str); 1], Counter<u64, AtomicU64>>::default();
         registry.register(RELOADS, help(RELOADS), reloads.clone());
         let counter = |outcome: Outcome| reloads.get_or_create_owned(&[("result", outcome.name())]);

@@ -20,6 +20,7 @@ use kh_admin::admin::ReloadStatus;
 use kh_broker::Applied;
 use kh_core::{Clock, Code};
 use kh_issuer::Issuer;
+use kh_telemetry::{Telemetry, logging::LogHandle};
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +73,8 @@ impl Seen {
 /// Watches the configuration and what it names, and takes changes over.
 pub(crate) struct Reloader {
     context: Arc<Context>,
+    log: LogHandle,
+    telemetry: Arc<Telemetry>,
     base: Base,
     live: Arc<Live>,
     issuer: Arc<Issuer>,
@@ -88,11 +91,28 @@ struct Attempt {
 
 impl Reloader {
     /// Watches `loaded`, which is in force and of which `seen` is what was seen before it was read.
-    pub(crate) fn new(context: Context, base: Base, running: &Running, loaded: Loaded, seen: Seen) -> Self {
+    pub(crate) fn new(
+        (context, log): (Context, LogHandle),
+        base: Base,
+        running: &Running,
+        loaded: Loaded,
+        seen: Seen,
+    ) -> Self {
         let (live, issuer) = (Arc::clone(&running.live), Arc::clone(&running.issuer));
+        let telemetry = Arc::clone(&running.telemetry);
         let watched = seen.0.keys().cloned().collect();
         let settling = Settling::new(seen.0);
-        Self { context: Arc::new(context), base, live, issuer, current: Arc::new(loaded), watched, settling }
+        Self {
+            context: Arc::new(context),
+            log,
+            telemetry,
+            base,
+            live,
+            issuer,
+            current: Arc::new(loaded),
+            watched,
+            settling,
+        }
     }
 
     /// Until `cancel`. Nothing is left half done: a reload that began is finished.
@@ -104,11 +124,22 @@ impl Reloader {
                 _ = hangups.recv() => Some(Trigger::Signal),
                 () = tokio::time::sleep(POLL) => self.look().await.then_some(Trigger::File),
             };
+            if trigger == Some(Trigger::Signal) {
+                self.reopen();
+            }
             if let Some(trigger) = trigger {
                 systemd::reloading();
                 self.reload(trigger).await;
                 systemd::ready(&self.live.line());
             }
+        }
+    }
+
+    /// Opens the log files again, for rotation. Does so also when the configuration is bad.
+    fn reopen(&self) {
+        self.telemetry.reopen();
+        if let Err(error) = self.log.reopen() {
+            tracing::error!(%error, "the log file cannot be opened again; the old file is kept");
         }
     }
 
@@ -155,6 +186,10 @@ impl Reloader {
         audit_config(&loaded, &self.base, &self.context).await?;
         bind_environments(&loaded.config, &self.issuer, "keyholder").await?;
         let (applied, certificate_changed) = self.live.apply(&loaded, prepared);
+        if let Err(failure) = self.context.change_level(&self.log, &loaded.config) {
+            // the configuration parsed, so only an embedding program's own log is left as a cause
+            tracing::warn!("the log level was not changed: {}", failure.in_one_line());
+        }
         warn_of(&loaded);
         self.current = Arc::new(loaded);
         let nothing = applied.added.is_empty() && applied.changed.is_empty() && applied.removed.is_empty();

@@ -4,10 +4,10 @@
 //! local listeners) never runs on a data-plane thread; the admin listener answers until everything else has ended;
 //! after [`Running::stop`] no task and no socket is left.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kh_admin::{
-    AdminPorts, BrokerPorts, Callers, Guard, Pulse, ReadyCheck,
+    AdminPorts, BrokerPorts, Callers, Guard, LocalMetrics, Pulse, ReadyCheck,
     admin::{self, ListenerStatus, StateCheck, StoreCheck},
     broker_api,
 };
@@ -18,6 +18,10 @@ use kh_core::{
 };
 use kh_gateway::{GatewayHandle, Metrics, Ports};
 use kh_issuer::Issuer;
+use kh_telemetry::{
+    Telemetry,
+    collect::{BrokerMetrics, IssuerMetrics, ProcessMetrics, register_build},
+};
 use prometheus_client::registry::Registry;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -28,8 +32,13 @@ use super::{
     pulses,
     standing::Standing,
     tls::Served,
+    watches::Watches,
 };
 use crate::{cli::Loaded, output::Failure};
+
+/// How long the last lines and spans may take at the end: a collector that is gone must not hold the process up until
+/// its supervisor kills it.
+const TELEMETRY_END: Duration = Duration::from_secs(3);
 
 /// A running keyholder.
 pub(crate) struct Running {
@@ -45,6 +54,9 @@ pub(crate) struct Running {
     pub(crate) draining: CancellationToken,
     /// Owns every task.
     pub(crate) tasks: TaskTracker,
+    /// Whatever watches.
+    pub(crate) telemetry: Arc<Telemetry>,
+    local_metrics: LocalMetrics,
     gateways: Vec<(&'static str, GatewayHandle)>,
     broker: Arc<Broker>,
     /// The broker's listener, which is drained beside the gateways.
@@ -61,19 +73,22 @@ impl Running {
         base: &Base,
         mut prepared: Prepared,
         mut sockets: Sockets,
+        watches: Watches,
     ) -> Result<Self, Failure> {
         let started = base.clock.now();
         let issuer = base.issuer().await?;
         bind_environments(&loaded.config, &issuer, "keyholder").await?;
         let broker = Broker::new(
             std::mem::take(&mut prepared.specs),
-            Arc::clone(&base.store) as Arc<dyn SecretStore>,
+            base.secrets(),
             Arc::clone(&base.clock),
             Arc::clone(&base.entropy),
             tokio::runtime::Handle::current(),
         );
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
+        let telemetry = watches.start(base, &mut registry)?;
+        collect(&mut registry, base, &broker, &issuer);
         let digest = prepared.certificate_digest();
         let served = prepared.certificate.map(|first| Served::new(first, &metrics, started.wall));
         let slot = served.as_ref().map(|served| Arc::clone(served.slot()));
@@ -85,7 +100,7 @@ impl Running {
             entropy: Arc::clone(&base.entropy),
             metrics: Arc::clone(&metrics),
             public_url: loaded.config.gateway.public_url.as_ref().map(|url| Arc::from(url.text())),
-            observer: None,
+            observer: telemetry.observer(),
         };
         let gateways = start_gateways(&loaded.config.gateway, &loaded.paths, slot.as_ref(), &mut sockets, &ports)?;
         let mut running = Self {
@@ -95,6 +110,8 @@ impl Running {
             pulses: pulses::of(&gateways, base),
             draining: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            telemetry,
+            local_metrics: LocalMetrics::register(&mut registry),
             gateways,
             broker,
             broker_listeners: Vec::new(),
@@ -103,7 +120,9 @@ impl Running {
         };
         running.listen_for_tokens(loaded, base, &ports, &mut sockets).await?;
         let standing = running.standing(loaded, base, metrics, started);
-        running.listen_for_admin(loaded, base, standing, Arc::new(registry), &mut sockets).await?;
+        let registry = Arc::new(registry);
+        running.listen_for_admin(loaded, base, standing, Arc::clone(&registry), &mut sockets).await?;
+        running.telemetry.export(registry, &tokio::runtime::Handle::current());
         let cancel = running.cancel.clone();
         drop(running.tasks.spawn(async move { issuer.run(cancel).await }));
         Ok(running)
@@ -137,7 +156,7 @@ impl Running {
         let guard = guard(&loaded.paths.broker_token, base)?;
         let proxy = GatewayProxy::new(calls.clone(), limits(&loaded.config.gateway.limits));
         let ports = BrokerPorts::new(Arc::clone(&self.broker), guard, Arc::clone(&base.clock)).with_proxy(proxy);
-        let router = broker_api::router(ports);
+        let router = self.local_metrics.count(broker_api::router(ports), "broker");
         // Its callers get the same time to finish as the gateway's.
         let limits = kh_admin::Limits { drain: self.live.ending().drain, ..kh_admin::Limits::default() };
         for local in bound {
@@ -175,7 +194,11 @@ impl Running {
             draining: self.draining.clone(),
             status: Arc::new(standing),
         };
-        let serving = local.serve(admin::router(ports), kh_admin::Limits::default(), self.cancel.clone());
+        let serving = local.serve(
+            self.local_metrics.count(admin::router(ports), "admin"),
+            kh_admin::Limits::default(),
+            self.cancel.clone(),
+        );
         drop(self.tasks.spawn(serving));
         Ok(())
     }
@@ -218,8 +241,18 @@ impl Running {
         self.broker.shutdown().await;
         self.tasks.close();
         self.tasks.wait().await;
-        finished
+        // last: what the end itself had to tell is told as well
+        finished & self.telemetry.stop(TELEMETRY_END).await
     }
+}
+
+/// Metrics that are read from other parts at each scrape.
+fn collect(registry: &mut Registry, base: &Base, broker: &Arc<Broker>, issuer: &Arc<Issuer>) {
+    base.meter.register(registry);
+    register_build(registry, env!("CARGO_PKG_VERSION"));
+    registry.register_collector(BrokerMetrics::new(Arc::clone(broker), Arc::clone(&base.clock)));
+    registry.register_collector(IssuerMetrics::new(Arc::clone(issuer)));
+    registry.register_collector(ProcessMetrics::new(&*base.clock));
 }
 
 fn guard(path: &std::path::Path, base: &Base) -> Result<Guard, Failure> {

@@ -19,6 +19,8 @@ pub(super) enum Shape {
     Duration,
     /// A whole number from the first to the second.
     Number(u64, u64),
+    /// A number from 0 to 1.
+    Share,
     /// `true` or `false`.
     Flag,
     /// An IP address with a port.
@@ -35,7 +37,9 @@ pub(super) enum Shape {
     Numbers(u64, u64),
     /// `https://` (or `http://` on loopback) with a host and perhaps a path.
     Url,
-    /// A list of those.
+    /// The same, or plain `http://` anywhere.
+    HttpUrl,
+    /// A list of the former.
     Urls,
     /// `http://host:port`, `environment` or `none`.
     Proxy,

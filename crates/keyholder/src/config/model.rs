@@ -26,6 +26,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[network]`
     pub network: NetworkConfig,
+    /// `[telemetry]`
+    pub telemetry: TelemetryConfig,
     /// `[platform.NAME]`
     #[serde(rename = "platform")]
     pub platforms: BTreeMap<PlatformName, PlatformConfig>,
@@ -202,6 +204,57 @@ pub struct LogConfig {
     pub level: Option<String>,
     /// Human or JSON lines.
     pub format: Option<LogFormat>,
+    /// The file that takes the log of `serve`; none is standard error.
+    pub file: Option<PathBuf>,
+    /// Where the access log goes.
+    #[serde(serialize_with = "access")]
+    pub access: AccessConfig,
+    /// The form of its lines.
+    pub access_format: Option<AccessFormat>,
+}
+
+/// Where the access log goes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum AccessConfig {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// To standard output.
+    Stdout,
+    /// To a file.
+    File(PathBuf),
+}
+
+/// The form of the access log's lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessFormat {
+    /// One JSON object per line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Export to an OpenTelemetry collector.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TelemetryConfig {
+    /// Base of the collector.
+    #[serde(serialize_with = "optional_address")]
+    pub otlp_endpoint: Option<Address>,
+    /// Whether spans are sent; none is yes.
+    pub traces: Option<bool>,
+    /// Whether metrics are sent; none is yes.
+    pub metrics: Option<bool>,
+    /// Share of new traces that is sampled; none is all.
+    pub sample_ratio: Option<f64>,
+    /// Time between two exports of the metrics.
+    #[serde(serialize_with = "optional_duration")]
+    pub metrics_interval: Option<Duration>,
+    /// File with headers for the collector.
+    pub headers_file: Option<PathBuf>,
+    /// PEM file of a private CA of the collector.
+    pub extra_ca: Option<PathBuf>,
 }
 
 /// The form of log lines.
@@ -439,6 +492,14 @@ fn source<S: Serializer>(value: &Option<Source>, to: S) -> Result<S::Ok, S::Erro
         v4.into_iter().chain(v6).collect::<Vec<_>>()
     };
     value.map(list).serialize(to)
+}
+
+fn access<S: Serializer>(value: &AccessConfig, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        AccessConfig::Off => to.serialize_str("off"),
+        AccessConfig::Stdout => to.serialize_str("stdout"),
+        AccessConfig::File(path) => path.serialize(to),
+    }
 }
 
 fn address<S: Serializer>(value: &Address, to: S) -> Result<S::Ok, S::Error> {

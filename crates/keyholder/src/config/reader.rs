@@ -144,6 +144,34 @@ impl<'a> Section<'a> {
         parsed
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
+        let (value, span) = self.entry(key)?;
+        let DeValue::Boolean(flag) = value else {
+            self.wrong_type(key, span, value, "true or false");
+            return None;
+        };
+        Some(*flag)
+    }
+
+    /// A number from 0 to 1.
+    pub(super) fn share(&self, key: &'static str) -> Option<f64> {
+        let (value, span) = self.entry(key)?;
+        let text = match value {
+            DeValue::Float(number) => number.as_str(),
+            DeValue::Integer(number) => number.as_str(),
+            other => {
+                self.wrong_type(key, span, other, "a number such as 0.25");
+                return None;
+            }
+        };
+        let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        if share.is_none() {
+            self.error(span, format!("{key} is out of range"), "give a number from 0 to 1, such as 0.25");
+        }
+        share
+    }
+
     /// The items of a list; an item that is no text is reported and reads as none.
     fn items(&self, key: &'static str) -> Option<Vec<Option<Located<&'a str>>>> {
         let (value, span) = self.entry(key)?;

@@ -41,6 +41,9 @@ const PROXY: &str = r"^(none|environment|http://[^/?#@\s]+/?)$";
 /// An IP address, as far as a pattern can tell.
 const IP: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$";
 
+/// http or https; no user part, query or fragment.
+const HTTP_URL: &str = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$";
+
 /// The schema.
 pub fn schema() -> Value {
     let tops = SECTIONS.iter().map(|(name, top)| ((*name).to_owned(), of_top(top)));
@@ -129,6 +132,7 @@ fn of_shape(shape: &Shape) -> Value {
         Shape::Path => json!({ "type": "string", "minLength": 1 }),
         Shape::Duration => text(duration::PATTERN),
         Shape::Number(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Shape::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Listen => text(SOCKET),
         Shape::ListenOrOff => json!({ "anyOf": [text(SOCKET), { "const": "off" }] }),
@@ -139,6 +143,7 @@ fn of_shape(shape: &Shape) -> Value {
             json!({ "type": "array", "items": { "type": "integer", "minimum": least, "maximum": most } })
         }
         Shape::Url => text(URL),
+        Shape::HttpUrl => text(HTTP_URL),
         Shape::Urls => json!({ "type": "array", "items": text(URL) }),
         Shape::Proxy => text(PROXY),
         Shape::Sources => json!({ "type": "array", "items": text(IP), "maxItems": 2 }),

@@ -14,8 +14,9 @@ use kh_platform::{Address, PlainHttp};
 
 use super::{
     model::{
-        AdminConfig, AuditConfig, BrokerConfig, Config, CredentialConfig, GatewayConfig, KeySource, LimitsConfig,
-        ListenAddress, LogConfig, LogFormat, NetworkConfig, PlatformConfig, StateConfig, StoreConfig, TlsConfig,
+        AccessConfig, AccessFormat, AdminConfig, AuditConfig, BrokerConfig, Config, CredentialConfig, GatewayConfig,
+        KeySource, LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig, PlatformConfig, StateConfig,
+        StoreConfig, TelemetryConfig, TlsConfig,
     },
     network, platform,
     reader::{Located, Section, nearest},
@@ -54,6 +55,7 @@ pub(super) fn read(root: Section<'_>) -> Config {
         audit: audit(&root),
         log: log(&root),
         network: network(&root),
+        telemetry: telemetry(&root),
         platforms: platforms.into_iter().filter_map(|(name, platform)| Some((name, platform?))).collect(),
         credentials,
     };
@@ -266,8 +268,66 @@ fn log(root: &Section<'_>) -> LogConfig {
         "json" => Ok(LogFormat::Json),
         _ => Err("there is no such format"),
     });
+    let file = section.path("file");
+    let access = section.parsed("access", "write \"off\", \"stdout\" or the path of a file", |text| match text {
+        "" => Err("the path is empty"),
+        "off" => Ok(AccessConfig::Off),
+        "stdout" => Ok(AccessConfig::Stdout),
+        path => Ok(AccessConfig::File(path.into())),
+    });
+    let access_format = section.parsed("access_format", "write \"json\" or \"text\"", |text| match text {
+        "json" => Ok(AccessFormat::Json),
+        "text" => Ok(AccessFormat::Text),
+        _ => Err("there is no such format"),
+    });
+    if let (Some(file), Some(access)) = (&file, &access)
+        && access.value == AccessConfig::File(file.value.clone())
+    {
+        let hint = "give each a file of its own: their lines are of different kinds";
+        section.error(access.span.clone(), "the log and the access log are the same file", hint);
+    }
     section.finish();
-    LogConfig { level: level.map(|found| found.value), format: format.map(|found| found.value) }
+    LogConfig {
+        level: level.map(|found| found.value),
+        format: format.map(|found| found.value),
+        file: file.map(|found| found.value),
+        access: access.map(|found| found.value).unwrap_or_default(),
+        access_format: access_format.map(|found| found.value),
+    }
+}
+
+/// Shortest time between two exports of the metrics: more often says nothing new and costs the collector.
+const METRICS_INTERVAL_MIN: Duration = Duration::from_secs(5);
+
+fn telemetry(root: &Section<'_>) -> TelemetryConfig {
+    let Some(section) = root.section("telemetry") else { return TelemetryConfig::default() };
+    let endpoint = section.parsed("otlp_endpoint", "write a base address such as \"http://127.0.0.1:4318\"", |text| {
+        Address::parse(text, PlainHttp::Allowed)
+    });
+    if let Some(found) = &endpoint
+        && !found.value.is_https()
+        && !found.value.is_loopback()
+    {
+        let hint = "use https, or a collector on this machine";
+        section.warning(found.span.clone(), "names of clients and headers go to the collector in the clear", hint);
+    }
+    let interval = section.duration("metrics_interval").map(|found| {
+        if found.value < METRICS_INTERVAL_MIN {
+            section.warning(found.span, "metrics_interval is shorter than 5s", "collectors usually expect 10s to 60s");
+        }
+        found.value
+    });
+    let config = TelemetryConfig {
+        otlp_endpoint: endpoint.map(|found| found.value),
+        traces: section.flag("traces"),
+        metrics: section.flag("metrics"),
+        sample_ratio: section.share("sample_ratio"),
+        metrics_interval: interval,
+        headers_file: section.path("headers_file").map(|found| found.value),
+        extra_ca: section.path("extra_ca").map(|found| found.value),
+    };
+    section.finish();
+    config
 }
 
 /// Every platform by name; one with mistakes has a name and no value, so that its credentials are not blamed for it.

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{application::Application, control::Control};
 use crate::{
     cli::{Context, Loaded, sandbox_failure},
-    compose::{Addresses, Base, Prepared, PrivateFolder, Running, Sockets, local_http},
+    compose::{Addresses, Base, Prepared, PrivateFolder, Running, Sockets, Watches, local_http},
     output::Failure,
 };
 
@@ -78,7 +78,9 @@ impl World {
         let loaded = context.load_text(&file, text.as_bytes())?;
         let base = Base::open(&loaded, &context.environment)?;
         store_secrets(&sandbox, &base).await?;
-        let running = Running::start(&loaded, &base, Prepared::of(&loaded, &base.clock)?, Sockets::default()).await?;
+        let running =
+            Running::start(&loaded, &base, Prepared::of(&loaded, &base.clock)?, Sockets::default(), Watches::none()?)
+                .await?;
         let main = add_client(&running, "application", "genesys", None).await?;
         let restricted = add_client(&running, "restricted", "genesys", Some(ALLOWED)).await?;
         let cxone = add_client(&running, "cxone-application", "cxone", None).await?;

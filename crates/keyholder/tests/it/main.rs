@@ -35,4 +35,5 @@ mod shapes;
 mod status;
 mod streaming;
 mod supervisor;
+mod telemetry;
 mod terminal;

@@ -3,13 +3,19 @@
 //! Invariant: a batch is given up after a few tries; the collector's answer is bounded, and nothing of it but the number
 //! of rejected items is used.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use kh_core::Entropy;
+use kh_net::{Egress, Target};
 use kh_resilience::Backoff;
 use prost::Message;
+use rustls_pki_types::ServerName;
+use tokio::time::timeout;
 use url::Url;
 
 use super::{OtlpSettings, SignalCounters};
@@ -26,11 +32,6 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// Largest answer read: a partial success has some hundred bytes.
 const ANSWER_MAX: usize = 64 * 1024;
 
-/// Why nothing can be exported.
-#[derive(Debug, thiserror::Error)]
-#[error("the client for the OpenTelemetry collector cannot be set up")]
-pub struct ExportError(#[source] reqwest::Error);
-
 /// An answer of the collector.
 pub(super) trait Accepted: Message + Default {
     /// Items that it did not take.
@@ -39,8 +40,9 @@ pub(super) trait Accepted: Message + Default {
 
 /// The client of one collector.
 pub(crate) struct Client {
-    http: reqwest::Client,
+    egress: Arc<Egress>,
     headers: HeaderMap,
+    timeout: Duration,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -60,26 +62,11 @@ enum Tried {
 }
 
 impl Client {
-    pub(crate) fn new(
-        settings: &OtlpSettings,
-        tls: rustls::ClientConfig,
-        entropy: Arc<dyn Entropy>,
-    ) -> Result<Self, ExportError> {
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .pool_max_idle_per_host(1)
-            .timeout(settings.timeout)
-            .user_agent(concat!("keyholder/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(ExportError)?;
+    pub(crate) fn new(settings: &OtlpSettings, egress: Arc<Egress>, entropy: Arc<dyn Entropy>) -> Self {
         let mut headers = settings.headers.clone();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        Ok(Self { http, headers, entropy })
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("keyholder/", env!("CARGO_PKG_VERSION"))));
+        Self { egress, headers, timeout: settings.timeout, entropy }
     }
 
     /// Sends `body` with its `count` items, and counts what became of them.
@@ -109,29 +96,56 @@ impl Client {
     }
 
     async fn send<A: Accepted>(&self, url: &Url, body: Bytes) -> Tried {
-        let request = self.http.post(url.clone()).headers(self.headers.clone()).body(body);
-        let mut response = match request.send().await {
-            Ok(response) => response,
+        match timeout(self.timeout, self.exchange::<A>(url, body)).await {
+            Ok(Ok(tried)) => tried,
             // no address in the reason: it may hold a path that is a secret
-            Err(error) => return Tried::Later { wait: None, why: error.without_url().to_string() },
+            Ok(Err(why)) => Tried::Later { wait: None, why },
+            Err(_elapsed) => Tried::Later { wait: None, why: "no complete answer came in time".to_owned() },
+        }
+    }
+
+    /// One request on a connection of its own: exports are seconds apart, and a kept connection is often dead by then.
+    async fn exchange<A: Accepted>(&self, url: &Url, body: Bytes) -> Result<Tried, String> {
+        let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let secure = url.scheme() == "https";
+        let name = secure.then(|| ServerName::try_from(host.to_owned())).transpose();
+        let name = name.map_err(|_| "its host is not a name that a certificate can have".to_owned())?;
+        let port = url.port_or_known_default().unwrap_or(443);
+        let target = Target { host, port, server_name: name.as_ref() };
+        let stream = self.egress.connect(target, self.timeout).await.map_err(|error| error.to_string())?;
+        let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+        let mut request = Request::post(url.path()).body(Full::new(body)).map_err(|error| error.to_string())?;
+        *request.headers_mut() = self.headers.clone();
+        let authority = HeaderValue::from_str(authority).map_err(|error| error.to_string())?;
+        request.headers_mut().insert(header::HOST, authority);
+        let broken = |error: hyper::Error| error.to_string();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let answer = async move {
+            let response = sender.send_request(request).await.map_err(broken)?;
+            Ok(judge::<A>(response).await)
         };
-        let status = response.status();
-        let why = format!("it answered {}", status.as_u16());
-        if status == StatusCode::OK {
-            let mut answer = Vec::new();
-            while let Ok(Some(chunk)) = response.chunk().await {
-                if answer.len() + chunk.len() > ANSWER_MAX {
-                    break;
-                }
-                answer.extend_from_slice(&chunk);
-            }
-            return Tried::Accepted { rejected: A::decode(answer.as_slice()).map_or(0, |answer| answer.rejected()) };
+        let (mut connection, mut answer) = (pin!(connection), pin!(answer));
+        tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            // what it has read is still there
+            _ended = &mut connection => answer.await,
         }
-        let wait = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        // OTLP specification, "OTLP/HTTP Response": these four may be tried again
-        match status.as_u16() {
-            429 | 502..=504 => Tried::Later { wait: wait.map(Duration::from_secs), why },
-            _ => Tried::Refused { why },
-        }
+    }
+}
+
+/// What an answer means (OTLP specification, "OTLP/HTTP Response").
+async fn judge<A: Accepted>(response: http::Response<hyper::body::Incoming>) -> Tried {
+    let status = response.status();
+    let why = format!("it answered {}", status.as_u16());
+    let wait = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    if status == StatusCode::OK {
+        let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+        let answer = body.ok().and_then(|body| A::decode(body.to_bytes()).ok());
+        return Tried::Accepted { rejected: answer.map_or(0, |answer| answer.rejected()) };
+    }
+    match status.as_u16() {
+        429 | 502..=504 => Tried::Later { wait: wait.map(Duration::from_secs), why },
+        _ => Tried::Refused { why },
     }
 }

@@ -12,6 +12,7 @@ pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
     ("audit", Top::One(&AUDIT)),
     ("log", Top::One(&LOG)),
     ("network", Top::One(&NETWORK)),
+    ("telemetry", Top::One(&TELEMETRY)),
     (
         "platform",
         Top::Named("One organisation in one region.", &[("genesys", &GENESYS), ("cxone", &CXONE), ("oauth2", &OAUTH2)]),
@@ -142,6 +143,45 @@ const LOG: Section = Section::new(
     &[
         Key::new("level", Shape::Text, "info, debug, or a filter such as info,kh_broker=debug.").default(r#""info""#),
         Key::new("format", Shape::Choice(&["human", "json"]), "The form of log lines.").default(r#""human""#),
+        Key::new(
+            "file",
+            Shape::Path,
+            "File for the log of serve instead of standard error; SIGHUP opens it again, for rotation.",
+        ),
+        Key::new(
+            "access",
+            Shape::Text,
+            "One line per request to the gateway: \"off\", \"stdout\", or the path of a file.",
+        )
+        .default(r#""off""#),
+        Key::new("access_format", Shape::Choice(&["json", "text"]), "The form of the access log's lines.")
+            .default(r#""json""#),
+    ],
+);
+
+const TELEMETRY: Section = Section::new(
+    "Traces and metrics for an OpenTelemetry collector; /metrics is there without it.",
+    &[
+        Key::new(
+            "otlp_endpoint",
+            Shape::HttpUrl,
+            "Base of the collector (OTLP over http with protobuf), such as http://127.0.0.1:4318.",
+        ),
+        Key::new("traces", Shape::Flag, "Whether spans are sent.").default("true"),
+        Key::new("metrics", Shape::Flag, "Whether metrics are sent.").default("true"),
+        Key::new(
+            "sample_ratio",
+            Shape::Share,
+            "Share of the traces that begin at keyholder; a caller's own decision stands.",
+        )
+        .default("1.0"),
+        Key::new("metrics_interval", Shape::Duration, "Time between two exports of the metrics.").default(r#""60s""#),
+        Key::new(
+            "headers_file",
+            Shape::Path,
+            "File with headers for the collector, name=value on each line; their values are secret.",
+        ),
+        Key::new("extra_ca", Shape::Path, "PEM file of a private CA of the collector."),
     ],
 );
 

@@ -35,6 +35,7 @@ fn sample(shape: &Shape, name: &str) -> String {
         Shape::Path => format!("\"some/{name}\""),
         Shape::Duration => "\"15m\"".to_owned(),
         Shape::Number(least, _) => least.to_string(),
+        Shape::Share => "0.25".to_owned(),
         Shape::Flag => "true".to_owned(),
         Shape::Listen | Shape::ListenOrOff => "\"127.0.0.1:0\"".to_owned(),
         Shape::Listens => "[\"127.0.0.1:0\", \"[::1]:443\", \"unix:/run/a.sock\"]".to_owned(),
@@ -42,6 +43,7 @@ fn sample(shape: &Shape, name: &str) -> String {
         Shape::Texts => "[\"a\", \"b\"]".to_owned(),
         Shape::Numbers(least, _) => format!("[{least}, {}]", least + 1),
         Shape::Url => "\"https://example.com\"".to_owned(),
+        Shape::HttpUrl => "\"http://collector.example:4318\"".to_owned(),
         Shape::Urls => "[\"https://example.com\"]".to_owned(),
         Shape::Proxy => "\"http://proxy.example.com:3128\"".to_owned(),
         Shape::Sources => "[\"192.0.2.10\", \"2001:db8::10\"]".to_owned(),
@@ -65,6 +67,7 @@ fn wrong(shape: &Shape) -> Vec<&'static str> {
         Shape::Path => vec!["\"\""],
         Shape::Duration => vec!["\"5\"", "\"0s\"", "\"1.5h\"", "\"5 m\"", "\"-5s\""],
         Shape::Number(..) => return vec!["0", "-1", "\"1\"", "1.5", "[]", "99999999999999999999"],
+        Shape::Share => return vec!["-0.1", "1.1", "2", "\"1\"", "[]"],
         Shape::Flag => return vec!["0", "\"true\"", "[]"],
         Shape::Listen | Shape::ListenOrOff => vec!["\":80\"", "\"localhost:80\"", "\"127.0.0.1\"", "\"on\""],
         Shape::Listens => {
@@ -81,6 +84,7 @@ fn wrong(shape: &Shape) -> Vec<&'static str> {
             "\"https://u:p@a\"",
             "\"https://a?b\"",
         ],
+        Shape::HttpUrl => vec!["\"\"", "\"a:1\"", "\"ftp://a\"", "\"https://u:p@a\"", "\"https://a?b\""],
         Shape::Urls => return vec!["1", "\"https://a\"", "[\"a\"]", "[\"http://example.com\"]"],
         Shape::Proxy => vec![
             "\"\"",

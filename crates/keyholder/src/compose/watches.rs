@@ -1,0 +1,181 @@
+//! What watches the process, as the configuration and the OpenTelemetry variables want it.
+//!
+//! Invariant: a header for the collector comes from a file or the environment and is never shown.
+
+use std::sync::Arc;
+
+use kh_core::{Code, SecretString, metric::help};
+use kh_net::{Egress, Settings as Way, SystemRoots};
+use kh_telemetry::{
+    Settings, Telemetry,
+    access::{Form, Target},
+    logging::LogHandle,
+    otlp::{OtlpSettings, Ratio, parse_headers},
+};
+
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
+
+use super::{Base, tls::read_pem};
+use crate::{
+    cli::Loaded,
+    config::{AccessConfig, AccessFormat},
+    environment::Environment,
+    output::Failure,
+};
+
+/// The collector's base address (OpenTelemetry specification, "OTLP Exporter Configuration"); beats the file's.
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// Headers for the collector; beat the file's.
+pub(crate) const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+/// `true` turns the export off, whatever else is set.
+const DISABLED: &str = "OTEL_SDK_DISABLED";
+/// `key=value,key=value`: what else is told about this process.
+const RESOURCE: &str = "OTEL_RESOURCE_ATTRIBUTES";
+/// Instead of `keyholder`.
+const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+
+/// Most attributes of the resource that are taken from the environment.
+const RESOURCE_MAX: usize = 32;
+
+/// Largest file of headers, in bytes.
+const HEADERS_BYTES_MAX: u64 = 64 * 1024;
+
+/// What watches a keyholder that is about to start.
+pub(crate) struct Watches {
+    settings: Settings,
+    egress: Arc<Egress>,
+    log_errors: Counter,
+}
+
+impl Watches {
+    /// What `loaded` and the environment want. Reads every file that it needs.
+    pub(crate) fn of(
+        loaded: &Loaded,
+        environment: &Environment,
+        base: &Base,
+        log: &LogHandle,
+    ) -> Result<Self, Failure> {
+        let mut instance = [0; 16];
+        base.entropy.fill(&mut instance);
+        let instance = uuid::Builder::from_random_bytes(instance).into_uuid().to_string();
+        let settings = Settings { access: access(loaded), otlp: otlp(loaded, environment, instance)? };
+        Ok(Self { settings, egress: egress(loaded)?, log_errors: log.errors() })
+    }
+
+    /// Nothing but the metrics: for a keyholder that must not reach anybody.
+    pub(crate) fn none() -> Result<Self, Failure> {
+        let egress = Egress::trusting(&[]).map_err(|error| Failure::of(Code::INTERNAL, &error))?;
+        Ok(Self { settings: Settings::default(), egress: Arc::new(egress), log_errors: Counter::default() })
+    }
+
+    /// Starts it, before anything can be watched. Must run on the control runtime.
+    pub(super) fn start(self, base: &Base, registry: &mut Registry) -> Result<Arc<Telemetry>, Failure> {
+        const LOG_ERRORS: &str = "keyholder_log_file_errors";
+        registry.register(LOG_ERRORS, help(LOG_ERRORS), self.log_errors);
+        let (clock, entropy) = (Arc::clone(&base.clock), Arc::clone(&base.entropy));
+        let runtime = tokio::runtime::Handle::current();
+        Telemetry::start(self.settings, registry, self.egress, clock, entropy, &runtime).map_err(|error| {
+            Failure::new(Code::CONFIG_INVALID, "the access log cannot be opened")
+                .caused_by(&error)
+                .hint("see [log] access in keyholder.toml; its folder must be there and writable")
+        })
+    }
+}
+
+fn access(loaded: &Loaded) -> Option<(Target, Form)> {
+    let log = &loaded.config.log;
+    let form = match log.access_format.unwrap_or_default() {
+        AccessFormat::Json => Form::Json,
+        AccessFormat::Text => Form::Text,
+    };
+    let target = match &log.access {
+        AccessConfig::Off => return None,
+        AccessConfig::Stdout => Target::Stdout,
+        AccessConfig::File(path) => Target::File(loaded.paths.resolve(path)),
+    };
+    Some((target, form))
+}
+
+fn otlp(loaded: &Loaded, environment: &Environment, instance: String) -> Result<Option<OtlpSettings>, Failure> {
+    let config = &loaded.config.telemetry;
+    let named = environment.text(ENDPOINT).map(|text| (text, ENDPOINT));
+    let endpoint = named.or_else(|| Some((config.otlp_endpoint.as_ref()?.text().to_owned(), "otlp_endpoint")));
+    let disabled = environment.text(DISABLED).is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    let Some((endpoint, source)) = endpoint.filter(|_| !disabled) else { return Ok(None) };
+    let mut settings = OtlpSettings::for_collector(&endpoint)
+        .map_err(|error| Failure::of(Code::CONFIG_INVALID, &error).hint(format!("it is the value of {source}")))?;
+    if config.traces == Some(false) {
+        settings.traces_url = None;
+    }
+    if config.metrics == Some(false) {
+        settings.metrics_url = None;
+    }
+    if let Some(headers) = headers(loaded, environment)? {
+        settings.headers = parse_headers(&headers).map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))?;
+    }
+    settings.ratio = config.sample_ratio.and_then(Ratio::new).unwrap_or(Ratio::ALL);
+    settings.metrics_interval = config.metrics_interval.unwrap_or(settings.metrics_interval);
+    settings.resource = resource(environment, instance);
+    Ok(Some(settings))
+}
+
+fn headers(loaded: &Loaded, environment: &Environment) -> Result<Option<SecretString>, Failure> {
+    if let Some(headers) = environment.secret(HEADERS) {
+        return Ok(Some(headers));
+    }
+    let Some(path) = &loaded.config.telemetry.headers_file else { return Ok(None) };
+    let path = loaded.paths.resolve(path);
+    let cannot = |error: std::io::Error| {
+        Failure::new(Code::CONFIG_INVALID, format!("the headers file {} cannot be read", path.display()))
+            .caused_by(&error)
+            .hint("see [telemetry] headers_file in keyholder.toml")
+    };
+    if std::fs::metadata(&path).map_err(cannot)?.len() > HEADERS_BYTES_MAX {
+        return Err(cannot(std::io::ErrorKind::FileTooLarge.into()));
+    }
+    std::fs::read_to_string(&path).map(|text| Some(SecretString::new(text))).map_err(cannot)
+}
+
+fn resource(environment: &Environment, instance: String) -> Vec<(String, String)> {
+    let mut all = vec![
+        ("service.name".to_owned(), environment.text(SERVICE_NAME).unwrap_or_else(|| "keyholder".to_owned())),
+        ("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("service.instance.id".to_owned(), instance),
+        ("process.pid".to_owned(), std::process::id().to_string()),
+    ];
+    let more = environment.text(RESOURCE).unwrap_or_default();
+    for (key, value) in more.split(',').filter_map(|pair| pair.split_once('=')).take(RESOURCE_MAX) {
+        let (key, value) = (key.trim(), value.trim());
+        if !key.is_empty() && all.iter().all(|(known, _)| known != key) {
+            all.push((key.to_owned(), value.to_owned()));
+        }
+    }
+    all
+}
+
+/// The way to the collector: direct, with the system's CAs and the one that the configuration names.
+fn egress(loaded: &Loaded) -> Result<Arc<Egress>, Failure> {
+    let bundle = loaded.config.telemetry.extra_ca.as_ref().map(|path| loaded.paths.resolve(path));
+    let extra_ca = bundle.iter().map(|path| read_pem(path)).collect::<Result<Vec<_>, _>>()?;
+    let egress = Egress::new(Way { extra_ca, ..Way::default() }, &SystemRoots::load());
+    egress
+        .map(Arc::new)
+        .map_err(|error| Failure::of(Code::CONFIG_INVALID, &error).hint("see [telemetry] extra_ca in keyholder.toml"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resource_is_named_and_extended_by_the_environment() {
+        let environment = Environment::of_pairs(&[
+            (SERVICE_NAME, "gateway-eu"),
+            (RESOURCE, "deployment.environment=prod, service.name=other,=x,broken"),
+        ]);
+        let all = resource(&environment, "i-1".to_owned());
+        let of = |key: &str| all.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str());
+        assert_eq!((of("service.name"), of("service.instance.id")), (Some("gateway-eu"), Some("i-1")));
+        assert_eq!((of("deployment.environment"), all.len()), (Some("prod"), 5));
+    }
+}

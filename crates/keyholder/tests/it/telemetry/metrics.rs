@@ -1,0 +1,68 @@
+//! The scrape and the catalogue, both ways.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kh_core::metric::{Kind, METRICS};
+use kh_telemetry::otlp::parse_text;
+
+use super::{exercise, scrape, value};
+use crate::harness::Installation;
+
+#[test]
+fn a_scrape_shows_every_metric_of_the_catalogue_and_no_other() {
+    let installation = Installation::new();
+    let server = installation.serve();
+    exercise(&installation, &server);
+    let text = scrape(&server);
+    let families = parse_text(&text).unwrap();
+    let shown: BTreeMap<&str, &str> =
+        families.iter().map(|family| (family.name.as_str(), family.kind.as_str())).collect();
+    // the certificate's series is there with TLS alone
+    let needs_tls = "keyholder_gateway_certificate_not_after_seconds";
+    let listed: BTreeMap<&str, &str> =
+        METRICS.iter().filter(|row| row.name != needs_tls).map(|row| (row.name, row.kind.as_str())).collect();
+    let shown: BTreeMap<&str, &str> = shown.into_iter().filter(|(name, _)| *name != needs_tls).collect();
+    assert_eq!(shown, listed);
+    for family in &families {
+        let Some(row) = kh_core::metric::find(&family.name) else { panic!("{} is not listed", family.name) };
+        let labels: BTreeSet<&str> = row.labels.iter().copied().collect();
+        assert!(row.name == needs_tls || !family.samples.is_empty(), "{} has no series", row.name);
+        assert_eq!(family.help, format!("{}.", row.help), "{}", row.name);
+        for sample in &family.samples {
+            let found: BTreeSet<&str> =
+                sample.labels.keys().map(String::as_str).filter(|label| *label != "le").collect();
+            assert_eq!(found, labels, "{}", row.name);
+            let suffixes: &[&str] = match row.kind {
+                Kind::Counter => &["_total"],
+                Kind::Gauge => &[""],
+                Kind::Histogram => &["_bucket", "_sum", "_count"],
+                Kind::Info => &["_info"],
+            };
+            assert!(suffixes.contains(&sample.suffix.as_str()), "{}{}", row.name, sample.suffix);
+        }
+    }
+    // and the numbers mean what they say
+    for (series, least) in [
+        (r#"keyholder_token_fetches_total{credential="genesys",result="ok"}"#, 1.0),
+        (r#"keyholder_token_fetches_total{credential="cxone",result="ok"}"#, 0.0),
+        (r#"keyholder_credential_state{credential="genesys",state="ready"}"#, 1.0),
+        (r#"keyholder_token_expires_in_seconds{credential="genesys"}"#, 60.0),
+        (r#"keyholder_gateway_requests_total{outcome="proxied",status="2xx"}"#, 1.0),
+        (r#"keyholder_gateway_requests_total{outcome="refused",status="4xx"}"#, 2.0),
+        (r#"keyholder_issuer_logins_total{result="ok"}"#, 1.0),
+        (r#"keyholder_issuer_logins_total{result="invalid_client"}"#, 1.0),
+        (r#"keyholder_issuer_clients{state="enabled"}"#, 1.0),
+        ("keyholder_issuer_sessions", 1.0),
+        ("keyholder_config_last_reload_successful", 1.0),
+        ("process_resident_memory_bytes", 1_000_000.0),
+        ("process_open_fds", 10.0),
+    ] {
+        assert!(value(&text, series) >= least, "{series} is {}", value(&text, series));
+    }
+    assert!(
+        text.contains(
+            r#"keyholder_local_requests_total{listener="broker",route="/v1/token/{profile}",status="2xx"} 1"#
+        )
+    );
+    assert!(text.contains(r#"keyholder_local_refusals_total{listener="broker",reason="keyholder.guard.refused"} 1"#));
+}
