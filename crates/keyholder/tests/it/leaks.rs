@@ -41,9 +41,9 @@ fn serve_and_call(world: &World, evidence: &mut Evidence, config: &str, format: 
         evidence.add(&format!("the {format} log"), fs::read(file).unwrap());
     }
     let log = fs::read_to_string(&serve.err).unwrap();
-    // The libraries tell what they do at this level too, or their silence would prove nothing.
-    for library in ["\"target\":\"hyper_util", "\"target\":\"reqwest"] {
-        assert!(format != "json" || log.contains(library), "the log has nothing of {library}");
+    // The most talkative level was on, or the silence would prove nothing.
+    for part in ["\"level\":\"DEBUG\"", "\"target\":\"kh_gateway", "\"target\":\"kh_broker"] {
+        assert!(format != "json" || log.contains(part), "the log has nothing of {part}");
     }
     for told in ["the platform refused a token", "refused a login", "keyholder is ready"] {
         assert!(log.contains(told), "the {format} log does not tell: {told}");
@@ -80,6 +80,14 @@ fn no_secret_leaves_a_process_at_trace() {
         // Its standard output is the one place that tells its made-up logins; its log is none.
         evidence.add("the sandbox's log", fs::read(&sandbox.err).unwrap());
         evidence.add_process("the sandbox", sandbox.pid());
+    }
+    let access = fs::read(world.path("access.log")).unwrap();
+    assert!(access.iter().filter(|byte| **byte == b'\n').count() >= 20, "the access log was written");
+    evidence.add("the access log", access);
+    let payloads = world.collector.payloads();
+    assert!(payloads.len() >= 4, "spans and metrics were sent by both servers");
+    for payload in payloads {
+        evidence.add("what the collector received", payload);
     }
     let learned = world.learn(&mut evidence);
     assert!(learned >= 12, "only {learned} tokens and authorization values were seen on the wire");

@@ -1,6 +1,6 @@
 //! What keyholder tells about itself: metrics, access log, traces, and that the documents and rules about them hold.
 
-mod collector;
+pub mod collector;
 mod export;
 mod logs;
 mod metrics;

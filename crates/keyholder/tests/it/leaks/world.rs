@@ -20,6 +20,7 @@ use super::{
     recorder::{Recorder, values_after},
 };
 use crate::harness::{Said, keyholder, request, run, text};
+use crate::telemetry::collector::{Collector, Mood};
 
 const GENESYS_ID: &str = "5a0e7f7c-3c1e-4a36-9a5e-6d8a1f0b2c3d";
 const POLL: Duration = Duration::from_millis(10);
@@ -85,8 +86,13 @@ impl Drop for Apart {
     }
 }
 
+/// What the collector wants to be shown; it may stand in its own requests and nowhere else.
+const COLLECTOR_KEY: &str = "collector-key-8f2b7c1d9e4a6035";
+
 /// Everything that runs beside keyholder itself.
 pub struct World {
+    /// Where spans and metrics go.
+    pub collector: Collector,
     pub folder: TempDir,
     pub recorders: [Recorder; 2],
     pub control: String,
@@ -111,12 +117,15 @@ impl World {
         let (tls_sandbox, tls_ready) = sandbox_with(folder.path(), "tls-sandbox", &(tls + &client(evidence, "tls")));
         let recorders = [Recorder::before(text(&ready, "genesys_url")), Recorder::before(text(&ready, "cxone_url"))];
         let made = Self {
+            collector: Collector::start(Mood::Friendly),
             folder,
             control: text(&ready, "sandbox_control_url").to_owned(),
             recorders,
             sandboxes: [sandbox, tls_sandbox],
             ca,
         };
+        evidence.secret("the collector's key", COLLECTOR_KEY);
+        made.private("inputs/otlp.headers", &format!("x-api-key={COLLECTOR_KEY}\n"));
         let key = key_base64("store key");
         evidence.secret("the store's key", &key);
         let raw = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &key).unwrap();
@@ -144,7 +153,7 @@ impl World {
     fn configuration(&self, tls_port: &str, key: &str) -> String {
         let [genesys, cxone] = &self.recorders;
         let (genesys, cxone, ca) = (&genesys.url, &cxone.url, self.ca.display());
-        let hostile = hostile::start();
+        let (hostile, collector) = (hostile::start(), &self.collector.url);
         let mut config = format!(
             r#"[gateway]
 listen = ["127.0.0.1:0"]
@@ -156,6 +165,11 @@ key = "inputs/tls.key"
 listen = "127.0.0.1:0"
 [broker]
 listen = "127.0.0.1:0"
+[log]
+access = "access.log"
+[telemetry]
+otlp_endpoint = "{collector}"
+headers_file = "inputs/otlp.headers"
 [state]
 dir = "state"
 [store]

@@ -57,6 +57,11 @@ impl Collector {
             .collect()
     }
 
+    /// Bodies as they came, without the heads, which hold the collector's key.
+    pub fn payloads(&self) -> Vec<Vec<u8>> {
+        self.heard.lock().unwrap().iter().map(|(.., body)| body.clone()).collect()
+    }
+
     pub fn heads(&self) -> Vec<String> {
         self.heard.lock().unwrap().iter().map(|(_, head, _)| head.clone()).collect()
     }
