@@ -120,8 +120,10 @@ fn wrong_commands(name: &str, text: &str, keyholder: &Path) -> Result<Vec<String
     let mut findings = Vec::new();
     let block = lines(text).filter(|(fence, _)| *fence == Some("sh")).map(|(_, line)| line);
     for words in block.flat_map(commands) {
+        // what stands behind `--` is another program's
+        let own = words.iter().take_while(|word| *word != "--");
         let status = Command::new(keyholder)
-            .args(&words)
+            .args(own)
             .arg("--help")
             .env_clear()
             .stdin(Stdio::null())
