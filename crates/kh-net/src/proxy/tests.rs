@@ -1,3 +1,5 @@
+//! What proxy rules are refused, and which way each address takes.
+
 use super::*;
 
 #[test]
