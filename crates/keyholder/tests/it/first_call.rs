@@ -67,7 +67,7 @@ impl Pairs {
     }
 
     /// A line without what differs from run to run, and the values taken out of it.
-    fn plain(&self, line: &str) -> (String, Vec<String>) {
+    fn plain(line: &str) -> (String, Vec<String>) {
         let values = VALUES.find_iter(line).map(|found| found.as_str().to_owned()).collect();
         let line = TIMES.replace_all(&VALUES.replace_all(line, "<value>"), "<time>").trim_end().to_owned();
         (line, values)
@@ -75,7 +75,7 @@ impl Pairs {
 
     /// Compares a line of the page with a real one.
     fn compare(&mut self, page: &str, real: &str) -> bool {
-        let ((expected, page_values), (found, real_values)) = (self.plain(&self.real(page)), self.plain(real));
+        let ((expected, page_values), (found, real_values)) = (Self::plain(&self.real(page)), Self::plain(real));
         if expected != found {
             return false;
         }
@@ -192,7 +192,7 @@ fn stay(terminal: &mut Terminal, step: &Step, pairs: &mut Pairs) -> String {
     let start = terminal.seen();
     terminal.line(&pairs.real(&step.command));
     let last = step.shown.iter().rev().find(|line| !line.is_empty()).cloned().unwrap_or_default();
-    let (needle, _) = pairs.plain(&pairs.real(&last));
+    let (needle, _) = Pairs::plain(&pairs.real(&last));
     let needle = needle.rsplit("<time>").next().unwrap_or_default().trim().to_owned();
     terminal.expect(&needle);
     let said = terminal.screen_from(start);

@@ -26,17 +26,20 @@ pub enum Mood {
     Silent,
 }
 
+/// Path, head and body of each request.
+type Heard = Arc<Mutex<Vec<(String, String, Vec<u8>)>>>;
+
 /// A running collector. Its thread lives as long as the test's process.
 pub struct Collector {
     pub url: String,
-    heard: Arc<Mutex<Vec<(String, String, Vec<u8>)>>>,
+    heard: Heard,
 }
 
 impl Collector {
     pub fn start(mood: Mood) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let heard = Arc::<Mutex<Vec<_>>>::default();
+        let heard = Heard::default();
         let shared = Arc::clone(&heard);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {

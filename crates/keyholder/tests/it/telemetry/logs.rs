@@ -105,7 +105,7 @@ pub(crate) fn check_lines(log: &str) -> usize {
     for line in log.lines().filter(|line| line.starts_with("{\"timestamp\"")) {
         let line: Value = serde_json::from_str(line).unwrap();
         let (level, message) = (line["level"].as_str().unwrap(), line["message"].as_str().unwrap_or_default());
-        if !["ERROR", "WARN", "INFO"].contains(&level) || !line["target"].as_str().unwrap_or_default().starts_with("k")
+        if !["ERROR", "WARN", "INFO"].contains(&level) || !line["target"].as_str().unwrap_or_default().starts_with('k')
         {
             continue;
         }
