@@ -33,6 +33,11 @@ pub fn template(path: &str) -> String {
     if out.is_empty() { "/".to_owned() } else { out }
 }
 
+/// Whether a segment is a word or a version of the published paths.
+pub(crate) fn is_published(segment: &str) -> bool {
+    SEGMENTS.contains(segment.to_ascii_lowercase().as_str()) || is_version(segment)
+}
+
 /// `v2`, `v34.0`.
 fn is_version(segment: &str) -> bool {
     let Some(number) = segment.strip_prefix('v') else { return false };

@@ -108,8 +108,9 @@ const ACCESS_HEAD: &str = "\
 # Access log
 
 Made by `keyholder docs access-log`. One JSON object per finished request to the gateway, on one line, in the file or
-stream that `[log] access` names. A field without a value is left out. A path segment that looks like a token is written
-as `[redacted]`. With `access_format = \"text\"` a line is
+stream that `[log] access` names. A field without a value is left out. A path segment of more than 24
+characters that is neither a UUID nor a word of the platforms' published paths may be a secret and is written as
+`[redacted]`. With `access_format = \"text\"` a line is
 `peer - client [time] \"METHOD path HTTP/1.1\" status bytes \"-\" \"user agent\" milliseconds outcome ended`.
 
 | field | type | says |

@@ -17,8 +17,9 @@ pub enum Form {
     Text,
 }
 
-/// Longest path segment that is written: ids and words are shorter, tokens longer.
-const SEGMENT_MAX: usize = 100;
+/// Longest path segment that is written as it is: most ids and names are shorter, secrets and tokens longer (Genesys
+/// Cloud: 43 characters, CXone: 56).
+const SEGMENT_MAX: usize = 24;
 
 /// What a JSON line has: name, type, and what it says. Fields without a value are left out.
 pub const FIELDS: &[(&str, &str, &str)] = &[
@@ -198,12 +199,26 @@ fn millis(span: std::time::Duration) -> f64 {
     (span.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The path without segments that look like a token: keyholder's own, a JWT, or anything that long.
+/// The path without segments that may be a secret: a platform's secret, a token or a key is longer than the ids that
+/// people and platforms put into paths, UUIDs apart.
 fn redacted(path: &str) -> String {
-    let looks_secret = |segment: &str| {
-        segment.len() > SEGMENT_MAX || ["kht_", "khs_", "eyJ"].iter().any(|start| segment.starts_with(start))
-    };
     let segments: Vec<&str> =
-        path.split('/').map(|segment| if looks_secret(segment) { "[redacted]" } else { segment }).collect();
+        path.split('/').map(|segment| if is_told(segment) { segment } else { REDACTED }).collect();
     segments.join("/")
+}
+
+const REDACTED: &str = "[redacted]";
+
+fn is_told(segment: &str) -> bool {
+    let token = ["kht_", "khs_", "eyJ"].iter().any(|start| segment.starts_with(start));
+    !token && (segment.len() <= SEGMENT_MAX || crate::route::is_published(segment) || is_uuid(segment))
+}
+
+/// 8-4-4-4-12 hexadecimal digits (RFC 9562 section 4).
+fn is_uuid(segment: &str) -> bool {
+    segment.len() == 36
+        && segment.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }

@@ -87,17 +87,25 @@ fn a_line_for_people() {
 #[test]
 fn what_a_caller_sends_forges_no_line_and_tells_no_token() {
     let token = "kht_".to_owned() + &"A".repeat(40);
-    let long = "x".repeat(200);
+    let long = "x".repeat(25);
+    let secret = "q3Jx0vT8bKc5mZr2Yw7LdPf1Ng4Hs6Ae9Uo-Ii_Qt5E";
     for (path, hidden) in [
         (format!("/api/v2/tokens/{token}/x"), token.as_str()),
         ("/api/v2/users/eyJhbGciOi.eyJzdWIi.c2ln".to_owned(), "eyJ"),
         (format!("/api/v2/{long}"), long.as_str()),
+        (format!("/api/v2/users/{secret}"), secret),
     ] {
         let request = Finished { path: Some(path.into()), ..full() };
         for form in [Form::Json, Form::Text] {
             let text = rendered(&request, form);
             assert!(text.contains("[redacted]") && !text.contains(hidden), "{text}");
         }
+    }
+    for path in
+        ["/api/v2/users/6c5f4b1e-0000-4000-8000-0123456789ab", "/api/v2/users/me", "/api/v2/wfm/agents/jane.doe"]
+    {
+        let request = Finished { path: Some(path.into()), ..full() };
+        assert!(rendered(&request, Form::Text).contains(path), "{path} is told");
     }
     let request = Finished { path: Some("/a\"b\nc d".into()), method: "G\u{1b}T".into(), ..full() };
     for form in [Form::Json, Form::Text] {
