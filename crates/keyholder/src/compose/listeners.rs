@@ -116,8 +116,13 @@ pub(super) enum Local {
 }
 
 impl Local {
-    /// Binds `address`, or takes the supervisor's socket.
-    pub(super) async fn bind(name: &str, address: SocketAddr, given: Option<Given>) -> Result<Self, Failure> {
+    /// Binds `address`, or takes the supervisor's socket; if that is a unix socket, it admits `callers`.
+    pub(super) async fn bind(
+        name: &str,
+        address: SocketAddr,
+        given: Option<Given>,
+        callers: Callers,
+    ) -> Result<Self, Failure> {
         let cannot = |error: std::io::Error| cannot_listen(name, address, &error);
         let passed = |error: std::io::Error| cannot_listen(name, "the supervisor's socket", &error);
         match given {
@@ -134,7 +139,7 @@ impl Local {
             Some(Given::Unix(socket)) => {
                 let address = socket.local_addr().map_err(passed)?;
                 let told = address.as_pathname().map(|path| format!("unix:{}", path.display()));
-                let listener = SocketListener::given(socket, Callers::own()).map_err(passed)?;
+                let listener = SocketListener::given(socket, callers).map_err(passed)?;
                 Ok(Self::Unix(listener, told.unwrap_or_else(|| "unix:".to_owned())))
             }
         }

@@ -136,17 +136,18 @@ impl Running {
         sockets: &mut Sockets,
     ) -> Result<(), Failure> {
         let section = &loaded.config.broker;
+        let callers = Callers::own_and(&section.allow_uids);
         let mut bound = Vec::new();
         match section.listen {
             Some(address) => {
-                let local = Local::bind("broker", address, sockets.broker.take()).await?;
+                let local = Local::bind("broker", address, sockets.broker.take(), callers.clone()).await?;
                 self.addresses.broker_url = Some(local.url());
                 bound.push(local);
             }
             None => refuse_unused("broker", sockets.broker.is_some())?,
         }
         if let Some(socket) = &section.socket {
-            let local = Local::bind_socket(&loaded.paths.resolve(socket), Callers::own_and(&section.allow_uids))?;
+            let local = Local::bind_socket(&loaded.paths.resolve(socket), callers)?;
             self.addresses.broker_socket_url = Some(local.url());
             bound.push(local);
         }
@@ -182,7 +183,7 @@ impl Running {
             Arc::new(StateCheck(Arc::clone(&base.state) as Arc<dyn StateStore>)),
         ];
         let guard = guard(&loaded.paths.admin_token, base)?;
-        let local = Local::bind("admin", address, sockets.admin.take()).await?;
+        let local = Local::bind("admin", address, sockets.admin.take(), Callers::own()).await?;
         standing.listeners.push(ListenerStatus { name: "admin", address: local.url() });
         self.addresses.admin_url = Some(local.url());
         let ports = AdminPorts {
