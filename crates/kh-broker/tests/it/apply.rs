@@ -204,6 +204,7 @@ async fn a_thousand_callers_see_no_error_while_the_credentials_change() {
     assert!(served > 1000 + u64::from(ROUNDS), "only {served} leases");
     assert_eq!(bench.endpoint.calls(), 1, "what did not change logged in once");
     assert!(!bench.endpoint.overlapped.load(Ordering::SeqCst));
-    // Each edition logged in once, but for those that were replaced before anybody asked.
-    assert_eq!(changing.calls(), u64::from(ROUNDS) + 1);
+    // Each edition logged in once, but for the first where it was replaced before anybody asked.
+    let logins = changing.calls();
+    assert!((u64::from(ROUNDS)..=u64::from(ROUNDS) + 1).contains(&logins), "{logins} logins");
 }
