@@ -187,6 +187,8 @@ impl Writer {
                 }
             }
             self.write(&mut lines, count, &mut failing);
+            // what woke the thread may have been in the batch
+            self.look(&mut failing);
             if empty && self.switches.stop.load(Ordering::SeqCst) {
                 return;
             }
