@@ -1,6 +1,6 @@
 //! The JSON schema of the configuration (draft 2020-12), for editors that complete and check `keyholder.toml`.
 //!
-//! Invariant: made from the tables of [`super::keys`] alone. What the schema refuses, the reader refuses too, but for a
+//! Invariant: made from the tables of `config/keys` alone. What the schema refuses, the reader refuses too, but for a
 //! region in an unusual spelling; what only the reader knows (a platform that is not there, a wrong host) stays its own.
 
 use kh_platform::genesys;
