@@ -1,6 +1,6 @@
 //! What is told of a request to its observer, gathered on its way.
 //!
-//! Invariants: without an observer there is no [`Trail`] and nothing of this runs; with one, a trail tells exactly once,
+//! Invariants: without an observer there is no `Trail` and nothing of this runs; with one, a trail tells exactly once,
 //! when its last owner (the answer's body, a tunnel, or the request that was given up) is dropped.
 
 use std::{net::IpAddr, sync::Arc};
