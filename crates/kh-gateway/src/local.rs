@@ -8,9 +8,8 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -45,9 +44,6 @@ const GUARDS: [HeaderName; 2] =
 /// Whom the broker is told about when a platform refuses a token. All local callers are one: they are not told apart.
 const WHO: &str = "local";
 
-/// How often idle upstream connections are looked through.
-const SWEEP: Duration = Duration::from_secs(5);
-
 /// The engine for callers that were authenticated elsewhere. It has connections of its own; drop it to close them.
 pub struct LocalProxy {
     worker: Arc<Worker>,
@@ -60,7 +56,7 @@ impl LocalProxy {
     pub fn new(ports: Ports, limits: Limits) -> Self {
         let budget = Arc::new(ReplayBudget::new(limits.replay_total_bytes, limits.replay_body_bytes));
         let worker = Arc::new(Worker::new(ports, limits, budget, TaskTracker::new()));
-        let sweeping = tokio::spawn(sweep(Arc::downgrade(&worker))).abort_handle();
+        let sweeping = tokio::spawn(Worker::sweep(Arc::downgrade(&worker))).abort_handle();
         let who = WHO.parse().expect("the name is a client id");
         Self { worker, who, sweeping }
     }
@@ -106,14 +102,6 @@ impl LocalProxy {
 impl Drop for LocalProxy {
     fn drop(&mut self) {
         self.sweeping.abort();
-    }
-}
-
-async fn sweep(worker: Weak<Worker>) {
-    loop {
-        tokio::time::sleep(SWEEP).await;
-        let Some(worker) = worker.upgrade() else { return };
-        worker.upstreams.sweep();
     }
 }
 

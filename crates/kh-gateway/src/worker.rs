@@ -1,8 +1,11 @@
 //! What one worker thread works with. Workers share the ports and the replay budget, nothing else.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -15,6 +18,9 @@ use crate::{
     server::Drain,
     upstream::Upstreams,
 };
+
+/// How often idle upstream connections are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// State of one worker.
 pub(crate) struct Worker {
@@ -33,6 +39,15 @@ impl Worker {
     pub(crate) fn new(ports: Ports, limits: Limits, budget: Arc<ReplayBudget>, tasks: TaskTracker) -> Self {
         let upstreams = Upstreams::new(&limits, Arc::clone(&ports.metrics));
         Self { ports, limits, upstreams, budget, tasks, drain: Drain::default(), warned_at: AtomicU64::new(0) }
+    }
+
+    /// Keeps looking through the idle upstream connections, for as long as the worker is there.
+    pub(crate) async fn sweep(worker: Weak<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let Some(worker) = worker.upgrade() else { return };
+            worker.upstreams.sweep();
+        }
     }
 
     /// Whether a warning may be written now: at most one per second and worker, so that an outage does not write a

@@ -22,6 +22,16 @@ use tempfile::TempDir;
 const READY_POLLS: u32 = 3_000;
 const POLL: Duration = Duration::from_millis(10);
 
+/// A configuration without a platform, on free ports.
+pub const BARE_CONFIG: &str = "\
+[gateway]
+listen = [\"127.0.0.1:0\"]
+[admin]
+listen = \"127.0.0.1:0\"
+[broker]
+listen = \"127.0.0.1:0\"
+";
+
 /// The program under test, with an environment of its own.
 pub fn keyholder() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyholder"));

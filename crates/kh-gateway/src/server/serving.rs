@@ -2,7 +2,7 @@
 //!
 //! Invariant: every task belongs to the worker's tracker, and ends with the handle.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, thread};
 
 use tokio::sync::{Semaphore, oneshot};
 use tokio_rustls::TlsAcceptor;
@@ -18,9 +18,6 @@ use crate::{
     proxy::body::ReplayBudget,
     worker::Worker,
 };
-
-/// How often idle upstream connections are looked through.
-const SWEEP: Duration = Duration::from_secs(5);
 
 /// The steps of a gateway's end, each of which may come before the one ahead of it is done.
 #[derive(Clone, Debug, Default)]
@@ -82,16 +79,10 @@ impl Serving {
             };
             tasks.spawn(accepting.run(ending.finish.clone()));
         }
-        let sweeping = async {
-            loop {
-                tokio::time::sleep(SWEEP).await;
-                worker.upstreams.sweep();
-            }
-        };
         tokio::select! {
             () = ending.stop.cancelled() => return,
             () = ending.finish.cancelled() => {}
-            () = sweeping => {}
+            () = Worker::sweep(Arc::downgrade(&worker)) => {}
         }
         worker.drain.announce();
         tasks.close();

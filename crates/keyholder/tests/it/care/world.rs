@@ -15,16 +15,7 @@ use kh_core::Sha256;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Said, keyholder, run, text};
-
-const CONFIG: &str = "\
-[gateway]
-listen = [\"127.0.0.1:0\"]
-[admin]
-listen = \"127.0.0.1:0\"
-[broker]
-listen = \"127.0.0.1:0\"
-";
+use crate::harness::{BARE_CONFIG, Said, keyholder, run, text};
 
 /// A document for `secret set`.
 pub const DOCUMENT: &[u8] = br#"{"client_id":"id","client_secret":"an-old-secret"}"#;
@@ -40,7 +31,7 @@ impl World {
     /// A configuration, a key for backups, and nothing else.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("keyholder.toml"), CONFIG).unwrap();
+        fs::write(folder.path().join("keyholder.toml"), BARE_CONFIG).unwrap();
         let identity = age::x25519::Identity::generate();
         let world = Self { folder, recipient: identity.to_public().to_string() };
         let secret = age::secrecy::ExposeSecret::expose_secret(&identity.to_string()).to_owned();

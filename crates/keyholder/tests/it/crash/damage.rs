@@ -6,19 +6,10 @@ use std::{fs, path::Path};
 use serde_json::Value;
 
 use super::evidence::contents;
-use crate::harness::{keyholder, run, text};
+use crate::harness::{BARE_CONFIG, keyholder, run, text};
 
 /// A document for `secret set`.
 const DOCUMENT: &[u8] = br#"{"client_id":"id","client_secret":"secret"}"#;
-
-const CONFIG: &str = "\
-[gateway]
-listen = [\"127.0.0.1:0\"]
-[admin]
-listen = \"127.0.0.1:0\"
-[broker]
-listen = \"127.0.0.1:0\"
-";
 
 /// Commands that open everything.
 const OPENING: &[&[&str]] =
@@ -74,7 +65,7 @@ fn the_key_of_the_store() {
 fn check(file: &str, harms: &[(&str, Harm)], commands: &[&[&[&str]]], code: &str, exit: i32) {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("keyholder.toml");
-    fs::write(&config, CONFIG).unwrap();
+    fs::write(&config, BARE_CONFIG).unwrap();
     let state = folder.path().join("state");
     let said = |words: &[&str]| {
         let mut command = keyholder();

@@ -124,6 +124,19 @@ fn rows() -> Vec<Row> {
 }
 
 /// HTTP/1.1's table of the same name, translated (RFC 9113 sections 8.1.1, 8.2 and 8.3).
+/// A platform that answers `.../quick` and nothing else.
+async fn only_quick() -> Upstream {
+    Upstream::start(|request| {
+        Box::pin(async move {
+            if !request.uri().path().ends_with("quick") {
+                std::future::pending::<()>().await;
+            }
+            reply(200, &[], "ok")
+        })
+    })
+    .await
+}
+
 #[tokio::test]
 async fn ambiguous_and_broken_requests_are_refused_and_never_forwarded() {
     let upstream = Upstream::start(|_| Box::pin(async { reply(200, &[], "reached") })).await;
@@ -215,15 +228,7 @@ async fn still_serves(world: &World, caller: &Caller) {
 /// CVE-2023-44487: requests that are reset as soon as they are sent.
 #[tokio::test]
 async fn a_rapid_reset_ends_the_connection_and_reaches_no_platform_in_numbers() {
-    let upstream = Upstream::start(|request| {
-        Box::pin(async move {
-            if !request.uri().path().ends_with("quick") {
-                std::future::pending::<()>().await;
-            }
-            reply(200, &[], "ok")
-        })
-    })
-    .await;
+    let upstream = only_quick().await;
     let (world, caller) = secure(Setup::new(upstream.address)).await;
     let mut raw = Raw::open(&caller).await;
     let head = ordinary(&world);
@@ -274,15 +279,7 @@ async fn a_continuation_flood_ends_the_connection() {
 
 #[tokio::test]
 async fn streams_above_the_limit_are_refused_and_the_others_go_on() {
-    let upstream = Upstream::start(|request| {
-        Box::pin(async move {
-            if !request.uri().path().ends_with("quick") {
-                std::future::pending::<()>().await;
-            }
-            reply(200, &[], "ok")
-        })
-    })
-    .await;
+    let upstream = only_quick().await;
     let mut setup = Setup::new(upstream.address);
     setup.config.limits.streams_per_connection = 4;
     let (world, caller) = secure(setup).await;
@@ -357,15 +354,7 @@ async fn an_idle_connection_ends_and_a_busy_one_does_not() {
 /// A platform that does not begin its answer, and a caller that gives up: only their stream ends.
 #[tokio::test]
 async fn a_streams_deadline_and_its_end_are_its_own() {
-    let upstream = Upstream::start(|request| {
-        Box::pin(async move {
-            if !request.uri().path().ends_with("quick") {
-                std::future::pending::<()>().await;
-            }
-            reply(200, &[], "ok")
-        })
-    })
-    .await;
+    let upstream = only_quick().await;
     let mut setup = Setup::new(upstream.address);
     setup.config.limits.response_header = Duration::from_millis(200);
     let (world, caller) = secure(setup).await;
