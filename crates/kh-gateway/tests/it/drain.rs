@@ -216,6 +216,14 @@ async fn over_http2(target: Target, tally: Arc<Tally>, mut index: usize) {
     }
 }
 
+/// Keeps a connection's sender for as long as the test lasts: without it the connection would end by itself.
+fn kept_open<T: Send + 'static>(sender: T) {
+    tokio::spawn(async move {
+        std::future::pending::<()>().await;
+        drop(sender);
+    });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_under_load_cuts_no_answer() {
     let rounds = if std::env::var_os("KEYHOLDER_LONG").is_some() { 50 } else { 3 };
@@ -289,19 +297,13 @@ async fn idle_connections_do_not_cost_the_deadline() {
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
             tokio::spawn(connection);
             let answer = sender.send_request(request).await.unwrap();
-            tokio::spawn(async move {
-                std::future::pending::<()>().await;
-                drop(sender);
-            });
+            kept_open(sender);
             answer
         } else {
             let (mut sender, connection) = http1::handshake(stream).await.unwrap();
             tokio::spawn(connection);
             let answer = sender.send_request(request).await.unwrap();
-            tokio::spawn(async move {
-                std::future::pending::<()>().await;
-                drop(sender);
-            });
+            kept_open(sender);
             answer
         };
         tally.saw(Ok(answer.into_body().collect().await.unwrap().to_bytes()), expected);

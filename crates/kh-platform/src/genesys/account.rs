@@ -168,39 +168,39 @@ impl Reader<'_> {
     }
 
     async fn name_roles(&mut self, account: &mut Account) {
-        let mut known: Vec<Named> = Vec::new();
-        for grant in &mut account.grants {
-            if let Some(role) = known.iter().find(|role| role.id == grant.role.id) {
-                grant.role.name.clone_from(&role.name);
-                continue;
-            }
-            match self.get(&format!("/api/v2/authorization/roles/{}", segment(&grant.role.id)), false).await {
-                Ok((_, body)) => grant.role.name = text(body.get("name")),
-                Err(error) => {
-                    account.unreadable.push(unreadable("names of roles", &error));
-                    return;
-                }
-            }
-            known.push(grant.role.clone());
-        }
+        let roles = account.grants.iter_mut().map(|grant| &mut grant.role);
+        let missing = self.name_all("roles", "names of roles", roles).await.err();
+        account.unreadable.extend(missing);
     }
 
     async fn name_divisions(&mut self, account: &mut Account) {
+        let divisions =
+            account.grants.iter_mut().map(|grant| &mut grant.division).filter(|division| division.id != "*");
+        let missing = self.name_all("divisions", "names of divisions", divisions).await.err();
+        account.unreadable.extend(missing);
+    }
+
+    /// Asks for the name of each, once per id; the first that cannot be read ends it.
+    async fn name_all<'n>(
+        &mut self,
+        kind: &str,
+        what: &'static str,
+        all: impl Iterator<Item = &'n mut Named>,
+    ) -> Result<(), Unreadable> {
         let mut known: Vec<Named> = Vec::new();
-        for grant in account.grants.iter_mut().filter(|grant| grant.division.id != "*") {
-            if let Some(division) = known.iter().find(|division| division.id == grant.division.id) {
-                grant.division.name.clone_from(&division.name);
+        for named in all {
+            if let Some(same) = known.iter().find(|same| same.id == named.id) {
+                named.name.clone_from(&same.name);
                 continue;
             }
-            match self.get(&format!("/api/v2/authorization/divisions/{}", segment(&grant.division.id)), false).await {
-                Ok((_, body)) => grant.division.name = text(body.get("name")),
-                Err(error) => {
-                    account.unreadable.push(unreadable("names of divisions", &error));
-                    return;
-                }
-            }
-            known.push(grant.division.clone());
+            let (_, body) = self
+                .get(&format!("/api/v2/authorization/{kind}/{}", segment(&named.id)), false)
+                .await
+                .map_err(|error| unreadable(what, &error))?;
+            named.name = text(body.get("name"));
+            known.push(named.clone());
         }
+        Ok(())
     }
 }
 
