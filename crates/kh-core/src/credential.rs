@@ -1,10 +1,10 @@
 //! A credential's document: everything one login needs, id and secret together, as one versioned value of a secret
 //! store (a rotation may change both).
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{SecretBytes, SecretString, Sha256};
+use crate::{SecretBytes, SecretString, Sha256, rotation::Marker};
 
 /// Longest accepted document, in bytes: two ids, two secrets and a refresh token need under 8 KiB.
 pub const DOCUMENT_MAX: usize = 64 * 1024;
@@ -22,6 +22,8 @@ pub struct CredentialDocument {
     pub access_key_secret: Option<SecretString>,
     /// Refresh token of an authorization-code login.
     pub refresh_token: Option<SecretString>,
+    /// What a rotation wrote beside it, the member `_kh`. No part of a login, and not of [`CredentialDocument::sha256`].
+    pub marker: Option<Marker>,
 }
 
 crate::assert_closed!(CredentialDocument);
@@ -53,6 +55,24 @@ struct Wire {
     access_key_id: Option<String>,
     access_key_secret: Option<Zeroizing<String>>,
     refresh_token: Option<Zeroizing<String>>,
+    #[serde(rename = "_kh")]
+    marker: Option<Marker>,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_secret: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_key_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_key_secret: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<&'a str>,
+    #[serde(rename = "_kh", skip_serializing_if = "Option::is_none")]
+    marker: Option<&'a Marker>,
 }
 
 impl CredentialDocument {
@@ -80,7 +100,41 @@ impl CredentialDocument {
             access_key_id: plain("access_key_id", wire.access_key_id)?,
             access_key_secret: secret("access_key_secret", wire.access_key_secret)?,
             refresh_token: secret("refresh_token", wire.refresh_token)?,
+            marker: wire.marker,
         })
+    }
+
+    /// The document as JSON, with its marker; what [`CredentialDocument::parse`] reads. Leaves no copy in memory.
+    pub fn to_json(&self) -> SecretBytes {
+        let text = |secret: &'_ Option<SecretString>| secret.as_ref().map_or(0, SecretString::len);
+        let id = |id: &'_ Option<String>| id.as_ref().map_or(0, String::len);
+        let secrets = text(&self.client_secret) + text(&self.access_key_secret) + text(&self.refresh_token);
+        // Each byte may become an escape of six; the names and the marker take under 1 KiB.
+        let bytes_max = 1024 + 6 * (secrets + id(&self.client_id) + id(&self.access_key_id));
+        let mut json = Zeroizing::new(Vec::with_capacity(bytes_max));
+        let written = Written {
+            client_id: self.client_id.as_deref(),
+            client_secret: self.client_secret.as_ref().map(SecretString::expose),
+            access_key_id: self.access_key_id.as_deref(),
+            access_key_secret: self.access_key_secret.as_ref().map(SecretString::expose),
+            refresh_token: self.refresh_token.as_ref().map(SecretString::expose),
+            marker: self.marker.as_ref(),
+        };
+        serde_json::to_writer(&mut *json, &written).expect("text members always have a JSON form");
+        SecretBytes::new(json.to_vec())
+    }
+
+    /// The same document once more, for a caller that has to change a part of it.
+    pub fn copied(&self) -> Self {
+        let copy = |secret: &'_ Option<SecretString>| secret.as_ref().map(|text| SecretString::copied(text.expose()));
+        Self {
+            client_id: self.client_id.clone(),
+            client_secret: copy(&self.client_secret),
+            access_key_id: self.access_key_id.clone(),
+            access_key_secret: copy(&self.access_key_secret),
+            refresh_token: copy(&self.refresh_token),
+            marker: self.marker.clone(),
+        }
     }
 
     /// A digest over all fields: equal documents have equal digests, so that a rejected document is not tried twice.
@@ -118,6 +172,18 @@ mod tests {
         assert_eq!(parse(&" ".repeat(DOCUMENT_MAX + 1)).unwrap_err(), DocumentError::TooLong);
         let error = parse("{\"client_secret\":\"s3cr3t\",,}").unwrap_err();
         assert!(!format!("{error} {error:?}").contains("s3cr3t"));
+    }
+
+    #[test]
+    fn a_document_written_is_the_one_that_is_read() {
+        let marker = r#"{"run":"00000000-0000-0000-0000-000000000007","write":"00000000-0000-0000-0000-000000000008","generation":2,"fingerprint":"0123456789abcdef","created_at":5}"#;
+        let text = format!(r#"{{"client_id":"a","client_secret":"quote\" and \u0001","_kh":{marker}}}"#);
+        let document = parse(&text).unwrap();
+        assert_eq!(document.marker.as_ref().unwrap().generation, 2);
+        let again = CredentialDocument::parse(&document.to_json()).unwrap();
+        assert_eq!(again.sha256(), document.sha256());
+        assert_eq!(again.marker, document.marker);
+        assert_eq!(document.copied().to_json().expose(), document.to_json().expose());
     }
 
     #[test]

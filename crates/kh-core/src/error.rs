@@ -108,6 +108,24 @@ codes! {
     STORE_TOO_NEW = "keyholder.store.too_new", 500, "the file was written by a newer keyholder";
     /// Compare-and-set found another version than expected.
     STORE_CONFLICT = "keyholder.store.conflict", 409, "the secret has another version than expected";
+    /// The secret store does not accept keyholder's identity, or does not allow the call.
+    STORE_DENIED = "keyholder.store.denied", 502, "the secret store refused keyholder";
+    /// The platform did not carry out a rotation's call; nothing happened.
+    ROTATION_PLATFORM = "keyholder.rotation.platform", 502, "the platform did not do what a rotation needs";
+    /// A changing call of a rotation was sent and its answer never came.
+    ROTATION_UNKNOWN_OUTCOME = "keyholder.rotation.unknown_outcome", 502, "what became of a rotation's call is unknown";
+    /// The rotator's identity lacks a right.
+    ROTATION_DENIED = "keyholder.rotation.denied", 403, "the rotator lacks a right";
+    /// The platform or the configuration does not allow this way of rotating.
+    ROTATION_UNSUPPORTED = "keyholder.rotation.unsupported", 400, "the credential cannot be rotated this way";
+    /// Another rotator works on the credential.
+    ROTATION_FENCED = "keyholder.rotation.fenced", 409, "another rotator has taken over";
+    /// A hold stands on the credential.
+    ROTATION_HELD = "keyholder.rotation.held", 409, "the rotation is on hold";
+    /// The credential has a run that has not ended.
+    ROTATION_UNFINISHED = "keyholder.rotation.unfinished", 409, "a rotation of this credential has not ended";
+    /// A run stopped at a point that only a person can decide.
+    ROTATION_NEEDS_OPERATOR = "keyholder.rotation.needs_operator", 409, "a person must decide how a rotation goes on";
     /// The state database cannot be read or written.
     STATE_UNAVAILABLE = "keyholder.state.unavailable", 503, "the state is not available";
     /// The state database is cut short, foreign, garbled or gone.

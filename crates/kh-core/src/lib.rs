@@ -15,6 +15,7 @@ pub mod issued;
 pub mod metric;
 pub mod platform;
 pub mod port;
+pub mod rotation;
 pub mod secret;
 pub mod trace;
 

@@ -4,14 +4,22 @@
 use std::{future::Future, pin::Pin};
 
 pub mod audit_log;
+pub mod delivery;
 pub mod observer;
+pub mod rotation_journal;
+pub mod secret_management;
 pub mod secret_store;
+pub mod secret_target;
 pub mod state_store;
 pub mod token_endpoint;
 
 pub use audit_log::{AuditError, AuditLog};
+pub use delivery::{DeliveryHook, HookError, Notice, Notifier, Promotion, Urgency};
 pub use observer::Observer;
+pub use rotation_journal::{JournalError, RotationJournal};
+pub use secret_management::{ManageError, RotatorTokens, SecretManagement, Strategy};
 pub use secret_store::{Expected, SecretMetadata, SecretStore, StoreError, StoredSecret, VersionMetadata};
+pub use secret_target::{SecretTarget, TargetError};
 pub use state_store::{AllowRule, ClientRecord, StateError, StateStore, TokenRecord};
 pub use token_endpoint::{FetchError, IssuedToken, TokenEndpoint};
 

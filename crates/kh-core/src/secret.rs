@@ -5,6 +5,7 @@ pub mod closed;
 use std::fmt;
 
 use aws_lc_rs::{digest, hmac};
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -158,8 +159,17 @@ impl fmt::Debug for Sha256 {
 
 /// Names a secret in logs and answers without telling it: a keyed hash, so that a short secret cannot be guessed
 /// from its fingerprint by someone who reads only the log.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Fingerprint(String);
+
+impl TryFrom<String> for Fingerprint {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() == 16 && text.bytes().all(hex) { Ok(Self(text)) } else { Err("not 16 hex digits") }
+    }
+}
 
 impl Fingerprint {
     /// 16 hex digits.

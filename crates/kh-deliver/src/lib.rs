@@ -1,0 +1,1 @@
+//! Delivery hooks after a promotion, and notifications.

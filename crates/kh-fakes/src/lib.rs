@@ -1,0 +1,1 @@
+//! Strict fakes of secret stores, for tests.

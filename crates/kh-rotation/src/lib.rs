@@ -1,0 +1,1 @@
+//! The rotation core: pure state machine of one rotation run.

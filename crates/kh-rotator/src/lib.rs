@@ -1,0 +1,1 @@
+//! Runs the rotation core: journal, leases, effects, evidence, schedule.

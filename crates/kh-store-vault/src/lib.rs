@@ -1,0 +1,1 @@
+//! HashiCorp Vault KV v2 as a secret store.
