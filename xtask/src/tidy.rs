@@ -20,8 +20,8 @@ use crate::{logs, process, root, scenario};
 /// The floor of each crate: it may depend on crates of lower floors only.
 const FLOORS: &[(&str, u8)] = &[
     ("kh-core", 0),
-    ("kh-net", 1),
     ("kh-resilience", 1),
+    ("kh-net", 2),
     ("kh-token", 2),
     ("kh-policy", 2),
     ("kh-rotation", 2),

@@ -1,4 +1,5 @@
-//! One way out of keyholder to a platform: the proxy, the source address, the addresses of a name, TLS.
+//! One way out of keyholder to a platform: the proxy, the source address, the addresses of a name, TLS, and single HTTP
+//! requests by it.
 //!
 //! Token requests and forwarded calls leave through the same [`Egress`], so that what an operator configures for a
 //! platform holds for both, and what a platform sees is the same for both.
@@ -9,6 +10,7 @@
 mod dial;
 mod egress;
 mod error;
+pub mod http;
 mod proxy;
 mod resolve;
 mod source;

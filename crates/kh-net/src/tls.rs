@@ -210,7 +210,7 @@ pub fn explain_tls(error: &rustls::Error) -> String {
 
 /// Alerts by which a server refuses the client's certificate or the lack of one (RFC 8446 section 6.2; with TLS 1.2 the
 /// lack is a `handshake_failure`).
-fn is_about_us(alert: rustls::AlertDescription) -> bool {
+pub(crate) fn is_about_us(alert: rustls::AlertDescription) -> bool {
     use rustls::AlertDescription as Alert;
     matches!(
         alert,

@@ -7,10 +7,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::HeaderValue;
 use kh_core::{SecretString, port::FetchError};
+pub(crate) use kh_net::http::{Form, OutBody};
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
-
-use crate::http::OutBody;
 
 /// How a client authenticates at a token endpoint (RFC 6749 section 2.3.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,39 +30,6 @@ pub(crate) enum BasicForm {
     FormEncoded,
 }
 
-/// An `application/x-www-form-urlencoded` body under construction.
-pub(crate) struct Form(Zeroizing<String>);
-
-impl Form {
-    /// A body of one grant. Room for `secret_bytes` bytes of values is set aside, three times as encoding needs it.
-    pub(crate) fn grant(grant_type: &str, secret_bytes: usize) -> Self {
-        let mut text = Zeroizing::new(String::with_capacity(512 + 3 * secret_bytes));
-        text.push_str("grant_type=");
-        text.extend(byte_serialize(grant_type.as_bytes()));
-        Self(text)
-    }
-
-    /// Adds one field; everything but letters, digits and `*-._` is percent-encoded, so also the `=` of access keys.
-    pub(crate) fn field(mut self, name: &'static str, value: &str) -> Self {
-        let needed = self.0.len() + name.len() + 3 * value.len() + 2;
-        if needed > self.0.capacity() {
-            let mut larger = Zeroizing::new(String::with_capacity(2 * needed));
-            larger.push_str(&self.0);
-            self.0 = larger;
-        }
-        self.0.push('&');
-        self.0.push_str(name);
-        self.0.push('=');
-        self.0.extend(byte_serialize(value.as_bytes()));
-        self
-    }
-
-    pub(crate) fn finish(mut self) -> OutBody {
-        let bytes = Zeroizing::new(std::mem::take(&mut *self.0).into_bytes());
-        OutBody { content_type: "application/x-www-form-urlencoded", bytes: Bytes::from_owner(bytes) }
-    }
-}
-
 /// A JSON object of text fields.
 pub(crate) fn json_body(fields: &[(&'static str, &str)]) -> OutBody {
     let room = fields.iter().map(|(name, value)| 8 + name.len() + 6 * value.len()).sum::<usize>();
@@ -79,7 +45,7 @@ pub(crate) fn json_body(fields: &[(&'static str, &str)]) -> OutBody {
         }
     }
     text.push(b'}');
-    OutBody { content_type: "application/json", bytes: Bytes::from_owner(text) }
+    OutBody::new("application/json", text)
 }
 
 /// `Basic base64(id:secret)` (RFC 7617), sensitive and wiped when dropped.
@@ -118,19 +84,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms() {
-        let body = Form::grant("password", 0).field("username", "K====").field("password", "a b&c=é").finish();
-        assert_eq!(&body.bytes[..], b"grant_type=password&username=K%3D%3D%3D%3D&password=a+b%26c%3D%C3%A9");
-        let long = "x".repeat(5000);
-        let body = Form::grant("refresh_token", 0).field("refresh_token", &long).finish();
-        assert_eq!(body.bytes.len(), "grant_type=refresh_token&refresh_token=".len() + 5000);
-    }
-
-    #[test]
     fn json_bodies_are_escaped() {
         let body = json_body(&[("accessKeyId", "a\"b"), ("accessKeySecret", "c\\\n==")]);
-        assert_eq!(&body.bytes[..], br#"{"accessKeyId":"a\"b","accessKeySecret":"c\\\n=="}"#);
-        let value: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap();
+        assert_eq!(body.bytes(), br#"{"accessKeyId":"a\"b","accessKeySecret":"c\\\n=="}"#);
+        let value: serde_json::Value = serde_json::from_slice(body.bytes()).unwrap();
         assert_eq!(value["accessKeyId"], "a\"b");
     }
 

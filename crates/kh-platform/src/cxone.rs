@@ -18,6 +18,7 @@ use crate::{
     classify::CXONE,
     document::read_document,
     fresh::{FRESH, Fresh, STALE_MAX},
+    http::{fetch_error, get, post},
 };
 
 mod discovery;
@@ -94,11 +95,9 @@ impl CxoneEndpoint {
         };
         let provider = self.provider(issuer, hosts).await?;
         let url = provider.token_endpoint.url().clone();
-        let answer = self
-            .http
-            .post(url, authorization, form.finish())
+        let answer = post(&self.http, url, authorization, form.finish())
             .await
-            .map_err(|error| error.into_fetch_error("the token request"))?;
+            .map_err(|error| fetch_error(&error, "the token request"))?;
         let token = conclude(&CXONE, &answer, |body| parse_token_answer(body, None))?;
         let tenant = tenant_of(&token)?;
         let endpoints = self.endpoints(issuer, hosts, tenant).await?;
@@ -122,11 +121,9 @@ impl CxoneEndpoint {
             let fields = [("accessKeyId", id), ("accessKeySecret", secret.expose())];
             ("/authentication/v1/token/access-key", json_body(&fields))
         };
-        let answer = self
-            .http
-            .post(auth_base.join(path), None, body)
+        let answer = post(&self.http, auth_base.join(path), None, body)
             .await
-            .map_err(|error| error.into_fetch_error("the token request"))?;
+            .map_err(|error| fetch_error(&error, "the token request"))?;
         let token = conclude(&CXONE, &answer, |body| match refresh {
             Some(_) => parse_refresh_answer(body),
             None => parse_token_answer(body, None),
@@ -139,7 +136,7 @@ impl CxoneEndpoint {
         if let Some(provider) = self.provider.younger_than(&(), mono, FRESH) {
             return Ok(provider);
         }
-        let answer = self.http.get(issuer.join("/.well-known/openid-configuration")).await;
+        let answer = get(&self.http, issuer.join("/.well-known/openid-configuration")).await;
         match read_document("the issuer's openid-configuration", answer, |body| parse_provider(body, issuer, hosts)) {
             Ok(provider) => Ok(self.provider.keep((), mono, provider)),
             Err(error) => self.provider.younger_than(&(), mono, STALE_MAX).ok_or(error),
@@ -158,7 +155,7 @@ impl CxoneEndpoint {
         }
         let mut url = issuer.join("/.well-known/cxone-configuration");
         url.query_pairs_mut().append_pair("tenantId", tenant.as_str());
-        let answer = self.http.get(url).await;
+        let answer = get(&self.http, url).await;
         match read_document("the tenant's cxone-configuration", answer, |body| parse_endpoints(body, &tenant, hosts)) {
             Ok(endpoints) => Ok(self.endpoints.keep(tenant, mono, endpoints)),
             Err(error) => self.endpoints.younger_than(&tenant, mono, STALE_MAX).ok_or(error),

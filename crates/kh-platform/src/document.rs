@@ -6,7 +6,7 @@ use kh_core::port::FetchError;
 
 use crate::{
     classify::shown_status,
-    http::{Answer, HttpError, Media},
+    http::{Answer, HttpError, Media, fetch_error},
 };
 
 /// Reads a document with `parse`; `what` names it in errors. Discovery is never a refusal of the credential.
@@ -15,7 +15,7 @@ pub(crate) fn read_document<T, E: Display>(
     answer: Result<Answer, HttpError>,
     parse: impl FnOnce(&[u8]) -> Result<T, E>,
 ) -> Result<T, FetchError> {
-    let answer = answer.map_err(|error| error.into_fetch_error(what))?;
+    let answer = answer.map_err(|error| fetch_error(&error, what))?;
     let failed = |reason| FetchError::Transient {
         reason,
         retry_after: answer.head.retry_after,

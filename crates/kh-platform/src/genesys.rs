@@ -15,6 +15,7 @@ use crate::{
     answer::{conclude, parse_token_answer},
     body::{BasicForm, Form, basic},
     classify::GENESYS,
+    http::{fetch_error, post},
 };
 
 pub mod account;
@@ -47,11 +48,9 @@ impl GenesysEndpoint {
             Some(token) => Form::grant("refresh_token", token.len()).field("refresh_token", token.expose()),
             None => Form::grant("client_credentials", 0),
         };
-        let answer = self
-            .http
-            .post(self.login.join("/oauth/token"), Some(authorization), form.finish())
+        let answer = post(&self.http, self.login.join("/oauth/token"), Some(authorization), form.finish())
             .await
-            .map_err(|error| error.into_fetch_error("the token request"))?;
+            .map_err(|error| fetch_error(&error, "the token request"))?;
         conclude(&GENESYS, &answer, |body| parse_token_answer(body, None)).map(IssuedToken::from)
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     classify::OAUTH2,
     document::read_document,
     fresh::{FRESH, Fresh, STALE_MAX},
+    http::{fetch_error, get, post},
 };
 
 mod metadata;
@@ -87,11 +88,9 @@ impl OAuth2Endpoint {
             ClientAuth::Basic => (Some(basic(id, secret, BasicForm::FormEncoded)?), form),
             ClientAuth::Post => (None, form.field("client_id", id).field("client_secret", secret.expose())),
         };
-        let answer = self
-            .http
-            .post(endpoint.url().clone(), authorization, form.finish())
+        let answer = post(&self.http, endpoint.url().clone(), authorization, form.finish())
             .await
-            .map_err(|error| error.into_fetch_error("the token request"))?;
+            .map_err(|error| fetch_error(&error, "the token request"))?;
         let parse = |body: &[u8]| parse_token_answer(body, settings.assumed_lifetime);
         conclude(&OAUTH2, &answer, parse).map(IssuedToken::from)
     }
@@ -111,9 +110,9 @@ impl OAuth2Endpoint {
         // RFC 8414 section 3.1 puts the well-known part between host and path; OpenID discovery appends it.
         let mut rfc8414 = issuer.url().clone();
         rfc8414.set_path(&format!("/.well-known/oauth-authorization-server{}", issuer.path()));
-        let mut answer = self.http.get(rfc8414).await;
+        let mut answer = get(&self.http, rfc8414).await;
         if answer.as_ref().is_ok_and(|answer| answer.head.status == 404) {
-            answer = self.http.get(issuer.join("/.well-known/openid-configuration")).await;
+            answer = get(&self.http, issuer.join("/.well-known/openid-configuration")).await;
         }
         read_document("the issuer's metadata", answer, |body| parse_metadata(body, issuer))
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     Address, HttpClient, HttpError,
-    http::{Answer, RateLimit, printable},
+    http::{Answer, RateLimit, get_as, printable},
 };
 
 /// Most calls for one account: a client has a handful of roles, and the rate limit is shared with everybody else.
@@ -159,7 +159,7 @@ impl Reader<'_> {
         if preserve_idle {
             url.set_query(Some("preserveIdleTTL=true"));
         }
-        let answer = self.http.get_as(url, self.token).await.map_err(AccountError::Http)?;
+        let answer = get_as(self.http, url, self.token).await.map_err(AccountError::Http)?;
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         if answer.head.status == 200 {
             return Ok((answer.head.rate_limit, body));

@@ -161,7 +161,7 @@ async fn see(spec: &CredentialSpec, look: &Look) -> Seen {
 /// The platform's `Date` minus this machine's time. Any answer has one; no secret is sent for it.
 async fn skew(http: &HttpClient, base: &str, look: &Look) -> Option<i64> {
     let address = Address::parse(base, PlainHttp::LoopbackOnly).ok()?;
-    let UnixMillis(theirs) = http.date_of(&address).await.ok()??;
+    let UnixMillis(theirs) = kh_platform::http::date_of(http, &address).await.ok()??;
     let UnixMillis(ours) = look.clock.now().wall;
     // `Date` has whole seconds: half a second on either side is the rounding.
     let difference = i64::try_from(theirs).ok()? - i64::try_from(ours).ok()?;
