@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Fingerprint, UnixMillis};
+use crate::{Fingerprint, SecretBytes, UnixMillis};
 
 /// Longest place in a store, in bytes: AWS takes names of 512, a KV v2 path or a resource name is shorter.
 pub const PATH_MAX: usize = 512;
@@ -136,6 +136,19 @@ pub struct Marker {
     pub created_at: UnixMillis,
 }
 
+impl Marker {
+    /// The marker of a JSON document; none where it has none, or is no such document. Its other members are skipped
+    /// unread.
+    pub fn read(document: &SecretBytes) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Marked {
+            #[serde(rename = "_kh")]
+            marker: Option<Marker>,
+        }
+        serde_json::from_slice::<Marked>(document.expose()).ok()?.marker
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +174,15 @@ mod tests {
         ];
         assert!(others.iter().all(|other| *other != WriteToken::of(run, "aws", "promote")));
         assert_eq!(others[0].to_string().len(), 36);
+    }
+
+    #[test]
+    fn the_marker_is_read_from_any_document_that_has_one() {
+        let read = |text: &str| Marker::read(&SecretBytes::new(text.as_bytes().to_vec()));
+        let marker = r#"{"run":"00000000-0000-0000-0000-000000000007","write":"00000000-0000-0000-0000-000000000008","generation":2,"fingerprint":"0123456789abcdef","created_at":5}"#;
+        assert_eq!(read(&format!(r#"{{"other":[1],"_kh":{marker}}}"#)).unwrap().generation, 2);
+        for none in ["", "text", "[]", "{}", r#"{"_kh":null}"#, r#"{"_kh":{"run":"x"}}"#] {
+            assert_eq!(read(none), None, "{none}");
+        }
     }
 }

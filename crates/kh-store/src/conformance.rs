@@ -2,6 +2,8 @@
 //!
 //! Invariant: uses the port alone; each rule starts from names of its own, so that a store that is not empty passes too.
 
+pub mod target;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kh_core::{

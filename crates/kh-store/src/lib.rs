@@ -16,6 +16,7 @@
 mod check;
 mod create;
 mod crypto;
+mod embedded;
 mod error;
 mod files;
 mod header;
@@ -35,6 +36,7 @@ pub mod conformance;
 
 pub use check::{StoreFinding, StoreReport};
 pub use crypto::KdfParams;
+pub use embedded::{EmbeddedTarget, STAGED};
 pub use key::{KeyError, StoreKey, generate_key_file};
 pub use snapshot::Snapshot;
 pub use store::FileStore;

@@ -7,11 +7,12 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::BoxFuture;
 use crate::{
     Blame, Code, Retry, SecretBytes,
-    rotation::{SecretPath, VersionId, WriteToken},
+    rotation::{Marker, SecretPath, VersionId, WriteToken},
 };
 
 /// What a store can promise.
@@ -169,10 +170,38 @@ impl TargetError {
     }
 }
 
+/// What every adapter asks of a document before it sends it: not larger than `max`, a JSON object of text members, and
+/// its marker names this very write. Without the marker nobody could tell, after a crash, whose write is live.
+pub fn check_document(token: WriteToken, value: &SecretBytes, max: usize) -> Result<Marker, TargetError> {
+    #[derive(serde::Deserialize)]
+    struct Document {
+        #[serde(rename = "_kh")]
+        marker: Option<Marker>,
+        #[serde(flatten)]
+        members: std::collections::BTreeMap<String, Zeroizing<String>>,
+    }
+    let size = value.expose().len();
+    if size > max {
+        return Err(TargetError::TooLarge { size, max });
+    }
+    let Ok(document) = serde_json::from_slice::<Document>(value.expose()) else {
+        return Err(TargetError::Unusable("the document is not a JSON object of text members".to_owned()));
+    };
+    drop(document.members);
+    match document.marker {
+        Some(marker) if marker.write == token => Ok(marker),
+        Some(marker) => {
+            Err(TargetError::Unusable(format!("the document names the write {}, not {token}", marker.write)))
+        }
+        None => Err(TargetError::Unusable(format!("the document does not name its write {token}"))),
+    }
+}
+
 /// A secret store as rotation writes it and as credentials are read from it.
 ///
-/// Documents are JSON objects of text members (a [`crate::credential::CredentialDocument`]), with the member `_kh`
-/// ([`crate::rotation::Marker`]) where keyholder wrote them; a store that keeps objects keeps these members as its own.
+/// Documents are JSON objects of text members (a [`crate::credential::CredentialDocument`]); a store that keeps objects
+/// keeps these members as its own. What keyholder writes carries the member `_kh` ([`Marker`]) that names the write;
+/// [`check_document`] refuses others.
 pub trait SecretTarget: Send + Sync {
     /// What the store can promise.
     fn traits(&self) -> TargetTraits;
@@ -186,7 +215,7 @@ pub trait SecretTarget: Send + Sync {
     /// Looks whether a rotation could read and write here. Changes nothing.
     fn check<'a>(&'a self, path: &'a SecretPath) -> BoxFuture<'a, Result<TargetCheck, TargetError>>;
 
-    /// Puts a document where consumers do not look.
+    /// Puts a document where consumers do not look. Another write's staged document may be replaced by it.
     fn stage<'a>(
         &'a self,
         path: &'a SecretPath,
@@ -202,7 +231,8 @@ pub trait SecretTarget: Send + Sync {
     ) -> BoxFuture<'a, Result<Option<SecretBytes>, TargetError>>;
 
     /// Makes the staged document live if the live version still is `expect` (none: nothing is live), and tells its
-    /// version. When the write `token` is live already, nothing is done and its version told.
+    /// version. When the write `token` is live already, its version is told and nothing is written. When `token` is not
+    /// staged, [`TargetError::NotFound`]. The staged copy is taken away afterwards where that can be done.
     fn promote<'a>(
         &'a self,
         path: &'a SecretPath,
@@ -216,6 +246,7 @@ pub trait SecretTarget: Send + Sync {
     /// The copies in other regions, each read back. Empty where the store has none.
     fn replicas<'a>(&'a self, path: &'a SecretPath) -> BoxFuture<'a, Result<Vec<Replica>, TargetError>>;
 
-    /// The places below `prefix` ("" for all), for reports and copying; at most `limit`.
+    /// The places whose text begins with `prefix` ("" for all) and where a document is live, for reports and copying; at
+    /// most `limit`.
     fn list<'a>(&'a self, prefix: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<SecretPath>, TargetError>>;
 }

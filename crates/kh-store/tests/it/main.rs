@@ -7,3 +7,4 @@ mod crash;
 mod damage;
 mod disk;
 mod support;
+mod target;
