@@ -2,7 +2,9 @@
 //!
 //! Invariant: reads alone; what one row has is told with its name and does not hide the others.
 
-use std::path::Path;
+mod rotation;
+
+use std::{collections::BTreeMap, path::Path};
 
 use kh_core::{audit::AuditEvent, port::StateError};
 use rusqlite::Connection;
@@ -35,6 +37,8 @@ pub struct StateReport {
     pub clients: u32,
     /// Tokens, expired ones included.
     pub tokens: u32,
+    /// Rotation runs that are kept, ended ones included.
+    pub runs: u32,
     /// Audit events that wait for the log; more than zero for a moment during each change.
     pub waiting: u32,
     /// What is wrong.
@@ -60,6 +64,7 @@ pub fn check(path: &Path) -> Result<StateReport, StateError> {
     references(&connection, &mut report)?;
     if schema == schema::VERSION {
         clients(&connection, &mut report)?;
+        rotation::look(&connection, &mut report)?;
     }
     outbox(&connection, &mut report)?;
     let count =
@@ -83,15 +88,15 @@ fn structure(connection: &Connection, report: &mut StateReport) -> Result<(), Fa
 
 fn references(connection: &Connection, report: &mut StateReport) -> Result<(), Failure> {
     let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
-    let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-    let mut lost = 0_u64;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(2)?)))?;
+    let mut lost = BTreeMap::<_, u64>::new();
     for row in rows {
-        row?;
-        lost += 1;
+        *lost.entry(row?).or_default() += 1;
     }
-    if lost > 0 {
-        let problem = format!("{lost} of them belong to no client");
-        report.findings.push(StateFinding { subject: "the tokens".to_owned(), problem });
+    for ((table, parent), count) in lost {
+        let owner = if parent == "clients" { "client" } else { "rotation run" };
+        let problem = format!("{count} of them belong to no {owner}");
+        report.findings.push(StateFinding { subject: format!("the {}", table.replace('_', " ")), problem });
     }
     Ok(())
 }

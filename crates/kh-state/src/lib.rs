@@ -1,4 +1,4 @@
-//! Durable state in SQLite: clients, tokens, settings, and the audit outbox.
+//! Durable state in SQLite: clients, tokens, settings, the rotation journal, and the audit outbox.
 //!
 //! Invariants: a change that was acknowledged is on disk; a change and its audit event are written in one
 //! transaction; a file that is damaged or newer than this binary is refused and left untouched.
@@ -8,6 +8,7 @@ mod failure;
 mod file;
 mod outbox;
 mod reader;
+mod rotation;
 mod schema;
 mod snapshot;
 mod sql;
@@ -21,6 +22,9 @@ use std::{
     },
     thread::{self, JoinHandle},
 };
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
 
 pub use check::{StateFinding, StateReport, check};
 pub use schema::{Loss, VERSION as SCHEMA, downgrade, losses};
@@ -38,7 +42,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     failure::Failure,
     schema::Access,
-    sql::Change,
+    sql::{Applied, Change, Refused},
     writer::{Message, Writer},
 };
 
@@ -95,6 +99,10 @@ impl SqliteState {
     }
 
     async fn change(&self, change: Change) -> Result<(), StateError> {
+        Ok(self.apply(change).await.map(drop)?)
+    }
+
+    async fn apply(&self, change: Change) -> Result<Applied, Refused> {
         let (reply, answer) = oneshot::channel();
         let sent = self.queues()?.writes.send(Message::Change(change, reply)).await;
         sent.map_err(|_| stopped())?;
@@ -102,6 +110,14 @@ impl SqliteState {
     }
 
     async fn read<T, F>(&self, read: F) -> Result<T, StateError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    {
+        Ok(self.look(read).await?)
+    }
+
+    async fn look<T, F>(&self, read: F) -> Result<T, Refused>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
@@ -190,7 +206,7 @@ impl StateStore for SqliteState {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
             self.queues()?.writes.send(Message::Counter(reply)).await.map_err(|_| stopped())?;
-            answer.await.map_err(|_| stopped())?
+            Ok(answer.await.map_err(|_| stopped())??)
         })
     }
 

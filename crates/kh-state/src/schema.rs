@@ -21,28 +21,46 @@ use crate::{
 pub(crate) const APPLICATION_ID: u32 = u32::from_be_bytes(*b"khol");
 
 /// Released entries never change; a new schema is a new entry.
-const MIGRATIONS: [&str; VERSION as usize] =
-    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: [&str; VERSION as usize] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// The schema that this binary writes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Entry N turns schema N + 2 back into schema N + 1: what the later one added, and the count of rows that have it.
 const DOWN: [Down; VERSION as usize - 1] = [
     Down {
         count: "SELECT count(*) FROM clients WHERE old_secrets_until IS NOT NULL",
+        whose: "clients",
         lost: "until when an old secret stays valid: the secret before the newest one stops at once",
         statement: "ALTER TABLE clients DROP COLUMN old_secrets_until",
     },
     Down {
         count: "SELECT count(*) FROM clients WHERE environment IS NOT NULL",
+        whose: "clients",
         lost: "the environment that a client is bound to: it is bound anew after the next upgrade",
         statement: "ALTER TABLE clients DROP COLUMN environment",
+    },
+    Down {
+        count: "SELECT count(*) FROM (SELECT credential FROM rotation_runs UNION \
+                SELECT credential FROM rotation_holds UNION SELECT credential FROM rotation_sightings)",
+        whose: "credentials",
+        lost: "the journal of their rotations, their holds, and the new secrets that unfinished rotations keep sealed",
+        // the children first, and none of their triggers: dropping a table deletes its rows
+        statement: "DROP TRIGGER rotation_runs_end_before_they_go; DROP TRIGGER rotation_records_stay; \
+                    DROP TRIGGER rotation_records_go_with_their_run; DROP TABLE rotation_records; \
+                    DROP TABLE rotation_escrow; DROP TABLE rotation_approvals; DROP TABLE rotation_runs; \
+                    DROP TABLE rotation_leases; DROP TABLE rotation_holds; DROP TABLE rotation_sightings",
     },
 ];
 
 struct Down {
     count: &'static str,
+    whose: &'static str,
     lost: &'static str,
     statement: &'static str,
 }
@@ -50,8 +68,10 @@ struct Down {
 /// What an older schema has no place for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Loss {
-    /// Clients that have it.
-    pub clients: u32,
+    /// How many have it.
+    pub count: u32,
+    /// Who has it: `clients`, `credentials`.
+    pub whose: &'static str,
     /// What it is.
     pub what: &'static str,
 }
@@ -188,9 +208,9 @@ pub fn losses(path: &Path, to: u32) -> Result<(u32, Vec<Loss>), StateError> {
     let from = version(&connection)?;
     let mut losses = Vec::new();
     for (_, down) in steps_down(from, to) {
-        let clients = connection.query_row(down.count, [], |row| row.get(0)).map_err(Failure::from)?;
-        if clients > 0 {
-            losses.push(Loss { clients, what: down.lost });
+        let count = connection.query_row(down.count, [], |row| row.get(0)).map_err(Failure::from)?;
+        if count > 0 {
+            losses.push(Loss { count, whose: down.whose, what: down.lost });
         }
     }
     Ok((from, losses))

@@ -3,12 +3,15 @@
 use kh_core::{
     ClientId, ClientName, EnvironmentName, Sha256, UnixMillis,
     audit::AuditEvent,
-    port::{ClientRecord, StateError, TokenRecord},
+    port::{ClientRecord, JournalError, StateError, TokenRecord, rotation_journal::HeldLease},
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params, types::Type};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    rotation::{self, JournalChange},
+};
 
 /// Longest setting, in bytes; a setting is a word or a small document, not a store.
 const SETTING_MAX: usize = 64 * 1024;
@@ -22,18 +25,44 @@ pub(crate) enum Change {
     AddToken(TokenRecord),
     RemoveToken(Sha256),
     SetSetting { key: String, value: String, event: AuditEvent },
+    Journal(Box<JournalChange>),
+}
+
+/// What a change did.
+#[derive(Debug)]
+pub(crate) enum Applied {
+    /// It changed something; its audit event is written with it.
+    Changed,
+    /// Things stood so already.
+    Unchanged,
+    /// The lease, or that somebody else has it.
+    Lease(Option<HeldLease>),
 }
 
 impl Change {
-    /// The audit event of a change by a person.
+    /// The audit event that belongs to the change.
     pub(crate) fn event(&self) -> Option<&AuditEvent> {
         match self {
             Self::AddClient { event, .. }
             | Self::UpdateClient { event, .. }
             | Self::RemoveClient { event, .. }
             | Self::SetSetting { event, .. } => Some(event),
+            Self::Journal(change) => change.event(),
             Self::AddToken(_) | Self::RemoveToken(_) => None,
         }
+    }
+
+    /// Whether it is made even while the audit log takes no entries.
+    pub(crate) fn cannot_wait(&self) -> bool {
+        match self {
+            Self::Journal(change) => change.cannot_wait(),
+            _ => self.event().is_none(),
+        }
+    }
+
+    /// Whether others that watch clients and settings are to look again.
+    pub(crate) fn counts(&self) -> bool {
+        !matches!(self, Self::Journal(_)) && self.event().is_some()
     }
 }
 
@@ -42,6 +71,8 @@ impl Change {
 pub(crate) enum Refused {
     /// The change is not possible as things stand; others in its transaction are not concerned.
     Change(StateError),
+    /// The same for a change of the rotation journal.
+    Journal(JournalError),
     /// The database failed.
     Database(Failure),
 }
@@ -66,13 +97,40 @@ impl From<Refused> for StateError {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Change(error) => error,
+            Refused::Journal(error) => Self::Unavailable { reason: error.to_string(), source: None },
             Refused::Database(failure) => failure.into(),
         }
     }
 }
 
+impl From<Refused> for JournalError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Journal(error) => error,
+            Refused::Change(StateError::Unavailable { reason, .. })
+            | Refused::Database(Failure::Unavailable(reason)) => Self::Unavailable(reason),
+            Refused::Change(error) => Self::Unavailable(error.to_string()),
+            Refused::Database(Failure::Damaged(reason)) => Self::Unavailable(format!("it is damaged: {reason}")),
+        }
+    }
+}
+
 /// Runs one change, its audit event included, in the open transaction.
-pub(crate) fn apply(connection: &Connection, change: &Change) -> Result<(), Refused> {
+pub(crate) fn apply(connection: &Connection, change: &Change) -> Result<Applied, Refused> {
+    let applied = match change {
+        Change::Journal(change) => rotation::apply(connection, change)?,
+        other => apply_to_clients(connection, other).map(|()| Applied::Changed)?,
+    };
+    if let (Some(event), Applied::Changed) = (change.event(), &applied) {
+        let id = event.id.to_string();
+        connection
+            .prepare_cached("INSERT OR IGNORE INTO audit_outbox (event_id, event) VALUES (?1, ?2)")?
+            .execute(params![id, json(event)?])?;
+    }
+    Ok(applied)
+}
+
+fn apply_to_clients(connection: &Connection, change: &Change) -> Result<(), Refused> {
     match change {
         Change::AddClient { client, .. } => add_client(connection, client)?,
         Change::UpdateClient { before, after, .. } => update_client(connection, before, after)?,
@@ -87,12 +145,7 @@ pub(crate) fn apply(connection: &Connection, change: &Change) -> Result<(), Refu
             connection.prepare_cached("DELETE FROM tokens WHERE digest = ?1")?.execute([&digest.0[..]])?;
         }
         Change::SetSetting { key, value, .. } => set_setting(connection, key, value)?,
-    }
-    if let Some(event) = change.event() {
-        let id = event.id.to_string();
-        connection
-            .prepare_cached("INSERT OR IGNORE INTO audit_outbox (event_id, event) VALUES (?1, ?2)")?
-            .execute(params![id, json(event)?])?;
+        Change::Journal(_) => {}
     }
     Ok(())
 }
@@ -288,7 +341,7 @@ fn token_of(row: &Row<'_>) -> rusqlite::Result<TokenRecord> {
 }
 
 /// A column of text that parses into a typed name.
-fn text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+pub(crate) fn text<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
 where
     T: std::str::FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
@@ -298,25 +351,25 @@ where
 }
 
 /// A column of JSON.
-fn parsed<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+pub(crate) fn parsed<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
-fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
+pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| Failure::Unavailable(format!("a value has no JSON form: {error}")))
 }
 
 /// SQLite's integers are signed; the year 292,277,026 is far enough away.
-fn integer(value: u64) -> i64 {
+pub(crate) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn time(at: UnixMillis) -> i64 {
+pub(crate) fn time(at: UnixMillis) -> i64 {
     integer(at.0)
 }
 
-fn millis(stored: i64) -> UnixMillis {
+pub(crate) fn millis(stored: i64) -> UnixMillis {
     UnixMillis(u64::try_from(stored).unwrap_or(0))
 }

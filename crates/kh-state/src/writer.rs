@@ -4,7 +4,8 @@
 //!
 //! Changes by persons carry an audit event. While the audit log is known to refuse entries, they are refused before
 //! anything is written; if it starts refusing between the check and the commit, the change stands, its event waits in
-//! the outbox (durable, in the same transaction), and draining is tried again until it works. Logins go on either way.
+//! the outbox (durable, in the same transaction), and draining is tried again until it works. Logins go on either way,
+//! and a new secret that a platform told once is kept either way.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     failure::Failure,
     outbox,
-    sql::{self, Change, Refused},
+    sql::{self, Applied, Change, Refused},
 };
 
 /// Changes in one transaction. More would not save syncs, only delay the first of them.
@@ -40,13 +41,13 @@ const PURGE_MAX: u32 = 256;
 /// How often a waiting outbox is tried again.
 const DRAIN_EVERY: Duration = Duration::from_secs(1);
 
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, StateError>>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 
 /// What callers send.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Make a change.
-    Change(Change, Reply<()>),
+    Change(Change, Reply<Applied>),
     /// Tell the change counter.
     Counter(Reply<u64>),
 }
@@ -97,10 +98,10 @@ impl Writer {
     }
 
     /// Answers a question at once and puts a change into the batch.
-    fn take(&mut self, message: Message, batch: &mut Vec<(Change, Reply<()>)>) {
+    fn take(&mut self, message: Message, batch: &mut Vec<(Change, Reply<Applied>)>) {
         match message {
             Message::Change(change, reply) => batch.push((change, reply)),
-            Message::Counter(reply) => answer(reply, self.change_counter().map_err(StateError::from)),
+            Message::Counter(reply) => answer(reply, self.change_counter().map_err(Refused::from)),
         }
     }
 
@@ -114,7 +115,7 @@ impl Writer {
     }
 
     /// Writes a batch in one transaction and answers each caller.
-    fn write(&mut self, batch: Vec<(Change, Reply<()>)>) {
+    fn write(&mut self, batch: Vec<(Change, Reply<Applied>)>) {
         let batch = self.refuse_unaudited(batch);
         if batch.is_empty() {
             return;
@@ -124,13 +125,14 @@ impl Writer {
             Ok(verdicts) => verdicts,
             Err(failure) => {
                 tracing::error!(state.changes = changes.len(), "no change was written: {failure:?}");
-                changes.iter().map(|_| Err(failure.clone().into())).collect()
+                changes.iter().map(|_| Err(Refused::Database(failure.clone()))).collect()
             }
         };
-        let audited =
-            changes.iter().zip(&verdicts).any(|(change, verdict)| change.event().is_some() && verdict.is_ok());
-        if audited {
-            self.counter += 1;
+        let made = |kind: fn(&Change) -> bool| {
+            changes.iter().zip(&verdicts).any(|(change, verdict)| kind(change) && verdict.is_ok())
+        };
+        self.counter += u64::from(made(Change::counts));
+        if made(|change| change.event().is_some()) {
             self.drain();
         }
         for (reply, verdict) in replies.into_iter().zip(verdicts) {
@@ -139,20 +141,20 @@ impl Writer {
     }
 
     /// One transaction, one savepoint for each change. The outer error fails them all.
-    fn commit(&mut self, changes: &[Change]) -> Result<Vec<Result<(), StateError>>, Failure> {
+    fn commit(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
         let mut transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut verdicts = Vec::with_capacity(changes.len());
         for change in changes {
             let savepoint = transaction.savepoint()?;
             match sql::apply(&savepoint, change) {
-                Ok(()) => {
+                Ok(applied) => {
                     savepoint.commit()?;
-                    verdicts.push(Ok(()));
+                    verdicts.push(Ok(applied));
                 }
-                // dropping the savepoint rolls back to it
-                Err(Refused::Change(error)) => verdicts.push(Err(error)),
                 // a full disk, an I/O error: SQLite may have given up the whole transaction
                 Err(Refused::Database(failure)) => return Err(failure),
+                // dropping the savepoint rolls back to it
+                Err(refused) => verdicts.push(Err(refused)),
             }
         }
         transaction.commit()?;
@@ -161,8 +163,8 @@ impl Writer {
     }
 
     /// Refuses the changes by persons while the audit log takes no entries; answers the rest.
-    fn refuse_unaudited(&mut self, batch: Vec<(Change, Reply<()>)>) -> Vec<(Change, Reply<()>)> {
-        if batch.iter().all(|(change, _)| change.event().is_none()) {
+    fn refuse_unaudited(&mut self, batch: Vec<(Change, Reply<Applied>)>) -> Vec<(Change, Reply<Applied>)> {
+        if batch.iter().all(|(change, _)| change.cannot_wait()) {
             return batch;
         }
         let Err(failure) = outbox::drain(&mut self.connection, &*self.audit).and_then(|()| outbox::probe(&*self.audit))
@@ -173,9 +175,10 @@ impl Writer {
         tracing::error!("changes are refused while they cannot be audited: {failure:?}");
         let mut rest = Vec::with_capacity(batch.len());
         for (change, reply) in batch {
-            match change.event() {
-                Some(_) => answer(reply, Err(unaudited(&failure))),
-                None => rest.push((change, reply)),
+            if change.cannot_wait() {
+                rest.push((change, reply));
+            } else {
+                answer(reply, Err(Refused::Change(unaudited(&failure))));
             }
         }
         rest
@@ -229,6 +232,6 @@ fn data_version(connection: &Connection) -> Result<i64, Failure> {
 }
 
 /// A caller that went away does not want the answer; the change stands.
-fn answer<T>(reply: Reply<T>, verdict: Result<T, StateError>) {
+fn answer<T>(reply: Reply<T>, verdict: Result<T, Refused>) {
     drop(reply.send(verdict));
 }

@@ -292,7 +292,7 @@ pub trait RotationJournal: Send + Sync {
     /// The approvals of a run.
     fn approvals(&self, run: RunId) -> BoxFuture<'_, Result<Vec<Approval>, JournalError>>;
 
-    /// Notes that a consumer was seen; the newest sighting per consumer and fingerprint is kept.
+    /// Notes that a consumer was seen; the newest sighting per consumer, fingerprint and grade is kept.
     fn sight(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), JournalError>>;
 
     /// What consumers of a credential were seen with.

@@ -55,7 +55,7 @@ pub(crate) fn said(output: &[u8]) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_prefix("KH ").map(str::to_owned)).collect()
 }
 
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     println!("KH {line}");
 }
 
@@ -70,6 +70,8 @@ fn entry() {
         match role.split_once(' ') {
             Some(("write", round)) => write(&folder, round).await,
             Some(("burst", name)) => burst(&folder, name).await,
+            Some(("rotate", owner)) => crate::rotation::compete(&folder, owner).await,
+            None if role == "fill_journal" => crate::rotation::fill(&folder).await,
             None if role == "fill" => fill(&folder).await,
             None if role == "open" => match open(&folder) {
                 Ok(_) => say("opened"),

@@ -16,6 +16,8 @@ mod grouping;
 #[cfg(test)]
 mod opening;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod sharing;
 #[cfg(test)]
 mod support;

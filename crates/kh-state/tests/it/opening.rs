@@ -75,7 +75,7 @@ async fn a_newer_schema_in_the_log_is_refused_as_well() {
     let raw = rusqlite::Connection::open(fixture.path()).unwrap();
     raw.pragma_update(None, "user_version", 99).unwrap();
     let copies = ["", "-wal"].map(|suffix| fs::read(format!("{}{suffix}", fixture.path().display())).unwrap());
-    assert_eq!(copies[0][60..64], [0, 0, 0, 3], "the file itself does not know yet");
+    assert_eq!(copies[0][60..64], [0, 0, 0, 4], "the file itself does not know yet");
     drop(raw);
     fs::write(fixture.path(), &copies[0]).unwrap();
     fs::write(format!("{}-wal", fixture.path().display()), &copies[1]).unwrap();

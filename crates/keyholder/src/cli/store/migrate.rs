@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &MigrateArgs, context: &Context) -> Result<Exit, Fa
     refuse_unfinished(paths)?;
     let (from, losses) = kh_state::losses(&paths.database, arguments.to)?;
     let losses: Vec<String> =
-        losses.iter().map(|loss| format!("{} clients have {}", loss.clients, loss.what)).collect();
+        losses.iter().map(|loss| format!("{} {} have {}", loss.count, loss.whose, loss.what)).collect();
     if !losses.is_empty() && !arguments.accept_loss {
         let told = format!("schema {} has no place for everything", arguments.to);
         let failure = Failure::new(Code::USAGE, told).exiting(Exit::No).with("losses", json!(losses));

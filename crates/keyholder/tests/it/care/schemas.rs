@@ -43,7 +43,7 @@ fn every_older_schema_is_brought_up_to_date_with_a_copy_and_back() {
         let world = older(version);
         let was = fs::read(world.path("state/state.db")).unwrap();
         assert_eq!(world.client_names("state"), ["reports"]);
-        assert_eq!(schema(&world, "state/state.db"), 3);
+        assert_eq!(schema(&world, "state/state.db"), 4);
         let copy = format!("state/state.db.schema-{version}");
         assert_eq!(schema(&world, &copy), version, "the copy is as it was");
         assert_eq!(fs::read(world.path("state/state.db.schema-1")).is_ok(), version == 1);
@@ -51,7 +51,7 @@ fn every_older_schema_is_brought_up_to_date_with_a_copy_and_back() {
         assert_eq!((&seen["seen"]["tokens"], &seen["seen"]["clients"]), (&Value::from(1), &Value::from(1)));
         // the way back: lossless to 2; to 1 the overlap of secrets has no place
         let back = world.said("state", &["store", "migrate", "--to", &version.to_string()], b"").json();
-        assert_eq!((back["from"].as_u64(), back["schema"].as_u64()), (Some(3), Some(version.into())));
+        assert_eq!((back["from"].as_u64(), back["schema"].as_u64()), (Some(4), Some(version.into())));
         assert_eq!(schema(&world, "state/state.db"), version);
         let columns = |file: &str| -> Vec<String> {
             let state = Connection::open(world.path(file)).unwrap();
@@ -70,10 +70,10 @@ fn what_an_older_schema_has_no_place_for_is_lost_only_if_a_person_says_so() {
     let refusal = world.said("state", &["store", "migrate", "--to", "1"], b"");
     let told = refused(&refusal, 1, "keyholder.usage");
     assert_eq!(told["losses"].as_array().unwrap().len(), 1, "{told}");
-    assert_eq!(schema(&world, "state/state.db"), 3, "nothing was changed");
+    assert_eq!(schema(&world, "state/state.db"), 4, "nothing was changed");
     let done = world.said("state", &["store", "migrate", "--to", "1", "--accept-loss"], b"").json();
     let copy = Path::new(done["copy"].as_str().unwrap());
-    assert_eq!(schema(&world, copy.strip_prefix(world.path("")).unwrap().to_str().unwrap()), 3, "it has what was lost");
+    assert_eq!(schema(&world, copy.strip_prefix(world.path("")).unwrap().to_str().unwrap()), 4, "it has what was lost");
     assert_eq!(schema(&world, "state/state.db"), 1);
     let events = world.said("state", &["audit", "list"], b"").out;
     assert!(events.contains("store.migrate"), "{events}");
@@ -112,11 +112,49 @@ fn a_backup_of_an_older_schema_restores_and_is_brought_up_to_date() {
     sealed(&world, &file, &members);
     let identity = world.identity();
     world.said("restored", &World::restore(&file, &[], &identity), b"").done();
-    assert_eq!(schema(&world, "restored/state.db"), 3);
+    assert_eq!(schema(&world, "restored/state.db"), 4);
     assert_eq!(world.client_names("restored"), ["reports"]);
     world.is_sound("restored");
     let events = world.said("restored", &["audit", "list", "--subject", "reports"], b"").out;
     assert!(events.contains("client.add"), "what waited in it was delivered: {events}");
+}
+
+/// A rotation in the middle: its journal, and the sealed secret that only the journal has.
+#[test]
+fn an_unfinished_rotation_survives_a_backup_a_new_key_and_a_check() {
+    let world = World::furnished();
+    let state = Connection::open(world.path("state/state.db")).unwrap();
+    state
+        .execute_batch(
+            "INSERT INTO rotation_leases VALUES ('credential/acme', 'one', 4, 1767225600000);
+             INSERT INTO rotation_runs VALUES (7, '018f4a3c-0000-7000-8000-000000000007', 'acme', 'credential/acme', 1, NULL);
+             INSERT INTO rotation_records VALUES (7, 1, 3, 1, '{}'), (7, 2, 4, 2, '{}');
+             INSERT INTO rotation_escrow VALUES (7, 'new', x'736561');
+             INSERT INTO rotation_holds VALUES ('acme', 1, 'cli:ops', 'wait');",
+        )
+        .unwrap();
+    drop(state);
+    let file = world.backup("state", "middle.age");
+    world.said("state", &["store", "rekey"], b"").done();
+    world.is_sound("state");
+    let identity = world.identity();
+    world.said("restored", &World::restore(&file, &[], &identity), b"").done();
+    world.is_sound("restored");
+    for folder in ["state", "restored"] {
+        let state = Connection::open(world.path(&format!("{folder}/state.db"))).unwrap();
+        let kept: (u32, u32, Vec<u8>, String) = state
+            .query_row(
+                "SELECT fence, (SELECT count(*) FROM rotation_records), sealed, reason \
+                 FROM rotation_leases, rotation_escrow, rotation_holds",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            )
+            .unwrap();
+        assert_eq!(kept, (4, 2, b"sea".to_vec(), "wait".to_owned()), "{folder}");
+    }
+    let refusal = world.said("state", &["store", "migrate", "--to", "3"], b"");
+    let told = refused(&refusal, 1, "keyholder.usage");
+    assert!(told["losses"][0].as_str().unwrap().starts_with("1 credentials have the journal"), "{told}");
 }
 
 #[test]
@@ -153,9 +191,9 @@ fn a_migration_that_is_killed_leaves_one_schema_or_the_other_and_every_client() 
         copied += usize::from(folder.join("state.db.schema-1").exists());
         inside += usize::from(draft.exists());
         let found = schema(&world, "state/state.db");
-        assert!(found == 1 || found == 3, "schema {found}");
+        assert!(found == 1 || found == 4, "schema {found}");
         world.said("state", &["secret", "list"], b"").done();
-        assert_eq!(schema(&world, "state/state.db"), 3);
+        assert_eq!(schema(&world, "state/state.db"), 4);
         assert_eq!(schema(&world, "state/state.db.schema-1"), 1);
         let seen = world.said("state", &["store", "check"], b"").json();
         assert_eq!(seen["seen"]["clients"], 20_001, "{seen}");
