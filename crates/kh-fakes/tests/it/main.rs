@@ -1,0 +1,6 @@
+//! Tests of the fakes, each rule beside its source.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this whole binary is tests")]
+
+mod client;
+mod frame;
