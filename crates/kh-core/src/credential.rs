@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{SecretBytes, SecretString, Sha256, rotation::Marker};
+use crate::{Fingerprint, Fingerprinter, SecretBytes, SecretString, Sha256, rotation::Marker};
 
 /// Longest accepted document, in bytes: two ids, two secrets and a refresh token need under 8 KiB.
 pub const DOCUMENT_MAX: usize = 64 * 1024;
@@ -152,6 +152,12 @@ impl CredentialDocument {
         add(self.refresh_token.as_ref().map(SecretString::expose));
         Sha256::of(&all)
     }
+
+    /// Names what logs in, without telling it: what markers, sightings and rotation compare. Equal for equal documents
+    /// whatever their form and their marker; a rotation always changes it.
+    pub fn fingerprint(&self, fingerprinter: &Fingerprinter) -> Fingerprint {
+        fingerprinter.fingerprint(&self.sha256().0)
+    }
 }
 
 #[cfg(test)]
@@ -182,6 +188,9 @@ mod tests {
         assert_eq!(document.marker.as_ref().unwrap().generation, 2);
         let again = CredentialDocument::parse(&document.to_json()).unwrap();
         assert_eq!(again.sha256(), document.sha256());
+        let fingerprinter = Fingerprinter::new(b"k");
+        let unmarked = CredentialDocument { marker: None, ..document.copied() };
+        assert_eq!(unmarked.fingerprint(&fingerprinter), document.fingerprint(&fingerprinter));
         assert_eq!(again.marker, document.marker);
         assert_eq!(document.copied().to_json().expose(), document.to_json().expose());
     }
