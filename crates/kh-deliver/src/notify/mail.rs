@@ -1,0 +1,205 @@
+//! Notices by e-mail, handed to a submission server (RFC 6409) over TLS: implicit (RFC 8314 section 3.3) or STARTTLS
+//! (RFC 3207), which is required: a server that does not offer it gets neither password nor message.
+//!
+//! Invariant: the password goes to a server whose certificate was verified, and the server's words are told nowhere:
+//! its reply to a login may repeat it.
+
+use std::{path::PathBuf, time::Duration};
+
+use kh_core::port::{BoxFuture, Notice, Urgency};
+use lettre::{
+    Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
+    message::{
+        Mailbox,
+        header::{ContentType, Header, HeaderName, HeaderValue},
+    },
+    transport::smtp::{
+        authentication::Credentials,
+        client::{Certificate, CertificateStore, Tls, TlsParameters},
+    },
+};
+
+use super::{Channel, text};
+use crate::{SecretFile, SendError};
+
+/// Time for one command of the server's; the whole message takes six to nine.
+const COMMAND_TIME: Duration = Duration::from_secs(15);
+
+/// Time for the whole message.
+const MESSAGE_TIME: Duration = Duration::from_mins(1);
+
+/// Most receivers of one notice: more people are a mailing list.
+const RECEIVERS_MAX: usize = 20;
+
+/// Longest subject, in characters.
+const SUBJECT_MAX: usize = 150;
+
+/// How the connection is protected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MailTls {
+    /// From the first byte on, port 465.
+    Implicit,
+    /// After the greeting, port 587.
+    StartTls,
+}
+
+/// Why mail cannot be sent this way.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MailError {
+    /// An address.
+    #[error("{0:?} is no e-mail address")]
+    Address(String),
+    /// None, or more than a notice goes to.
+    #[error("name 1 to {RECEIVERS_MAX} receivers")]
+    Receivers,
+}
+
+/// Mail by a submission server.
+#[derive(Debug)]
+pub struct Mail {
+    name: String,
+    threshold: Urgency,
+    host: String,
+    port: u16,
+    tls: MailTls,
+    ca_file: Option<PathBuf>,
+    login: Option<(String, SecretFile)>,
+    from: Mailbox,
+    to: Vec<Mailbox>,
+}
+
+impl Mail {
+    /// Mail from `from` to `to` by the server at `host` and `port`.
+    pub fn new(
+        name: impl Into<String>,
+        threshold: Urgency,
+        (host, port, tls): (&str, u16, MailTls),
+        from: &str,
+        to: &[String],
+    ) -> Result<Self, MailError> {
+        if to.is_empty() || to.len() > RECEIVERS_MAX {
+            return Err(MailError::Receivers);
+        }
+        let to = to.iter().map(|text| mailbox(text)).collect::<Result<_, _>>()?;
+        let from = mailbox(from)?;
+        let (name, host) = (name.into(), host.to_owned());
+        Ok(Self { name, threshold, host, port, tls, ca_file: None, login: None, from, to })
+    }
+
+    /// The same with a login: the user's name, and the file with the password.
+    #[must_use]
+    pub fn with_login(self, user: impl Into<String>, password: SecretFile) -> Self {
+        Self { login: Some((user.into(), password)), ..self }
+    }
+
+    /// The same, trusting exactly the authorities of this PEM file in place of the system's.
+    #[must_use]
+    pub fn trusting(self, ca_file: impl Into<PathBuf>) -> Self {
+        Self { ca_file: Some(ca_file.into()), ..self }
+    }
+
+    async fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, SendError> {
+        let mut parameters = TlsParameters::builder(self.host.clone());
+        if let Some(path) = &self.ca_file {
+            let unusable = |what: String| SendError::Refused(format!("the CA file {} {what}", path.display()));
+            let pem = tokio::fs::read(path).await.map_err(|e| unusable(format!("cannot be read: {}", e.kind())))?;
+            let certificate = Certificate::from_pem(&pem).map_err(|_| unusable("holds no certificate".to_owned()))?;
+            parameters = parameters.certificate_store(CertificateStore::None).add_root_certificate(certificate);
+        }
+        let parameters =
+            parameters.build_rustls().map_err(|_| SendError::refused("no TLS configuration can be made"))?;
+        let tls = match self.tls {
+            MailTls::Implicit => Tls::Wrapper(parameters),
+            MailTls::StartTls => Tls::Required(parameters),
+        };
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(self.host.clone())
+            .port(self.port)
+            .tls(tls)
+            .timeout(Some(COMMAND_TIME));
+        if let Some((user, password)) = &self.login {
+            // the library keeps it as plain text, which is not wiped, until the transport is dropped after this message
+            builder = builder.credentials(Credentials::new(user.clone(), password.read().await?.expose().to_owned()));
+        }
+        Ok(builder.build())
+    }
+
+    fn message(&self, notice: &Notice) -> Result<Message, SendError> {
+        let (urgency, summary) = (text::urgency(notice.urgency), text::summary(notice));
+        let subject = text::sentence(&format!("[keyholder] {urgency}: {summary}"), SUBJECT_MAX);
+        let facts: Vec<String> = text::facts(notice).iter().map(|(name, fact)| format!("{name}: {fact}\n")).collect();
+        let body = format!("{summary}\n\n{}", facts.concat());
+        let domain = self.from.email.domain();
+        let mut message = Message::builder()
+            .from(self.from.clone())
+            .subject(subject)
+            .message_id(Some(format!("<{}@{domain}>", notice.id)))
+            .header(ContentType::TEXT_PLAIN)
+            .header(AutoSubmitted);
+        for receiver in &self.to {
+            message = message.to(receiver.clone());
+        }
+        message.body(body).map_err(|_| SendError::refused("the notice cannot be written as a message"))
+    }
+}
+
+impl Channel for Mail {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn threshold(&self) -> Urgency {
+        self.threshold
+    }
+
+    fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), SendError>> {
+        Box::pin(async move {
+            let (message, transport) = (self.message(notice)?, self.transport().await?);
+            match tokio::time::timeout(MESSAGE_TIME, transport.send(message)).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(explain(&error)),
+                Err(_elapsed) => Err(SendError::transient("the mail server did not finish in time")),
+            }
+        })
+    }
+}
+
+/// A 5xx reply is final (RFC 5321 section 4.2.1), and so is a certificate that does not verify; the rest passes.
+fn explain(error: &lettre::transport::smtp::Error) -> SendError {
+    let code = error.status().map_or_else(String::new, |code| format!(" with {code}"));
+    if error.is_permanent() {
+        return SendError::Refused(format!("the mail server refused the message{code}"));
+    }
+    if error.is_transient() {
+        return SendError::transient(format!("the mail server put the message off{code}"));
+    }
+    if error.is_timeout() {
+        return SendError::transient("the mail server did not answer in time");
+    }
+    if error.is_client() {
+        return SendError::refused("the mail server does not offer what is configured, TLS or a way to log in");
+    }
+    SendError::transient("the connection to the mail server failed")
+}
+
+fn mailbox(text: &str) -> Result<Mailbox, MailError> {
+    let address: Address = text.parse().map_err(|_| MailError::Address(text.chars().take(64).collect()))?;
+    Ok(Mailbox::new(None, address))
+}
+
+/// `Auto-Submitted: auto-generated` (RFC 3834 section 5), so that no vacation notice comes back.
+#[derive(Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
