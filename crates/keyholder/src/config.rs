@@ -3,6 +3,8 @@
 //! Invariants: [`parse`] reports every mistake of a file at once, each with its place; an unknown key is a mistake; no
 //! value of this module ever holds a secret, so that showing a configuration is always safe.
 
+pub mod calendar;
+mod deliver;
 pub mod duration;
 mod keys;
 pub mod mask;
@@ -12,16 +14,20 @@ mod network;
 mod platform;
 mod reader;
 mod render;
+mod rotation;
 pub mod schema;
 mod sections;
+mod stores;
 pub(crate) mod wrong;
 
 pub use mistake::{Mistake, Mistakes, Severity};
 pub use model::{
-    AccessConfig, AccessFormat, AdminConfig, AuditConfig, BrokerConfig, ClientCertificate, Config, CredentialConfig,
-    CxoneLoginConfig, GatewayConfig, KeySource, LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig,
-    OAuth2SourceConfig, PlatformConfig, PlatformDetail, ProxyChoice, ProxyConfig, StateConfig, StoreConfig,
-    TelemetryConfig, TlsConfig,
+    AccessConfig, AccessFormat, AdminConfig, ApprovalsConfig, AuditConfig, AzureAuth, BrokerConfig, ClientCertificate,
+    Config, ConsumerConfig, CredentialConfig, CredentialRotationConfig, CxoneLoginConfig, GatewayConfig, HookConfig,
+    HookDetail, KeySource, LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig, NotifyConfig,
+    NotifyDetail, OAuth2SourceConfig, PlatformConfig, PlatformDetail, ProxyChoice, ProxyConfig, RotationConfig,
+    RotationTimes, SecretStoreConfig, SecretStoreDetail, SmtpTls, StateConfig, StoreConfig, TelemetryConfig, TlsConfig,
+    VaultAuth, VerifyConfig,
 };
 pub(crate) use reader::nearest;
 pub use render::render;

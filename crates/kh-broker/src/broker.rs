@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use kh_core::{Clock, CredentialName, Entropy, port::SecretStore};
+use kh_core::{Clock, CredentialName, Entropy, port::SecretSource};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{Credential, CredentialSpec, CredentialStatus, watch::watch_store};
 
 pub(crate) struct Ports {
-    pub(crate) store: Arc<dyn SecretStore>,
+    pub(crate) source: Arc<dyn SecretSource>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) runtime: Handle,
@@ -57,13 +57,13 @@ impl Broker {
     /// Starts the broker. Nothing is fetched before somebody asks; its tasks run on `runtime`, which must have timers.
     pub fn new(
         specs: Vec<CredentialSpec>,
-        store: Arc<dyn SecretStore>,
+        source: Arc<dyn SecretSource>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         runtime: Handle,
     ) -> Arc<Self> {
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
-        let ports = Arc::new(Ports { store, clock, entropy, runtime, tasks, cancel });
+        let ports = Arc::new(Ports { source, clock, entropy, runtime, tasks, cancel });
         let roster = Arc::new(Roster { now: ArcSwap::default(), changed: Notify::new() });
         let watch = watch_store(Arc::clone(&roster), Arc::clone(&ports));
         drop(ports.tasks.spawn_on(watch, &ports.runtime));

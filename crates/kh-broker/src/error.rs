@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use kh_core::{
     Blame, Code, Retry,
     credential::DocumentError,
-    port::{FetchError, StoreError},
+    port::{FetchError, SourceError},
 };
 
 /// Why a caller gets no token.
@@ -25,7 +25,7 @@ pub enum TokenError {
     #[error("the credential's document could not be read")]
     Store {
         /// What the store said.
-        source: Arc<StoreError>,
+        source: Arc<SourceError>,
         /// Until the next try.
         retry_in: Duration,
     },
@@ -83,16 +83,8 @@ impl TokenError {
     pub fn code(&self) -> Code {
         match self {
             Self::Endpoint { source, .. } => source.code(),
-            Self::Store { source, .. } => match source.as_ref() {
-                StoreError::NotFound(_) => Code::CREDENTIAL_UNUSABLE,
-                StoreError::Conflict { .. }
-                | StoreError::TooLarge { .. }
-                | StoreError::WrongKey
-                | StoreError::Tampered(_)
-                | StoreError::Truncated(_)
-                | StoreError::TooNew { .. }
-                | StoreError::Unavailable { .. } => source.code(),
-            },
+            Self::Store { source, .. } if source.is_missing() => Code::CREDENTIAL_UNUSABLE,
+            Self::Store { source, .. } => source.code(),
             Self::Document { .. } | Self::Removed => Code::CREDENTIAL_UNUSABLE,
             Self::TimedOut { .. } => Code::UPSTREAM_TIMEOUT,
             Self::Storm { .. } => Code::CREDENTIAL_REJECTED,

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use kh_core::{
     Code,
     credential::{CredentialDocument, DocumentError},
-    port::{FetchError, IssuedToken, StoreError},
+    port::{FetchError, IssuedToken, SourceError},
 };
 use kh_token::{Failure, FetchKind, FetchOrder, Permit};
 
@@ -19,7 +19,7 @@ use crate::{Credential, TokenError, lease};
 #[derive(Clone, Debug)]
 pub(crate) enum FetchFailure {
     Endpoint(Arc<FetchError>, FetchKind),
-    Store(Arc<StoreError>),
+    Store(Arc<SourceError>),
     Document(DocumentError),
     TimedOut(Duration),
     /// The token has bytes that a header cannot carry.
@@ -124,7 +124,7 @@ impl Flight {
     async fn fly(&self) -> Result<Landing, FetchFailure> {
         let credential = &self.credential;
         let (ports, spec) = (credential.ports(), credential.spec());
-        let stored = ports.store.get(&spec.secret).await.map_err(|error| FetchFailure::Store(Arc::new(error)))?;
+        let stored = ports.source.read(&spec.secret).await.map_err(|error| FetchFailure::Store(Arc::new(error)))?;
         let document = CredentialDocument::parse(&stored.value).map_err(FetchFailure::Document)?;
         let (permit, held_refresh) = credential.permit(self.order, document.sha256(), stored.version);
         let (kind, refresh) = match permit {

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use kh_core::{CredentialName, EnvironmentName, PlatformKind, PlatformName, SecretName, Sha256, port::TokenEndpoint};
+use kh_core::{
+    CredentialName, EnvironmentName, PlatformKind, PlatformName, SecretReference, Sha256, port::TokenEndpoint,
+};
 use kh_net::Egress;
 use kh_token::TokenPolicy;
 
@@ -20,8 +22,8 @@ pub struct CredentialSpec {
     pub kind: PlatformKind,
     /// The environment that it belongs to.
     pub environment: Option<EnvironmentName>,
-    /// The document's name in the secret store.
-    pub secret: SecretName,
+    /// Where its document is.
+    pub secret: SecretReference,
     /// Where it logs in.
     pub endpoint: Arc<dyn TokenEndpoint>,
     /// The way out to its platform, for its logins and for its calls.

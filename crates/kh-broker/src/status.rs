@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kh_core::{Code, CredentialName, EnvironmentName, PlatformKind, PlatformName, SecretName, UnixMillis};
+use kh_core::{Code, CredentialName, EnvironmentName, PlatformKind, PlatformName, SecretReference, UnixMillis};
 use serde::Serialize;
 
 /// How a credential is doing.
@@ -51,8 +51,8 @@ pub struct CredentialStatus {
     pub kind: PlatformKind,
     /// The environment that it belongs to.
     pub environment: Option<EnvironmentName>,
-    /// The document's name in the secret store.
-    pub secret: SecretName,
+    /// Where its document is.
+    pub secret: SecretReference,
     /// Version of the document, 0 before it was read.
     pub secret_version: u64,
     /// How it is doing.

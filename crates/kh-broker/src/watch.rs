@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use kh_core::{SecretName, port::StoreError};
+use kh_core::SecretReference;
 
 use crate::{
     Credential,
@@ -27,12 +27,12 @@ pub(crate) async fn watch_store(roster: Arc<Roster>, ports: Arc<Ports>) {
             () = wait(pause) => {}
         }
         let credentials = roster.now.load_full();
-        let names: BTreeSet<SecretName> = credentials.values().map(|of| of.spec().secret.clone()).collect();
-        for name in &names {
+        let references: BTreeSet<SecretReference> = credentials.values().map(|of| of.spec().secret.clone()).collect();
+        for reference in &references {
             tokio::select! {
                 biased;
                 () = ports.cancel.cancelled() => return,
-                () = ask(name, &credentials, &ports) => {}
+                () = ask(reference, &credentials, &ports) => {}
             }
         }
     }
@@ -51,18 +51,18 @@ async fn wait(pause: Option<Duration>) {
     }
 }
 
-async fn ask(name: &SecretName, credentials: &Credentials, ports: &Ports) {
+async fn ask(reference: &SecretReference, credentials: &Credentials, ports: &Ports) {
     let patience = poll(credentials).unwrap_or(STORE_POLL_MIN);
-    match tokio::time::timeout(patience, ports.store.newest_version(name)).await {
+    match tokio::time::timeout(patience, ports.source.version(reference)).await {
         Ok(Ok(version)) => {
-            let concerned = |credential: &&Arc<Credential>| credential.spec().secret == *name;
+            let concerned = |credential: &&Arc<Credential>| credential.spec().secret == *reference;
             credentials.values().filter(concerned).for_each(|credential| credential.on_version(version));
         }
         // A fetch that needs the store says so; that a poll failed is only worth a trace of it.
-        Ok(Err(StoreError::NotFound(_))) => {}
+        Ok(Err(error)) if error.is_missing() => {}
         Ok(Err(error)) => {
-            tracing::debug!(secret.name = %name, "the secret store did not tell a version: {error}");
+            tracing::debug!(secret.name = %reference, "the secret store did not tell a version: {error}");
         }
-        Err(_elapsed) => tracing::debug!(secret.name = %name, "the secret store did not answer in time"),
+        Err(_elapsed) => tracing::debug!(secret.name = %reference, "the secret store did not answer in time"),
     }
 }

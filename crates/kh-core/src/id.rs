@@ -92,6 +92,11 @@ name!(
     "secret name"
 );
 name!(
+    /// The name of a `[secret_store.NAME]` in the configuration: a secret store outside keyholder.
+    StoreName,
+    "store name"
+);
+name!(
     /// What a person calls a keyholder client.
     ClientName,
     "client name"

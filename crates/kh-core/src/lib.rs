@@ -17,12 +17,14 @@ pub mod platform;
 pub mod port;
 pub mod rotation;
 pub mod secret;
+pub mod secret_reference;
 pub mod trace;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock, UnixMillis};
 pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
 pub use environment::EnvironmentName;
 pub use error::{Blame, Code, PROBLEM_TYPE_PREFIX, Problem, ProblemType, Retry};
-pub use id::{ClientId, ClientName, CredentialName, PlatformName, SecretName};
+pub use id::{ClientId, ClientName, CredentialName, PlatformName, SecretName, StoreName};
 pub use platform::PlatformKind;
 pub use secret::{Fingerprint, Fingerprinter, SecretBytes, SecretString, Sha256};
+pub use secret_reference::SecretReference;

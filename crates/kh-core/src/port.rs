@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod observer;
 pub mod rotation_journal;
 pub mod secret_management;
+pub mod secret_source;
 pub mod secret_store;
 pub mod secret_target;
 pub mod state_store;
@@ -18,6 +19,7 @@ pub use delivery::{DeliveryHook, HookError, Notice, Notifier, Promotion, Urgency
 pub use observer::Observer;
 pub use rotation_journal::{JournalError, RotationJournal};
 pub use secret_management::{ManageError, RotatorTokens, SecretManagement, Strategy};
+pub use secret_source::{SecretSource, SourceError};
 pub use secret_store::{Expected, SecretMetadata, SecretStore, StoreError, StoredSecret, VersionMetadata};
 pub use secret_target::{SecretTarget, TargetError};
 pub use state_store::{AllowRule, ClientRecord, StateError, StateStore, TokenRecord};

@@ -151,7 +151,7 @@ fn of_installation(loaded: &Loaded, context: &Context, shared: &mut Vec<String>)
         hint: format!("keyholder secret set {secret}"),
     };
     let wanted: std::collections::BTreeSet<_> =
-        loaded.config.credentials.values().map(|credential| credential.secret.clone()).collect();
+        loaded.config.credentials.values().filter_map(|credential| credential.secret.embedded().cloned()).collect();
     let keyless = loaded.config.store.key != KeySource::Generated
         && loaded.paths.key_file(&loaded.config.store.key).is_some_and(|path| !path.exists());
     if keyless {

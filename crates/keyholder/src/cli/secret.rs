@@ -157,7 +157,8 @@ fn missing_fields<'a>(
     document: &'a CredentialDocument,
     loaded: &'a Loaded,
 ) -> impl Iterator<Item = (&'a kh_core::CredentialName, &'static str)> {
-    let users = loaded.config.credentials.iter().filter(move |(_, credential)| credential.secret == *secret);
+    let users =
+        loaded.config.credentials.iter().filter(move |(_, credential)| credential.secret.embedded() == Some(secret));
     users.filter_map(move |(name, credential)| {
         let platform = loaded.config.platforms.get(&credential.platform)?;
         let client = [("client_id", document.client_id.is_some()), ("client_secret", document.client_secret.is_some())];
@@ -284,7 +285,7 @@ async fn remove(arguments: &RmArgs, loaded: &Loaded, base: &Base, context: &Cont
         .config
         .credentials
         .iter()
-        .filter(|(_, credential)| credential.secret == arguments.name)
+        .filter(|(_, credential)| credential.secret.embedded() == Some(&arguments.name))
         .map(|(name, _)| name.to_string())
         .collect();
     if !users.is_empty() {

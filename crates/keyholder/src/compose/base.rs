@@ -6,7 +6,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use kh_audit::{FileAuditLog, Filter};
 use kh_core::{
     Clock, Code, Entropy, SystemClock, SystemEntropy,
-    port::{AuditLog, SecretStore, StateStore, StoreError},
+    port::{AuditLog, SecretSource, SecretStore, StateStore, StoreError},
 };
 use kh_issuer::Issuer;
 use kh_state::SqliteState;
@@ -91,8 +91,8 @@ impl Base {
         })
     }
 
-    /// The secret store, metered.
-    pub(crate) fn secrets(&self) -> Arc<dyn SecretStore> {
+    /// The secret store as a source of documents, metered.
+    pub(crate) fn secrets(&self) -> Arc<dyn SecretSource> {
         MeteredSecrets::new(Arc::clone(&self.store) as Arc<dyn SecretStore>, self.meter.clone())
     }
 

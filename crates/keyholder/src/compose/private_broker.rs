@@ -11,7 +11,7 @@ use std::{
 
 use kh_admin::{BrokerPorts, Callers, Guard, Production, SocketGuard, SocketListener, broker_api};
 use kh_broker::Broker;
-use kh_core::{Code, CredentialName, port::SecretStore};
+use kh_core::{Code, CredentialName, port::SecretSource};
 use kh_gateway::{Limits, Metrics, Ports};
 use prometheus_client::registry::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -61,7 +61,7 @@ impl PrivateBroker {
         let ways = egresses(loaded)?;
         let broker = Broker::new(
             endpoints::specs(&config, &ways, &base.clock),
-            Arc::clone(&base.store) as Arc<dyn SecretStore>,
+            Arc::clone(&base.store) as Arc<dyn SecretSource>,
             Arc::clone(&base.clock),
             Arc::clone(&base.entropy),
             tokio::runtime::Handle::current(),

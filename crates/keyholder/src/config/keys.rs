@@ -3,7 +3,11 @@
 //! The JSON schema and the reference of keys are made from these tables. Invariant: what stands here is what the reader
 //! reads, no more and no less; the tests in [`super::schema`] compare both and name the line to add.
 
+mod deliver;
+mod rotation;
+mod stores;
 mod tables;
+pub(super) mod words;
 
 pub(super) use tables::SECTIONS;
 
@@ -53,8 +57,20 @@ pub(super) enum Shape {
     Region,
     /// An area of CXone, such as `na1`.
     Area,
-    /// `store:NAME`.
+    /// `store:NAME`, or `STORE:PATH`.
     StoreReference,
+    /// A list of the former.
+    StoreReferences,
+    /// A list of names of sections.
+    Names,
+    /// The name of a credential.
+    Credential,
+    /// Text of a form that a pattern tells.
+    Word(&'static Word),
+    /// A list of the former.
+    Words(&'static Word),
+    /// A list of tables of its own.
+    Tables(&'static Section),
     /// The name of an environment variable.
     Variable,
     /// The name of a file without a folder.
@@ -63,6 +79,21 @@ pub(super) enum Shape {
     Name,
     /// A table of its own.
     Table(&'static Section),
+}
+
+/// A form of text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    /// The whole text matches it.
+    pub(super) pattern: &'static str,
+    /// How to write it.
+    pub(super) hint: &'static str,
+    /// One that is fine, as TOML and as people read it.
+    #[cfg(test)]
+    pub(super) good: &'static str,
+    /// Some that are not.
+    #[cfg(test)]
+    pub(super) bad: &'static [&'static str],
 }
 
 /// One key.

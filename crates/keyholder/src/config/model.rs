@@ -1,11 +1,21 @@
 //! What a configuration says, as types. Serialisable, because nothing in it is a secret.
 
+mod deliver;
+mod rotation;
+mod stores;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use kh_core::{CredentialName, EnvironmentName, PlatformKind, PlatformName, SecretName};
+use kh_core::{CredentialName, EnvironmentName, PlatformKind, PlatformName, SecretReference, StoreName};
 use kh_net::Source;
 use kh_platform::{Address, ClientAuth};
 use serde::{Serialize, Serializer};
+
+pub use deliver::{HookConfig, HookDetail, NotifyConfig, NotifyDetail, SmtpTls};
+pub use rotation::{
+    ApprovalsConfig, ConsumerConfig, CredentialRotationConfig, RotationConfig, RotationTimes, VerifyConfig,
+};
+pub use stores::{AzureAuth, SecretStoreConfig, SecretStoreDetail, VaultAuth};
 
 /// Everything in one file.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +38,17 @@ pub struct Config {
     pub network: NetworkConfig,
     /// `[telemetry]`
     pub telemetry: TelemetryConfig,
+    /// `[rotation]`
+    pub rotation: RotationConfig,
+    /// `[secret_store.NAME]`
+    #[serde(rename = "secret_store", skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_stores: BTreeMap<StoreName, SecretStoreConfig>,
+    /// `[hook.NAME]`
+    #[serde(rename = "hook", skip_serializing_if = "BTreeMap::is_empty")]
+    pub hooks: BTreeMap<String, HookConfig>,
+    /// `[notify.NAME]`
+    #[serde(rename = "notify", skip_serializing_if = "BTreeMap::is_empty")]
+    pub notifiers: BTreeMap<String, NotifyConfig>,
     /// `[platform.NAME]`
     #[serde(rename = "platform")]
     pub platforms: BTreeMap<PlatformName, PlatformConfig>,
@@ -282,6 +303,10 @@ pub struct PlatformConfig {
     /// How connections to it leave this machine, where that differs from `[network]`.
     #[serde(flatten)]
     pub network: NetworkConfig,
+    /// The credential with which secrets of this platform are made and deleted.
+    pub rotator: Option<CredentialName>,
+    /// The other one: it rotates the first, and steps in when an answer to the first was lost.
+    pub rotator_second: Option<CredentialName>,
 }
 
 /// A client certificate with its key.
@@ -452,9 +477,9 @@ pub enum OAuth2SourceConfig {
 pub struct CredentialConfig {
     /// Where.
     pub platform: PlatformName,
-    /// The secret store's document.
+    /// Where its document is.
     #[serde(serialize_with = "store_reference")]
-    pub secret: SecretName,
+    pub secret: SecretReference,
     /// The environment that it belongs to, such as `production`.
     pub environment: Option<EnvironmentName>,
     /// How long before its expiry a token is renewed.
@@ -463,10 +488,12 @@ pub struct CredentialConfig {
     /// The organisation's inactivity timeout for tokens.
     #[serde(serialize_with = "optional_duration")]
     pub idle_timeout: Option<Duration>,
+    /// How its secret is rotated; none is not at all.
+    pub rotation: Option<CredentialRotationConfig>,
 }
 
-fn store_reference<S: Serializer>(value: &SecretName, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&format_args!("store:{value}"))
+fn store_reference<S: Serializer>(value: &SecretReference, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
 }
 
 /// An address, or `off`: what the configuration says.

@@ -3,6 +3,7 @@
 //! Invariant: an address that comes out of here is https, or http on loopback, without user part or query; a region
 //! that comes out of here exists.
 
+use kh_core::CredentialName;
 use kh_platform::{Address, ClientAuth, PlainHttp, genesys};
 
 use super::{
@@ -42,11 +43,29 @@ pub(super) fn read(section: Section<'_>) -> Option<PlatformConfig> {
     let extra_ca = section.path("extra_ca").map(|found| found.value);
     let client = network::client_certificate(&section);
     let way = network::read(&section);
+    let (rotator, rotator_second) = rotators(&section);
     if let Some(detail) = &detail {
         network::check_families(&section, detail, &way);
     }
     section.finish();
-    Some(PlatformConfig { detail: detail?, extra_ca, client, network: way })
+    Some(PlatformConfig { detail: detail?, extra_ca, client, network: way, rotator, rotator_second })
+}
+
+/// Who makes and deletes secrets; whether they are credentials of this platform is looked at later.
+fn rotators(section: &Section<'_>) -> (Option<CredentialName>, Option<CredentialName>) {
+    let read = |key| {
+        let found = section.parsed(key, "write the NAME of a [credential.NAME]", str::parse::<CredentialName>);
+        found.map(|found| found.value)
+    };
+    let (first, second) = (read("rotator"), read("rotator_second"));
+    if let (Some(place), None) = (section.place("rotator_second"), section.place("rotator")) {
+        section.error(place, "rotator_second without rotator", "write rotator = \"NAME\" beside it");
+    }
+    if let (Some(place), true) = (section.place("rotator_second"), first.is_some() && first == second) {
+        let hint = "a rotator is never rotated by itself: name another credential, or take rotator_second out";
+        section.error(place, "rotator and rotator_second are the same credential", hint);
+    }
+    (first, second)
 }
 
 /// A base address. One of the well-known wrong ones is refused with the right one.

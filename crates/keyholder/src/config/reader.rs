@@ -7,7 +7,7 @@ use std::{cell::RefCell, net::SocketAddr, ops::Range, path::PathBuf, time::Durat
 
 use toml::de::{DeTable, DeValue};
 
-use super::{duration, mistake::Sink, model::ListenAddress};
+use super::{duration, keys::Word, mistake::Sink, model::ListenAddress};
 
 /// Keys that hold a secret wherever they stand: a frequent mistake with its own answer.
 const SECRET_KEYS: [&str; 8] = [
@@ -192,6 +192,92 @@ impl<'a> Section<'a> {
     /// A list of text, without the items that are something else.
     pub(super) fn texts(&self, key: &'static str) -> Option<Vec<Located<&'a str>>> {
         Some(self.items(key)?.into_iter().flatten().collect())
+    }
+
+    /// Text of a form that a pattern tells.
+    pub(super) fn word(&self, key: &'static str, word: &Word) -> Option<String> {
+        let found = self.text(key)?;
+        self.matching(key, word, &found)
+    }
+
+    /// A list of texts of one form; none when one of them has a mistake.
+    pub(super) fn words(&self, key: &'static str, word: &Word) -> Option<Vec<Located<String>>> {
+        // Read one by one before they are put together, so that every mistake is reported.
+        let read = |item: Option<Located<&str>>| {
+            let found = item?;
+            Some(Located { value: self.matching(key, word, &found)?, span: found.span })
+        };
+        let read: Vec<_> = self.items(key)?.into_iter().map(read).collect();
+        read.into_iter().collect()
+    }
+
+    fn matching(&self, key: &str, word: &Word, found: &Located<&str>) -> Option<String> {
+        let pattern = regex::Regex::new(word.pattern).expect("the patterns of the tables of keys are valid");
+        if pattern.is_match(found.value) {
+            return Some(found.value.to_owned());
+        }
+        self.error(found.span.clone(), format!("{key} is not written as it should be"), word.hint);
+        None
+    }
+
+    /// Names of other sections, under `known`; one that is not among them is reported and left out.
+    pub(super) fn names(&self, key: &'static str, what: &str, known: &[String]) -> Option<Vec<String>> {
+        let found = self.texts(key)?.into_iter().filter_map(|item| {
+            if known.iter().any(|name| name == item.value) {
+                return Some(item.value.to_owned());
+            }
+            let hint = match nearest(item.value, known.iter().map(String::as_str)) {
+                Some(similar) => format!("did you mean \"{similar}\"?"),
+                None => format!("add the section [{what}.NAME] for it"),
+            };
+            self.error(item.span, format!("{key}: there is no [{what}] of this name"), hint);
+            None
+        });
+        Some(found.collect())
+    }
+
+    /// Reports which of `keys` are not there.
+    pub(super) fn lacking(&self, keys: &[(&str, &str)]) {
+        for (key, hint) in keys {
+            if self.place(key).is_none() {
+                self.error(self.span.clone(), format!("[{}] lacks {key}", self.path), *hint);
+            }
+        }
+    }
+
+    /// The word under `kind`, one of `kinds`.
+    pub(super) fn kind(&self, kinds: &[&'static str]) -> Option<&'static str> {
+        let all = kinds.iter().map(|kind| format!("\"{kind}\"")).collect::<Vec<_>>().join(", ");
+        self.lacking(&[("kind", &format!("kind is one of {all}"))]);
+        let found = self.text("kind")?;
+        if let Some(kind) = kinds.iter().find(|kind| **kind == found.value) {
+            return Some(kind);
+        }
+        let hint = match nearest(found.value, kinds.iter().copied()) {
+            Some(similar) => format!("did you mean \"{similar}\"?"),
+            None => format!("write one of {all}"),
+        };
+        self.error(found.span, "there is no such kind", hint);
+        None
+    }
+
+    /// One of these words.
+    pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&'static str, T)]) -> Option<Located<T>> {
+        let words = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+        self.parsed(key, &format!("write one of {words}"), |text| {
+            let found = choices.iter().find(|(word, _)| *word == text);
+            found.map(|(_, value)| *value).ok_or("there is no such word")
+        })
+    }
+
+    /// A list of tables under this one: `[[path.key]]`.
+    pub(super) fn tables(&self, key: &'static str) -> Vec<Self> {
+        let Some((value, span)) = self.entry(key) else { return Vec::new() };
+        let DeValue::Array(items) = value else {
+            self.wrong_type(key, span, value, "a list of tables such as [{ name = \"a\" }]");
+            return Vec::new();
+        };
+        items.iter().filter_map(|item| self.as_section(key, item.get_ref(), item.span())).collect()
     }
 
     /// A list of users by number; none when one of them is no number that a user can have.

@@ -105,7 +105,10 @@ fn of_section(section: &Section) -> Value {
             object.insert("required".to_owned(), json!(required));
         }
         if !section.beside.is_empty() {
-            let pairs = section.beside.iter().map(|(key, other)| ((*key).to_owned(), json!([other])));
+            let others = |key: &str| {
+                section.beside.iter().filter(|(this, _)| *this == key).map(|(_, other)| *other).collect::<Vec<_>>()
+            };
+            let pairs = section.beside.iter().map(|(key, _)| ((*key).to_owned(), json!(others(key))));
             object.insert("dependentRequired".to_owned(), Value::Object(pairs.collect()));
         }
         if !rules.is_empty() {
@@ -151,12 +154,24 @@ fn of_shape(shape: &Shape) -> Value {
         Shape::Region => json!({ "enum": region_names().collect::<Vec<_>>() }),
         Shape::Environment => text("^[a-z][a-z0-9-]{0,31}$"),
         Shape::Area => text("^[A-Za-z0-9]{1,16}$"),
-        Shape::StoreReference => text(&format!("^store:{}", NAME.trim_start_matches('^'))),
+        Shape::StoreReference => text(&reference()),
+        Shape::StoreReferences => json!({ "type": "array", "items": text(&reference()) }),
+        Shape::Names => json!({ "type": "array", "items": text(NAME) }),
+        Shape::Word(word) => text(word.pattern),
+        Shape::Words(word) => json!({ "type": "array", "items": text(word.pattern) }),
+        Shape::Tables(section) => json!({ "type": "array", "items": of_section(section) }),
         Shape::Variable => text("^[A-Z0-9_]+$"),
         Shape::FileName => text("^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$"),
-        Shape::Name => text(NAME),
+        Shape::Name | Shape::Credential => text(NAME),
         Shape::Table(section) => of_section(section),
     }
+}
+
+/// `store:NAME`, or another word with a path.
+fn reference() -> String {
+    let name = NAME.trim_matches(['^', '$']);
+    let part = "[A-Za-z0-9_+=.@-]+";
+    format!("^(store:{name}|(?!store:){name}:{part}(/{part})*)$")
 }
 
 /// The AWS names first, because an editor offers them in this order, then the domains.

@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use kh_core::{CredentialName, EnvironmentName, PlatformName, SecretName, environment::PRODUCTION};
+use kh_core::{CredentialName, EnvironmentName, PlatformName, environment::PRODUCTION};
 use kh_platform::{Address, PlainHttp};
 
 use super::{
+    deliver::{self, Delivery},
     model::{
         AccessConfig, AccessFormat, AdminConfig, AuditConfig, BrokerConfig, Config, CredentialConfig, GatewayConfig,
         KeySource, LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig, PlatformConfig, StateConfig,
@@ -20,6 +21,8 @@ use super::{
     },
     network, platform,
     reader::{Located, Section, nearest},
+    rotation,
+    stores::{self, Stores},
 };
 
 /// Most threads of the data plane: more than any machine it was measured on has cores.
@@ -45,7 +48,10 @@ pub(super) fn read(root: Section<'_>) -> Config {
     let (admin_listen, admin_token) = admin(&root);
     let broker = broker(&root);
     let platforms = platforms(&root);
-    let credentials = credentials(&root, &platforms);
+    let stores = stores::read(&root);
+    let delivery = deliver::read(&root);
+    let credentials = credentials(&root, &platforms, &stores, &delivery);
+    let rotation = rotation::defaults(&root, &delivery);
     let config = Config {
         gateway,
         admin: AdminConfig { listen: admin_listen, token_file: admin_token },
@@ -58,7 +64,12 @@ pub(super) fn read(root: Section<'_>) -> Config {
         telemetry: telemetry(&root),
         platforms: platforms.into_iter().filter_map(|(name, platform)| Some((name, platform?))).collect(),
         credentials,
+        rotation,
+        secret_stores: stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect(),
+        hooks: delivery.hooks,
+        notifiers: delivery.notifiers,
     };
+    rotation::check_rotators(&root, &config);
     root.finish();
     config
 }
@@ -347,11 +358,13 @@ fn platforms(root: &Section<'_>) -> BTreeMap<PlatformName, Option<PlatformConfig
 fn credentials(
     root: &Section<'_>,
     platforms: &BTreeMap<PlatformName, Option<PlatformConfig>>,
+    stores: &Stores,
+    delivery: &Delivery,
 ) -> BTreeMap<CredentialName, CredentialConfig> {
     let mut all = BTreeMap::new();
     for (name, section) in root.named_sections("credential") {
         let parsed = name.value.parse::<CredentialName>();
-        let credential = credential(&section, platforms);
+        let credential = credential(&section, platforms, stores, delivery);
         section.finish();
         match (parsed, credential) {
             (Ok(parsed), Some(credential)) => {
@@ -367,9 +380,12 @@ fn credentials(
 fn credential(
     section: &Section<'_>,
     platforms: &BTreeMap<PlatformName, Option<PlatformConfig>>,
+    stores: &Stores,
+    delivery: &Delivery,
 ) -> Option<CredentialConfig> {
     let platform = section.text("platform").and_then(|found| known_platform(section, &found, platforms));
-    let secret = section.text("secret").and_then(|found| store_reference(section, &found));
+    let secret = section.text("secret").and_then(|found| stores::reference(section, "secret", &found, stores));
+    let rotation = rotation::of_a_credential(section, stores, delivery);
     let environment = environment(section);
     let early_refresh = section.duration("early_refresh").map(|found| found.value);
     let idle_timeout = section.duration("idle_timeout").map(|found| {
@@ -389,7 +405,7 @@ fn credential(
             section.error(section.span.clone(), format!("[{}] lacks {key}", section.path), hint);
         }
     }
-    Some(CredentialConfig { platform: platform?, secret: secret?, environment, early_refresh, idle_timeout })
+    Some(CredentialConfig { platform: platform?, secret: secret?, environment, early_refresh, idle_timeout, rotation })
 }
 
 fn environment(section: &Section<'_>) -> Option<EnvironmentName> {
@@ -419,23 +435,4 @@ fn known_platform(
         section.error(found.span.clone(), "there is no platform of this name", hint);
     }
     name
-}
-
-/// `store:NAME`. Whatever else stands there may be the secret itself and is not repeated.
-fn store_reference(section: &Section<'_>, found: &Located<&str>) -> Option<SecretName> {
-    let Some(name) = found.value.strip_prefix("store:") else {
-        section.error(
-            found.span.clone(),
-            "secret must name a document of the secret store, not be one",
-            "run `keyholder secret set NAME` and write secret = \"store:NAME\"; if a real secret stood here, rotate it",
-        );
-        return None;
-    };
-    match name.parse() {
-        Ok(name) => Some(name),
-        Err(error) => {
-            section.error(found.span.clone(), format!("secret: {error}"), "write secret = \"store:NAME\"");
-            None
-        }
-    }
 }

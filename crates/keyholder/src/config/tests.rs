@@ -24,7 +24,7 @@ fn check(text: &str, expected: &str) {
 fn the_example_is_fine_and_shows_as_itself() {
     let parsed = parse(EXAMPLE.as_bytes()).unwrap_or_else(|mistakes| panic!("{}", render("example", &mistakes, false)));
     assert_eq!(parsed.warnings.all, []);
-    assert_eq!((parsed.config.platforms.len(), parsed.config.credentials.len()), (4, 4));
+    assert_eq!((parsed.config.platforms.len(), parsed.config.credentials.len()), (4, 6));
     let shown = to_toml(&parsed.config).unwrap();
     let again = parse(shown.as_bytes()).unwrap_or_else(|mistakes| panic!("{}", render("shown", &mistakes, false)));
     assert_eq!(to_toml(&again.config).unwrap(), shown);
@@ -43,16 +43,25 @@ fn the_examples_commented_lines_are_fine_one_by_one() {
         let is_setting = commented
             .split_once(" = ")
             .is_some_and(|(key, _)| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
-        if !is_setting || section.starts_with("[platform.") || section.starts_with("[gateway.tls]") {
+        // each of these needs more of its section than a line
+        let with_more = ["[platform.", "[gateway.tls]", "[secret_store.", "[hook.", "[notify."];
+        if !is_setting || with_more.iter().any(|start| section.starts_with(start)) {
             continue;
         }
         let needed = match section.as_str() {
+            _ if section.ends_with(".rotation]") => "",
             _ if section.starts_with("[credential.") => "platform = \"p\"\nsecret = \"store:s\"\n",
             "[network]" if !commented.starts_with("proxy =") => "proxy = \"http://proxy.example.com:3128\"\n",
             _ => "",
         };
         let platform = "[platform.p]\nkind = \"genesys\"\nregion = \"us-east-1\"\n";
         let text = format!("{platform}{section}\n{needed}{commented}\n");
+        let text = match section.strip_suffix(".rotation]") {
+            Some(credential) => {
+                text.replacen(&section, &format!("{credential}]\nplatform = \"p\"\nsecret = \"store:s\"\n{section}"), 1)
+            }
+            None => text,
+        };
         assert!(parse(text.as_bytes()).is_ok(), "line {}: {commented}\n{}", number + 1, told(&text));
     }
 }
@@ -150,7 +159,7 @@ fn secrets_in_the_file_are_refused_and_never_shown() {
     }
     check(
         "[credential.a]\nplatform = \"p\"\nsecret = \"hunter2\"\n[platform.p]\nkind = \"genesys\"\nregion = \"us-east-1\"",
-        "3:10 secret must name a document of the secret store, not be one | run `keyholder secret set NAME` and write secret = \"store:NAME\"; if a real secret stood here, rotate it",
+        "3:10 secret must name a document of a secret store, not be one | run `keyholder secret set NAME` and write secret = \"store:NAME\"; if a real secret stood here, rotate it",
     );
 }
 
@@ -239,4 +248,53 @@ fn mistakes_of_the_way_out() {
         let mistakes = parse(text.as_bytes()).unwrap_err();
         assert!(!render("f", &mistakes, false).contains("hunter2"), "{lines}");
     }
+}
+
+/// Mistakes of stores, rotation, hooks and notifications, each told where it is.
+#[test]
+fn mistakes_of_rotation() {
+    let base = "[platform.p]\nkind = \"genesys\"\nregion = \"us-east-1\"\n";
+    let credential = "[credential.c]\nplatform = \"p\"\nsecret = \"store:c\"\n";
+    let rotated = format!("{credential}[credential.c.rotation]\n");
+    let aws = "[secret_store.aws]\nkind = \"aws\"\n";
+    let vault = "[secret_store.v]\nkind = \"vault\"\naddress = \"https://v:8200\"\n";
+    let cases = [
+        "[secret_store.store]\nkind = \"aws\"\n".to_owned(),
+        "[secret_store.a]\nkind = \"valut\"\n".to_owned(),
+        "[secret_store.a]\nregion = \"eu-west-1\"\n".to_owned(),
+        format!("{vault}token = \"hvs.hunter2\"\n"),
+        vault.to_owned(),
+        format!("{vault}token_file = \"t\"\njwt_role = \"r\"\njwt_file = \"j\"\n"),
+        format!("{vault}role_id_file = \"r\"\n"),
+        format!("{vault}token_file = \"t\"\njwt_file = \"j\"\n"),
+        "[secret_store.a]\nkind = \"azure\"\nvault_url = \"https://a.vault.azure.net\"\nclient_secret_file = \"f\"\n"
+            .to_owned(),
+        format!("{aws}fallback = [\"asw\"]\n[secret_store.asw2]\nkind = \"aws\"\n"),
+        format!("{aws}fallback = [\"aws\"]\n"),
+        format!("{aws}[credential.c]\nplatform = \"p\"\nsecret = \"awz:acme\"\n"),
+        format!("{aws}[credential.c]\nplatform = \"p\"\nsecret = \"hunter:2 3\"\n"),
+        format!("{rotated}stratgy = \"swap\"\n"),
+        format!("{rotated}strategy = \"swop\"\n"),
+        format!("{rotated}targets = [\"store:a\", \"store:a\"]\n"),
+        format!("{rotated}interval = \"1h\"\noverlap_min = \"1m\"\n"),
+        format!("{rotated}overlap_min = \"2d\"\noverlap_max = \"1d\"\n"),
+        format!("{rotated}windows = [\"mon 22:00-23:00\"]\nblackout = [\"2026-02-30\"]\nzone = \"Europe/Berlinn\"\n"),
+        format!("{rotated}hooks = [\"page\"]\nnotify = [\"team\"]\n"),
+        format!(
+            "{rotated}consumers = [{{ grade = \"seen\" }}, {{ name = \"a\" }}, {{ name = \"a\", grade = \"ttl\" }}]\n"
+        ),
+        format!("{rotated}[credential.c.rotation.approvals]\nrevoke = 17\n"),
+        "[hook.h]\nkind = \"command\"\ncommand = []\n".to_owned(),
+        "[notify.n]\nkind = \"smtp\"\nserver = \"mail.example.com:25\"\nfrom = \"a@b\"\nto = []\ntls = \"none\"\n"
+            .to_owned(),
+    ];
+    let mut all: Vec<_> = cases.iter().map(|lines| told(&format!("{base}{lines}"))).collect();
+    let rotator = |lines: &str| told(&format!("{base}{lines}\n{credential}"));
+    all.push(rotator("rotator = \"cc\""));
+    all.push(rotator("rotator_second = \"c\""));
+    all.push(rotator("rotator = \"c\"\nrotator_second = \"c\""));
+    all.push(rotator("[platform.q]\nkind = \"genesys\"\nregion = \"us-east-1\"\nrotator = \"c\""));
+    let all = all.join("\n---\n");
+    assert!(!all.contains("hunter"), "{all}");
+    insta::assert_snapshot!(all);
 }

@@ -15,8 +15,8 @@ use kh_core::{
     audit::AuditEvent,
     credential::CredentialDocument,
     port::{
-        BoxFuture, Expected, FetchError, IssuedToken, SecretMetadata, SecretStore, StoreError, StoredSecret,
-        TokenEndpoint,
+        BoxFuture, Expected, FetchError, IssuedToken, SecretMetadata, SecretSource, SecretStore, StoreError,
+        StoredSecret, TokenEndpoint,
     },
 };
 use kh_token::TokenPolicy;
@@ -268,7 +268,7 @@ impl Bench {
         let spec = CredentialSpec { policy, ..spec("acme", &endpoint, "1") };
         let name = spec.name.clone();
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(42));
-        let broker = Broker::new(vec![spec], Arc::clone(&store) as Arc<dyn SecretStore>, clock, entropy, runtime);
+        let broker = Broker::new(vec![spec], Arc::clone(&store) as Arc<dyn SecretSource>, clock, entropy, runtime);
         let credential = broker.credential(&name).unwrap();
         Self { broker, credential, endpoint, store }
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use kh_core::{
-    EnvironmentName, SecretName,
+    EnvironmentName, SecretReference,
     credential::CredentialDocument,
-    port::{ClientRecord, SecretStore},
+    port::{ClientRecord, SecretSource},
 };
 
 use kh_issuer::Issuer;
@@ -39,8 +39,9 @@ fn misplaced(config: &Config, record: &ClientRecord) -> Option<Finding> {
 
 /// Warnings of documents that credentials of several environments share.
 pub(super) fn shared_documents(config: &Config) -> Vec<String> {
-    let shared = |(secret, users): (SecretName, Users)| {
-        told(&users).map(|told| format!("credentials of several environments share the secret {secret}: {told}"))
+    let shared = |(secret, users): (SecretReference, Users)| {
+        told(&users)
+            .map(|told| format!("credentials of several environments share the secret {}: {told}", secret.shown()))
     };
     users_of(config).into_iter().filter_map(shared).collect()
 }
@@ -50,7 +51,7 @@ pub(super) fn shared_documents(config: &Config) -> Vec<String> {
 pub(super) async fn shared_clients(config: &Config, look: &Look) -> Vec<String> {
     let mut clients: BTreeMap<String, (Users, usize)> = BTreeMap::new();
     for (secret, users) in users_of(config) {
-        let Ok(stored) = look.store.get(&secret).await else { continue };
+        let Ok(stored) = look.store.read(&secret).await else { continue };
         let Ok(document) = CredentialDocument::parse(&stored.value) else { continue };
         let Some(id) = document.client_id.or(document.access_key_id) else { continue };
         let (all, documents) = clients.entry(id).or_default();
@@ -67,8 +68,8 @@ pub(super) async fn shared_clients(config: &Config, look: &Look) -> Vec<String> 
     clients.into_iter().filter_map(shared).collect()
 }
 
-fn users_of(config: &Config) -> BTreeMap<SecretName, Users> {
-    let mut users: BTreeMap<SecretName, Users> = BTreeMap::new();
+fn users_of(config: &Config) -> BTreeMap<SecretReference, Users> {
+    let mut users: BTreeMap<SecretReference, Users> = BTreeMap::new();
     for (name, credential) in &config.credentials {
         let of = users.entry(credential.secret.clone()).or_default();
         of.entry(credential.environment.clone()).or_insert_with(|| name.to_string());

@@ -13,7 +13,7 @@ use kh_broker::CredentialSpec;
 use kh_core::{
     Code, CredentialName, PlatformKind, SecretString, UnixMillis,
     credential::CredentialDocument,
-    port::{FetchError, IssuedToken, SecretStore, StoreError},
+    port::{FetchError, IssuedToken, SecretSource, StoreError},
 };
 use kh_platform::{
     Address, HttpClient, PlainHttp, Timeouts,
@@ -170,11 +170,9 @@ async fn skew(http: &HttpClient, base: &str, look: &Look) -> Option<i64> {
 
 async fn login(spec: &CredentialSpec, look: &Look) -> Result<IssuedToken, Problem> {
     let unusable = |detail: String, hint| Problem { code: Code::CREDENTIAL_UNUSABLE, detail, hint, unreachable: false };
-    let stored = look
-        .store
-        .get(&spec.secret)
-        .await
-        .map_err(|error| unusable(format!("{}: {error}", spec.secret), "store it with `keyholder secret set`"))?;
+    let stored = look.store.read(&spec.secret).await.map_err(|error| {
+        unusable(format!("{}: {error}", spec.secret.shown()), "store it with `keyholder secret set`")
+    })?;
     let document = CredentialDocument::parse(&stored.value)
         .map_err(|error| unusable(error.to_string(), "store a credential document with `keyholder secret set`"))?;
     if document.refresh_token.is_some() {

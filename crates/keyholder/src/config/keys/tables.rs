@@ -1,6 +1,6 @@
 //! The tables of keys. One line for a key that is added to the reader: its name, its form, its meaning.
 
-use super::{Key, Section, Shape, Top};
+use super::{Key, Section, Shape, Top, deliver, rotation, stores};
 
 /// Everything at the top of the file, in the order in which people read it.
 pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
@@ -18,6 +18,16 @@ pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
         Top::Named("One organisation in one region.", &[("genesys", &GENESYS), ("cxone", &CXONE), ("oauth2", &OAUTH2)]),
     ),
     ("credential", Top::Named("What keyholder logs in with at a platform.", &[("credential", &CREDENTIAL)])),
+    (
+        "secret_store",
+        Top::Named(
+            "A secret store outside keyholder: the embedded one is always there.",
+            &[("vault", &stores::VAULT), ("aws", &stores::AWS), ("azure", &stores::AZURE), ("google", &stores::GOOGLE)],
+        ),
+    ),
+    ("rotation", Top::One(&rotation::DEFAULTS)),
+    ("hook", Top::Named("Makes consumers take a new secret.", deliver::HOOKS)),
+    ("notify", Top::Named("Tells people about rotations.", deliver::NOTIFIERS)),
 ];
 
 const GATEWAY: Section = Section::new(
@@ -214,8 +224,20 @@ const CLIENT_CERT: Key =
     Key::new("client_cert", Shape::Path, "PEM file of the certificate chain that keyholder shows to the platform.");
 const CLIENT_KEY: Key = Key::new("client_key", Shape::Path, "PEM file of the private key of client_cert, mode 0600.");
 
+const ROTATOR: Key = Key::new(
+    "rotator",
+    Shape::Credential,
+    "The NAME of the [credential.NAME] of this platform that makes and deletes secrets in a rotation.",
+);
+const ROTATOR_SECOND: Key = Key::new(
+    "rotator_second",
+    Shape::Credential,
+    "A second one: it rotates the first, and steps in when the answer to a regeneration was lost.",
+);
+
 /// Keys of a platform that go together.
 const PAIRS: &[(&str, &str)] = &[
+    ("rotator_second", "rotator"),
     ("client_cert", "client_key"),
     ("client_key", "client_cert"),
     ("proxy_auth_file", "proxy"),
@@ -243,6 +265,8 @@ const GENESYS: Section = Section::new(
         PROXY_AUTH_FILE,
         NO_PROXY,
         SOURCE_ADDRESS,
+        ROTATOR,
+        ROTATOR_SECOND,
     ],
 )
 .any_of(&[&["region"], &["login_url", "api_url"]])
@@ -269,6 +293,8 @@ const CXONE: Section = Section::new(
         PROXY_AUTH_FILE,
         NO_PROXY,
         SOURCE_ADDRESS,
+        ROTATOR,
+        ROTATOR_SECOND,
     ],
 )
 .at_most_one(&["issuer", "area", "auth_base"])
@@ -293,6 +319,8 @@ const OAUTH2: Section = Section::new(
         PROXY_AUTH_FILE,
         NO_PROXY,
         SOURCE_ADDRESS,
+        ROTATOR,
+        ROTATOR_SECOND,
     ],
 )
 .at_most_one(&["issuer", "token_url"])
@@ -303,8 +331,12 @@ const CREDENTIAL: Section = Section::new(
     "What keyholder logs in with at a platform.",
     &[
         Key::new("platform", Shape::Name, "The NAME of a [platform.NAME].").required(),
-        Key::new("secret", Shape::StoreReference, "The secret store's document: store:NAME. Never the secret itself.")
-            .required(),
+        Key::new(
+            "secret",
+            Shape::StoreReference,
+            "Its document: store:NAME in the embedded store, or NAME:PATH in a [secret_store.NAME]. Never the secret itself.",
+        )
+        .required(),
         Key::new(
             "environment",
             Shape::Environment,
@@ -321,5 +353,6 @@ const CREDENTIAL: Section = Section::new(
             Shape::Duration,
             "The organisation's inactivity timeout for tokens, if it has one (HIPAA: at most 15m).",
         ),
+        Key::new("rotation", Shape::Table(&rotation::OF_A_CREDENTIAL), "How its secret is rotated."),
     ],
 );

@@ -9,7 +9,7 @@ use crate::config::{self, EXAMPLE, mistake::Sink, reader::Section as Read, secti
 fn tables() -> BTreeMap<String, &'static Section> {
     fn add(path: String, section: &'static Section, all: &mut BTreeMap<String, &'static Section>) {
         for key in section.keys {
-            if let Shape::Table(below) = &key.shape {
+            if let Shape::Table(below) | Shape::Tables(below) = &key.shape {
                 add(format!("{path}.{}", key.name), below, all);
             }
         }
@@ -52,15 +52,35 @@ fn sample(shape: &Shape, name: &str) -> String {
         Shape::Environment => "\"production\"".to_owned(),
         Shape::Area => "\"na1\"".to_owned(),
         Shape::StoreReference => "\"store:acme\"".to_owned(),
+        Shape::StoreReferences => "[\"store:acme\", \"store:acme/other\"]".to_owned(),
+        Shape::Names => "[\"webhook\"]".to_owned(),
+        Shape::Credential => format!("{name:?}"),
+        Shape::Word(word) => format!("{:?}", word.good),
+        Shape::Words(word) => format!("[{:?}]", word.good),
         Shape::Variable => "\"A_VARIABLE\"".to_owned(),
         Shape::FileName => "\"store.key\"".to_owned(),
         Shape::Name => "\"genesys\"".to_owned(),
-        Shape::Table(_) => unreachable!("tables have no sample"),
+        Shape::Table(_) | Shape::Tables(_) => unreachable!("tables have no sample"),
     }
 }
 
 /// Values that are wrong for this form, as TOML.
-fn wrong(shape: &Shape) -> Vec<&'static str> {
+fn wrong(shape: &Shape) -> Vec<String> {
+    let owned = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+    match shape {
+        Shape::Word(word) => {
+            let bad = word.bad.iter().map(|text| format!("{text:?}"));
+            bad.chain(["1".to_owned(), "[]".to_owned()]).collect()
+        }
+        Shape::Words(word) => {
+            let bad = word.bad.iter().map(|text| format!("[{text:?}]"));
+            bad.chain(["1".to_owned(), format!("{:?}", word.good)]).collect()
+        }
+        other => owned(&usual_wrong(other)),
+    }
+}
+
+fn usual_wrong(shape: &Shape) -> Vec<&'static str> {
     let text = vec!["1", "true", "[]", "{ a = 1 }"];
     let refused = match shape {
         Shape::Text => vec![],
@@ -109,10 +129,14 @@ fn wrong(shape: &Shape) -> Vec<&'static str> {
         Shape::Region => vec!["\"mars-1\"", "\"\""],
         Shape::Environment => vec!["\"\"", "\"Production\"", "\"1st\"", "\"a b\""],
         Shape::Area => vec!["\"\"", "\"na-1\""],
-        Shape::StoreReference => vec!["\"acme\"", "\"store:\"", "\"store:-a\""],
+        Shape::StoreReference => vec!["\"acme\"", "\"store:\"", "\"store:-a\"", "\"a:/b\"", "\"a:b c\"", "\":b\""],
+        Shape::StoreReferences => return vec!["1", "\"store:a\"", "[\"acme\"]", "[1]"],
+        Shape::Names => return vec!["1", "\"webhook\"", "[\"\"]", "[1]"],
+        Shape::Word(_) | Shape::Words(_) => unreachable!("words bring their own"),
+        Shape::Tables(_) => return vec!["1", "\"a\"", "[1]", "{ a = 1 }", "[{ a = 1 }]"],
         Shape::Variable => vec!["\"\"", "\"a b\"", "\"lower\""],
         Shape::FileName => vec!["\"\"", "\"a/b\"", "\"..\"", "\".hidden\""],
-        Shape::Name => vec!["\"\"", "\"-a\""],
+        Shape::Name | Shape::Credential => vec!["\"\"", "\"-a\""],
         Shape::Table(_) => return vec!["1", "\"a\"", "[]"],
     };
     [text, refused].concat()
@@ -124,9 +148,17 @@ type File = BTreeMap<String, BTreeMap<String, String>>;
 fn write(file: &File) -> String {
     let tables = file.iter().map(|(path, keys)| {
         let lines = keys.iter().map(|(key, value)| format!("{key} = {value}\n"));
-        format!("[{path}]\n{}", lines.collect::<String>())
+        let head = if is_list(path) { format!("[[{path}]]") } else { format!("[{path}]") };
+        format!("{head}\n{}", lines.collect::<String>())
     });
     tables.collect()
+}
+
+/// Whether the tables of this path stand in a list.
+fn is_list(path: &str) -> bool {
+    let Some((parent, name)) = path.rsplit_once('.') else { return false };
+    let Some(section) = tables().get(parent).copied() else { return false };
+    section.keys.iter().any(|key| key.name == name && matches!(key.shape, Shape::Tables(_)))
 }
 
 /// A good file with the table `path` and its keys `with`, and whatever else it needs.
@@ -135,7 +167,11 @@ fn around(path: &str, with: &[&str]) -> File {
     let section = all[path];
     let wanted = |key: &&Key| key.required || with.contains(&key.name);
     let filled = |section: &Section, wanted: &dyn Fn(&&Key) -> bool| {
-        let keys = section.keys.iter().filter(|key| !matches!(key.shape, Shape::Table(_))).filter(|key| wanted(key));
+        let keys = section
+            .keys
+            .iter()
+            .filter(|key| !matches!(key.shape, Shape::Table(_) | Shape::Tables(_)))
+            .filter(|key| wanted(key));
         keys.map(|key| (key.name.to_owned(), sample(&key.shape, key.name))).collect::<BTreeMap<_, _>>()
     };
     let mut file = File::new();
@@ -143,8 +179,50 @@ fn around(path: &str, with: &[&str]) -> File {
     if path.starts_with("credential.") {
         let needed = |key: &&Key| key.required || key.name == "region";
         file.insert("platform.genesys".to_owned(), filled(all["platform.genesys"], &needed));
+        let required = |key: &&Key| key.required;
+        let parents = path.match_indices('.').map(|(at, _)| &path[..at]).filter(|parent| all.contains_key(*parent));
+        file.extend(parents.map(|parent| (parent.to_owned(), filled(all[parent], &required))));
     }
+    add_what_is_named(path, &mut file);
     file
+}
+
+/// The sections that a file's names are about.
+fn add_what_is_named(path: &str, file: &mut File) {
+    let all = tables();
+    let names = |key: &str| file.get(path).is_some_and(|keys| keys.contains_key(key));
+    let required = |of: &str, kind: &str| {
+        let keys = all[of].keys.iter().filter(|key| key.required);
+        let keys = keys.map(|key| (key.name.to_owned(), sample(&key.shape, key.name)));
+        let mut keys: BTreeMap<_, _> = keys.collect();
+        keys.entry("platform".to_owned()).and_modify(|platform| *platform = format!("{kind:?}"));
+        keys
+    };
+    let (mut more, mut renamed) = (File::new(), Vec::new());
+    if names("hooks") {
+        more.insert("hook.webhook".to_owned(), required("hook.webhook", ""));
+    }
+    if names("notify") {
+        more.insert("notify.webhook".to_owned(), required("notify.webhook", ""));
+    }
+    if names("fallback") {
+        let keys = [("kind", "\"aws\"")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        more.insert("secret_store.webhook".to_owned(), keys.into());
+    }
+    for key in ["rotator", "rotator_second"] {
+        if names(key) {
+            let form = path.trim_start_matches("platform.");
+            let name = format!("{form}-{}", key.replace('_', "-"));
+            renamed.push((key, format!("{name:?}")));
+            more.insert(format!("credential.{name}"), required("credential.credential", form));
+        }
+    }
+    for (name, keys) in more {
+        file.entry(name).or_insert(keys);
+    }
+    for (key, name) in renamed {
+        file.get_mut(path).unwrap().insert(key.to_owned(), name);
+    }
 }
 
 /// The smallest set of alternatives that goes with `key`.
@@ -214,7 +292,13 @@ fn the_reader_and_the_schema_know_the_same_keys() {
     }
     let named = |name: &str| SECTIONS.iter().any(|(top, what)| *top == name && matches!(what, Top::Named(..)));
     let mut missing = Vec::new();
+    // sections that only stand there because another one names them
+    let helping =
+        |path: &str| path.starts_with("credential.") && path.contains("-rotator") || path == "secret_store.webhook";
     for (path, key) in &read {
+        if helping(path) {
+            continue;
+        }
         if (path.is_empty() && SECTIONS.iter().any(|(top, _)| top == key)) || named(path) {
             continue;
         }
@@ -245,21 +329,32 @@ fn every_key_stands_in_the_example() {
     let mut section = String::new();
     for line in EXAMPLE.lines() {
         let line = line.trim_start_matches("# ");
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.trim_start_matches('[').split(']').next()) {
             section = name.to_owned();
             shown.insert(section.clone());
+            if let (Some((top, _)), Some((_, last))) = (section.split_once('.'), section.rsplit_once('.')) {
+                shown.insert(format!("{top}.{last}"));
+            }
         } else if let Some((key, _)) = line.split_once(" = ") {
             let top = section.split('.').next().unwrap_or_default();
-            let place = if matches!(top, "platform" | "credential") { top } else { &section };
+            let by_name = ["platform", "credential", "secret_store", "hook", "notify"];
+            let place = if by_name.contains(&top) { top } else { &section };
             shown.insert(format!("{place}.{key}"));
         }
     }
     for (path, table) in tables() {
         let top = path.split('.').next().unwrap_or_default();
-        let place = if matches!(top, "platform" | "credential") { top } else { &path };
+        let by_name = ["platform", "credential", "secret_store", "hook", "notify"];
+        let place = if by_name.contains(&top) { top } else { &path };
         for key in table.keys {
             let name = format!("{place}.{}", key.name);
-            assert!(shown.contains(&name), "{name} stands nowhere in config/example.toml; add a line for it");
+            // what a credential says of its own is shown once, where the defaults are
+            let default =
+                path.rsplit_once("credential.rotation").map(|(_, below)| format!("rotation{below}.{}", key.name));
+            assert!(
+                shown.contains(&name) || default.is_some_and(|name| shown.contains(&name)),
+                "{name} stands nowhere in config/example.toml; add a line for it"
+            );
         }
     }
 }
@@ -275,7 +370,7 @@ fn each_key_alone_is_judged_alike() {
             judge.agree(&write(&good), true);
             for value in wrong(&key.shape) {
                 let mut bad = good.clone();
-                bad.get_mut(&path).unwrap().insert(key.name.to_owned(), value.to_owned());
+                bad.get_mut(&path).unwrap().insert(key.name.to_owned(), value);
                 judge.agree(&write(&bad), false);
                 judged += 1;
             }
@@ -335,7 +430,7 @@ fn random_files_are_judged_alike() {
             let (path, section) = tables.iter().nth(below(tables.len())).unwrap();
             let key = &section.keys[below(section.keys.len())];
             let wrong = wrong(&key.shape);
-            let value = wrong[below(wrong.len())].to_owned();
+            let value = wrong[below(wrong.len())].clone();
             file.entry(path.clone()).or_default().insert(key.name.to_owned(), value);
         }
         let text = write(&file);

@@ -1,0 +1,107 @@
+//! Forms of text that a pattern tells. The reader matches with the same pattern as the schema.
+
+use super::Word;
+use crate::config::calendar;
+
+macro_rules! word {
+    ($(#[$doc:meta])* $name:ident, $pattern:expr, $hint:literal, $good:literal, $bad:expr) => {
+        $(#[$doc])*
+        pub(in crate::config) const $name: Word = Word {
+            pattern: $pattern,
+            hint: $hint,
+            #[cfg(test)]
+            good: $good,
+            #[cfg(test)]
+            bad: &$bad,
+        };
+    };
+}
+
+word!(
+    /// A host with a port.
+    HOST_AND_PORT,
+    "^[A-Za-z0-9.-]{1,255}:[0-9]{1,5}$",
+    "write it like \"mail.example.com:587\"",
+    "mail.example.com:587",
+    ["", "mail.example.com", "smtp://a:1", "a b:1"]
+);
+word!(
+    /// A mailbox.
+    MAILBOX,
+    r"^[^@\s<>,]{1,64}@[A-Za-z0-9.-]{1,255}$",
+    "write it like \"keyholder@example.com\"",
+    "keyholder@example.com",
+    ["", "a", "a@", "A <a@example.com>", "a@b, c@d"]
+);
+word!(
+    /// A repository.
+    REPOSITORY,
+    r"^[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}$",
+    "write it like \"acme/integration\"",
+    "acme/integration",
+    ["", "a", "a/b/c", "https://github.com/a/b"]
+);
+word!(
+    /// A secret of GitHub Actions: letters, digits and underscores, and no digit first.
+    ACTIONS_SECRET,
+    "^[A-Za-z_][A-Za-z0-9_]{0,254}$",
+    "write it like \"GENESYS_CLIENT_SECRET\"",
+    "GENESYS_CLIENT_SECRET",
+    ["", "1A", "A-B", "a b"]
+);
+word!(
+    /// A member of a credential's document.
+    MEMBER,
+    "^(client_id|client_secret|access_key_id|access_key_secret|refresh_token)$",
+    "write it like \"client_secret\"",
+    "client_secret",
+    ["", "secret", "Client_Secret"]
+);
+word!(
+    /// A name of Kubernetes (RFC 1123).
+    KUBERNETES,
+    "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
+    "write it as `kubectl get` shows it",
+    "acme-integration",
+    ["", "A", "-a", "a_b", "a/b"]
+);
+word!(
+    /// A region or a profile of AWS, a project or an alias of Google: one word.
+    ONE_WORD,
+    "^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$",
+    "write one word of letters, digits, '-', '_', '.' and ':'",
+    "eu-central-1",
+    ["", "a b", "-a", "a/b"]
+);
+word!(
+    /// A path of Vault: a mount, a namespace.
+    VAULT_PATH,
+    "^[A-Za-z0-9_.-]{1,128}(/[A-Za-z0-9_.-]{1,128}){0,15}/?$",
+    "write it like \"kv\" or \"team/kv\"",
+    "team/kv",
+    ["", "/", "/kv", "a//b", "a b"]
+);
+word!(
+    /// A part of the week.
+    WINDOW,
+    calendar::WINDOW,
+    "write it like \"Mon-Fri 22:00-04:00\" or \"22:00-04:00\"",
+    "Mon-Fri 22:00-04:00",
+    ["", "22:00", "Mon-Fri", "24:00-01:00", "mon 22:00-23:00"]
+);
+word!(
+    /// A day, or several.
+    BLACKOUT,
+    calendar::BLACKOUT,
+    "write it like \"2026-12-24\" or \"2026-12-24..2027-01-06\"",
+    "2026-12-24..2027-01-06",
+    ["", "24.12.2026", "2026-12", "2026-12-24..", "2026-12-24T10:00"]
+);
+word!(
+    /// A time zone of IANA's database.
+    ZONE,
+    "^[A-Za-z][A-Za-z0-9_+-]{0,31}(/[A-Za-z0-9_+-]{1,31}){0,2}$",
+    "write it like \"Europe/Berlin\" or \"UTC\"",
+    "Europe/Berlin",
+    ["", "+01:00", "Europe/", "a b"]
+);
