@@ -18,6 +18,7 @@ pub mod faults;
 pub mod journal;
 pub mod server;
 mod tls;
+pub mod vault;
 
 use std::sync::Arc;
 
@@ -32,4 +33,4 @@ pub use server::{Options, Running, start};
 pub type Maker = fn() -> Arc<dyn Fake>;
 
 /// What the program can start, by name.
-pub const KINDS: &[(&str, Maker)] = &[];
+pub const KINDS: &[(&str, Maker)] = &[("vault", || Arc::new(vault::Vault::new()))];
