@@ -77,6 +77,17 @@ pub struct Behaviours {
     /// Seconds after creation during which reading a client still answers 404 (the platform's auth service is
     /// eventually consistent, says its Terraform provider).
     pub client_visible_after_seconds: u64,
+    /// Seconds after creation during which the list of clients does not show a client yet (the same caches).
+    pub client_listed_after_seconds: u64,
+    /// Seconds after creation during which a new client's secret is still refused: roles "settle" for about 10 s, says
+    /// the platform's Terraform provider, and what a login meets meanwhile is not stated.
+    pub client_settle_seconds: u64,
+    /// Seconds by which usage figures lag behind. The platform says "up to 24 hours" (86400); the default is a platform
+    /// that is up to date.
+    pub usage_lag_seconds: u64,
+    /// Looks at a usage query that are answered `Running` before it is `Complete` (both words are published, how long a
+    /// query runs is not).
+    pub usage_running_looks: u32,
     /// Seconds after regeneration during which the new secret is still refused.
     pub secret_settle_seconds: u64,
     /// Enforce scopes on user tokens; organisations do not by default.
@@ -100,6 +111,10 @@ impl Default for Behaviours {
             token_life_skew_seconds: 0,
             token_life_bounds: (300, 172_800),
             client_visible_after_seconds: 0,
+            client_listed_after_seconds: 0,
+            client_settle_seconds: 0,
+            usage_lag_seconds: 0,
+            usage_running_looks: 0,
             secret_settle_seconds: 0,
             enforce_scopes: false,
         }
@@ -114,6 +129,9 @@ pub struct CxoneBehaviours {
     pub key_deactivation_kills_tokens: bool,
     /// The most access keys of one user (a documented maximum was not found).
     pub max_access_keys_per_user: u32,
+    /// Rows per page of the list of access keys; absent means all on one (the published `_links` have a `next`, a size
+    /// is not documented).
+    pub access_keys_per_page: Option<u32>,
     /// A refresh token works once only.
     pub refresh_tokens_rotate: bool,
     /// An ACD request without `Accept` is refused with "No known way to render data", as a public client reports.
@@ -127,6 +145,7 @@ impl Default for CxoneBehaviours {
         Self {
             key_deactivation_kills_tokens: false,
             max_access_keys_per_user: 10,
+            access_keys_per_page: None,
             refresh_tokens_rotate: false,
             require_accept: true,
             wrong_secret_status: WrongSecretStatus::BadRequest,

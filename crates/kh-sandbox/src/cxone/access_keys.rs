@@ -24,7 +24,7 @@ pub(super) fn handle(shared: &Shared, call: &Call) -> Reply {
     let mut state = shared.cxone.state.lock();
     let tenant = state.users.get(&session.user_id).map(|user| user.tenant_id.clone()).unwrap_or_default();
     match (call.method.as_str(), id) {
-        ("GET", None) => list(&state, call, &tenant),
+        ("GET", None) => list(shared, &state, call, &tenant),
         ("POST", None) => create(shared, &mut state, call, &tenant, &session.user_id),
         ("PATCH", None) => switch(shared, &mut state, call, &tenant),
         ("GET", Some(id)) => match own(&state, &tenant, &id) {
@@ -57,7 +57,7 @@ fn shown(state: &State, id: &str, key: &AccessKey) -> Value {
     shown
 }
 
-fn list(state: &State, call: &Call, tenant: &str) -> Reply {
+fn list(shared: &Shared, state: &State, call: &Call, tenant: &str) -> Reply {
     let user = call.query_value("userId");
     let agent = call.query_value("agentId").and_then(|agent| agent.parse::<u64>().ok());
     let found: Vec<Value> = state
@@ -70,7 +70,20 @@ fn list(state: &State, call: &Call, tenant: &str) -> Reply {
         })
         .map(|(id, key)| shown(state, id, key))
         .collect();
-    Reply::json(200, &json!({"totalRecords": found.len(), "accessKeys": found, "_links": {"self": BASE}}))
+    let total = found.len();
+    let skip = call.query_value("skip").and_then(|skip| skip.parse::<usize>().ok()).unwrap_or(0);
+    let size = shared.config.cxone.behaviours.access_keys_per_page;
+    let size = size.map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX).max(1));
+    let page: Vec<Value> = found.into_iter().skip(skip).take(size).collect();
+    let mut links = json!({"self": BASE});
+    let behind = skip.saturating_add(page.len());
+    if behind < total
+        && let Some(links) = links.as_object_mut()
+    {
+        let user = user.map(|user| format!("userId={user}&")).unwrap_or_default();
+        links.insert("next".to_owned(), json!(format!("{BASE}?{user}skip={behind}")));
+    }
+    Reply::json(200, &json!({"totalRecords": total, "accessKeys": page, "_links": links}))
 }
 
 fn create(shared: &Shared, state: &mut State, call: &Call, tenant: &str, caller: &str) -> Reply {

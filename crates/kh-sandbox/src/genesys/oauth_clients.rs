@@ -36,7 +36,10 @@ pub(super) fn handle(shared: &Shared, call: &Call, template: &str, values: &[&st
 /// All of them: this list has no paging parameters (published swagger).
 fn list(shared: &Shared) -> Reply {
     let state = shared.genesys.state.lock();
-    let entities: Vec<Value> = state.clients.values().map(Client::shown).collect();
+    let lag = seconds_ms(shared.config.behaviours.client_listed_after_seconds);
+    let known_before = shared.clock.now_ms().saturating_sub(lag);
+    let listed = state.clients.values().filter(|client| client.created_ms <= known_before);
+    let entities: Vec<Value> = listed.map(Client::shown).collect();
     let total = entities.len();
     let body = json!({
         "entities": entities, "total": total, "pageSize": total, "pageNumber": 1, "pageCount": 1,
@@ -58,11 +61,15 @@ fn with_secret(client: &Client, secret: &str) -> Reply {
     Reply::json(200, &shown).header(http::header::CACHE_CONTROL, "no-store")
 }
 
+fn seconds_ms(seconds: u64) -> i64 {
+    i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX)
+}
+
 /// A new secret in its kept form.
 pub(super) fn new_secret(shared: &Shared, settle_seconds: u64) -> (String, ClientSecret) {
     let text = shared.mint.random_secret();
     let now = shared.clock.now_ms();
-    let settle = i64::try_from(settle_seconds.saturating_mul(1_000)).unwrap_or(i64::MAX);
+    let settle = seconds_ms(settle_seconds);
     let kept = ClientSecret {
         id: shared.mint.next_uuid(),
         digest: sha256(text.as_bytes()),
@@ -84,7 +91,7 @@ fn create(shared: &Shared, call: &Call, caller: &Caller) -> Result<Reply, Reply>
         return Err(client_rules::refused(call, "auth.too.many.clients", message));
     }
     let now = shared.clock.now_ms();
-    let (secret, kept) = new_secret(shared, 0);
+    let (secret, kept) = new_secret(shared, shared.config.behaviours.client_settle_seconds);
     let creator = caller.subject_id().unwrap_or_default().to_owned();
     let client = Client {
         id: shared.mint.next_uuid(),

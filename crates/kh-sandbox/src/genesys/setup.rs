@@ -123,7 +123,11 @@ fn add_client(
         "scope": client.scopes,
         "state": "active",
     });
-    let Value::Object(fields) = fields else { return Err(problem(field("name"), "is no object")) };
+    let Value::Object(mut fields) = fields else { return Err(problem(field("name"), "is no object")) };
+    if !client.allowed_ips.is_empty() {
+        // announced and not published: shown as what a client was given
+        fields.insert("allowedIps".to_owned(), json!(client.allowed_ips));
+    }
     let first = ClientSecret {
         id: mint.uuid_for(&format!("secret of client {id}")),
         digest: sha256(secret.expose().as_bytes()),

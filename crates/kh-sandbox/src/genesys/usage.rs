@@ -1,5 +1,5 @@
-//! API usage per client: `/oauth/clients/{id}/usage/*`. Invariant: the rows count what the client really called; the
-//! answer is asynchronous in form (execution, then results) as on the platform.
+//! API usage per client: `/oauth/clients/{id}/usage/*`. Invariant: the rows count what the client really called, as late
+//! as `usage_lag_seconds` says; the answer is asynchronous in form (execution, then results) as on the platform.
 
 use super::state::State;
 use super::{client_rules, error};
@@ -13,21 +13,33 @@ use std::collections::BTreeMap;
 
 /// Executions kept; the oldest go first.
 const EXECUTIONS_MAX: usize = 1_000;
-/// Rows kept: clients times endpoints times days of a test run.
+/// Rows kept: clients times endpoints times hours of a test run.
 const ROWS_MAX: usize = 50_000;
+const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 86_400_000;
 
 /// Counters and executed queries.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     rows: BTreeMap<RowKey, Counts>,
-    executions: BTreeMap<String, (String, i64, i64)>,
+    executions: BTreeMap<String, Execution>,
 }
+
+#[derive(Debug)]
+struct Execution {
+    client: String,
+    from: i64,
+    to: i64,
+    /// How often its results were asked for.
+    looks: u32,
+}
+
+/// Counted per hour, so that a lag of hours can be shown; told per day.
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RowKey {
     client: String,
-    day: i64,
+    hour: i64,
     template: String,
     method: String,
 }
@@ -41,8 +53,8 @@ struct Counts {
 
 /// Counts one answered request.
 pub(super) fn note(shared: &Shared, client: &str, method: &str, template: &str, status: u16) {
-    let day = shared.clock.now_ms().div_euclid(DAY_MS);
-    let key = RowKey { client: client.to_owned(), day, template: template.to_owned(), method: method.to_owned() };
+    let hour = shared.clock.now_ms().div_euclid(HOUR_MS);
+    let key = RowKey { client: client.to_owned(), hour, template: template.to_owned(), method: method.to_owned() };
     let mut state = shared.genesys.state.lock();
     if state.usage.rows.len() >= ROWS_MAX && !state.usage.rows.contains_key(&key) {
         return;
@@ -79,7 +91,7 @@ pub(super) fn handle(shared: &Shared, call: &Call, template: &str, values: &[&st
             })?;
             Ok(execute(shared, &mut state, client, from, to))
         }
-        _ => results(&state, call, client, values.get(1).copied().unwrap_or_default()),
+        _ => results(shared, &mut state, call, client, values.get(1).copied().unwrap_or_default()),
     }
 }
 
@@ -96,32 +108,57 @@ fn execute(shared: &Shared, state: &mut State, client: &str, from: i64, to: i64)
     }
     let uri = format!("/api/v2/oauth/clients/{client}/usage/query/results/{id}");
     let body = json!({"executionId": id, "resultsUri": uri});
-    state.usage.executions.insert(id, (client.to_owned(), from, to));
+    let execution = Execution { client: client.to_owned(), from, to, looks: 0 };
+    state.usage.executions.insert(id, execution);
     Reply::json(202, &body)
 }
 
-fn results(state: &State, call: &Call, client: &str, execution: &str) -> Result<Reply, Reply> {
-    let (_, from, to) = state
-        .usage
-        .executions
-        .get(execution)
-        .filter(|(owner, _, _)| owner == client)
-        .ok_or_else(|| error(&ErrorBody::not_found(&call.correlation)))?;
-    let days = from.div_euclid(DAY_MS)..=to.div_euclid(DAY_MS);
+fn results(shared: &Shared, state: &mut State, call: &Call, client: &str, execution: &str) -> Result<Reply, Reply> {
+    let behaviours = &shared.config.behaviours;
+    let lag = i64::try_from(behaviours.usage_lag_seconds.saturating_mul(1_000)).unwrap_or(i64::MAX);
+    let known_before = shared.clock.now_ms().saturating_sub(lag);
+    let found = state.usage.executions.get_mut(execution).filter(|found| found.client == client);
+    let found = found.ok_or_else(|| error(&ErrorBody::not_found(&call.correlation)))?;
+    found.looks = found.looks.saturating_add(1);
+    if found.looks <= behaviours.usage_running_looks {
+        return Ok(Reply::json(200, &json!({"queryStatus": "Running"})));
+    }
+    let days = found.from.div_euclid(DAY_MS)..=found.to.div_euclid(DAY_MS);
     let name = state.clients.get(client).map(|client| client.text("name").to_owned());
-    let rows: Vec<Value> = state
-        .usage
-        .rows
-        .iter()
-        .filter(|(key, _)| key.client == client && days.contains(&key.day))
-        .map(|(key, counts)| {
+    let rows = daily(&state.usage.rows, client, &days, known_before);
+    let rows: Vec<Value> = rows
+        .into_iter()
+        .map(|((day, template, method), counts)| {
             let [status200, status300, status400, status500] = counts.by_hundred;
             json!({
-                "clientId": client, "clientName": name, "templateUri": key.template, "httpMethod": key.method,
+                "clientId": client, "clientName": name, "templateUri": template, "httpMethod": method,
                 "status200": status200, "status300": status300, "status400": status400, "status500": status500,
-                "status429": counts.limited, "requests": counts.requests, "date": clock::iso(key.day * DAY_MS),
+                "status429": counts.limited, "requests": counts.requests, "date": clock::iso(day * DAY_MS),
             })
         })
         .collect();
     Ok(Reply::json(200, &json!({"results": rows, "queryStatus": "Complete"})))
+}
+
+/// The client's hours that were over before `known_before` (all up to now without a lag), summed per day.
+fn daily<'a>(
+    rows: &'a BTreeMap<RowKey, Counts>,
+    client: &str,
+    days: &std::ops::RangeInclusive<i64>,
+    known_before: i64,
+) -> BTreeMap<(i64, &'a str, &'a str), Counts> {
+    let mut sums: BTreeMap<(i64, &str, &str), Counts> = BTreeMap::new();
+    for (key, counts) in rows.iter().filter(|(key, _)| key.client == client) {
+        let (start, day) = (key.hour * HOUR_MS, (key.hour * HOUR_MS).div_euclid(DAY_MS));
+        if !days.contains(&day) || start > known_before {
+            continue;
+        }
+        let sum = sums.entry((day, key.template.as_str(), key.method.as_str())).or_default();
+        sum.limited += counts.limited;
+        sum.requests += counts.requests;
+        for (to, from) in sum.by_hundred.iter_mut().zip(counts.by_hundred) {
+            *to += from;
+        }
+    }
+    sums
 }

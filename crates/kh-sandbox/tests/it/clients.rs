@@ -284,3 +284,65 @@ async fn usage_counts_the_calls_of_a_client() {
     assert_eq!((&row["templateUri"], &row["requests"], &row["status200"]), (&json!(CLIENTS), &json!(2), &json!(2)));
     rig.sandbox.shutdown().await;
 }
+
+#[tokio::test]
+async fn new_clients_may_be_listed_late_and_settle_late() {
+    let mut config = SandboxConfig::default();
+    config.behaviours.client_listed_after_seconds = 5;
+    config.behaviours.client_settle_seconds = 10;
+    let (rig, admin, _) = rig_with(config).await;
+    rig.freeze().await;
+    let made = rig.send("POST", CLIENTS, &admin, wanted("x")).await.json();
+    let (id, secret) = (made["id"].as_str().unwrap(), made["secret"].as_str().unwrap());
+    let listed = |text: String| text.contains(id);
+    assert!(!listed(rig.call("GET", CLIENTS, &admin).await.text), "the list does not know it yet");
+    assert_eq!(rig.login(id, secret).await.status, 401);
+    rig.pass(5).await;
+    assert!(listed(rig.call("GET", CLIENTS, &admin).await.text));
+    assert_eq!(rig.login(id, secret).await.status, 401);
+    rig.pass(5).await;
+    assert_eq!(rig.login(id, secret).await.status, 200);
+    rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn usage_comes_late_and_after_some_looks() {
+    let mut config = SandboxConfig::default();
+    config.behaviours.usage_lag_seconds = 86_400;
+    config.behaviours.usage_running_looks = 2;
+    let (rig, admin, editor) = rig_with(config).await;
+    rig.freeze().await;
+    rig.call("GET", "/api/v2/tokens/me", &editor).await;
+    let path = format!("{CLIENTS}/{}/usage/query", rig.sandbox.clients[1].id);
+    let query = json!({"interval": "2000-01-01T00:00:00Z/2100-01-01T00:00:00Z"});
+    for (later, expected) in [(0, 0), (86_400, 1)] {
+        rig.pass(later).await;
+        let admin = if later == 0 { admin.clone() } else { rig.token().await };
+        let started = rig.send("POST", &path, &admin, query.clone()).await;
+        assert_eq!(started.status, 202);
+        let uri = started.json()["resultsUri"].as_str().unwrap().to_owned();
+        for _ in 0..2 {
+            assert_eq!(rig.call("GET", &uri, &admin).await.json(), json!({"queryStatus": "Running"}));
+        }
+        let told = rig.call("GET", &uri, &admin).await.json();
+        let requests: u64 =
+            told["results"].as_array().unwrap().iter().map(|row| row["requests"].as_u64().unwrap()).sum();
+        assert_eq!((told["queryStatus"].as_str(), requests), (Some("Complete"), expected), "{told}");
+    }
+    rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn configured_addresses_are_shown_and_survive_a_full_replace() {
+    let mut config = SandboxConfig::default();
+    let mut limited = ClientConfig::with_permissions("limited", &["users:user:view"]);
+    limited.allowed_ips = vec!["10.0.0.0/8".to_owned()];
+    let mut admin = ClientConfig::with_permissions("admin", &["oauth:*:*"]);
+    admin.roles = vec!["admin".to_owned()];
+    config.genesys.clients = vec![admin, limited];
+    let rig = Rig::start(config).await;
+    let token = rig.token().await;
+    let shown = rig.call("GET", &format!("{CLIENTS}/{}", rig.sandbox.clients[1].id), &token).await.json();
+    assert_eq!(shown["allowedIps"], json!(["10.0.0.0/8"]));
+    rig.sandbox.shutdown().await;
+}
