@@ -119,7 +119,7 @@ fn parse_words(head: &AnswerHead, body: &[u8]) -> Words {
 
 /// Whether the words say that an IP address is not allowed, as an allow-list of addresses would. Both an address word
 /// and a refusal word are needed: a description may mention an address for other reasons.
-fn refuses_the_address(text: &str) -> bool {
+pub(crate) fn refuses_the_address(text: &str) -> bool {
     let words = || text.split(|letter: char| !letter.is_ascii_alphanumeric());
     let names_ip = words().any(|word| word == "ip" || word == "cidr");
     let refuses = ["authorized", "allowed", "permitted", "allowlist", "allowlisted", "whitelist", "whitelisted"];
@@ -127,7 +127,7 @@ fn refuses_the_address(text: &str) -> bool {
 }
 
 /// A platform's code as it may be shown: lower-case words only, so that a reflected secret cannot pass.
-fn shown(code: &str) -> &str {
+pub(crate) fn shown(code: &str) -> &str {
     let plain = |byte: u8| byte.is_ascii_lowercase() || b"._-".contains(&byte);
     let is_code = !code.is_empty() && code.len() <= 64 && code.bytes().all(plain);
     if is_code { code } else { "unnamed" }

@@ -12,6 +12,7 @@ pub mod classify;
 pub mod cxone;
 pub mod genesys;
 pub mod http;
+pub mod management;
 pub mod oauth2;
 
 mod body;

@@ -188,6 +188,9 @@ pub trait RotatorTokens: Send + Sync {
 
     /// Whether this identity is configured.
     fn has(&self, which: Rotator) -> bool;
+
+    /// The platform answered 401 to `token`: the next one must be another.
+    fn refused(&self, _which: Rotator, _token: &SecretString) {}
 }
 
 /// A platform's management of one credential's secrets. `current` is the document in use; it names the client, the

@@ -1,4 +1,4 @@
-//! The adapters against a scripted server on loopback.
+//! The adapters against a scripted server on loopback, and management against the sandbox.
 //!
 //! Invariant of every test: a fetch sends at most one token request, whatever is answered.
 
@@ -9,6 +9,8 @@ mod cxone;
 mod fake;
 #[cfg(test)]
 mod genesys;
+#[cfg(test)]
+mod management;
 #[cfg(test)]
 mod oauth2;
 #[cfg(test)]

@@ -1,0 +1,10 @@
+//! The management adapters against the sandbox, whose journal says what was really sent.
+
+mod cxone_keys;
+mod lost;
+mod pair;
+mod rig;
+mod roles;
+mod secrets_api;
+mod swap;
+mod usage;

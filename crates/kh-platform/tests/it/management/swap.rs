@@ -1,0 +1,113 @@
+//! The strategy `swap`: one secret made anew in place, sent once; and probes of tokens.
+
+use std::sync::atomic::Ordering;
+
+use kh_core::port::{
+    ManageError, SecretManagement,
+    secret_management::Rotator::{First, Second},
+};
+use kh_sandbox::SandboxConfig;
+
+use super::rig::{FIRST, Rig, TARGET, word};
+
+#[tokio::test]
+async fn a_secret_is_made_anew_once_and_the_old_one_is_dead() {
+    for survive in [true, false] {
+        let mut config = SandboxConfig::default();
+        config.behaviours.tokens_survive_regeneration = survive;
+        let rig = Rig::start(config).await;
+        let (genesys, current) = (rig.genesys(), rig.document(TARGET));
+        let token = rig.login(&current).await.unwrap();
+        assert!(genesys.probe(&token).await.unwrap());
+        let next = genesys.regenerate(&current, First).await.unwrap();
+        assert_eq!(next.client_id, current.client_id);
+        assert!(rig.login(&current).await.is_none(), "the old secret is dead");
+        assert!(rig.login(&next).await.is_some(), "the new one logs in");
+        assert_eq!(genesys.probe(&token).await.unwrap(), survive, "what became of the old token is seen by a probe");
+        let path = format!("POST /api/v2/oauth/clients/{}/secret", current.client_id.as_ref().unwrap());
+        assert_eq!(rig.changes(), [path]);
+        rig.sandbox.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn the_second_rotator_makes_another_when_the_first_answer_is_lost() {
+    let rig = Rig::start(SandboxConfig::default()).await;
+    let (genesys, current) = (rig.genesys(), rig.document(TARGET));
+    rig.fault("POST", "/api/v2/oauth/clients/*/secret", serde_json::json!({"kind": "drop_after"})).await;
+    assert_eq!(word(&genesys.regenerate(&current, First).await), "unknown");
+    assert!(rig.login(&current).await.is_none(), "it was applied: the old secret is dead and the new one lost");
+    let next = genesys.regenerate(&current, Second).await.unwrap();
+    assert!(rig.login(&next).await.is_some());
+    assert_eq!(rig.changes().len(), 2, "one request for each call, and no more");
+    rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_rotators_dead_token_is_reported_and_changes_nothing() {
+    let rig = Rig::start(SandboxConfig::default()).await;
+    let (genesys, current) = (rig.genesys(), rig.document(TARGET));
+    rig.revoke(&rig.sandbox.clients[FIRST].id).await;
+    assert_eq!(word(&genesys.regenerate(&current, First).await), "not done");
+    assert_eq!(rig.tokens.refused.load(Ordering::SeqCst), 1);
+    assert!(rig.login(&current).await.is_some());
+    assert!(genesys.regenerate(&current, Second).await.is_ok(), "the other one still may");
+    rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_probe_tells_a_dead_token_from_a_refused_address() {
+    let mut config = SandboxConfig::default();
+    config.behaviours.enforce_allowed_ips = true;
+    let mut config = super::rig::organisation(config);
+    config.genesys.clients[TARGET].allowed_ips = vec!["127.0.0.0/8".to_owned()];
+    let rig = Rig::with_rotators(config, Some(0), None).await;
+    let (genesys, current) = (rig.genesys(), rig.document(TARGET));
+    let token = rig.login(&current).await.unwrap();
+    assert!(genesys.probe(&token).await.unwrap());
+    let id = current.client_id.clone().unwrap();
+    let mut shown = rig.shown(&id).await;
+    shown["allowedIps"] = serde_json::json!(["192.0.2.0/24"]);
+    let path = format!("/api/v2/oauth/clients/{id}");
+    assert_eq!(rig.api(http::Method::PUT, &path, shown).await.0, 200);
+    let refused = genesys.probe(&token).await;
+    assert_eq!(word(&refused), "denied ip.not.authorized", "the token is not dead");
+    rig.revoke(&id).await;
+    assert!(!genesys.probe(&token).await.unwrap(), "now it is");
+    rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_probe_does_not_keep_a_token_from_idling() {
+    let mut config = SandboxConfig::default();
+    config.genesys.idle_timeout_seconds = Some(300);
+    let rig = Rig::start(config).await;
+    rig.freeze().await;
+    let (genesys, token) = (rig.genesys(), rig.login(&rig.document(TARGET)).await.unwrap());
+    rig.pass(299).await;
+    assert!(genesys.probe(&token).await.unwrap());
+    rig.pass(1).await;
+    assert!(!genesys.probe(&token).await.unwrap(), "the look a second ago did not count as a use");
+    rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn limits_are_told_with_their_wait() {
+    let mut config = SandboxConfig::default();
+    config.limits.requests_per_token = 2;
+    let rig = Rig::start(config).await;
+    let (genesys, current) = (rig.genesys(), rig.document(TARGET));
+    let id = genesys.id_of(&current).unwrap();
+    for _ in 0..2 {
+        genesys.rights(&id, First).await.unwrap();
+    }
+    let limited = genesys.regenerate(&current, First).await;
+    assert!(matches!(&limited, Err(ManageError::Throttled { retry_after: Some(wait) }) if wait.as_secs() >= 1));
+    assert!(rig.login(&current).await.is_some(), "nothing happened");
+
+    let oauth = r#"{"error":"invalid_request","description":"rate limit exceeded; at most 60"}"#;
+    let effect = serde_json::json!({"kind": "status", "status": 400, "body": oauth});
+    rig.fault("POST", "/api/v2/oauth/clients/*/secret", effect).await;
+    assert_eq!(word(&genesys.regenerate(&current, Second).await), "throttled");
+    rig.sandbox.shutdown().await;
+}
