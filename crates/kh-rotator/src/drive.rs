@@ -1,0 +1,111 @@
+//! One run to its end, or to where it has to wait: what the one-shot command and each worker of the schedule do.
+//!
+//! Invariant: a step that began is finished before a stop is heeded; the lease is given back in every case.
+
+use std::{sync::Arc, time::Duration};
+
+use kh_core::UnixMillis;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    begin::{NotBegun, Wanted},
+    services::Services,
+    session::{Halt, Session, Standing},
+    subject::Subject,
+};
+
+/// A wait up to this long is sat out with the lease in hand: logins of a verification are seconds apart.
+const SAT_OUT: Duration = Duration::from_secs(15);
+
+/// How often a longer wait looks whether a person or another process did something.
+const DISTURBED_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a caller stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// Until nothing can be done for some time: cron, a job, the schedule's workers.
+    UntilWaiting,
+    /// Until the run is over or needs a person.
+    UntilEnd,
+}
+
+/// Resumes the credential's unfinished run, or begins one where it is wanted; none when there is nothing to do.
+pub async fn open(
+    services: &Arc<Services>,
+    subject: &Arc<Subject>,
+    wanted: Option<Wanted>,
+) -> Result<Option<Session>, NotBegun> {
+    if let Some(session) = Session::resume(services, subject).await? {
+        return Ok(Some(session));
+    }
+    match wanted {
+        Some(wanted) => Session::begin(services, subject, wanted).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Works until `patience` ends or `stop` is cancelled (`Ok(None)`).
+pub async fn drive(
+    mut session: Session,
+    services: &Services,
+    patience: Patience,
+    stop: &CancellationToken,
+) -> Result<Option<Standing>, Halt> {
+    let driven = stay(&mut session, services, patience, stop).await;
+    session.release().await;
+    driven
+}
+
+async fn stay(
+    session: &mut Session,
+    services: &Services,
+    patience: Patience,
+    stop: &CancellationToken,
+) -> Result<Option<Standing>, Halt> {
+    loop {
+        let standing = loop {
+            if stop.is_cancelled() {
+                return Ok(None);
+            }
+            if let Some(standing) = session.step().await? {
+                break standing;
+            }
+        };
+        let Standing::Waiting { until, .. } = &standing else { return Ok(Some(standing)) };
+        let span = until.since(services.now());
+        if span <= SAT_OUT {
+            tokio::select! {
+                () = services.timer.sleep(span) => session.waited().await?,
+                () = stop.cancelled() => return Ok(None),
+            }
+            continue;
+        }
+        if patience == Patience::UntilWaiting {
+            return Ok(Some(standing));
+        }
+        session.rest().await;
+        if !wait_for(session, services, *until, stop).await? {
+            return Ok(None);
+        }
+        session.wake().await?;
+    }
+}
+
+/// Waits until `until`, or until somebody did something; false when stopped.
+async fn wait_for(
+    session: &Session,
+    services: &Services,
+    until: UnixMillis,
+    stop: &CancellationToken,
+) -> Result<bool, Halt> {
+    loop {
+        let left = until.since(services.now());
+        if left.is_zero() || session.disturbed().await? {
+            return Ok(true);
+        }
+        tokio::select! {
+            () = services.timer.sleep(left.min(DISTURBED_EVERY)) => {}
+            () = stop.cancelled() => return Ok(false),
+        }
+    }
+}
