@@ -126,6 +126,8 @@ pub struct Run {
     pub(crate) refused: Option<String>,
     pub(crate) full: bool,
     pub(crate) attempts: u32,
+    /// Attempts that may have made a secret.
+    pub(crate) spent: u32,
     pub(crate) intents: Vec<UnixMillis>,
     pub(crate) made: Vec<(ManagedId, Option<Fingerprint>)>,
     pub(crate) orphans: Vec<ManagedId>,

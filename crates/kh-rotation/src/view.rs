@@ -109,6 +109,8 @@ pub struct Tries {
     pub successes: u32,
     /// When the newest one was made.
     pub last_at: UnixMillis,
+    /// Whether the newest one was made since the last change or wait.
+    pub fresh: bool,
     /// Why the newest one failed.
     pub failure: Option<TryFailure>,
 }
@@ -195,7 +197,11 @@ impl View {
 
     /// The view after a wait: logins and failures are counted on, all else is looked at again.
     pub fn after_wait(&self) -> Self {
-        Self { tries: self.tries.clone(), failures: self.failures, armed: self.armed, ..Self::default() }
+        let mut tries = self.tries.clone();
+        for tries in tries.values_mut() {
+            tries.fresh = false;
+        }
+        Self { tries, failures: self.failures, armed: self.armed, ..Self::default() }
     }
 
     /// Notes that a look succeeded.
@@ -214,6 +220,7 @@ impl View {
     pub fn tried(&mut self, document: Escrow, at: UnixMillis, result: Result<(), TryFailure>) {
         let tries = self.tries.entry(document).or_default();
         tries.last_at = at;
+        tries.fresh = true;
         match result {
             Ok(()) => {
                 tries.successes = tries.successes.saturating_add(1);

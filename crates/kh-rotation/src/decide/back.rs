@@ -34,7 +34,8 @@ impl Ask<'_> {
     /// What was stopped works again, once no stop can still be under way.
     fn start_old(self, base: &Baseline, since: UnixMillis) -> Answer<()> {
         let (true, Some(id)) = (self.run.stop_intended, &base.old_id) else { return Ok(()) };
-        let until = since.plus(self.policy.call_bound);
+        let newest = self.run.stopped_at.map_or(since, |stopped| stopped.max(since));
+        let until = newest.plus(self.policy.call_bound);
         if self.now < until {
             return Err(self.wait(until, Why::Settling));
         }

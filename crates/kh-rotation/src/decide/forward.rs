@@ -7,10 +7,7 @@ use std::time::Duration;
 
 use kh_core::{
     UnixMillis,
-    port::{
-        Strategy,
-        rotation_journal::{ApprovalOf, Grade},
-    },
+    port::{Strategy, rotation_journal::ApprovalOf},
     rotation::ManagedId,
 };
 
@@ -151,8 +148,8 @@ impl Ask<'_> {
 
     fn make(self, base: &Baseline) -> Answer<Decision> {
         let run = self.run;
-        if run.attempts >= self.policy.budget.per_run {
-            let why = format!("{} attempts to make a secret did not succeed", run.attempts);
+        if run.spent >= self.policy.budget.per_run {
+            let why = format!("{} attempts to make a secret did not succeed", run.spent);
             return Err(self.stuck(why, command::abort(run)));
         }
         let earlier = run.begin.earlier.iter().flat_map(|earlier| &earlier.intents);
@@ -195,7 +192,7 @@ impl Ask<'_> {
             let journal = self.journal()?;
             let declared = self.policy.consumers.iter().filter(|consumer| consumer.reads == Reads::Secret);
             let mut direct: Vec<_> = declared.map(|consumer| consumer.name.clone()).collect();
-            let seen = journal.sightings.iter().filter(|seen| seen.alive_until > self.now && seen.grade < Grade::Used);
+            let seen = journal.sightings.iter().filter(|seen| seen.alive_until > self.now);
             direct.extend(seen.map(|seen| seen.consumer.clone()).filter(|name| !self.reads_tokens(name)));
             let by = self.approved(ApprovalOf::Prune)?;
             if let Some(consumer) = direct.first().filter(|_| by.len() < self.policy.approvals.prune) {
@@ -312,7 +309,7 @@ impl Ask<'_> {
         };
         if let Some(stopped_at) = run.stopped_at {
             if let Some(consumer) = self.failing_since(&base.old, stopped_at)? {
-                return self.undo_stop(&id, &consumer);
+                return self.undo_stop(&id, &consumer, stopped_at);
             }
             let until = stopped_at.plus(self.watch_for());
             if self.now < until && run.begin.level == Level::Regular {
@@ -329,12 +326,16 @@ impl Ask<'_> {
         Ok(self.record(Step::Intended { effect, basis: Some(Box::new(basis)) }))
     }
 
-    /// Somebody misses what was stopped: a person is told, and the order to roll back makes it work again.
-    fn undo_stop(self, id: &ManagedId, consumer: &str) -> Answer<Decision> {
+    /// Somebody misses what was stopped: a person is told, and it works again once no stop can still be under way.
+    fn undo_stop(self, id: &ManagedId, consumer: &str, stopped_at: UnixMillis) -> Answer<Decision> {
         let run = self.run;
         let why = format!("{consumer} still uses the old secret {id}, which was stopped");
         if run.alarm.is_none() {
             return Err(self.record(Step::Alarmed { why, next: command::rollback(run) }));
+        }
+        let until = stopped_at.plus(self.policy.call_bound);
+        if self.now < until {
+            return Err(self.wait(until, Why::Settling));
         }
         Err(self.intend(Effect::Start { id: id.clone(), by: self.acting() }))
     }

@@ -186,10 +186,12 @@ impl Ask<'_> {
             let behind = live.behind.iter().map(|region| (place.store.clone(), region.clone()));
             blocks.extend(behind.map(|(store, region)| Block::Behind { store, region }));
         }
-        let began = self.view.tries.get(&side.keep_document).map_or(self.now, |tries| tries.last_at);
-        if let Err(failure) = self.logins(side.keep_document, 1, began.minus(self.policy.verification.deadline))? {
-            let (TryFailure::Dead(reason) | TryFailure::Rights(reason) | TryFailure::Unreachable(reason)) = failure;
-            blocks.push(Block::Unverified { reason });
+        let look = || Decision::Look(Look::Try { document: side.keep_document });
+        let login = self.view.tries.get(&side.keep_document).filter(|tries| tries.fresh).ok_or_else(look)?;
+        if let Some(TryFailure::Dead(reason) | TryFailure::Rights(reason) | TryFailure::Unreachable(reason)) =
+            &login.failure
+        {
+            blocks.push(Block::Unverified { reason: reason.clone() });
         }
         if run.begin.strategy == Strategy::Swap {
             return Ok(blocks);

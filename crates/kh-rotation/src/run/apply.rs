@@ -63,6 +63,7 @@ pub(super) fn begin(record: &Record) -> Result<Run, Impossible> {
         refused: None,
         full: false,
         attempts: 0,
+        spent: 0,
         intents: Vec::new(),
         made: Vec::new(),
         orphans: Vec::new(),
@@ -200,6 +201,7 @@ fn intended(run: &mut Run, at: UnixMillis, effect: &Effect, basis: Option<&Basis
     match effect {
         Effect::Create { attempt, .. } | Effect::Regenerate { attempt, .. } => {
             run.attempts = *attempt;
+            run.spent = run.spent.saturating_add(1);
             run.intents.push(at);
             for store in &mut run.stores {
                 store.staged = false;
@@ -309,10 +311,12 @@ fn settled(run: &mut Run, at: UnixMillis, outcome: &Outcome) -> Fold {
         }
         Outcome::NotDone { reason, retry_after_ms } => {
             run.open = None;
+            refund(run, &effect);
             return failed(run, at, &effect, reason, *retry_after_ms);
         }
         Outcome::Refused { reason, full } => {
             run.open = None;
+            refund(run, &effect);
             return refused(run, &effect, reason, *full);
         }
         Outcome::Done | Outcome::Created { .. } | Outcome::Minted { .. } | Outcome::Promoted { .. } => {}
@@ -336,6 +340,14 @@ fn settled(run: &mut Run, at: UnixMillis, outcome: &Outcome) -> Fold {
     run.open = None;
     run.calm();
     Ok(())
+}
+
+/// The platform said that nothing was made, so the attempt does not count.
+fn refund(run: &mut Run, effect: &Effect) {
+    if matches!(effect, Effect::Create { .. } | Effect::Regenerate { .. }) {
+        run.spent = run.spent.saturating_sub(1);
+        run.intents.pop();
+    }
 }
 
 fn made(run: &mut Run, at: UnixMillis, id: Option<ManagedId>, fingerprint: &Fingerprint) {

@@ -1,0 +1,10 @@
+//! The rotation core against a world in memory: scenarios on a virtual clock, random histories, and an exhaustive model.
+//!
+//! Invariant: every test drives the real [`kh_rotation::decide`], [`kh_rotation::settle`] and [`kh_rotation::Run`].
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this whole binary is tests")]
+
+mod scenarios;
+mod sim;
+mod urgent;
+mod world;

@@ -1,0 +1,225 @@
+//! Runs in place, urgent ones, and the rotator's own.
+//!
+//! Invariant: as in the other stories, each ends with what is alive.
+
+use std::time::Duration;
+
+use kh_core::{
+    Fingerprint,
+    port::{
+        Strategy,
+        rotation_journal::{ApprovalOf, Grade},
+        secret_management::Rotator,
+    },
+};
+use kh_rotation::{Acting, Decision, Effect, End, Level, Order, State, Why, policy::Reads};
+
+use super::{
+    sim::{Fault, Sim, begin_of, consumer},
+    world::{Secret, fp},
+};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+fn regenerates(sim: &Sim) -> Vec<Acting> {
+    sim.sent
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Regenerate { by, .. } => Some(*by),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_swap_mints_first_and_learns_what_becomes_of_old_tokens() {
+    for alive in [true, false] {
+        let mut sim = Sim::of(Strategy::Swap);
+        sim.old_tokens = alive;
+        assert_eq!(sim.drive(DAY), Decision::Ended);
+        assert_eq!(sim.sent(), ["mint", "regenerate", "stage", "promote"]);
+        assert_eq!(sim.run.old_tokens_alive(), Some(alive));
+        assert_eq!(sim.world.stores[0].value, 2);
+        assert!(sim.world.platform.accepts(2));
+    }
+}
+
+#[test]
+fn a_lost_regenerate_is_told_by_the_old_secret() {
+    for fault in [Fault::LostRequest, Fault::CrashBefore] {
+        let mut sim = Sim::of(Strategy::Swap);
+        sim.faults.push_back(("regenerate", fault));
+        assert_eq!(sim.drive(DAY), Decision::Ended, "{fault:?}");
+        assert!(regenerates(&sim).iter().all(|by| *by == Acting::Rotator(Rotator::First)), "{fault:?}");
+    }
+    for fault in [Fault::LostAnswer, Fault::CrashAfter] {
+        let mut sim = Sim::of(Strategy::Swap);
+        sim.faults.push_back(("regenerate", fault));
+        assert_eq!(sim.drive(DAY), Decision::Ended, "{fault:?}");
+        let by = regenerates(&sim);
+        assert_eq!(by, [Acting::Rotator(Rotator::First), Acting::Rotator(Rotator::Second)], "{fault:?}");
+        assert!(sim.world.platform.accepts(sim.world.stores[0].value));
+        // One intent for each that was sent.
+        let intents =
+            sim.journal.iter().filter(|record| record.to_json().contains("\"intended\":{\"effect\":{\"regenerate\""));
+        assert_eq!(intents.count(), by.len());
+    }
+}
+
+#[test]
+fn a_lost_regenerate_without_a_second_identity_needs_a_person() {
+    let mut begin = begin_of(Strategy::Swap, Level::Regular, 1);
+    begin.platform.second_rotator = false;
+    let mut sim = Sim::new(begin);
+    sim.faults.push_back(("regenerate", Fault::LostAnswer));
+    let decision = sim.drive(DAY);
+    assert!(matches!(&decision, Decision::NeedsOperator(need) if need.why.contains("by hand")), "{decision:?}");
+    assert_eq!(regenerates(&sim).len(), 1);
+}
+
+#[test]
+fn a_swap_is_refused_while_somebody_reads_the_secret_itself() {
+    let mut sim = Sim::of(Strategy::Swap);
+    sim.policy.consumers.push(consumer("cron", Reads::Secret));
+    let decision = sim.drive(DAY);
+    assert!(matches!(&decision, Decision::NeedsOperator(need) if need.why.contains("cron")), "{decision:?}");
+    assert_eq!(regenerates(&sim).len(), 0);
+    // Nor while one was seen that nobody declared.
+    let mut sim = Sim::of(Strategy::Swap);
+    sim.see("exec/host/17", 1, Grade::Used);
+    assert!(matches!(sim.drive(HOUR / 2), Decision::NeedsOperator(_)));
+    assert_eq!(regenerates(&sim).len(), 0);
+    sim.approve(ApprovalOf::Prune, "ann");
+    sim.order(Order::Resume);
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+}
+
+#[test]
+fn there_is_no_way_back_from_a_regenerate() {
+    let mut sim = Sim::of(Strategy::Swap);
+    while regenerates(&sim).is_empty() {
+        assert!(sim.turn().is_none());
+    }
+    assert!(sim.run.order(Order::Rollback, "ann", "", sim.now).is_err());
+    assert!(sim.run.order(Order::Abort, "ann", "", sim.now).is_err());
+}
+
+#[test]
+fn fast_prunes_after_the_pickup_deadline_and_names_who_ordered_it() {
+    let mut sim = Sim::new(begin_of(Strategy::Overlap, Level::Fast, 1));
+    let decision = sim.drive(4 * MINUTE);
+    assert!(matches!(decision, Decision::Wait { why: Why::Consumers(_), .. }), "{decision:?}");
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.run.basis().unwrap().by, ["ann"]);
+    assert!(!sim.run.basis().unwrap().overridden.is_empty());
+    // With evidence it does not wait for the deadline.
+    let mut sim = Sim::new(begin_of(Strategy::Overlap, Level::Fast, 1));
+    sim.drive(MINUTE);
+    sim.see("gateway", 2, Grade::Used);
+    sim.drive(MINUTE);
+    assert!(!sim.world.platform.accepts(1));
+    assert!(sim.run.basis().unwrap().overridden.is_empty());
+}
+
+#[test]
+fn revoke_replaces_first_when_that_is_quick_and_waits_for_nobody() {
+    let mut sim = Sim::new(begin_of(Strategy::Pair, Level::Revoke, 1));
+    sim.see("gateway", 1, Grade::Used);
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.sent(), ["create", "stage", "promote", "stop", "prune", "revoke_tokens"]);
+}
+
+#[test]
+fn revoke_does_not_wait_for_a_replacement_that_does_not_come() {
+    let mut sim = Sim::new(begin_of(Strategy::Overlap, Level::Revoke, 1));
+    sim.new_works = false;
+    sim.drive(2 * MINUTE);
+    assert!(!sim.world.platform.accepts(1), "dead within the deadline");
+    sim.new_works = true;
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.end(), Some(&End::Completed { unknown: vec![] }));
+}
+
+#[test]
+fn revoke_makes_room_by_deleting_the_old_one() {
+    let mut begin = begin_of(Strategy::Overlap, Level::Revoke, 1);
+    begin.platform.active_max = Some(1);
+    let mut sim = Sim::new(begin);
+    sim.world.platform.active_max = 1;
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.sent(), ["prune", "create", "stage", "promote", "revoke_tokens"]);
+    // The platform's limit is lower than it said.
+    let mut sim = Sim::new(begin_of(Strategy::Overlap, Level::Revoke, 1));
+    sim.world.platform.active_max = 1;
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.sent(), ["create", "prune", "create", "stage", "promote", "revoke_tokens"]);
+}
+
+#[test]
+fn an_emergency_may_need_two_persons() {
+    let mut sim = Sim::new(begin_of(Strategy::Pair, Level::Kill, 1));
+    sim.policy.approvals.revoke = 2;
+    sim.approve(ApprovalOf::Revoke, "ann");
+    assert!(matches!(sim.drive(HOUR), Decision::Wait { why: Why::Approval { have: 1, need: 2, .. }, .. }));
+    assert!(sim.world.platform.accepts(1));
+    sim.approve(ApprovalOf::Revoke, "bob");
+    assert_eq!(sim.drive(HOUR), Decision::Ended);
+    assert_eq!((sim.run.state(), sim.world.platform.accepts(1)), (State::Killed, false));
+    assert_eq!(sim.run.basis().unwrap().by, ["ann", "ann", "bob"]);
+}
+
+#[test]
+fn a_rotators_own_secret_is_replaced_by_the_other_rotator() {
+    let mut begin = begin_of(Strategy::Pair, Level::Regular, 1);
+    begin.own = true;
+    let mut sim = Sim::new(begin);
+    sim.drive(MINUTE);
+    let by = sim.sent.iter().find_map(|effect| match effect {
+        Effect::Create { by, .. } => Some(*by),
+        _ => None,
+    });
+    assert_eq!(by, Some(Acting::Rotator(Rotator::Second)));
+}
+
+#[test]
+fn a_lone_rotator_rides_on_an_escrowed_token_and_proves_the_new_secret() {
+    let mut begin = begin_of(Strategy::Overlap, Level::Regular, 1);
+    begin.own = true;
+    begin.platform.second_rotator = false;
+    let mut sim = Sim::new(begin);
+    sim.drive(MINUTE);
+    sim.see("gateway", 2, Grade::Used);
+    assert_eq!(sim.drive(2 * DAY), Decision::Ended);
+    let acting: Vec<_> = sim
+        .sent
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Create { by, .. } | Effect::Prune { by, .. } => Some((effect.as_str(), *by)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sim.sent()[0], "mint");
+    assert_eq!(acting, [("create", Acting::EscrowedToken), ("prune", Acting::NewSecret)]);
+    // In place it would saw off its own branch.
+    let mut begin = begin_of(Strategy::Swap, Level::Regular, 1);
+    begin.own = true;
+    begin.platform.second_rotator = false;
+    let mut sim = Sim::new(begin);
+    assert!(matches!(sim.drive(DAY), Decision::NeedsOperator(_)));
+    assert!(sim.sent.is_empty());
+}
+
+#[test]
+fn the_old_secret_is_the_one_that_an_earlier_run_recorded() {
+    // The document names no id, and two secrets are listed.
+    let mut begin = begin_of(Strategy::Overlap, Level::Regular, 1);
+    let run = kh_core::rotation::RunId(uuid::Uuid::from_u128(3));
+    let created: Vec<(_, Option<Fingerprint>)> = vec![(super::world::id(1), Some(fp(1)))];
+    begin.earlier = vec![kh_rotation::Earlier { run, created, intents: vec![] }];
+    let mut sim = Sim::new(begin);
+    sim.world.platform.secrets.push(Secret { id: 40, value: 40, active: true, label: None });
+    sim.drive(MINUTE);
+    assert_eq!(sim.run.baseline().unwrap().old_id, Some(super::world::id(1)));
+}
