@@ -226,6 +226,9 @@ impl State {
         let data = data_of(operation, request)?;
         let (namespace, path) = self.namespace_of(request, path)?;
         let call = Call { operation, path, namespace, data, request, now: clock.now_ms() };
+        if let Some(reply) = self.tokens.look_at_wrapping(&call) {
+            return reply;
+        }
         if let Some(reply) = login::login(self, &call) {
             return reply;
         }

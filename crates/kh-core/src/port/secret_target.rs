@@ -7,12 +7,17 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use zeroize::Zeroizing;
+
+mod document;
+
+pub use document::{Members, check_document};
 
 use super::BoxFuture;
+#[cfg(doc)]
+use crate::rotation::Marker;
 use crate::{
     Blame, Code, Retry, SecretBytes,
-    rotation::{Marker, SecretPath, VersionId, WriteToken},
+    rotation::{SecretPath, VersionId, WriteToken},
 };
 
 /// What a store can promise.
@@ -167,33 +172,6 @@ impl TargetError {
             | Self::Denied(_)
             | Self::Unusable(_) => Retry::Never,
         }
-    }
-}
-
-/// What every adapter asks of a document before it sends it: not larger than `max`, a JSON object of text members, and
-/// its marker names this very write. Without the marker nobody could tell, after a crash, whose write is live.
-pub fn check_document(token: WriteToken, value: &SecretBytes, max: usize) -> Result<Marker, TargetError> {
-    #[derive(serde::Deserialize)]
-    struct Document {
-        #[serde(rename = "_kh")]
-        marker: Option<Marker>,
-        #[serde(flatten)]
-        members: std::collections::BTreeMap<String, Zeroizing<String>>,
-    }
-    let size = value.expose().len();
-    if size > max {
-        return Err(TargetError::TooLarge { size, max });
-    }
-    let Ok(document) = serde_json::from_slice::<Document>(value.expose()) else {
-        return Err(TargetError::Unusable("the document is not a JSON object of text members".to_owned()));
-    };
-    drop(document.members);
-    match document.marker {
-        Some(marker) if marker.write == token => Ok(marker),
-        Some(marker) => {
-            Err(TargetError::Unusable(format!("the document names the write {}, not {token}", marker.write)))
-        }
-        None => Err(TargetError::Unusable(format!("the document does not name its write {token}"))),
     }
 }
 

@@ -94,7 +94,7 @@ pub(super) fn answer(mount: &mut Mount, call: &Call<'_>, rest: &str) -> Result<R
         ("data", Operation::Patch) if data_key => patch(mount, call, key),
         ("data", Operation::Delete) if data_key => Ok(delete_latest(mount, call, key)),
         ("delete" | "undelete" | "destroy", Operation::Write) if data_key => on_versions(mount, call, part, key),
-        ("metadata", Operation::List) => list(mount, key),
+        ("metadata", Operation::List) => list(mount, call, key),
         ("metadata", Operation::Read) if data_key => metadata::read(mount, key),
         ("metadata", Operation::Write) if data_key => metadata::write(mount, call, key),
         ("metadata", Operation::Delete) if data_key => {
@@ -289,12 +289,21 @@ fn on_versions(mount: &mut Mount, call: &Call<'_>, what: &str, key: &str) -> Res
     Ok(if changed { Reply::empty(204).changed() } else { Reply::empty(204) })
 }
 
-/// kv: pathMetadataList: names and folders one level below; deleted keys are listed; nothing is 404.
-fn list(mount: &Mount, folder: &str) -> Result<Reply, Reply> {
+/// kv: pathMetadataList: names and folders one level below; deleted keys are listed unless the caller excludes those
+/// whose newest version has a deletion time; nothing is 404.
+fn list(mount: &Mount, call: &Call<'_>, folder: &str) -> Result<Reply, Reply> {
     let folder = if folder.is_empty() || folder.ends_with('/') { folder.to_owned() } else { format!("{folder}/") };
-    let below = mount.keys.keys().filter_map(|key| key.strip_prefix(&folder));
-    let names: BTreeSet<String> =
-        below.map(|rest| rest.split_once('/').map_or(rest.to_owned(), |(first, _)| format!("{first}/"))).collect();
+    let excludes = call.request.parameter("exclude_deleted").is_some_and(|text| text == "true");
+    let deleted = |key: &Key| key.versions.get(&key.current).is_some_and(|newest| newest.deletion_at.is_some());
+    let names: BTreeSet<String> = mount
+        .keys
+        .iter()
+        .filter_map(|(name, key)| match name.strip_prefix(&folder)?.split_once('/') {
+            Some((first, _)) => Some(format!("{first}/")),
+            None if excludes && deleted(key) => None,
+            None => name.strip_prefix(&folder).map(str::to_owned),
+        })
+        .collect();
     if names.is_empty() {
         return Err(none(404));
     }

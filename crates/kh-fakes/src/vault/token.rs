@@ -32,7 +32,13 @@ pub(super) struct Token {
     /// Uses left; none without a limit.
     uses: Option<u64>,
     /// The answer that a wrapping token stands for.
-    wrapped: Option<Value>,
+    wrapped: Option<Wrapped>,
+}
+
+#[derive(Clone, Debug)]
+struct Wrapped {
+    answer: Value,
+    path: String,
 }
 
 impl Token {
@@ -118,7 +124,7 @@ impl Tokens {
         let mut token = Token::issued(Vec::new(), "", seconds, seconds, now);
         token.policies = vec![WRAPPING.to_owned()];
         token.uses = Some(1);
-        token.wrapped = Some(answer);
+        token.wrapped = Some(Wrapped { answer, path: path.to_owned() });
         let info = json!({
             "token": token.text, "accessor": token.accessor, "ttl": seconds, "creation_time": time(now),
             "creation_path": path, "wrapped_accessor": "",
@@ -131,7 +137,27 @@ impl Tokens {
     fn unwrap(&mut self, text: &str, now: u64) -> Option<Value> {
         let wrapped = self.alive(text, now)?.wrapped.clone()?;
         self.0.remove(text);
-        Some(wrapped)
+        Some(wrapped.answer)
+    }
+
+    /// What a wrapping token stands for, without a use of it and for everybody who has it (vault:
+    /// vault/logical_system.go: `wrapping/lookup` is unauthenticated, handleWrappingLookup).
+    pub(super) fn look_at_wrapping(&mut self, call: &Call<'_>) -> Option<Result<Reply, Reply>> {
+        if call.path != "sys/wrapping/lookup" || call.operation != Operation::Write {
+            return None;
+        }
+        let token = call.data["token"].as_str().or_else(|| call.request.header("x-vault-token"));
+        let Some(token) = token.and_then(|text| self.alive(text, call.now)) else {
+            return Some(Err(error(400, "wrapping token is not valid or does not exist")));
+        };
+        let found = token.wrapped.as_ref().map(|wrapped| {
+            json!({
+                "creation_path": wrapped.path, "creation_time": time(token.issued_at),
+                "creation_ttl": token.ttl_ms / 1000,
+            })
+        });
+        let invalid = || error(400, "wrapping token is not valid or does not exist");
+        Some(found.map(|found| Reply::json(200, &data(&found))).ok_or_else(invalid))
     }
 }
 
@@ -196,7 +222,7 @@ fn renew(state: &mut State, call: &Call<'_>, token: &Token) -> Result<Reply, Rep
 fn unwrap(state: &mut State, call: &Call<'_>, token: &Token) -> Result<Reply, Reply> {
     let wrapped = match call.data["token"].as_str() {
         Some(other) => state.tokens.unwrap(other, call.now),
-        None => token.wrapped.clone(),
+        None => token.wrapped.clone().map(|wrapped| wrapped.answer),
     };
     // vault: consts.ErrInvalidWrappingToken is 400
     wrapped

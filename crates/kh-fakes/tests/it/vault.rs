@@ -212,6 +212,8 @@ async fn lists_show_one_level_and_dead_keys_too() {
     let list = async |method: &str, path: &str| world.root(method, path, &Value::Null).await;
     let (_, root) = list("LIST", "secret/metadata/").await;
     assert_eq!(root["data"]["keys"], json!(["a", "b.kh-next", "b/"]));
+    let (_, living) = list("LIST", "secret/metadata?exclude_deleted=true").await;
+    assert_eq!(living["data"]["keys"], json!(["b.kh-next", "b/"]));
     let (_, below) = list("GET", "secret/metadata/b?list=true").await;
     assert_eq!(below["data"]["keys"], json!(["c", "d/"]));
     assert_eq!(list("LIST", "secret/metadata/none").await, (404, json!({"errors": []})));

@@ -121,6 +121,10 @@ async fn a_wrapped_answer_is_unwrapped_once_and_in_time() {
     };
     let unwrap = async |token: &str| world.by(token, "POST", "sys/wrapping/unwrap", &Value::Null).await;
     let token = wrap().await;
+    for _ in 0..2 {
+        let look = world.ask("POST", "sys/wrapping/lookup", &[], &json!({"token": token})).await;
+        assert_eq!(look.json()["data"]["creation_path"], "auth/approle/role/kh/secret-id", "a look costs no use");
+    }
     let (status, answer) = unwrap(&token).await;
     assert_eq!(status, 200);
     assert!(answer["data"]["secret_id"].is_string());
@@ -130,6 +134,8 @@ async fn a_wrapped_answer_is_unwrapped_once_and_in_time() {
     assert_eq!(status, 200, "another token may unwrap it");
     let again = world.root("POST", "sys/wrapping/unwrap", &json!({"token": token})).await;
     assert_eq!(errors(&again), (400, "wrapping token is not valid or does not exist".to_owned()));
+    let look = world.ask("POST", "sys/wrapping/lookup", &[], &json!({"token": token})).await;
+    assert_eq!(look.status, 400);
     let late = wrap().await;
     world.running.control.clock().shift(60);
     assert_eq!(unwrap(&late).await.0, 403);
