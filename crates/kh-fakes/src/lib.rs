@@ -11,6 +11,7 @@
 //! Invariants: this crate knows no other crate of ours, so it is an independent witness; each rule of a fake cites where
 //! it was read, and has a test; a fake refuses what the real service refuses.
 
+pub mod aws;
 pub mod clock;
 pub mod control;
 pub mod fake;
@@ -33,4 +34,5 @@ pub use server::{Options, Running, start};
 pub type Maker = fn() -> Arc<dyn Fake>;
 
 /// What the program can start, by name.
-pub const KINDS: &[(&str, Maker)] = &[("vault", || Arc::new(vault::Vault::new()))];
+pub const KINDS: &[(&str, Maker)] =
+    &[("aws", || Arc::new(aws::Aws::new())), ("vault", || Arc::new(vault::Vault::new()))];

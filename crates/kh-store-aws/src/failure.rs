@@ -1,0 +1,238 @@
+//! What a failed call means, by the service's error codes and by what the transport knows.
+//!
+//! Invariants: a call that may have been carried out is never told as one that was not; an answer that is not the
+//! service's JSON (a proxy's page, the XML of a front door) is still understood by its status and its code.
+//! Source of the codes: Secrets Manager API reference, "Common Errors" and the errors of each operation.
+
+use std::{error::Error as StdError, time::Duration};
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use kh_core::{port::TargetError, rotation::SecretPath};
+use kh_net::http::printable;
+
+use crate::transport::{chain, http_error};
+
+/// Longest text of the service that is passed on.
+const TEXT_MAX: usize = 300;
+
+/// Whether a call changes something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Intent {
+    Read,
+    Change,
+}
+
+/// Why a call failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// No such secret or version.
+    NotFound,
+    /// The name or the version exists.
+    Exists,
+    /// A member does not fit, as with a label that is elsewhere.
+    Parameter(String),
+    /// Not in the secret's present state, as with one marked for deletion.
+    State(String),
+    /// The signature was refused: the clock may be wrong. Nothing was done.
+    Signature(String),
+    /// The key is not known or not valid any more.
+    Identity(String),
+    /// The right is missing.
+    Denied(String),
+    /// Too many requests; nothing was done.
+    Throttled(Option<Duration>),
+    /// Nothing was done.
+    Unavailable(String),
+    /// It may have been done.
+    Unknown(String),
+    /// Anything else that was refused.
+    Refused(String),
+}
+
+impl Failure {
+    /// In the port's words.
+    pub(crate) fn at(self, path: &SecretPath) -> TargetError {
+        match self {
+            Self::NotFound => TargetError::NotFound(path.clone()),
+            Self::Exists => TargetError::Unusable("the secret or version exists already".to_owned()),
+            Self::Parameter(text) | Self::State(text) | Self::Refused(text) => TargetError::Unusable(text),
+            Self::Signature(text) | Self::Identity(text) => TargetError::Unauthenticated(text),
+            Self::Denied(text) => TargetError::Denied(text),
+            Self::Throttled(after) => TargetError::Throttled(after),
+            Self::Unavailable(text) => TargetError::Unavailable(text),
+            Self::Unknown(text) => TargetError::Unknown(text),
+        }
+    }
+}
+
+/// Reads an error of the SDK.
+pub(crate) fn classify<E>(error: &SdkError<E, HttpResponse>, intent: Intent) -> Failure
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    match error {
+        SdkError::ConstructionFailure(_) | SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => {
+            undelivered(error, intent)
+        }
+        SdkError::ServiceError(service) => {
+            let raw = service.raw();
+            answered(raw, service.err().code(), service.err().message(), intent)
+        }
+        SdkError::ResponseError(response) => answered(response.raw(), None, None, intent),
+        _ => lost(intent, "the call failed in a way that is not known".to_owned()),
+    }
+}
+
+fn lost(intent: Intent, text: String) -> Failure {
+    match intent {
+        Intent::Read => Failure::Unavailable(text),
+        Intent::Change => Failure::Unknown(text),
+    }
+}
+
+/// No answer: either nothing was sent, as without credentials, or the answer is lost.
+fn undelivered(error: &(dyn StdError + 'static), intent: Intent) -> Failure {
+    let credentials = chain(error).find_map(|error| error.downcast_ref::<CredentialsError>());
+    if let Some(credentials) = credentials {
+        // Credentials are fetched before anything is sent.
+        return no_credentials(credentials);
+    }
+    match http_error(error) {
+        Some(http) if http.was_sent() => lost(intent, http.to_string()),
+        Some(http) => Failure::Unavailable(http.to_string()),
+        None => lost(intent, explained(error)),
+    }
+}
+
+fn no_credentials(error: &CredentialsError) -> Failure {
+    let text = format!("no AWS credentials: {}", explained(error));
+    match (http_error(error), error) {
+        (Some(_), _) | (None, CredentialsError::ProviderTimedOut(_)) => Failure::Unavailable(text),
+        (None, _) => Failure::Identity(text),
+    }
+}
+
+/// The whole chain in words. The SDK's texts name files, variables, roles and positions, not values.
+fn explained(error: &(dyn StdError + 'static)) -> String {
+    let words: Vec<String> = chain(error).map(ToString::to_string).collect();
+    printable(&words.join(": "), TEXT_MAX)
+}
+
+/// An answer that tells a failure.
+fn answered(raw: &HttpResponse, code: Option<&str>, message: Option<&str>, intent: Intent) -> Failure {
+    let status = raw.status().as_u16();
+    let body = raw.body().bytes().unwrap_or_default();
+    let (own_code, own_message) = (element(body, "Code"), element(body, "Message"));
+    let code = code.or(own_code.as_deref()).unwrap_or_default();
+    let message = message.or(own_message.as_deref()).unwrap_or_default();
+    let after = raw.headers().get("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    meaning(status, code, message, after, intent)
+}
+
+/// The text of an XML element, as a front door or moto's IAM check answers on the JSON protocol.
+fn element(body: &[u8], name: &str) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?;
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (inner, _) = rest.split_once("</")?;
+    Some(printable(inner, TEXT_MAX))
+}
+
+fn meaning(status: u16, code: &str, message: &str, after: Option<Duration>, intent: Intent) -> Failure {
+    let text = match (code.is_empty(), message.is_empty()) {
+        (true, true) => format!("the service answered with status {status}"),
+        (false, true) => printable(code, TEXT_MAX),
+        (_, false) => printable(&format!("{code}: {message}"), TEXT_MAX),
+    };
+    match code {
+        "ResourceNotFoundException" => Failure::NotFound,
+        "ResourceExistsException" => Failure::Exists,
+        "InvalidParameterException" | "InvalidParameterValueException" => Failure::Parameter(text),
+        "InvalidRequestException" | "PreconditionNotMetException" => Failure::State(text),
+        "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestExpired" | "RequestTimeTooSkewed" => {
+            Failure::Signature(text)
+        }
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "AuthFailure"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "InvalidToken" => Failure::Identity(text),
+        // The key of the KMS that seals the secret is missing, disabled or not ours to use: somebody has to act.
+        "AccessDeniedException"
+        | "AccessDenied"
+        | "NotAuthorized"
+        | "OptInRequired"
+        | "EncryptionFailure"
+        | "DecryptionFailure" => Failure::Denied(text),
+        "ThrottlingException"
+        | "Throttling"
+        | "ThrottledException"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "SlowDown" => Failure::Throttled(after),
+        _ => by_status(status, text, after, intent),
+    }
+}
+
+fn by_status(status: u16, text: String, after: Option<Duration>, intent: Intent) -> Failure {
+    match status {
+        401 => Failure::Identity(text),
+        403 => Failure::Denied(text),
+        429 => Failure::Throttled(after),
+        400..=499 => Failure::Refused(text),
+        // A failure inside, and what is no answer of the service's at all.
+        _ => lost(intent, text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_statuses() {
+        use Intent::{Change, Read};
+        for (status, code, intent, expected) in [
+            (400, "ResourceNotFoundException", Change, "NotFound"),
+            (400, "ResourceExistsException", Change, "Exists"),
+            (400, "InvalidParameterException", Change, "Parameter"),
+            (400, "InvalidRequestException", Change, "State"),
+            (403, "SignatureDoesNotMatch", Change, "Signature"),
+            (403, "InvalidClientTokenId", Change, "Identity"),
+            (400, "AccessDeniedException", Change, "Denied"),
+            (403, "", Read, "Denied"),
+            (401, "", Read, "Identity"),
+            (400, "ThrottlingException", Change, "Throttled"),
+            (429, "", Change, "Throttled"),
+            (400, "LimitExceededException", Change, "Refused"),
+            (400, "DecryptionFailure", Read, "Denied"),
+            (500, "InternalServiceError", Change, "Unknown"),
+            (500, "InternalServiceError", Read, "Unavailable"),
+            (503, "", Change, "Unknown"),
+            (302, "", Change, "Unknown"),
+        ] {
+            let told = format!("{:?}", meaning(status, code, "", None, intent));
+            assert!(told.starts_with(expected), "{status} {code}: {told}");
+        }
+    }
+
+    #[test]
+    fn the_code_in_an_answer_of_xml_is_found() {
+        let body =
+            b"<Response><Errors><Error><Code>AccessDenied</Code><Message>no\x07</Message></Error></Errors></Response>";
+        assert_eq!(element(body, "Code").as_deref(), Some("AccessDenied"));
+        assert_eq!(element(body, "Message").as_deref(), Some("no?"));
+        for none in [&b""[..], b"<Code>", b"{\"Code\":1}", b"\xff<Code>a</Code>"] {
+            assert_eq!(element(none, "Code"), None);
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! A delivery hook that makes an AWS Lambda function start anew, so that it reads the new secret.
+//!
+//! A function that reads its secret when an execution environment starts keeps the old one as long as that environment
+//! lives. A change of the function's configuration makes Lambda start new environments (developer guide, "Lambda
+//! function states"). What is changed is the description: its end tells generation, fingerprint and delivery, no
+//! secret. The environment variables are left alone: changing one means to write all of them back, and they may hold
+//! secrets of others.
+//!
+//! Invariants: the function is read first, and changed only against the revision that was read; a delivery that has
+//! been made is not made again; a late delivery never takes the place of a newer one.
+
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use aws_credential_types::{Credentials, provider::ProvideCredentials};
+use aws_sigv4::{
+    http_request::{SignableBody, SignableRequest, SigningParams, SigningSettings, sign},
+    sign::v4,
+};
+use aws_smithy_runtime_api::client::identity::Identity;
+use http::{HeaderName, HeaderValue, Method};
+use kh_core::{
+    UnixMillis,
+    credential::CredentialDocument,
+    port::{
+        BoxFuture, DeliveryHook,
+        delivery::{HookError, Promotion},
+    },
+};
+use kh_net::http::{Answer, OutBody, Request, printable};
+use serde::{Deserialize, Serialize};
+use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
+use url::Url;
+
+use crate::connect::Account;
+
+/// Longest description; service model `lambda/2015-03-31`, `Description`.
+const DESCRIPTION_MAX: usize = 256;
+/// Longest name of a function that is not an ARN; service model, `FunctionName`.
+const NAME_MAX: usize = 64;
+/// How long fetching credentials may take; the SDK has the same limit for its own calls.
+const CREDENTIALS_WITHIN: Duration = Duration::from_secs(5);
+/// How the mark begins.
+const MARK: &str = "[keyholder generation ";
+
+/// Why a hook cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameError;
+
+impl std::fmt::Display for NameError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a function is named by 1 to {NAME_MAX} characters of a-z, A-Z, 0-9, - and _")
+    }
+}
+
+impl std::error::Error for NameError {}
+
+/// The hook.
+pub struct LambdaRefresh {
+    name: String,
+    function: String,
+    account: Arc<Account>,
+}
+
+/// What is read of a function's configuration. Its environment variables are skipped unread.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Function {
+    #[serde(default)]
+    description: String,
+    revision_id: Option<String>,
+    last_update_status: Option<String>,
+    last_update_status_reason_code: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Change<'a> {
+    description: &'a str,
+    revision_id: Option<&'a str>,
+}
+
+/// What the end of a description tells.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    generation: u64,
+    delivery: String,
+}
+
+impl Mark {
+    /// The description without its mark, and the mark.
+    fn split(description: &str) -> (&str, Option<Self>) {
+        let Some((before, after)) = description.rsplit_once(MARK) else { return (description, None) };
+        let mut words = after.trim_end_matches(']').split(' ');
+        let generation = words.next().and_then(|word| word.parse().ok());
+        let delivery = words.next_back().map(str::to_owned);
+        let mark = generation.zip(delivery).map(|(generation, delivery)| Self { generation, delivery });
+        (before.trim_end(), mark)
+    }
+}
+
+fn marked(description: &str, promotion: &Promotion) -> Option<String> {
+    let Promotion { generation, fingerprint, delivery, .. } = promotion;
+    let mark = format!("{MARK}{generation} fingerprint {fingerprint} delivery {delivery}]");
+    let text = if description.is_empty() { mark } else { format!("{description} {mark}") };
+    (text.chars().count() <= DESCRIPTION_MAX).then_some(text)
+}
+
+impl LambdaRefresh {
+    /// A hook named `name` for `function` (its plain name) in the account's region.
+    pub fn new(name: &str, function: &str, account: Arc<Account>) -> Result<Self, NameError> {
+        let letters = function.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if function.is_empty() || function.len() > NAME_MAX || !letters {
+            return Err(NameError);
+        }
+        Ok(Self { name: name.to_owned(), function: function.to_owned(), account })
+    }
+
+    fn url(&self) -> Result<Url, HookError> {
+        let settings = self.account.settings();
+        let (region, service) = (&settings.region, if settings.fips { "lambda-fips" } else { "lambda" });
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let base = match &settings.endpoint {
+            Some(endpoint) => endpoint.replace("{region}", region).replace("secretsmanager", "lambda"),
+            None => format!("https://{service}.{region}.{domain}"),
+        };
+        let url = format!("{}/2015-03-31/functions/{}/configuration", base.trim_end_matches('/'), self.function);
+        url.parse().map_err(|_| HookError::Refused("the endpoint is no address".to_owned()))
+    }
+
+    async fn run(&self, promotion: &Promotion) -> Result<String, HookError> {
+        let found = self.settled().await?;
+        let (description, mark) = Mark::split(&found.description);
+        let failed = found.last_update_status.as_deref() == Some("Failed");
+        match mark {
+            Some(mark) if mark.delivery == promotion.delivery.to_string() && !failed => {
+                return Ok(format!("{} had this delivery before", self.function));
+            }
+            Some(mark) if mark.generation > promotion.generation => {
+                return Ok(format!("{} was refreshed for generation {} already", self.function, mark.generation));
+            }
+            _ => {}
+        }
+        let description = marked(description, promotion).ok_or_else(|| {
+            HookError::Refused(format!("the description of {} leaves no room for the mark", self.function))
+        })?;
+        let change = Change { description: &description, revision_id: found.revision_id.as_deref() };
+        self.call(Method::PUT, Some(&OutBody::json(&change))).await?;
+        let after = self.settled().await?;
+        match after.last_update_status.as_deref() {
+            Some("Failed") => {
+                let reason = after.last_update_status_reason_code.unwrap_or_default();
+                Err(HookError::Transient(format!(
+                    "Lambda could not update {}: {}",
+                    self.function,
+                    printable(&reason, 64)
+                )))
+            }
+            _ => Ok(format!("{} starts anew with generation {}", self.function, promotion.generation)),
+        }
+    }
+
+    /// The configuration once no update is under way; bounded.
+    async fn settled(&self) -> Result<Function, HookError> {
+        let settle = self.account.settings().settle;
+        for look in 0..settle.updates.max(1) {
+            if look > 0 {
+                tokio::time::sleep(settle.pause).await;
+            }
+            let answer = self.call(Method::GET, None).await?;
+            let found: Function = serde_json::from_slice(&answer.body)
+                .map_err(|_| HookError::Transient("Lambda's answer is not its JSON".to_owned()))?;
+            if found.last_update_status.as_deref() != Some("InProgress") {
+                return Ok(found);
+            }
+        }
+        Err(HookError::Transient(format!("an update of {} is still under way", self.function)))
+    }
+
+    /// One call; once more when the signature's time was refused, by the time that Lambda told.
+    async fn call(&self, method: Method, body: Option<&OutBody>) -> Result<Answer, HookError> {
+        let now = self.account.transport().http().clock().now().wall;
+        let answer = self.send(&method, body, now).await?;
+        let answer = match (kind(&answer), answer.head.date()) {
+            ("InvalidSignatureException", Some(theirs)) => self.send(&method, body, theirs).await?,
+            _ => answer,
+        };
+        if answer.head.status == 200 { Ok(answer) } else { Err(refusal(&answer)) }
+    }
+
+    async fn send(&self, method: &Method, body: Option<&OutBody>, at: UnixMillis) -> Result<Answer, HookError> {
+        let url = self.url()?;
+        let bytes = body.map_or(&[][..], OutBody::bytes);
+        let mut request = Request::new(method.clone(), url.clone());
+        for (name, value) in self.signature(method, &url, bytes, at).await? {
+            request = request.header(name, value);
+        }
+        if body.is_some() {
+            request = request.body(OutBody::new("application/json", zeroize::Zeroizing::new(bytes.to_vec())));
+        }
+        let http = self.account.transport().http();
+        http.send(request).await.map_err(|error| HookError::Transient(error.to_string()))
+    }
+
+    async fn signature(
+        &self,
+        method: &Method,
+        url: &Url,
+        body: &[u8],
+        at: UnixMillis,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, HookError> {
+        let identity: Identity = self.fetch_credentials().await?.into();
+        let settings = &self.account.settings().region;
+        let params: SigningParams<'_> = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(settings)
+            .name("lambda")
+            .time(UNIX_EPOCH + Duration::from_millis(at.0))
+            .settings(SigningSettings::default())
+            .build()
+            .map_err(|_| HookError::Refused("the request cannot be signed".to_owned()))?
+            .into();
+        let unsigned = || HookError::Refused("the request cannot be signed".to_owned());
+        let request =
+            SignableRequest::new(method.as_str(), url.as_str(), std::iter::empty(), SignableBody::Bytes(body))
+                .map_err(|_| unsigned())?;
+        // The signer's trace events tell the request, and with a variable in the environment all of it.
+        let signed = tracing::subscriber::with_default(NoSubscriber::default(), || sign(request, &params));
+        let (instructions, _) = signed.map_err(|_| unsigned())?.into_parts();
+        let mut headers = Vec::new();
+        for (name, value) in instructions.headers() {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsigned())?;
+            let mut value = HeaderValue::from_str(value).map_err(|_| unsigned())?;
+            value.set_sensitive(true);
+            headers.push((name, value));
+        }
+        Ok(headers)
+    }
+
+    async fn fetch_credentials(&self) -> Result<Credentials, HookError> {
+        let fetching = self.account.credentials().provide_credentials().with_subscriber(NoSubscriber::default());
+        match tokio::time::timeout(CREDENTIALS_WITHIN, fetching).await {
+            Ok(Ok(credentials)) => Ok(credentials),
+            Ok(Err(error)) => Err(HookError::Refused(format!("no AWS credentials: {error}"))),
+            Err(_elapsed) => Err(HookError::Transient("no AWS credentials came in time".to_owned())),
+        }
+    }
+}
+
+/// The refusal's type; the header may go on after a colon.
+fn kind(answer: &Answer) -> &str {
+    let value = answer.head.headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(':').next().unwrap_or_default()
+}
+
+fn refusal(answer: &Answer) -> HookError {
+    let (status, kind) = (answer.head.status, printable(kind(answer), 64));
+    let text = if kind.is_empty() { format!("status {status}") } else { format!("{kind} (status {status})") };
+    match status {
+        // Another update, another revision, too many requests, or a failure inside: later it may go.
+        409 | 412 | 429 | 500..=599 => HookError::Transient(text),
+        _ if kind.starts_with("Throttling") => HookError::Transient(text),
+        _ => HookError::Refused(text),
+    }
+}
+
+impl DeliveryHook for LambdaRefresh {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn describe(&self) -> String {
+        format!("changes the description of the AWS Lambda function {}, so that it starts anew", self.function)
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        promotion: &'a Promotion,
+        _document: &'a CredentialDocument,
+    ) -> BoxFuture<'a, Result<String, HookError>> {
+        Box::pin(self.run(promotion))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_is_read_back_and_replaced() {
+        let text = "orders [keyholder generation 7 fingerprint 0123456789abcdef delivery d-1]";
+        let (description, mark) = Mark::split(text);
+        assert_eq!((description, mark), ("orders", Some(Mark { generation: 7, delivery: "d-1".to_owned() })));
+        for (text, before) in [("", ""), ("plain", "plain"), ("a [keyholder generation x]", "a")] {
+            assert_eq!(Mark::split(text), (before, None), "{text}");
+        }
+    }
+}

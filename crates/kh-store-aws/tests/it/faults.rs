@@ -1,0 +1,221 @@
+//! What can go wrong between the adapter and the service: each call of a staging and a promotion fails in each way,
+//! and the same write again ends in the same state.
+
+use kh_core::{
+    port::{SecretTarget, TargetError},
+    rotation::{SecretPath, VersionId, WriteToken},
+};
+use kh_fakes::{Fault, Rule};
+use kh_store_aws::AwsStore;
+
+use crate::bench::{Fake, path, write};
+
+/// How often a rotation is tried again.
+const TRIES: u32 = 8;
+
+/// A way for a call to fail.
+type Way = (&'static str, fn() -> Fault);
+
+const WAYS: [Way; 6] = [
+    ("dropped before", || Fault::DropBefore),
+    ("dropped after", || Fault::DropAfter),
+    ("failed before", || Fault::FailBefore),
+    ("failed after", || Fault::FailAfter),
+    ("throttled", || Fault::Throttle { retry_after_seconds: None }),
+    ("a page of a proxy", || Fault::Answer { status: 503, body: "<html>busy</html>".to_owned() }),
+];
+
+async fn stage_and_promote(
+    store: &AwsStore,
+    at: &SecretPath,
+    number: u64,
+    expect: Option<&VersionId>,
+) -> Result<VersionId, TargetError> {
+    let (token, document) = write(number);
+    store.stage(at, token, &document).await?;
+    store.promote(at, token, expect).await
+}
+
+/// Repeats what a driver repeats: the same write, with the version that was planned.
+async fn to_the_end(store: &AwsStore, at: &SecretPath, number: u64, expect: Option<&VersionId>) -> VersionId {
+    for _ in 0..TRIES {
+        match stage_and_promote(store, at, number, expect).await {
+            Ok(version) => return version,
+            Err(error) => assert!(
+                matches!(error, TargetError::Unknown(_) | TargetError::Unavailable(_) | TargetError::Throttled(_)),
+                "every such failure may be tried again: {error:?}"
+            ),
+        }
+    }
+    panic!("it never ended")
+}
+
+fn is_live(fake: &Fake, at: &SecretPath, token: WriteToken, what: &str) {
+    let labels = fake.labels(at);
+    assert!(labels.contains(&format!("AWSCURRENT={token}")), "{what}: {labels:?}");
+    assert!(!labels.iter().any(|label| label.starts_with("AWSPENDING")), "{what}: {labels:?}");
+}
+
+/// `expect` is none for the first document of a secret.
+async fn every_call_in_every_way(first: bool) {
+    let mut reached = 0;
+    for (what, fault) in WAYS {
+        for skip in 0..40 {
+            let fake = Fake::start().await;
+            let store = fake.store();
+            let at = path("enumerated");
+            let expect = if first { None } else { Some(stage_and_promote(&store, &at, 1, None).await.unwrap()) };
+            fake.running.control.forget();
+            fake.running.control.fault(fault().once().after(skip));
+            let version = to_the_end(&fake.other_store().await, &at, 2, expect.as_ref()).await;
+            let arrived = fake.operations().len() as u64;
+            fake.running.control.heal();
+            let (token, document) = write(2);
+            let what = format!("{what} at call {skip} of {arrived}");
+            assert_eq!(version.0, token.to_string(), "{what}");
+            is_live(&fake, &at, token, &what);
+            assert_eq!(store.live(&at).await.unwrap().value, document, "{what}");
+            store.unstage(&at, token).await.unwrap();
+            assert!(!fake.labels(&at).iter().any(|label| label.starts_with("KH_PENDING")), "{what}");
+            let names = fake.aws.names(crate::bench::REGION);
+            assert_eq!(names, ["enumerated"], "{what}: no waiting place is left");
+            if skip >= arrived {
+                break;
+            }
+            reached += 1;
+        }
+    }
+    // 6 ways at each of at least 5 calls.
+    assert!(reached >= 30, "calls that failed: {reached}");
+}
+
+#[tokio::test]
+async fn a_rotation_ends_whatever_call_fails() {
+    every_call_in_every_way(false).await;
+}
+
+#[tokio::test]
+async fn a_first_document_becomes_live_whatever_call_fails() {
+    every_call_in_every_way(true).await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_the_move_is_told_as_unknown_and_found_done() {
+    let fake = Fake::start().await;
+    let store = fake.store();
+    let at = path("lost");
+    let one = stage_and_promote(&store, &at, 1, None).await.unwrap();
+    let (token, document) = write(2);
+    store.stage(&at, token, &document).await.unwrap();
+    fake.running.control.fault(Fault::DropAfter.once().on("UpdateSecretVersionStage"));
+    let lost = store.promote(&at, token, Some(&one)).await;
+    assert!(matches!(lost, Err(TargetError::Unknown(_))), "{lost:?}");
+    fake.running.control.forget();
+    let again = store.promote(&at, token, Some(&one)).await.unwrap();
+    assert_eq!(again.0, token.to_string());
+    let current = fake.operations().iter().filter(|operation| *operation == "UpdateSecretVersionStage").count();
+    assert_eq!(current, 1, "the move is not made again; only the own label is dropped");
+}
+
+#[tokio::test]
+async fn what_was_not_sent_is_told_as_not_done() {
+    let fake = Fake::start().await;
+    let store = fake.store();
+    let at = path("refused");
+    let one = stage_and_promote(&store, &at, 1, None).await.unwrap();
+    let (token, document) = write(2);
+    let address = fake.running.url.clone();
+    let account = crate::bench::account_at(&address, fake.aws.key().0, fake.aws.key().1).await;
+    drop(fake);
+    let gone = AwsStore::new(account);
+    let refused = gone.stage(&at, token, &document).await;
+    assert!(matches!(refused, Err(TargetError::Unavailable(_))), "nobody listens: {refused:?}");
+    let refused = gone.promote(&at, token, Some(&one)).await;
+    assert!(matches!(refused, Err(TargetError::Unavailable(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_throttled_call_says_when_to_come_back() {
+    let fake = Fake::start().await;
+    let store = fake.store();
+    let rule: Rule = Fault::Throttle { retry_after_seconds: Some(7) }.once();
+    fake.running.control.fault(rule);
+    let throttled = store.live(&path("x")).await;
+    let after = std::time::Duration::from_secs(7);
+    assert!(matches!(throttled, Err(TargetError::Throttled(Some(found))) if found == after), "{throttled:?}");
+}
+
+#[tokio::test]
+async fn rights_that_are_lost_in_the_middle_leave_the_old_secret_live() {
+    let fake = Fake::start().await;
+    let store = fake.store();
+    let at = path("middle");
+    let one = stage_and_promote(&store, &at, 1, None).await.unwrap();
+    let (token, document) = write(2);
+    store.stage(&at, token, &document).await.unwrap();
+    fake.running.control.fault(Fault::Forbid.always().on("UpdateSecretVersionStage"));
+    let denied = store.promote(&at, token, Some(&one)).await;
+    assert!(matches!(denied, Err(TargetError::Denied(_))), "{denied:?}");
+    assert_eq!(store.live_version(&at).await.unwrap(), one);
+    fake.running.control.heal();
+    assert_eq!(store.promote(&at, token, Some(&one)).await.unwrap().0, token.to_string());
+}
+
+#[tokio::test]
+async fn a_label_that_cannot_be_dropped_is_no_failure_of_the_promotion() {
+    let fake = Fake::start().await;
+    let store = fake.store();
+    let at = path("label");
+    let one = stage_and_promote(&store, &at, 1, None).await.unwrap();
+    let (token, document) = write(2);
+    store.stage(&at, token, &document).await.unwrap();
+    fake.running.control.fault(Fault::Forbid.always().on("UpdateSecretVersionStage").after(1));
+    let two = store.promote(&at, token, Some(&one)).await.unwrap();
+    assert!(fake.labels(&at).contains(&format!("KH_PENDING={token}")));
+    fake.running.control.heal();
+    let three = stage_and_promote(&store, &at, 3, Some(&two)).await.unwrap();
+    assert_eq!(
+        fake.labels(&at),
+        [format!("AWSCURRENT={three}"), format!("AWSPREVIOUS={two}")],
+        "the next rotation takes the label along"
+    );
+}
+
+#[tokio::test]
+async fn a_secret_without_a_value_gets_its_first_document() {
+    let fake = Fake::start().await;
+    let client = crate::bench::plain_client(&fake.running.url, fake.aws.key()).await;
+    client.create_secret().name("made/by-terraform").send().await.unwrap();
+    let (store, at) = (fake.store(), path("made/by-terraform"));
+    let (token, document) = write(1);
+    store.stage(&at, token, &document).await.unwrap();
+    assert!(matches!(store.live(&at).await, Err(TargetError::NotFound(_))), "staged is not live");
+    let version = store.promote(&at, token, None).await.unwrap();
+    assert_eq!(fake.labels(&at), [format!("AWSCURRENT={version}")]);
+    assert_eq!(fake.aws.names(crate::bench::REGION), ["made/by-terraform"]);
+}
+
+#[tokio::test]
+async fn a_first_document_never_takes_the_place_of_another() {
+    for made in [false, true] {
+        let fake = Fake::start().await;
+        let client = crate::bench::plain_client(&fake.running.url, fake.aws.key()).await;
+        if made {
+            client.create_secret().name("contested").send().await.unwrap();
+        }
+        let (store, at) = (fake.store(), path("contested"));
+        let (token, document) = write(1);
+        store.stage(&at, token, &document).await.unwrap();
+        // The other writes between our look and our write: the look sees the old state.
+        let foreign = kh_core::SecretBytes::new(br#"{"client_secret":"by hand"}"#.to_vec());
+        fake.aws.set_read_lag(5);
+        crate::bench::foreign_write(&client, &at, &foreign).await;
+        let refused = store.promote(&at, token, None).await;
+        assert!(matches!(refused, Err(TargetError::Conflict { .. })), "{refused:?}");
+        fake.aws.set_read_lag(0);
+        for _ in 0..6 {
+            let _settles = store.live_version(&at).await;
+        }
+        assert_eq!(store.live(&at).await.unwrap().value, foreign, "made before: {made}");
+    }
+}
