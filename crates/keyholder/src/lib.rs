@@ -13,6 +13,7 @@ mod demo;
 mod environment;
 pub mod helper_protocol;
 mod output;
+mod sources;
 
 pub use cli::main;
 pub use environment::Environment;

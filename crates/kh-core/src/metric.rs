@@ -124,6 +124,11 @@ pub const METRICS: &[Metric] = &[
         "Seconds per operation of a store (secrets, state, audit)",
     ),
     counter("keyholder_store_errors", &["store", "code"], "Failed operations of a store by error code"),
+    counter(
+        "keyholder_secret_source_reads",
+        &["store", "result"],
+        "Reads of documents from secret stores outside keyholder (ok, failed, stale: from memory while none answered)",
+    ),
     gauge("keyholder_store_pending_operations", &["store"], "Operations of a store that were begun and are not done"),
     counter("keyholder_audit_entries", &[], "Entries written to the audit log"),
     // listeners for local programs

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::{Look, broken_ways, harden},
+    compose::{Look, broken_stores, broken_ways, harden},
     config::{self, KeySource},
     output::{Exit, Failure},
 };
@@ -137,6 +137,10 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
     };
     for (name, failure) in broken_ways(loaded) {
         of(&format!("[platform.{name}]"), Err(failure));
+    }
+    let clock: std::sync::Arc<dyn kh_core::Clock> = std::sync::Arc::new(kh_core::SystemClock::new());
+    for (name, failure) in broken_stores(loaded, &clock) {
+        of(&format!("[secret_store.{name}]"), Err(failure));
     }
     of("[gateway.tls]", Report::of(loaded).and_then(|report| report.as_ref().map_or(Ok(()), Report::usable)));
     all.extend(of_installation(loaded, context, shared)?);

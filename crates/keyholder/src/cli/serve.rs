@@ -102,7 +102,7 @@ async fn serve(
     // Before anything listens, so that no signal is lost, and SIGHUP does not end the process.
     let mut stop = StopSignal::new()?;
     let hangups = signal_stream(SignalKind::hangup())?;
-    let prepared = Prepared::of(&loaded, &base.clock)?;
+    let prepared = Prepared::of(&loaded, &base.clock, &base.reads)?;
     let watches = Watches::of(&loaded, &context.environment, base, log)?;
     audit_config(&loaded, base, context).await?;
     let running = Running::start(&loaded, base, prepared, sockets, watches).await?;

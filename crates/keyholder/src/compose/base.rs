@@ -19,6 +19,7 @@ use crate::{
     config::KeySource,
     environment::Environment,
     output::Failure,
+    sources::Reads,
 };
 
 use super::{InstallationLock, Paths};
@@ -49,6 +50,8 @@ pub(crate) struct Base {
     pub(crate) fingerprinter: Arc<kh_core::Fingerprinter>,
     /// Counts what the stores do.
     pub(crate) meter: Meter,
+    /// Counts reads of the stores outside.
+    pub(crate) reads: Reads,
     /// Last, so that it is given back when everything else is closed. None for files that nobody else knows.
     _lock: Option<Arc<InstallationLock>>,
 }
@@ -87,6 +90,7 @@ impl Base {
             state: Arc::new(state),
             fingerprinter: Arc::new(fingerprinter),
             meter,
+            reads: Reads::default(),
             _lock: lock.map(Arc::new),
         })
     }

@@ -5,13 +5,13 @@
 
 use std::{collections::BTreeMap, io::Read, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
-use kh_core::{Code, PlatformName, SecretBytes, SecretString};
+use kh_core::{Code, PlatformName, SecretBytes, SecretString, StoreName};
 use kh_net::{Egress, Identity, ProxyRules, Settings, SystemRoots};
 
 use super::{Paths, tls::read_pem};
 use crate::{
     cli::Loaded,
-    config::{ClientCertificate, PlatformConfig, ProxyChoice, ProxyConfig},
+    config::{ClientCertificate, PlatformConfig, ProxyChoice, ProxyConfig, SecretStoreConfig},
     environment::Environment,
     output::Failure,
 };
@@ -87,6 +87,28 @@ fn egress(
         });
         files.chain(client).fold(failure, |failure, (key, path)| failure.hint(format!("{key} is {}", path.display())))
     })
+}
+
+/// The way to a secret store: as to a platform that says nothing of its own.
+pub(super) fn store_egress(
+    name: &StoreName,
+    store: &SecretStoreConfig,
+    loaded: &Loaded,
+    system: &SystemRoots,
+) -> Result<Egress, Failure> {
+    let (paths, common) = (&loaded.paths, &loaded.config.network);
+    let bundle = store.extra_ca.as_ref().map(|path| paths.resolve(path));
+    let extra_ca = bundle.iter().map(|path| read_pem(path)).collect::<Result<Vec<_>, _>>()?;
+    let proxy = common.proxy.as_ref().map_or(Ok(ProxyRules::none()), |proxy| rules(proxy, paths, &loaded.proxies))?;
+    let source = common.source_address.unwrap_or_default();
+    Egress::new(Settings { extra_ca, identity: None, proxy, source }, system).map_err(|error| {
+        Failure::of(Code::CONFIG_INVALID, &error).hint(format!("see [secret_store.{name}] in keyholder.toml"))
+    })
+}
+
+/// One line of text in a file that only its owner may read; the file may end with a newline.
+pub(super) fn read_named(path: &Path) -> Result<SecretString, Failure> {
+    password(path)
 }
 
 fn identity(client: &ClientCertificate, paths: &Paths) -> Result<Identity, Failure> {

@@ -12,14 +12,16 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
 use super::{
-    egresses, endpoints,
+    egresses, endpoints, outside,
     record::Record,
+    targets,
     tls::{Certificate, Served, certificate},
 };
 use crate::{
     cli::Loaded,
     config::{Config, duration},
     output::Failure,
+    sources::{Outside, Reads, Sources},
 };
 
 /// How long requests in flight may take after a stop signal, unless [gateway.limits] says otherwise: below the 30 s
@@ -29,16 +31,19 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// Everything that is made from a configuration and its files.
 pub(crate) struct Prepared {
     pub(super) specs: Vec<CredentialSpec>,
+    pub(super) outside: Outside,
     pub(super) certificate: Option<Certificate>,
 }
 
 impl Prepared {
     /// Reads and builds everything that `loaded` names. Blocks on the file system.
-    pub(crate) fn of(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Self, Failure> {
+    pub(crate) fn of(loaded: &Loaded, clock: &Arc<dyn Clock>, reads: &Reads) -> Result<Self, Failure> {
         let ways = egresses(loaded)?;
+        let targets = targets(loaded, clock)?;
         let tls = loaded.config.gateway.tls.as_ref();
         Ok(Self {
             specs: endpoints::specs(&loaded.config, &ways, clock),
+            outside: outside(loaded, &targets, clock, reads),
             certificate: tls.map(|tls| certificate(tls, &loaded.paths)).transpose()?,
         })
     }
@@ -68,6 +73,7 @@ impl Ending {
 /// What can be exchanged while it runs.
 pub(crate) struct Live {
     broker: Arc<Broker>,
+    sources: Arc<Sources>,
     certificate: Option<Served>,
     ending: Mutex<Ending>,
     limits: Mutex<BTreeMap<&'static str, String>>,
@@ -79,13 +85,14 @@ impl Live {
     pub(super) fn new(
         loaded: &Loaded,
         certificate: (Option<Served>, Option<Sha256>),
-        broker: &Arc<Broker>,
+        (broker, sources): (&Arc<Broker>, Arc<Sources>),
         clock: &Arc<dyn Clock>,
         registry: &mut Registry,
     ) -> Arc<Self> {
         let (served, digest) = certificate;
         Arc::new(Self {
             broker: Arc::clone(broker),
+            sources,
             certificate: served,
             ending: Mutex::new(Ending::of(&loaded.config)),
             limits: Mutex::new(limits(&loaded.config)),
@@ -98,6 +105,8 @@ impl Live {
     /// certificate is another one.
     pub(super) fn apply(&self, loaded: &Loaded, prepared: Prepared) -> (Applied, bool) {
         let digest = prepared.certificate_digest();
+        // first, so that a new credential finds its store
+        self.sources.replace(prepared.outside);
         let applied = self.broker.apply(prepared.specs);
         if let (Some(served), Some(certificate)) = (&self.certificate, prepared.certificate) {
             served.replace(certificate, self.clock.now().wall);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kh_core::{
     Clock, Entropy, SystemClock, SystemEntropy,
     audit::AuditEvent,
-    port::{AuditError, AuditLog, StateStore},
+    port::{AuditError, AuditLog, SecretSource, StateStore},
 };
 use kh_issuer::Issuer;
 use kh_state::SqliteState;
@@ -17,8 +17,14 @@ use kh_store::FileStore;
 use super::{
     InstallationLock,
     base::{refuse_unfinished, unlock},
+    outside, targets,
 };
-use crate::{cli::Loaded, environment::Environment, output::Failure};
+use crate::{
+    cli::Loaded,
+    environment::Environment,
+    output::Failure,
+    sources::{Reads, Sources},
+};
 
 /// What is there.
 pub(crate) struct Look {
@@ -26,6 +32,8 @@ pub(crate) struct Look {
     pub(crate) clock: Arc<dyn Clock>,
     /// Secrets.
     pub(crate) store: Arc<FileStore>,
+    /// Every source of documents.
+    pub(crate) sources: Arc<Sources>,
     /// Clients and tokens, if there ever were any.
     pub(crate) issuer: Option<Arc<Issuer>>,
     /// Last, so that it is given back when everything else is closed.
@@ -60,6 +68,9 @@ impl Look {
             let state = Arc::new(state) as Arc<dyn StateStore>;
             issuer = Some(Issuer::open(state, Arc::clone(&clock), entropy).await?);
         }
-        Ok(Some(Self { clock, store: Arc::new(store), issuer, _lock: lock }))
+        let store = Arc::new(store);
+        let outside = outside(loaded, &targets(loaded, &clock)?, &clock, &Reads::default());
+        let sources = Sources::new(Arc::clone(&store) as Arc<dyn SecretSource>, outside);
+        Ok(Some(Self { clock, store, sources, issuer, _lock: lock }))
     }
 }

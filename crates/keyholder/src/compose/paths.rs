@@ -111,7 +111,7 @@ impl Paths {
         platform.extra_ca.as_ref().map(|path| self.resolve(path))
     }
 
-    /// The files that the ways out to platforms are made of.
+    /// The files that the ways out to platforms and secret stores are made of.
     pub(crate) fn network_files(&self, config: &Config) -> Vec<PathBuf> {
         let of_network =
             |network: &NetworkConfig| network.proxy.as_ref().and_then(|proxy| proxy.proxy_auth_file.clone());
@@ -121,7 +121,9 @@ impl Paths {
             own.chain(of_network(&platform.network)).collect::<Vec<_>>()
         };
         let platforms = config.platforms.values().flat_map(of_platform);
-        platforms.chain(of_network(&config.network)).map(|path| self.resolve(&path)).collect()
+        let stores = config.secret_stores.values();
+        let stores = stores.flat_map(|store| store.detail.files().into_iter().chain(&store.extra_ca).cloned());
+        platforms.chain(of_network(&config.network)).chain(stores).map(|path| self.resolve(&path)).collect()
     }
 
     /// Makes the state folder with mode 0700; one that others may write is refused.

@@ -16,8 +16,8 @@ use kh_gateway::{Limits, Metrics, Ports};
 use prometheus_client::registry::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Base, GatewayProxy, PrivateFolder, egresses, endpoints};
-use crate::{cli::Loaded, output::Failure};
+use super::{Base, GatewayProxy, PrivateFolder, egresses, endpoints, outside, targets};
+use crate::{cli::Loaded, output::Failure, sources::Sources};
 
 /// The socket's name in the private folder.
 const SOCKET: &str = "broker.sock";
@@ -59,9 +59,11 @@ impl PrivateBroker {
         let mut config = loaded.config.clone();
         config.credentials.retain(|name, _| profiles.contains(name));
         let ways = egresses(loaded)?;
+        let outside = outside(loaded, &targets(loaded, &base.clock)?, &base.clock, &base.reads);
+        let sources: Arc<dyn SecretSource> = Sources::new(base.secrets(), outside);
         let broker = Broker::new(
             endpoints::specs(&config, &ways, &base.clock),
-            Arc::clone(&base.store) as Arc<dyn SecretSource>,
+            sources,
             Arc::clone(&base.clock),
             Arc::clone(&base.entropy),
             tokio::runtime::Handle::current(),

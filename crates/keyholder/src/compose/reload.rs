@@ -30,6 +30,7 @@ use crate::{
     cli::{Context, Loaded, audit_config},
     config::Config,
     output::Failure,
+    sources::Reads,
 };
 
 /// How often the files are looked at: a handful of `stat` calls.
@@ -165,10 +166,11 @@ impl Reloader {
     /// Reads and builds, away from the runtime.
     async fn attempt(&self) -> Option<Attempt> {
         let (context, current, clock) = (Arc::clone(&self.context), Arc::clone(&self.current), &self.base.clock);
+        let reads = self.base.reads.clone();
         let (watched, clock) = (self.watched.clone(), Arc::clone(clock));
         let attempt = tokio::task::spawn_blocking(move || {
             let mut seen = Seen(files::look(&watched));
-            let result = build(&context, &current, &clock, &mut seen);
+            let result = build(&context, &current, (&clock, &reads), &mut seen);
             Attempt { seen, result }
         });
         match attempt.await {
@@ -240,7 +242,7 @@ impl Reloader {
 fn build(
     context: &Context,
     current: &Loaded,
-    clock: &Arc<dyn Clock>,
+    (clock, reads): (&Arc<dyn Clock>, &Reads),
     seen: &mut Seen,
 ) -> Result<(Loaded, Prepared), Failure> {
     let Some(file) = current.file.as_deref() else { return Err(Failure::bug("nothing to reload: there is no file")) };
@@ -249,7 +251,7 @@ fn build(
     let (named, of_current) = (files::of(&loaded), files::of(current));
     seen.0.retain(|path: &PathBuf, _| named.contains(path) || of_current.contains(path));
     refuse_frozen(&current.config, &loaded.config)?;
-    let prepared = Prepared::of(&loaded, clock)?;
+    let prepared = Prepared::of(&loaded, clock, reads)?;
     Ok((loaded, prepared))
 }
 

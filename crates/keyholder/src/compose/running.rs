@@ -14,7 +14,7 @@ use kh_admin::{
 use kh_broker::Broker;
 use kh_core::{
     Code,
-    port::{SecretStore, StateStore},
+    port::{SecretSource, SecretStore, StateStore},
 };
 use kh_gateway::{GatewayHandle, Metrics, Ports};
 use kh_issuer::Issuer;
@@ -34,7 +34,7 @@ use super::{
     tls::Served,
     watches::Watches,
 };
-use crate::{cli::Loaded, output::Failure};
+use crate::{cli::Loaded, output::Failure, sources::Sources};
 
 /// How long the last lines and spans may take at the end: a collector that is gone must not hold the process up until
 /// its supervisor kills it.
@@ -78,9 +78,10 @@ impl Running {
         let started = base.clock.now();
         let issuer = base.issuer().await?;
         bind_environments(&loaded.config, &issuer, "keyholder").await?;
+        let sources = Sources::new(base.secrets(), std::mem::take(&mut prepared.outside));
         let broker = Broker::new(
             std::mem::take(&mut prepared.specs),
-            base.secrets(),
+            Arc::clone(&sources) as Arc<dyn SecretSource>,
             Arc::clone(&base.clock),
             Arc::clone(&base.entropy),
             tokio::runtime::Handle::current(),
@@ -92,7 +93,7 @@ impl Running {
         let digest = prepared.certificate_digest();
         let served = prepared.certificate.map(|first| Served::new(first, &metrics, started.wall));
         let slot = served.as_ref().map(|served| Arc::clone(served.slot()));
-        let live = Live::new(loaded, (served, digest), &broker, &base.clock, &mut registry);
+        let live = Live::new(loaded, (served, digest), (&broker, sources), &base.clock, &mut registry);
         let ports = Ports {
             issuer: Arc::clone(&issuer),
             broker: Arc::clone(&broker),
@@ -250,6 +251,7 @@ impl Running {
 /// Metrics that are read from other parts at each scrape.
 fn collect(registry: &mut Registry, base: &Base, broker: &Arc<Broker>, issuer: &Arc<Issuer>) {
     base.meter.register(registry);
+    base.reads.register(registry);
     register_build(registry, env!("CARGO_PKG_VERSION"));
     registry.register_collector(BrokerMetrics::new(Arc::clone(broker), Arc::clone(&base.clock)));
     registry.register_collector(IssuerMetrics::new(Arc::clone(issuer)));

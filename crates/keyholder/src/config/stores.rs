@@ -45,11 +45,7 @@ pub(super) fn read(root: &Section<'_>) -> Stores {
 fn store(section: Section<'_>, others: &[String]) -> Option<SecretStoreConfig> {
     let detail = match section.kind(&KINDS)? {
         "vault" => vault(&section),
-        "aws" => Some(SecretStoreDetail::Aws {
-            region: section.word("region", &words::ONE_WORD),
-            profile: section.word("profile", &words::ONE_WORD),
-            endpoint: address(&section, "endpoint"),
-        }),
+        "aws" => aws(&section),
         "azure" => azure(&section),
         _ => google(&section),
     };
@@ -131,33 +127,45 @@ fn vault_auth(section: &Section<'_>) -> Option<VaultAuth> {
     Some(VaultAuth::Token { token_file: token_file? })
 }
 
+fn aws(section: &Section<'_>) -> Option<SecretStoreDetail> {
+    section.lacking(&[("region", "region = \"eu-central-1\"")]);
+    let external_id = section.word("external_id", &words::ONE_WORD);
+    if let (Some(place), None) = (section.place("external_id"), section.place("role_arn")) {
+        section.error(place, "external_id without role_arn", "role_arn = \"arn:aws:iam::...\" beside it");
+    }
+    let (role_arn, profile) = (section.word("role_arn", &words::ARN), section.word("profile", &words::ONE_WORD));
+    let endpoint = address(section, "endpoint");
+    let region = section.word("region", &words::ONE_WORD)?;
+    Some(SecretStoreDetail::Aws { region, profile, role_arn, external_id, endpoint })
+}
+
 fn azure(section: &Section<'_>) -> Option<SecretStoreDetail> {
     section.lacking(&[("vault_url", "vault_url = \"https://NAME.vault.azure.net\"")]);
     let vault_url = address(section, "vault_url");
     let tenant_id = section.word("tenant_id", &words::ONE_WORD);
     let client_id = section.word("client_id", &words::ONE_WORD);
     let client_secret_file = section.path("client_secret_file").map(|found| found.value);
-    let workload_identity = section.flag("workload_identity");
-    let file = section.place("client_secret_file");
-    if let (Some(_), Some(place)) = (section.place("workload_identity"), file.clone()) {
-        section.error(place, "more than one login", "keep one of workload_identity and client_secret_file");
+    let federated_token_file = section.path("federated_token_file").map(|found| found.value);
+    let logins = ["federated_token_file", "client_secret_file"];
+    if let [Some(_), Some(place)] = logins.map(|key| section.place(key)) {
+        section.error(place, "more than one login", "keep one of federated_token_file and client_secret_file");
         return None;
     }
-    if let Some(place) = file {
-        for (key, hint) in
-            [("tenant_id", "tenant_id = \"the directory's id\""), ("client_id", "client_id = \"the application's id\"")]
-        {
-            if section.place(key).is_none() {
-                section.error(place.clone(), format!("client_secret_file without {key}"), hint);
-            }
+    let hints = [("tenant_id", "tenant_id = \"the directory's id\""), ("client_id", "client_id = \"the application's id\"")];
+    for login in logins {
+        let Some(place) = section.place(login) else { continue };
+        for (key, hint) in hints.iter().filter(|(key, _)| section.place(key).is_none()) {
+            section.error(place.clone(), format!("{login} without {key}"), *hint);
         }
     }
-    let auth = match (client_secret_file, workload_identity) {
+    let auth = match (client_secret_file, federated_token_file) {
         (Some(client_secret_file), _) => {
             AzureAuth::ClientSecret { tenant_id: tenant_id?, client_id: client_id?, client_secret_file }
         }
-        (None, Some(true)) => AzureAuth::Workload { workload_identity: true, tenant_id, client_id },
-        (None, Some(false) | None) => AzureAuth::Managed { tenant_id, client_id },
+        (None, Some(federated_token_file)) => {
+            AzureAuth::Workload { federated_token_file, tenant_id: tenant_id?, client_id: client_id? }
+        }
+        (None, None) => AzureAuth::Managed { tenant_id, client_id },
     };
     Some(SecretStoreDetail::Azure { vault_url: vault_url?, auth })
 }

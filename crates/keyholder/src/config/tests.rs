@@ -256,10 +256,11 @@ fn mistakes_of_rotation() {
     let base = "[platform.p]\nkind = \"genesys\"\nregion = \"us-east-1\"\n";
     let credential = "[credential.c]\nplatform = \"p\"\nsecret = \"store:c\"\n";
     let rotated = format!("{credential}[credential.c.rotation]\n");
-    let aws = "[secret_store.aws]\nkind = \"aws\"\n";
+    let aws = "[secret_store.aws]\nkind = \"aws\"\nregion = \"eu-west-1\"\n";
     let vault = "[secret_store.v]\nkind = \"vault\"\naddress = \"https://v:8200\"\n";
     let cases = [
         "[secret_store.store]\nkind = \"aws\"\n".to_owned(),
+        format!("{aws}external_id = \"acme\"\n"),
         "[secret_store.a]\nkind = \"valut\"\n".to_owned(),
         "[secret_store.a]\nregion = \"eu-west-1\"\n".to_owned(),
         format!("{vault}token = \"hvs.hunter2\"\n"),
@@ -269,7 +270,7 @@ fn mistakes_of_rotation() {
         format!("{vault}token_file = \"t\"\njwt_file = \"j\"\n"),
         "[secret_store.a]\nkind = \"azure\"\nvault_url = \"https://a.vault.azure.net\"\nclient_secret_file = \"f\"\n"
             .to_owned(),
-        format!("{aws}fallback = [\"asw\"]\n[secret_store.asw2]\nkind = \"aws\"\n"),
+        format!("{aws}fallback = [\"asw\"]\n[secret_store.asw2]\nkind = \"aws\"\nregion = \"eu-west-1\"\n"),
         format!("{aws}fallback = [\"aws\"]\n"),
         format!("{aws}[credential.c]\nplatform = \"p\"\nsecret = \"awz:acme\"\n"),
         format!("{aws}[credential.c]\nplatform = \"p\"\nsecret = \"hunter:2 3\"\n"),

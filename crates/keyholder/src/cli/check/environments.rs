@@ -51,7 +51,7 @@ pub(super) fn shared_documents(config: &Config) -> Vec<String> {
 pub(super) async fn shared_clients(config: &Config, look: &Look) -> Vec<String> {
     let mut clients: BTreeMap<String, (Users, usize)> = BTreeMap::new();
     for (secret, users) in users_of(config) {
-        let Ok(stored) = look.store.read(&secret).await else { continue };
+        let Ok(stored) = look.sources.read(&secret).await else { continue };
         let Ok(document) = CredentialDocument::parse(&stored.value) else { continue };
         let Some(id) = document.client_id.or(document.access_key_id) else { continue };
         let (all, documents) = clients.entry(id).or_default();

@@ -11,6 +11,7 @@ use crate::config::Config;
 const APPLIED: &[&str] = &[
     "platform",
     "credential",
+    "secret_store",
     "network",
     "gateway.tls.cert",
     "gateway.tls.key",

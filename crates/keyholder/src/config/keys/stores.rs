@@ -65,26 +65,28 @@ pub(super) const AWS: Section = Section::new(
     "AWS Secrets Manager. Who keyholder is comes from the usual chain: environment, profile, SSO, IRSA, ECS, IMDSv2.",
     &[
         Key::new("kind", Shape::Choice(&["aws"]), "What the store is.").required(),
-        Key::new(
-            "region",
-            Shape::Word(&words::ONE_WORD),
-            "The region, if the environment or the profile does not say.",
-        ),
+        Key::new("region", Shape::Word(&words::ONE_WORD), "The region, such as eu-central-1.").required(),
         Key::new("profile", Shape::Word(&words::ONE_WORD), "A profile of the shared configuration files."),
+        Key::new("role_arn", Shape::Word(&words::ARN), "A role to assume, for example of another account."),
+        Key::new("external_id", Shape::Word(&words::ONE_WORD), "What the role's account demands beside it."),
         Key::new("endpoint", Shape::Url, "Another address of the service, such as a VPC endpoint."),
         FALLBACK,
         STALE_MAX,
         EXTRA_CA,
     ],
-);
+)
+.beside(&[("external_id", "role_arn")]);
 
 pub(super) const AZURE: Section = Section::new(
     "Azure Key Vault. Without more, the managed identity of the machine logs in.",
     &[
         Key::new("kind", Shape::Choice(&["azure"]), "What the store is.").required(),
         Key::new("vault_url", Shape::Url, "The vault, such as https://acme.vault.azure.net.").required(),
-        Key::new("workload_identity", Shape::Flag, "Whether a federated token logs in (Kubernetes, CI).")
-            .default("false"),
+        Key::new(
+            "federated_token_file",
+            Shape::Path,
+            "File with a token of Kubernetes or a CI system that logs in (workload identity), read at every login.",
+        ),
         Key::new("tenant_id", Shape::Word(&words::ONE_WORD), "The directory of the application."),
         Key::new("client_id", Shape::Word(&words::ONE_WORD), "The application, or a user-assigned managed identity."),
         Key::new("client_secret_file", Shape::Path, "File with the application's secret, mode 0600."),
@@ -93,8 +95,13 @@ pub(super) const AZURE: Section = Section::new(
         EXTRA_CA,
     ],
 )
-.at_most_one(&["workload_identity", "client_secret_file"])
-.beside(&[("client_secret_file", "tenant_id"), ("client_secret_file", "client_id")]);
+.at_most_one(&["federated_token_file", "client_secret_file"])
+.beside(&[
+    ("client_secret_file", "tenant_id"),
+    ("client_secret_file", "client_id"),
+    ("federated_token_file", "tenant_id"),
+    ("federated_token_file", "client_id"),
+]);
 
 pub(super) const GOOGLE: Section = Section::new(
     "Google Secret Manager. Without more, Application Default Credentials log in.",

@@ -105,3 +105,11 @@ word!(
     "Europe/Berlin",
     ["", "+01:00", "Europe/", "a b"]
 );
+word!(
+    /// A role of AWS.
+    ARN,
+    "^arn:aws[a-z-]{0,16}:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}$",
+    "write it like \"arn:aws:iam::123456789012:role/keyholder\"",
+    "arn:aws:iam::123456789012:role/keyholder",
+    ["", "keyholder", "arn:aws:iam::1:role/a", "arn:aws:iam::123456789012:user/a"]
+);

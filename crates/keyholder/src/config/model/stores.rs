@@ -44,10 +44,14 @@ pub enum SecretStoreDetail {
     },
     /// AWS Secrets Manager; the identity comes from the SDK's credential chain.
     Aws {
-        /// The region; none is what the environment or the profile says.
-        region: Option<String>,
+        /// The region.
+        region: String,
         /// A profile of the shared configuration files.
         profile: Option<String>,
+        /// A role to assume.
+        role_arn: Option<String>,
+        /// What the role's account demands beside it.
+        external_id: Option<String>,
         /// Another address of the service: a VPC endpoint.
         #[serde(serialize_with = "optional_address")]
         endpoint: Option<Address>,
@@ -86,12 +90,11 @@ impl SecretStoreDetail {
         }
     }
 
-    /// The files that it names.
+    /// The files that are read when the store is made; what is read at every login is not among them.
     pub fn files(&self) -> Vec<&PathBuf> {
         match self {
-            Self::Vault { auth, .. } => auth.files(),
             Self::Azure { auth: AzureAuth::ClientSecret { client_secret_file, .. }, .. } => vec![client_secret_file],
-            Self::Aws { .. } | Self::Azure { auth: AzureAuth::Workload { .. } | AzureAuth::Managed { .. }, .. } => {
+            Self::Vault { .. } | Self::Aws { .. } | Self::Azure { auth: AzureAuth::Workload { .. } | AzureAuth::Managed { .. }, .. } => {
                 Vec::new()
             }
             Self::Google { credentials_file, .. } => credentials_file.iter().collect(),
@@ -133,16 +136,6 @@ pub enum VaultAuth {
     },
 }
 
-impl VaultAuth {
-    fn files(&self) -> Vec<&PathBuf> {
-        match self {
-            Self::Approle { role_id_file, secret_id_file, .. } => vec![role_id_file, secret_id_file],
-            Self::Kubernetes { jwt_file, .. } | Self::Jwt { jwt_file, .. } => vec![jwt_file],
-            Self::Token { token_file } => vec![token_file],
-        }
-    }
-}
-
 /// How keyholder logs in to Azure.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
@@ -158,12 +151,12 @@ pub enum AzureAuth {
     },
     /// A federated token of Kubernetes or of a CI system.
     Workload {
-        /// Always true: the key that chose this.
-        workload_identity: bool,
-        /// The directory; none is what the environment says.
-        tenant_id: Option<String>,
-        /// The application; none is what the environment says.
-        client_id: Option<String>,
+        /// File with the token, read at every login.
+        federated_token_file: PathBuf,
+        /// The directory.
+        tenant_id: String,
+        /// The application.
+        client_id: String,
     },
     /// The identity of the machine or container.
     Managed {
