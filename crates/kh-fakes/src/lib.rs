@@ -12,6 +12,7 @@
 //! it was read, and has a test; a fake refuses what the real service refuses.
 
 pub mod aws;
+pub mod azure;
 pub mod clock;
 pub mod control;
 pub mod fake;
@@ -34,5 +35,8 @@ pub use server::{Options, Running, start};
 pub type Maker = fn() -> Arc<dyn Fake>;
 
 /// What the program can start, by name.
-pub const KINDS: &[(&str, Maker)] =
-    &[("aws", || Arc::new(aws::Aws::new())), ("vault", || Arc::new(vault::Vault::new()))];
+pub const KINDS: &[(&str, Maker)] = &[
+    ("aws", || Arc::new(aws::Aws::new())),
+    ("azure", || Arc::new(azure::KeyVault::default())),
+    ("vault", || Arc::new(vault::Vault::new())),
+];

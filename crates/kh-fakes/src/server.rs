@@ -108,6 +108,8 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, scheme: &'
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
+                // a client that asks once per connection would wait for a delayed acknowledgement each time
+                let Ok(()) = stream.set_nodelay(true) else { continue };
                 let (acceptor, control) = (acceptor.clone(), control.clone());
                 connections.spawn(async move {
                     match acceptor {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this whole binary is tests")]
 
+mod azure;
 mod client;
 mod frame;
 mod vault;
