@@ -24,6 +24,7 @@ mod record;
 mod reload;
 mod running;
 mod serving;
+mod sightings;
 mod standing;
 mod stores;
 mod systemd;

@@ -5,6 +5,7 @@
 //! | `GET /v1/token/{profile}[?min_ttl=SECONDS][&environment=NAME]` | 200 with the token, its life and where it is good for |
 //! | `GET /v1/header/{profile}[?environment=NAME]` | 200 `{"authorizationHeader":"Bearer ..."}` |
 //! | `POST /v1/token/{profile}/invalidate` | 204; the body names the bad token by digest, so an old report is harmless |
+//! | `POST /v1/pickup` | 204; which secret a program uses that reads it itself, see [`pickup`] |
 //! | `GET /healthz`, `GET /readyz` | 200, or 503 while a credential cannot be used; no guard token needed |
 //! | any method, `/{profile}/...` | the platform's answer, see [`crate::proxy`] |
 //!
@@ -22,7 +23,9 @@ use axum::{
     routing::{get, post},
 };
 use kh_broker::{Broker, Credential, Lease, TokenError};
-use kh_core::{Clock, Code, CredentialName, EnvironmentName, Now, Problem, Retry, Sha256, environment};
+use kh_core::{
+    Clock, Code, CredentialName, EnvironmentName, Now, Problem, Retry, Sha256, environment, port::RotationJournal,
+};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -36,6 +39,7 @@ use crate::{
 };
 
 mod body;
+pub mod pickup;
 
 /// Largest accepted request body: `{"sha256":"<64 hex digits>"}` and room for blanks.
 pub const BODY_MAX: usize = 1024;
@@ -83,17 +87,25 @@ pub struct BrokerPorts {
     pub clock: Arc<dyn Clock>,
     /// Where `/{profile}/...` goes; without it such a path is not found.
     pub proxy: Option<Arc<dyn ProfileProxy>>,
+    /// Where reports of programs that read a secret themselves go; without it they are refused.
+    pub journal: Option<Arc<dyn RotationJournal>>,
 }
 
 impl BrokerPorts {
     /// A broker without a proxy, whose socket asks for the user alone.
     pub fn new(broker: Arc<Broker>, guard: Guard, clock: Arc<dyn Clock>) -> Self {
-        Self { broker, guard, socket_guard: SocketGuard::User, production: Production::Asked, clock, proxy: None }
+        let (socket_guard, production) = (SocketGuard::User, Production::Asked);
+        Self { broker, guard, socket_guard, production, clock, proxy: None, journal: None }
     }
 
     /// The same with a proxy.
     pub fn with_proxy(self, proxy: Arc<dyn ProfileProxy>) -> Self {
         Self { proxy: Some(proxy), ..self }
+    }
+
+    /// The same that takes reports of pick-ups.
+    pub fn with_journal(self, journal: Arc<dyn RotationJournal>) -> Self {
+        Self { journal: Some(journal), ..self }
     }
 }
 
@@ -103,6 +115,7 @@ pub fn router(ports: BrokerPorts) -> Router {
         .route("/v1/token/{profile}", get(token))
         .route("/v1/token/{profile}/invalidate", post(invalidate))
         .route("/v1/header/{profile}", get(header))
+        .route("/v1/pickup", post(pickup::pickup))
         .route("/healthz", get(|| async { body::plain("ok\n") }))
         .route("/readyz", get(ready))
         .fallback(|| async { problem::answer(&Problem::new(Code::NOT_FOUND, "there is no such path here")) })

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Credential, CredentialSpec, CredentialStatus, watch::watch_store};
+use crate::{Credential, CredentialSpec, CredentialStatus, LoginObserver, watch::watch_store};
 
 pub(crate) struct Ports {
     pub(crate) source: Arc<dyn SecretSource>,
@@ -20,6 +20,7 @@ pub(crate) struct Ports {
     pub(crate) runtime: Handle,
     pub(crate) tasks: TaskTracker,
     pub(crate) cancel: CancellationToken,
+    pub(crate) observer: Option<Arc<dyn LoginObserver>>,
 }
 
 /// The credentials of one configuration.
@@ -62,8 +63,29 @@ impl Broker {
         entropy: Arc<dyn Entropy>,
         runtime: Handle,
     ) -> Arc<Self> {
+        Self::start(specs, source, (clock, entropy), runtime, None)
+    }
+
+    /// The same, and `observer` hears of every login that the platform answers.
+    pub fn observed(
+        specs: Vec<CredentialSpec>,
+        source: Arc<dyn SecretSource>,
+        (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+        runtime: Handle,
+        observer: Arc<dyn LoginObserver>,
+    ) -> Arc<Self> {
+        Self::start(specs, source, (clock, entropy), runtime, Some(observer))
+    }
+
+    fn start(
+        specs: Vec<CredentialSpec>,
+        source: Arc<dyn SecretSource>,
+        (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+        runtime: Handle,
+        observer: Option<Arc<dyn LoginObserver>>,
+    ) -> Arc<Self> {
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
-        let ports = Arc::new(Ports { source, clock, entropy, runtime, tasks, cancel });
+        let ports = Arc::new(Ports { source, clock, entropy, runtime, tasks, cancel, observer });
         let roster = Arc::new(Roster { now: ArcSwap::default(), changed: Notify::new() });
         let watch = watch_store(Arc::clone(&roster), Arc::clone(&ports));
         drop(ports.tasks.spawn_on(watch, &ports.runtime));

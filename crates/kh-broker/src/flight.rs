@@ -13,7 +13,7 @@ use kh_core::{
 };
 use kh_token::{Failure, FetchKind, FetchOrder, Permit};
 
-use crate::{Credential, TokenError, lease};
+use crate::{Credential, Login, LoginOutcome, TokenError, lease};
 
 /// Why a fetch brought no token, shared by all who waited for it.
 #[derive(Clone, Debug)]
@@ -133,9 +133,31 @@ impl Flight {
             Permit::Rejected | Permit::Stale => return Ok(Landing::KeptBack),
         };
         let issued = spec.endpoint.fetch(&document, refresh.as_deref()).await;
+        self.tell(&document, stored.version, kind, &issued);
         let issued = issued.map_err(|error| FetchFailure::Endpoint(Arc::new(error), kind))?;
         let authorization = lease::bearer(&issued.access_token).ok_or(FetchFailure::BadToken)?;
         Ok(Landing::Token(Box::new(Arrival { issued, authorization, kind })))
+    }
+
+    /// Tells who wants to know which secrets are in use. A refresh token that is refused says nothing about the secret,
+    /// and an answer that did not come says nothing at all.
+    fn tell(
+        &self,
+        document: &CredentialDocument,
+        version: u64,
+        kind: FetchKind,
+        issued: &Result<IssuedToken, FetchError>,
+    ) {
+        let ports = self.credential.ports();
+        let Some(observer) = &ports.observer else { return };
+        let at = ports.clock.now().wall;
+        let outcome = match (issued, kind) {
+            (Ok(token), _) => LoginOutcome::Token { until: at.plus(token.expires_in) },
+            (Err(FetchError::Rejected { .. }), FetchKind::Login) => LoginOutcome::Refused,
+            (Err(_), FetchKind::Login | FetchKind::Refresh) => return,
+        };
+        let (credential, document) = (self.credential.name().clone(), document.sha256());
+        observer.logged_in(Login { credential, document, version, at, outcome });
     }
 }
 

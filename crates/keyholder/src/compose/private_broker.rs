@@ -11,12 +11,15 @@ use std::{
 
 use kh_admin::{BrokerPorts, Callers, Guard, Production, SocketGuard, SocketListener, broker_api};
 use kh_broker::Broker;
-use kh_core::{Code, CredentialName, port::SecretSource};
+use kh_core::{
+    Code, CredentialName,
+    port::{RotationJournal, SecretSource},
+};
 use kh_gateway::{Limits, Metrics, Ports};
 use prometheus_client::registry::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Base, GatewayProxy, PrivateFolder, egresses, endpoints, outside, targets};
+use super::{Base, GatewayProxy, PrivateFolder, egresses, endpoints, outside, sightings::Record, targets};
 use crate::{cli::Loaded, output::Failure, sources::Sources};
 
 /// The socket's name in the private folder.
@@ -42,6 +45,7 @@ pub(crate) struct PrivateBroker {
     pub(crate) token_file: PathBuf,
     /// Its credentials.
     pub(crate) broker: Arc<Broker>,
+    record: Record,
     cancel: CancellationToken,
     tasks: TaskTracker,
     _folder: PrivateFolder,
@@ -61,13 +65,7 @@ impl PrivateBroker {
         let ways = egresses(loaded)?;
         let outside = outside(loaded, &targets(loaded, &base.clock)?, &base.clock, &base.reads);
         let sources: Arc<dyn SecretSource> = Sources::new(base.secrets(), outside);
-        let broker = Broker::new(
-            endpoints::specs(&config, &ways, &base.clock),
-            sources,
-            Arc::clone(&base.clock),
-            Arc::clone(&base.entropy),
-            tokio::runtime::Handle::current(),
-        );
+        let (broker, record) = Record::start("exec", base, endpoints::specs(&config, &ways, &base.clock), sources);
         let folder = PrivateFolder::new(place, "keyholder-exec", &*base.entropy).map_err(|error| {
             Failure::new(Code::STATE_UNAVAILABLE, format!("no private folder can be made in {}", place.display()))
                 .caused_by(&error)
@@ -91,7 +89,9 @@ impl PrivateBroker {
         let ports = BrokerPorts {
             socket_guard: SocketGuard::UserAndToken,
             production: Production::Agreed,
-            ..BrokerPorts::new(Arc::clone(&broker), guard, Arc::clone(&base.clock)).with_proxy(proxy)
+            ..BrokerPorts::new(Arc::clone(&broker), guard, Arc::clone(&base.clock))
+                .with_proxy(proxy)
+                .with_journal(Arc::clone(&base.state) as Arc<dyn RotationJournal>)
         };
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
         let router = broker_api::router(ports);
@@ -114,13 +114,14 @@ impl PrivateBroker {
                 format!("http://{address}")
             }
         };
-        Ok(Self { url, token_file, broker, cancel, tasks, _folder: folder })
+        Ok(Self { url, token_file, broker, record, cancel, tasks, _folder: folder })
     }
 
     /// Ends it with everything that it made.
     pub(crate) async fn stop(self) {
         self.cancel.cancel();
         self.broker.shutdown().await;
+        self.record.end().await;
         self.tasks.close();
         self.tasks.wait().await;
     }

@@ -14,7 +14,7 @@ use kh_admin::{
 use kh_broker::Broker;
 use kh_core::{
     Code,
-    port::{SecretSource, SecretStore, StateStore},
+    port::{RotationJournal, SecretSource, SecretStore, StateStore},
 };
 use kh_gateway::{GatewayHandle, Metrics, Ports};
 use kh_issuer::Issuer;
@@ -30,6 +30,7 @@ use super::{
     Addresses, Base, GatewayProxy, Live, Prepared, Sockets, bind_environments,
     listeners::{Local, limits, reachable, start_gateways},
     pulses,
+    sightings::Record,
     standing::Standing,
     tls::Served,
     watches::Watches,
@@ -59,6 +60,8 @@ pub(crate) struct Running {
     local_metrics: LocalMetrics,
     gateways: Vec<(&'static str, GatewayHandle)>,
     broker: Arc<Broker>,
+    /// Which secrets it logs in with.
+    record: Record,
     /// The broker's listener, which is drained beside the gateways.
     broker_listeners: Vec<JoinHandle<()>>,
     broker_cancel: CancellationToken,
@@ -79,13 +82,8 @@ impl Running {
         let issuer = base.issuer().await?;
         bind_environments(&loaded.config, &issuer, "keyholder").await?;
         let sources = Sources::new(base.secrets(), std::mem::take(&mut prepared.outside));
-        let broker = Broker::new(
-            std::mem::take(&mut prepared.specs),
-            Arc::clone(&sources) as Arc<dyn SecretSource>,
-            Arc::clone(&base.clock),
-            Arc::clone(&base.entropy),
-            tokio::runtime::Handle::current(),
-        );
+        let source = Arc::clone(&sources) as Arc<dyn SecretSource>;
+        let (broker, record) = Record::start("gateway", base, std::mem::take(&mut prepared.specs), source);
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let telemetry = watches.start(base, &mut registry)?;
@@ -115,6 +113,7 @@ impl Running {
             local_metrics: LocalMetrics::register(&mut registry),
             gateways,
             broker,
+            record,
             broker_listeners: Vec::new(),
             broker_cancel: CancellationToken::new(),
             cancel: CancellationToken::new(),
@@ -157,7 +156,10 @@ impl Running {
         }
         let guard = guard(&loaded.paths.broker_token, base)?;
         let proxy = GatewayProxy::new(calls.clone(), limits(&loaded.config.gateway.limits));
-        let ports = BrokerPorts::new(Arc::clone(&self.broker), guard, Arc::clone(&base.clock)).with_proxy(proxy);
+        let journal = Arc::clone(&base.state) as Arc<dyn RotationJournal>;
+        let ports = BrokerPorts::new(Arc::clone(&self.broker), guard, Arc::clone(&base.clock))
+            .with_proxy(proxy)
+            .with_journal(journal);
         let router = self.local_metrics.count(broker_api::router(ports), "broker");
         // Its callers get the same time to finish as the gateway's.
         let limits = kh_admin::Limits { drain: self.live.ending().drain, ..kh_admin::Limits::default() };
@@ -241,6 +243,7 @@ impl Running {
         let finished = draining.join_all().await.into_iter().all(|finished| finished);
         self.cancel.cancel();
         self.broker.shutdown().await;
+        self.record.end().await;
         self.tasks.close();
         self.tasks.wait().await;
         // last: what the end itself had to tell is told as well

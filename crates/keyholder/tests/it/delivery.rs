@@ -7,4 +7,5 @@ mod exec;
 mod helper;
 mod http;
 mod shims;
+mod sightings;
 mod world;

@@ -10,6 +10,8 @@ mod hostile;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod pickup;
+#[cfg(test)]
 mod proxy;
 #[cfg(test)]
 mod rig;

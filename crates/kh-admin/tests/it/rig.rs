@@ -21,8 +21,8 @@ use kh_core::{
     credential::CredentialDocument,
     issued::{IssuedKind, issue},
     port::{
-        BoxFuture, Expected, FetchError, IssuedToken, SecretMetadata, SecretStore, StoreError, StoredSecret,
-        TokenEndpoint,
+        BoxFuture, Expected, FetchError, IssuedToken, RotationJournal, SecretMetadata, SecretStore, StoreError,
+        StoredSecret, TokenEndpoint,
     },
 };
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
@@ -32,6 +32,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::pickup::FakeJournal;
 
 /// 2026-11-21T00:00:00Z.
 pub(crate) const START: UnixMillis = UnixMillis(1_795_219_200_000);
@@ -185,6 +187,7 @@ impl ProfileProxy for FakeProxy {
 }
 
 pub(crate) struct Rig {
+    pub(crate) journal: Arc<FakeJournal>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) address: SocketAddr,
     pub(crate) socket: Option<(tempfile::TempDir, PathBuf)>,
@@ -274,11 +277,15 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
     let token = issue(IssuedKind::Guard, &SeededEntropy::new(2));
     let guard = Guard::new(&token);
     let proxy = Arc::new(FakeProxy::default());
+    let journal = Arc::new(FakeJournal::default());
     let kept = Arc::clone(&broker);
     let mut bound = None;
     let ports = || {
         let forwarder = Arc::clone(&proxy) as Arc<dyn ProfileProxy>;
-        BrokerPorts::new(Arc::clone(&broker), guard.clone(), Arc::clone(&shared)).with_proxy(forwarder)
+        let reports = Arc::clone(&journal) as Arc<dyn RotationJournal>;
+        BrokerPorts::new(Arc::clone(&broker), guard.clone(), Arc::clone(&shared))
+            .with_proxy(forwarder)
+            .with_journal(reports)
     };
     let router = match surface {
         Surface::Broker => broker_api::router(ports()),
@@ -305,7 +312,7 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
         None => (tokio::spawn(serve_with(listener, router.clone(), limits, cancel.clone())), None),
         Some((bound, place)) => (tokio::spawn(serve_with(bound, router.clone(), limits, cancel.clone())), Some(place)),
     };
-    Rig { broker: kept, address, socket, proxy, platform, clock, cancel, server: Some(server), router, token }
+    Rig { journal, broker: kept, address, socket, proxy, platform, clock, cancel, server: Some(server), router, token }
 }
 
 /// TCP or unix.

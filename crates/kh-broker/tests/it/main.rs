@@ -11,4 +11,5 @@ mod crowds;
 mod failures;
 mod fakes;
 mod life;
+mod sightings;
 mod stress;

@@ -1,0 +1,84 @@
+//! Who this process is in the records of rotations, and the task that keeps them.
+//!
+//! Invariant: no two processes have one name, so that what one was seen with never stands for another.
+
+use std::sync::Arc;
+
+use kh_broker::{Broker, CredentialSpec, LoginObserver, Sightings};
+use kh_core::{
+    Clock, Entropy,
+    port::{RotationJournal, SecretSource},
+};
+use tokio::runtime::Handle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::Base;
+
+/// Where Linux tells the machine's name (proc_sys_kernel(5)).
+const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+
+/// Longest part of the machine's name that is told: a label of DNS.
+const HOST_MAX: usize = 63;
+
+/// What keeps the records; ended after the broker, so that its last login is in them.
+pub(crate) struct Record {
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Record {
+    /// A broker whose logins are recorded under `kind` (`gateway`, `exec`), and its record. Must run on the control
+    /// runtime.
+    pub(crate) fn start(
+        kind: &str,
+        base: &Base,
+        specs: Vec<CredentialSpec>,
+        source: Arc<dyn SecretSource>,
+    ) -> (Arc<Broker>, Self) {
+        let journal = Arc::clone(&base.state) as Arc<dyn RotationJournal>;
+        let consumer = consumer(kind, &*base.entropy);
+        let sightings = Sightings::new(consumer, journal, Arc::clone(&base.fingerprinter), Arc::clone(&base.clock));
+        let ports: (Arc<dyn Clock>, _) = (Arc::clone(&base.clock), Arc::clone(&base.entropy));
+        let observer = Arc::clone(&sightings) as Arc<dyn LoginObserver>;
+        let broker = Broker::observed(specs, source, ports, Handle::current(), observer);
+        let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
+        drop(tasks.spawn(sightings.run(cancel.clone())));
+        (broker, Self { cancel, tasks })
+    }
+
+    /// Writes that this process is gone. The broker must have ended.
+    pub(crate) async fn end(self) {
+        self.cancel.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// `kind/machine/pid-random`: the random part tells containers apart whose first process always has the same number.
+fn consumer(kind: &str, entropy: &dyn Entropy) -> String {
+    let told = std::fs::read_to_string(HOSTNAME).unwrap_or_default();
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '-' };
+    let host: String = told.trim().chars().take(HOST_MAX).map(plain).collect();
+    let host = if host.is_empty() { "host" } else { &host };
+    let mut random = [0; 4];
+    entropy.fill(&mut random);
+    format!("{kind}/{host}/{}-{:08x}", std::process::id(), u32::from_be_bytes(random))
+}
+
+#[cfg(test)]
+mod tests {
+    use kh_core::SeededEntropy;
+
+    use super::*;
+
+    #[test]
+    fn processes_have_different_names_that_begin_with_their_kind() {
+        let entropy = SeededEntropy::new(1);
+        let (one, two) = (consumer("gateway", &entropy), consumer("gateway", &entropy));
+        assert_ne!(one, two);
+        for name in [one, two] {
+            assert_eq!(name.split('/').count(), 3, "{name}");
+            assert!(name.starts_with("gateway/") && name.len() < 128, "{name}");
+        }
+    }
+}
