@@ -24,8 +24,8 @@ impl Ask<'_> {
             self.restore()?;
             self.call_hooks(Escrow::Old)?;
         }
-        self.drop_new(base)?;
         self.clean_orphans()?;
+        self.drop_new(base)?;
         self.unstage()?;
         let unknown = self.sweep()?;
         Ok(self.record(Step::Ended { end: end(unknown) }))

@@ -384,7 +384,8 @@ impl Ask<'_> {
     /// Names the orphans of a list.
     pub(super) fn reap(self, list: &List) -> Answer<()> {
         let run = self.run;
-        let listed = list.secrets.iter().filter(|listed| !run.cleaned.contains(&listed.id));
+        let listed =
+            list.secrets.iter().filter(|listed| !run.cleaned.contains(&listed.id) && !run.orphans.contains(&listed.id));
         let orphans = listed.filter(|listed| run.orphaned(&listed.id, listed.name.as_deref()));
         let ids: Vec<_> = orphans.map(|listed| listed.id.clone()).collect();
         if ids.is_empty() { Ok(()) } else { Err(self.record(Step::Orphaned { ids })) }

@@ -125,7 +125,10 @@ fn step(run: &mut Run, at: UnixMillis, step: &Step) -> Fold {
         Step::Intended { effect, basis } => intended(run, at, effect, basis.as_deref()),
         Step::Settled { outcome } => settled(run, at, outcome),
         Step::Resolved { finding } => resolved(run, at, finding),
-        Step::Orphaned { ids } => orphaned(run, ids),
+        Step::Orphaned { ids } => {
+            ensure(!ids.iter().all(|id| run.orphans.contains(id)), "these are known already")?;
+            orphaned(run, ids)
+        }
         Step::Verified { .. } => {
             ensure(run.new.is_some() && !run.verified, "there is nothing to verify")?;
             run.verified = true;

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this whole binary is tests")]
 
+mod model;
 mod scenarios;
 mod sim;
 mod urgent;

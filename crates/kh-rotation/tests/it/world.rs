@@ -123,7 +123,7 @@ pub(crate) struct World {
     pub(crate) cas: Cas,
     /// Hooks that were called, by name.
     pub(crate) hooks: Vec<String>,
-    /// Promotions that a store refused because of the expected version.
+    /// 1 once a store refused a promotion because of the expected version.
     pub(crate) refused: u32,
 }
 
@@ -204,7 +204,7 @@ impl World {
         };
         if !fits {
             let found = Some(version(store.version));
-            self.refused += 1;
+            self.refused = 1;
             return Outcome::Conflict { found };
         }
         store.version += 1;
