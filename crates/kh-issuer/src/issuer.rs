@@ -178,10 +178,19 @@ impl Issuer {
         name_or_id: &str,
         edit: impl Fn(&ClientRecord) -> (ClientRecord, AuditEvent) + Send + Sync,
     ) -> Result<ClientRecord, IssuerError> {
+        self.try_change(name_or_id, |before| Ok(edit(before))).await
+    }
+
+    /// The same for a change that depends on what is there; nothing is written when `edit` refuses.
+    pub(crate) async fn try_change<E: From<IssuerError>>(
+        &self,
+        name_or_id: &str,
+        edit: impl Fn(&ClientRecord) -> Result<(ClientRecord, AuditEvent), E> + Send + Sync,
+    ) -> Result<ClientRecord, E> {
         let mut tries = 1;
         loop {
             let before = self.known(name_or_id).await?.record.clone();
-            let (after, event) = edit(&before);
+            let (after, event) = edit(&before)?;
             match self.store.update_client(before.clone(), after.clone(), event).await {
                 Ok(()) => {
                     self.keep(Some(&before), Client::of_stored(after.clone())).await;
@@ -190,11 +199,11 @@ impl Issuer {
                 Err(StateError::Changed(_)) if tries < CHANGE_TRIES => tries += 1,
                 Err(StateError::NoSuchClient(_)) => {
                     self.drop_client(&before.id);
-                    return Err(IssuerError::NoSuchClient(name_or_id.to_owned()));
+                    return Err(IssuerError::NoSuchClient(name_or_id.to_owned()).into());
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(IssuerError::State(error).into()),
             }
-            self.reload().await?;
+            self.reload().await.map_err(IssuerError::State)?;
         }
     }
 

@@ -7,6 +7,8 @@ mod environments;
 #[cfg(test)]
 mod login;
 #[cfg(test)]
+mod management;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod sharing;

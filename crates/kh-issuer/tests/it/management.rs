@@ -1,0 +1,235 @@
+//! Two live secrets of a client, each removed by its id: as calls of the issuer, and as a platform that is rotated.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use kh_core::{
+    ClientId, ManualClock, SecretString, Sha256, SystemEntropy, UnixMillis,
+    audit::AuditEvent,
+    credential::CredentialDocument,
+    port::{
+        BoxFuture, ClientRecord, ManageError, SecretManagement, StateError, StateStore, Strategy, TokenRecord,
+        secret_management::Rotator::First,
+    },
+    rotation::ManagedId,
+};
+use kh_issuer::{Issuer, IssuerManagement, LASTING, SecretError, SecretOverlap};
+use kh_state::SqliteState;
+
+use crate::support::{World, add, bytes, login};
+
+fn document(id: &str, secret: &SecretString) -> CredentialDocument {
+    CredentialDocument {
+        client_id: Some(id.to_owned()),
+        client_secret: Some(secret.duplicate()),
+        ..CredentialDocument::default()
+    }
+}
+
+async fn works(issuer: &Issuer, document: &CredentialDocument) -> bool {
+    let secret = document.client_secret.as_ref().unwrap();
+    issuer.login(document.client_id.as_deref().unwrap(), secret).await.is_ok()
+}
+
+#[tokio::test]
+async fn two_secrets_live_until_one_is_removed_and_time_alone_ends_nothing() {
+    let world = World::new();
+    let issuer = world.issuer().await;
+    let (client, first) = add(&issuer, "reports").await;
+    let own = IssuerManagement::new(Arc::clone(&issuer), "rotation");
+    let current = document(client.id.as_str(), &first);
+    let kept = login(&issuer, &client, &first).await;
+
+    let look = own.check(&current, Strategy::Overlap, First).await.unwrap();
+    assert_eq!((look.obstacles.len(), look.free), (0, Some(1)));
+    let made = own.create(&current, "run-1", First).await.unwrap();
+    assert!(works(&issuer, &current).await && works(&issuer, &made.document).await);
+    assert_eq!(own.id_of(&made.document).unwrap(), made.id);
+    let old = own.id_of(&current).unwrap();
+    let listed: Vec<ManagedId> = own.list(&current, First).await.unwrap().into_iter().map(|one| one.id).collect();
+    assert_eq!(listed, [made.id.clone(), old.clone()]);
+    let full = own.create(&current, "run-2", First).await;
+    assert!(matches!(full, Err(ManageError::LimitReached { .. })), "{full:?}");
+    assert_eq!(own.check(&current, Strategy::Overlap, First).await.unwrap().free, Some(0));
+
+    world.clock.advance(Duration::from_hours(24 * 365 * 50));
+    assert!(works(&issuer, &current).await, "no time ends the overlap");
+    own.delete(&current, &old, First).await.unwrap();
+    assert!(!works(&issuer, &current).await && works(&issuer, &made.document).await);
+    assert!(matches!(own.delete(&current, &old, First).await, Err(ManageError::NotFound(_))));
+    let last = own.delete(&current, &made.id, First).await;
+    assert!(matches!(&last, Err(ManageError::Denied { platform_code, .. }) if platform_code == "last.secret"));
+    assert!(!own.probe(&kept.access_token).await.unwrap(), "fifty years are more than a token's life");
+    let fresh = issuer.login(client.id.as_str(), made.document.client_secret.as_ref().unwrap()).await.unwrap();
+    assert!(own.probe(&fresh.access_token).await.unwrap() && issuer.session(bytes(&fresh)).is_some());
+    let actions: Vec<String> = world.audit.0.lock().iter().map(|event| event.action.clone()).collect();
+    assert_eq!(actions, ["client.add", "client.add_secret", "client.remove_secret"]);
+    let told = format!("{:?} {made:?} {own:?}", world.audit.0.lock());
+    assert!(!told.contains(made.document.client_secret.as_ref().unwrap().expose()), "{told}");
+}
+
+#[tokio::test]
+async fn the_new_one_can_be_taken_back_and_the_old_one_lasts() {
+    let world = World::new();
+    let issuer = world.issuer().await;
+    let (client, first) = add(&issuer, "reports").await;
+    let own = IssuerManagement::new(Arc::clone(&issuer), "rotation");
+    let current = document(client.id.as_str(), &first);
+    let made = own.create(&current, "run-1", First).await.unwrap();
+    own.delete(&current, &made.id, First).await.unwrap();
+    assert!(works(&issuer, &current).await && !works(&issuer, &made.document).await);
+    let record = issuer.client("reports").unwrap().record.clone();
+    assert_eq!((record.secret_digests.len(), record.old_secrets_until), (1, None));
+}
+
+#[tokio::test]
+async fn an_overlap_with_an_end_frees_its_place_when_it_is_over() {
+    let world = World::new();
+    let issuer = world.issuer().await;
+    let (client, first) = add(&issuer, "reports").await;
+    let id = client.id.as_str();
+    let overlap = SecretOverlap::For(Duration::from_mins(10));
+    let (_, second) = issuer.rotate_secret(id, overlap, "cli:test").await.unwrap();
+    assert!(matches!(issuer.add_secret(id, "cli:test").await, Err(SecretError::TooMany)));
+    world.clock.advance(Duration::from_mins(10));
+    let (record, third) = issuer.add_secret(id, "cli:test").await.unwrap();
+    assert_eq!(record.old_secrets_until, Some(LASTING));
+    for (secret, good) in [(&first, false), (&second, true), (&third, true)] {
+        assert_eq!(issuer.login(id, secret).await.is_ok(), good, "an ended overlap is not revived");
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_another_client_or_strategy_is_refused() {
+    let world = World::new();
+    let issuer = world.issuer().await;
+    let (client, secret) = add(&issuer, "reports").await;
+    let (other, _) = add(&issuer, "other").await;
+    let own = IssuerManagement::new(Arc::clone(&issuer), "rotation");
+    let current = document(client.id.as_str(), &secret);
+    let others = own.list(&document(other.id.as_str(), &secret), First).await.unwrap().remove(0).id;
+    for id in [others, ManagedId("x".to_owned())] {
+        assert!(matches!(own.delete(&current, &id, First).await, Err(ManageError::NotDone { .. })), "{id}");
+    }
+    let odd = ManagedId(format!("{}/zz", client.id));
+    assert!(matches!(own.delete(&current, &odd, First).await, Err(ManageError::NotFound(_))));
+    let by_name = document("reports", &secret);
+    assert!(matches!(own.list(&by_name, First).await, Err(ManageError::NotFound(_))), "a name is no client_id");
+    for strategy in [Strategy::Pair, Strategy::Swap] {
+        assert_eq!(own.check(&current, strategy, First).await.unwrap().obstacles.len(), 1);
+    }
+    assert_eq!(own.regenerate(&current, First).await.unwrap_err(), ManageError::Unsupported);
+    assert_eq!(own.inventory(First).await.unwrap().len(), 2);
+    let rights = own.rights(&own.id_of(&current).unwrap(), First).await.unwrap();
+    let expected = ["allow GET /api/v2/users/**", "credential acme", "scope broker:read", "token life 86400 s"];
+    assert_eq!(rights.lines, expected);
+    issuer.set_enabled("reports", false, "cli:test").await.unwrap();
+    assert_eq!(own.check(&current, Strategy::Overlap, First).await.unwrap().obstacles.len(), 1);
+}
+
+#[tokio::test]
+async fn two_processes_add_at_once_and_one_of_them_is_refused() {
+    let world = World::new();
+    let (here, there) = (world.issuer().await, world.issuer().await);
+    let (client, first) = add(&here, "reports").await;
+    let current = document(client.id.as_str(), &first);
+    let (one, two) = (IssuerManagement::new(here, "rotation"), IssuerManagement::new(there, "rotation"));
+    let (one, two) = tokio::join!(one.create(&current, "a", First), two.create(&current, "b", First));
+    assert_eq!(usize::from(one.is_ok()) + usize::from(two.is_ok()), 1, "{one:?} {two:?}");
+    let refused = one.err().or(two.err()).unwrap();
+    assert!(matches!(refused, ManageError::LimitReached { .. }), "{refused:?}");
+}
+
+/// A state whose next change of a client is written and then reported as failed: the disk that answers too late.
+struct Forgetful {
+    inner: Arc<SqliteState>,
+    failures: AtomicUsize,
+    updates: AtomicUsize,
+}
+
+impl StateStore for Forgetful {
+    fn clients(&self) -> BoxFuture<'_, Result<Vec<ClientRecord>, StateError>> {
+        self.inner.clients()
+    }
+
+    fn add_client(&self, client: ClientRecord, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>> {
+        self.inner.add_client(client, event)
+    }
+
+    fn update_client(
+        &self,
+        before: ClientRecord,
+        after: ClientRecord,
+        event: AuditEvent,
+    ) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(async move {
+            self.updates.fetch_add(1, Ordering::SeqCst);
+            self.inner.update_client(before, after, event).await?;
+            match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+                Ok(_) => Err(StateError::Unavailable { reason: "the disk went away".to_owned(), source: None }),
+                Err(_) => Ok(()),
+            }
+        })
+    }
+
+    fn remove_client(&self, id: ClientId, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>> {
+        self.inner.remove_client(id, event)
+    }
+
+    fn add_token(&self, token: TokenRecord) -> BoxFuture<'_, Result<(), StateError>> {
+        self.inner.add_token(token)
+    }
+
+    fn remove_token(&self, digest: Sha256) -> BoxFuture<'_, Result<(), StateError>> {
+        self.inner.remove_token(digest)
+    }
+
+    fn token(&self, digest: Sha256) -> BoxFuture<'_, Result<Option<TokenRecord>, StateError>> {
+        self.inner.token(digest)
+    }
+
+    fn live_tokens(&self, now: UnixMillis) -> BoxFuture<'_, Result<Vec<TokenRecord>, StateError>> {
+        self.inner.live_tokens(now)
+    }
+
+    fn change_counter(&self) -> BoxFuture<'_, Result<u64, StateError>> {
+        self.inner.change_counter()
+    }
+
+    fn setting(&self, key: &str) -> BoxFuture<'_, Result<Option<String>, StateError>> {
+        self.inner.setting(key)
+    }
+
+    fn set_setting(&self, key: &str, value: &str, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>> {
+        self.inner.set_setting(key, value, event)
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_was_written_and_not_confirmed_is_unknown_and_found_by_listing() {
+    let world = World::new();
+    let (failures, updates) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let state = Arc::new(Forgetful { inner: world.state(), failures, updates });
+    let clock: ManualClock = world.clock.clone();
+    let issuer = Issuer::open(Arc::<Forgetful>::clone(&state), Arc::new(clock), Arc::new(SystemEntropy)).await.unwrap();
+    let (client, first) = add(&issuer, "reports").await;
+    let own = IssuerManagement::new(Arc::clone(&issuer), "rotation");
+    let current = document(client.id.as_str(), &first);
+    state.failures.store(1, Ordering::SeqCst);
+    let lost = own.create(&current, "run-1", First).await;
+    assert!(matches!(lost, Err(ManageError::Unknown { .. })), "{lost:?}");
+    assert_eq!(state.updates.load(Ordering::SeqCst), 1, "and it was not written again");
+    let listed = own.list(&current, First).await.unwrap();
+    assert_eq!(listed.len(), 2, "the orphan is listed");
+    assert!(works(&issuer, &current).await);
+    let orphan = listed.into_iter().find(|one| Some(&one.id) != own.id_of(&current).as_ref()).unwrap().id;
+    state.failures.store(1, Ordering::SeqCst);
+    assert!(matches!(own.delete(&current, &orphan, First).await, Err(ManageError::Unknown { .. })));
+    assert!(matches!(own.delete(&current, &orphan, First).await, Err(ManageError::NotFound(_))));
+    assert_eq!(own.list(&current, First).await.unwrap().len(), 1);
+}
