@@ -11,5 +11,6 @@ mod crowds;
 mod failures;
 mod fakes;
 mod life;
+mod rotators;
 mod sightings;
 mod stress;

@@ -191,6 +191,11 @@ pub trait RotatorTokens: Send + Sync {
 
     /// The platform answered 401 to `token`: the next one must be another.
     fn refused(&self, _which: Rotator, _token: &SecretString) {}
+
+    /// Base of account operations, where the login that gave the present token told one (CXone's regional host).
+    fn auth_base(&self, _which: Rotator) -> Option<String> {
+        None
+    }
 }
 
 /// A platform's management of one credential's secrets. `current` is the document in use; it names the client, the

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::refusal::{Effect, refused, unanswered};
 use crate::{
-    Address, HttpClient,
+    Address, HttpClient, PlainHttp,
     http::{Answer, Media},
 };
 
@@ -25,11 +25,20 @@ const TOKEN_TTL_MIN: Duration = Duration::from_mins(1);
 /// Longest id that goes into a path: a UUID has 36 characters, an access key about 56.
 const ID_MAX: usize = 128;
 
+/// Where a platform's management is.
+#[derive(Clone)]
+pub(super) enum Base {
+    /// The configuration says it.
+    Fixed(Address),
+    /// The rotator's login tells it, and the login's adapter has checked it.
+    OfLogin,
+}
+
 /// Who calls a platform's management, and where.
 #[derive(Clone)]
 pub(super) struct Calls {
     pub(super) http: HttpClient,
-    base: Address,
+    base: Base,
     pub(super) tokens: Arc<dyn RotatorTokens>,
 }
 
@@ -60,13 +69,13 @@ impl<'a> Ask<'a> {
 }
 
 impl Calls {
-    pub(super) fn new(http: HttpClient, base: Address, tokens: Arc<dyn RotatorTokens>) -> Self {
+    pub(super) fn new(http: HttpClient, base: Base, tokens: Arc<dyn RotatorTokens>) -> Self {
         Self { http, base, tokens }
     }
 
     /// The address of `path` with ids as further segments: `/a/b` and `["x", "c"]` make `/a/b/x/c`.
-    pub(super) fn url(&self, path: &str, segments: &[&str]) -> Result<Url, ManageError> {
-        let mut url = self.base.join(path);
+    pub(super) async fn url(&self, by: Rotator, path: &str, segments: &[&str]) -> Result<Url, ManageError> {
+        let mut url = self.base(by).await?.join(path);
         for segment in segments {
             if !is_id(segment) {
                 return Err(ManageError::NotDone { reason: "this is no id that the platform could have".to_owned() });
@@ -77,6 +86,21 @@ impl Calls {
             path.push(segment);
         }
         Ok(url)
+    }
+
+    async fn base(&self, by: Rotator) -> Result<Address, ManageError> {
+        match &self.base {
+            Base::Fixed(address) => Ok(address.clone()),
+            Base::OfLogin => {
+                // only a login tells it
+                drop(self.tokens.token(by, TOKEN_TTL_MIN).await?);
+                let told =
+                    self.tokens.auth_base(by).and_then(|text| Address::parse(&text, PlainHttp::LoopbackOnly).ok());
+                told.ok_or_else(|| ManageError::NotDone {
+                    reason: "the rotator's login told no regional host".to_owned(),
+                })
+            }
+        }
     }
 
     /// Sends `ask` as `by` and gives an answer 2xx; everything else is an error.

@@ -24,7 +24,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    calls::{Ask, Calls},
+    calls::{Ask, Base, Calls},
     client_document::{text, time},
     refusal::{Effect, refused, unreadable},
 };
@@ -66,11 +66,16 @@ struct MadeKey {
 impl CxoneManagement {
     /// Manages access keys at the regional host `region` with the tokens of `tokens`.
     pub fn new(http: HttpClient, region: Address, tokens: Arc<dyn RotatorTokens>) -> Self {
-        Self { calls: Calls::new(http, region, tokens) }
+        Self { calls: Calls::new(http, Base::Fixed(region), tokens) }
+    }
+
+    /// The same at the host that discovery names for the rotator's tenant, where logins go to the global issuer.
+    pub fn discovered(http: HttpClient, tokens: Arc<dyn RotatorTokens>) -> Self {
+        Self { calls: Calls::new(http, Base::OfLogin, tokens) }
     }
 
     async fn row(&self, id: &ManagedId, by: Rotator) -> Result<Map<String, Value>, ManageError> {
-        let answer = self.calls.send(by, Ask::read(self.calls.url(KEYS, &[&id.0])?).about(id)).await?;
+        let answer = self.calls.send(by, Ask::read(self.calls.url(by, KEYS, &[&id.0]).await?).about(id)).await?;
         let row = parse(&answer).and_then(|mut body| Some(body.get_mut("resultSet")?.take()));
         match row {
             Some(Value::Object(row)) if text(&row, "accessKeyId") == Some(&id.0) => Ok(row),
@@ -80,7 +85,7 @@ impl CxoneManagement {
 
     /// The keys of `user`, or all that the rotator sees, over all pages.
     async fn rows(&self, user: Option<&str>, by: Rotator) -> Result<Vec<Map<String, Value>>, ManageError> {
-        let mut url = self.calls.url(KEYS, &[])?;
+        let mut url = self.calls.url(by, KEYS, &[]).await?;
         if let Some(user) = user {
             url.query_pairs_mut().append_pair("userId", user);
         }
@@ -116,7 +121,7 @@ impl CxoneManagement {
         let row = self.row(&named(current)?, by).await?;
         let (user, tenant) = (text(&row, "userId").ok_or_else(nobodys)?, text(&row, "tenantId").ok_or_else(nobodys)?);
         let body = OutBody::json(&json!({"userId": user, "tenantId": tenant}));
-        let ask = Ask { body: Some(body), ..Ask::change(Method::POST, self.calls.url(KEYS, &[])?) };
+        let ask = Ask { body: Some(body), ..Ask::change(Method::POST, self.calls.url(by, KEYS, &[]).await?) };
         let answer = self.calls.send(by, ask).await?;
         let made: Option<Made> = serde_json::from_slice(&answer.body).ok();
         let made = made.map(|made| made.result_set).filter(|key| !key.access_key_secret.is_empty());
@@ -132,7 +137,7 @@ impl CxoneManagement {
     }
 
     async fn switch(&self, id: &ManagedId, active: bool, by: Rotator) -> Result<(), ManageError> {
-        let mut url = self.calls.url(KEYS, &[])?;
+        let mut url = self.calls.url(by, KEYS, &[]).await?;
         url.query_pairs_mut().append_pair("accessKeyId", &id.0);
         let body = OutBody::json(&json!({"isActive": active}));
         let ask = Ask { body: Some(body), ..Ask::change(Method::PATCH, url).about(id) };
@@ -140,7 +145,7 @@ impl CxoneManagement {
     }
 
     async fn remove(&self, id: &ManagedId, by: Rotator) -> Result<(), ManageError> {
-        let url = self.calls.url(KEYS, &[&id.0])?;
+        let url = self.calls.url(by, KEYS, &[&id.0]).await?;
         self.calls.send(by, Ask::change(Method::DELETE, url).about(id)).await.map(|_answer| ())
     }
 
@@ -176,7 +181,8 @@ impl CxoneManagement {
     /// The platform has no call that describes a token at the regional host; listing the keys of the token's own user
     /// is the smallest. A refusal for lack of a permission still proves that the token lives.
     async fn works(&self, token: &SecretString) -> Result<bool, ManageError> {
-        let mut url = self.calls.url(KEYS, &[])?;
+        // the host is the same for every token of the tenant
+        let mut url = self.calls.url(Rotator::First, KEYS, &[]).await?;
         if let Some(user) = subject(token) {
             url.query_pairs_mut().append_pair("userId", &user);
         }

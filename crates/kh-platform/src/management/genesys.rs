@@ -27,7 +27,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
-    calls::{Ask, Calls},
+    calls::{Ask, Base, Calls},
     client_document::{self, Client},
     refusal::{Effect, refused, unreadable},
     superset::{Gap, Held, gaps},
@@ -88,7 +88,7 @@ struct Made {
 impl GenesysManagement {
     /// Manages clients at `api` (`https://api.<domain>`) with the tokens of `tokens`.
     pub fn new(http: HttpClient, api: Address, tokens: Arc<dyn RotatorTokens>, settings: GenesysRotation) -> Self {
-        Self { calls: Calls::new(http, api, tokens), settings }
+        Self { calls: Calls::new(http, Base::Fixed(api), tokens), settings }
     }
 
     pub(super) fn calls(&self) -> &Calls {
@@ -112,14 +112,14 @@ impl GenesysManagement {
 
     /// The client behind `id`.
     pub(super) async fn client(&self, id: &ManagedId, by: Rotator) -> Result<Client, ManageError> {
-        let answer = self.calls.send(by, Ask::read(self.calls.url(CLIENTS, &[&id.0])?).about(id)).await?;
+        let answer = self.calls.send(by, Ask::read(self.calls.url(by, CLIENTS, &[&id.0]).await?).about(id)).await?;
         let client = parse(&answer).and_then(client_document::parse);
         client.ok_or_else(|| unreadable(Effect::Read, &answer.head, "a client"))
     }
 
     /// Every client of the organisation.
     async fn clients(&self, by: Rotator) -> Result<Vec<Client>, ManageError> {
-        let ask = Ask { answer_max: CLIENT_LIST_MAX, ..Ask::read(self.calls.url(CLIENTS, &[])?) };
+        let ask = Ask { answer_max: CLIENT_LIST_MAX, ..Ask::read(self.calls.url(by, CLIENTS, &[]).await?) };
         let answer = self.calls.send(by, ask).await?;
         let listed = parse(&answer).and_then(|mut body| match body.get_mut("entities").map(Value::take) {
             Some(Value::Array(entities)) => entities.into_iter().map(client_document::parse).collect(),
@@ -130,7 +130,7 @@ impl GenesysManagement {
 
     /// The client of the token that asks.
     async fn me(&self, by: Rotator) -> Result<Me, ManageError> {
-        let mut url = self.calls.url(TOKENS_ME, &[])?;
+        let mut url = self.calls.url(by, TOKENS_ME, &[]).await?;
         url.set_query(Some("preserveIdleTTL=true"));
         let answer = self.calls.send(by, Ask::read(url)).await?;
         let client = parse(&answer).and_then(|mut body| client_document::parse(body.get_mut("OAuthClient")?.take()));
@@ -158,7 +158,10 @@ impl GenesysManagement {
         let client = self.client(&id, by).await?;
         let root = client_document::root(&client).unwrap_or(id);
         let twin = client_document::twin(&client, &root, label);
-        let ask = Ask { body: Some(OutBody::json(&twin)), ..Ask::change(Method::POST, self.calls.url(CLIENTS, &[])?) };
+        let ask = Ask {
+            body: Some(OutBody::json(&twin)),
+            ..Ask::change(Method::POST, self.calls.url(by, CLIENTS, &[]).await?)
+        };
         let answer = self.calls.send(by, ask).await?;
         let (id, secret) = made(&answer)?;
         let document = CredentialDocument {
@@ -175,7 +178,7 @@ impl GenesysManagement {
         let client = self.client(id, by).await?;
         let wanted = if active { "active" } else { "inactive" };
         let Some(changed) = client_document::in_state(&client, wanted) else { return Ok(()) };
-        let url = self.calls.url(CLIENTS, &[&id.0])?;
+        let url = self.calls.url(by, CLIENTS, &[&id.0]).await?;
         let ask = Ask { body: Some(OutBody::json(&changed)), ..Ask::change(Method::PUT, url).about(id) };
         let answer = self.calls.send(by, ask).await?;
         // a 200 of something else than the platform, such as a proxy's page, proves nothing
@@ -185,13 +188,13 @@ impl GenesysManagement {
     }
 
     async fn remove(&self, id: &ManagedId, by: Rotator) -> Result<(), ManageError> {
-        let url = self.calls.url(CLIENTS, &[&id.0])?;
+        let url = self.calls.url(by, CLIENTS, &[&id.0]).await?;
         self.calls.send(by, Ask::change(Method::DELETE, url).about(id)).await.map(|_answer| ())
     }
 
     async fn make_secret(&self, current: &CredentialDocument, by: Rotator) -> Result<CredentialDocument, ManageError> {
         let id = named(current)?;
-        let url = self.calls.url(CLIENTS, &[&id.0, "secret"])?;
+        let url = self.calls.url(by, CLIENTS, &[&id.0, "secret"]).await?;
         let answer = self.calls.send(by, Ask::change(Method::POST, url).about(&id)).await?;
         let (of, secret) = made(&answer)?;
         if of != id {
@@ -202,7 +205,7 @@ impl GenesysManagement {
 
     /// HEAD is the cheapest question. Its 401 has no body, and a refused address is no dead token: GET tells them apart.
     async fn works(&self, token: &SecretString) -> Result<bool, ManageError> {
-        let mut url = self.calls.url(TOKENS_ME, &[])?;
+        let mut url = self.calls.url(Rotator::First, TOKENS_ME, &[]).await?;
         // without it the look itself would keep the token from idling (published swagger)
         url.set_query(Some("preserveIdleTTL=true"));
         let head = Ask { method: Method::HEAD, ..Ask::read(url.clone()) };

@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::{
-    calls::{Ask, Calls},
+    calls::{Ask, Base, Calls},
     client_document::{text, time},
     genesys::{GenesysManagement, GenesysRotation},
     refusal::{Effect, unreadable},
@@ -53,13 +53,13 @@ impl SecretsApiManagement {
         settings: GenesysRotation,
         active_max: Option<u32>,
     ) -> Self {
-        let calls = Calls::new(http.clone(), api.clone(), Arc::clone(&tokens));
+        let calls = Calls::new(http.clone(), Base::Fixed(api.clone()), Arc::clone(&tokens));
         let clients = GenesysManagement::new(http, api, tokens, settings);
         Self { calls, clients, settles_within: settings.settles_within, active_max }
     }
 
     async fn secrets(&self, client: &ManagedId, by: Rotator) -> Result<Vec<ManagedSecret>, ManageError> {
-        let url = self.calls.url(CLIENTS, &[&client.0, "secrets"])?;
+        let url = self.calls.url(by, CLIENTS, &[&client.0, "secrets"]).await?;
         let answer = self.calls.send(by, Ask::read(url).about(client)).await?;
         let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
         let rows = body.as_ref().and_then(|body| body.get("entities")?.as_array());
@@ -69,7 +69,7 @@ impl SecretsApiManagement {
 
     async fn make(&self, current: &CredentialDocument, by: Rotator) -> Result<CreatedSecret, ManageError> {
         let client = super::genesys::named(current)?;
-        let url = self.calls.url(CLIENTS, &[&client.0, "secrets"])?;
+        let url = self.calls.url(by, CLIENTS, &[&client.0, "secrets"]).await?;
         let answer = self.calls.send(by, Ask::change(Method::POST, url).about(&client)).await?;
         let made: Option<Made> = serde_json::from_slice(&answer.body).ok();
         let made = made.filter(|made| !made.secret.is_empty());
@@ -85,7 +85,7 @@ impl SecretsApiManagement {
         if client != own.0 {
             return Err(ManageError::NotDone { reason: "the secret is another client's".to_owned() });
         }
-        let url = self.calls.url(CLIENTS, &[client, "secrets", secret])?;
+        let url = self.calls.url(by, CLIENTS, &[client, "secrets", secret]).await?;
         self.calls.send(by, Ask::change(Method::DELETE, url).about(id)).await.map(|_answer| ())
     }
 

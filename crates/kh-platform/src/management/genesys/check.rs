@@ -84,7 +84,8 @@ impl GenesysManagement {
     }
 
     async fn role(&self, id: &str, by: Rotator) -> Result<Value, ManageError> {
-        let answer = self.calls().send(by, Ask::read(self.calls().url("/api/v2/authorization/roles", &[id])?)).await?;
+        let answer =
+            self.calls().send(by, Ask::read(self.calls().url(by, "/api/v2/authorization/roles", &[id]).await?)).await?;
         Ok(parse(&answer).unwrap_or(Value::Null))
     }
 }

@@ -66,7 +66,7 @@ impl GenesysManagement {
         let ask = Ask {
             method: Method::POST,
             body: Some(OutBody::json(&query)),
-            ..Ask::read(self.calls.url(CLIENTS, &[&id.0, "usage", "query"])?).about(id)
+            ..Ask::read(self.calls.url(by, CLIENTS, &[&id.0, "usage", "query"]).await?).about(id)
         };
         let answer = self.calls.send(by, ask).await?;
         let execution = parse(&answer).and_then(|body| Some(body.get("executionId")?.as_str()?.to_owned()));
@@ -78,7 +78,7 @@ impl GenesysManagement {
 
     async fn results(&self, id: &ManagedId, execution: &str, by: Rotator) -> Result<Vec<Value>, ManageError> {
         for _ in 0..POLLS_MAX {
-            let url = self.calls.url(CLIENTS, &[&id.0, "usage", "query", "results", execution])?;
+            let url = self.calls.url(by, CLIENTS, &[&id.0, "usage", "query", "results", execution]).await?;
             let answer = self.calls.send(by, Ask::read(url).about(id)).await?;
             let body = parse(&answer).unwrap_or(Value::Null);
             match (body.get("queryStatus").and_then(Value::as_str), body.get("results").and_then(Value::as_array)) {

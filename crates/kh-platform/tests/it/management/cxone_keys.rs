@@ -5,9 +5,10 @@ use std::sync::{Arc, atomic::AtomicUsize};
 use kh_core::{
     SecretString, UnixMillis,
     credential::CredentialDocument,
-    port::{SecretManagement, Strategy, secret_management::Rotator::First},
+    port::{ManageError, RotatorTokens, SecretManagement, Strategy, secret_management::Rotator::First},
     rotation::ManagedId,
 };
+use kh_platform::management::CxoneManagement;
 use kh_sandbox::SandboxConfig;
 use serde_json::json;
 
@@ -30,7 +31,8 @@ async fn tenant(config: SandboxConfig) -> (Rig, CredentialDocument) {
     let mut rig = Rig::with_rotators(config, None, None).await;
     let current = key(&rig);
     let first = rig.key_login(&current).await;
-    rig.tokens = Arc::new(Tokens { first, second: None, refused: AtomicUsize::new(0) });
+    let auth_base = Some(rig.sandbox.cxone_url.clone());
+    rig.tokens = Arc::new(Tokens { first, second: None, auth_base, refused: AtomicUsize::new(0) });
     (rig, current)
 }
 
@@ -131,4 +133,21 @@ async fn lost_answers_are_unknown_and_never_repeated() {
         }
         rig.sandbox.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn the_host_may_be_the_one_that_the_rotators_login_told() {
+    let (mut rig, current) = tenant(SandboxConfig::default()).await;
+    let tokens = Arc::clone(&rig.tokens) as Arc<dyn RotatorTokens>;
+    let cxone = CxoneManagement::discovered(rig.http.clone(), tokens);
+    assert_eq!(cxone.list(&current, First).await.unwrap().len(), 1);
+    assert!(cxone.probe(rig.tokens.first.as_ref().unwrap()).await.unwrap());
+    for told in [None, Some("http://regional.example".to_owned()), Some("nonsense".to_owned())] {
+        let first = rig.tokens.first.as_ref().map(SecretString::duplicate);
+        rig.tokens = Arc::new(Tokens { first, second: None, auth_base: told, refused: AtomicUsize::new(0) });
+        let tokens = Arc::clone(&rig.tokens) as Arc<dyn RotatorTokens>;
+        let listed = CxoneManagement::discovered(rig.http.clone(), tokens).list(&current, First).await;
+        assert!(matches!(&listed, Err(ManageError::NotDone { reason }) if reason.contains("host")), "{listed:?}");
+    }
+    rig.sandbox.shutdown().await;
 }

@@ -32,6 +32,7 @@ pub(crate) const WEAK: usize = 3;
 pub(crate) struct Tokens {
     pub(crate) first: Option<SecretString>,
     pub(crate) second: Option<SecretString>,
+    pub(crate) auth_base: Option<String>,
     pub(crate) refused: AtomicUsize,
 }
 
@@ -55,6 +56,10 @@ impl RotatorTokens for Tokens {
 
     fn refused(&self, _which: Rotator, _token: &SecretString) {
         self.refused.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn auth_base(&self, _which: Rotator) -> Option<String> {
+        self.auth_base.clone()
     }
 }
 
@@ -94,7 +99,7 @@ impl Rig {
     pub(crate) async fn with_rotators(config: SandboxConfig, first: Option<usize>, second: Option<usize>) -> Self {
         let sandbox = Sandbox::start(config).await.unwrap();
         let (http, clock) = client();
-        let none = Arc::new(Tokens { first: None, second: None, refused: AtomicUsize::new(0) });
+        let none = Arc::new(Tokens { first: None, second: None, auth_base: None, refused: AtomicUsize::new(0) });
         let mut rig = Self { sandbox, http, clock, tokens: none };
         let mut of = [None, None];
         for (place, index) in of.iter_mut().zip([first, second]) {
@@ -103,7 +108,7 @@ impl Rig {
             }
         }
         let [first, second] = of;
-        rig.tokens = Arc::new(Tokens { first, second, refused: AtomicUsize::new(0) });
+        rig.tokens = Arc::new(Tokens { first, second, auth_base: None, refused: AtomicUsize::new(0) });
         rig
     }
 
