@@ -308,7 +308,10 @@ impl Ask<'_> {
             since: promoted_at,
         };
         if let Some(stopped_at) = run.stopped_at {
-            if let Some(consumer) = self.failing_since(&base.old, stopped_at)? {
+            // Once its deletion was intended a late call may still delete it: it is not started again.
+            if !run.prune_intended
+                && let Some(consumer) = self.failing_since(&base.old, stopped_at)?
+            {
                 return self.undo_stop(&id, &consumer, stopped_at);
             }
             let until = stopped_at.plus(self.watch_for());

@@ -2,9 +2,11 @@
 //!
 //! Invariant: every test drives the real [`kh_rotation::decide`], [`kh_rotation::settle`] and [`kh_rotation::Run`].
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "this whole binary is tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "this whole binary is tests")]
 
 mod model;
+mod random;
+mod records;
 mod scenarios;
 mod sim;
 mod urgent;

@@ -478,3 +478,22 @@ fn any_run_can_be_ended_by_a_person() {
     assert_eq!(sim.end(), Some(&End::Abandoned { left: vec![id(2)] }));
     assert_eq!(alive(&sim), [1, 2]);
 }
+
+/// Found by random histories: the deletion was refused for a while, and somebody missed the stopped secret meanwhile.
+#[test]
+fn what_is_being_deleted_is_not_started_again() {
+    let mut sim = Sim::of(Strategy::Pair);
+    to_overlap(&mut sim);
+    sim.see("gateway", 2, Grade::Used);
+    sim.faults.push_back(("prune", Fault::NotDone));
+    while sim.count("prune") == 0 {
+        if let Some(Decision::Wait { until, .. }) = sim.turn() {
+            sim.now = until;
+            sim.view = sim.view.after_wait();
+        }
+    }
+    sim.see("nightly-job", 1, Grade::Fetched);
+    let found = blocks(&sim.drive(HOUR));
+    assert!(found.iter().any(|block| matches!(block, Block::StillUsed { .. })), "{found:?}");
+    assert_eq!(sim.count("start"), 0);
+}

@@ -57,6 +57,8 @@ pub(crate) struct Sim {
     pub(crate) uses: Option<u64>,
     /// Faults of the next calls, by the effect's name.
     pub(crate) faults: VecDeque<(&'static str, Fault)>,
+    /// What the next calls do, one entry for each; none left: they succeed.
+    pub(crate) script: VecDeque<Option<Fault>>,
     /// Effects that were sent, by name.
     pub(crate) sent: Vec<Effect>,
     /// Whether new secrets log in.
@@ -122,6 +124,7 @@ impl Sim {
             obstacles: Vec::new(),
             uses: Some(0),
             faults: VecDeque::new(),
+            script: VecDeque::new(),
             sent: Vec::new(),
             new_works: true,
             old_tokens: true,
@@ -209,6 +212,7 @@ impl Sim {
         if fault.is_some() {
             self.faults.pop_front();
         }
+        let fault = fault.or_else(|| self.script.pop_front().flatten());
         if fault == Some(Fault::CrashBefore) {
             return self.crash();
         }

@@ -62,14 +62,15 @@ fn known(_: &Setup, state: &State) -> bool {
     for record in state.log.records.iter() {
         match &record.step {
             Step::Preflighted(base) => valid = Some(base.old.clone()),
-            Step::Intended { effect: Effect::Regenerate { .. }, .. } => open = true,
+            // Where the secret is lost, the run says so.
+            Step::Intended { effect: Effect::Regenerate { .. }, .. } | Step::Resolved { finding: Finding::Lost } => {
+                open = true;
+            }
             Step::Settled { outcome: kh_rotation::Outcome::Created { fingerprint, .. } } => {
                 valid = Some(fingerprint.clone());
                 open = false;
             }
             Step::Resolved { finding: Finding::NotDone } => open = false,
-            // The secret is lost, and the run says so.
-            Step::Resolved { finding: Finding::Lost } => open = true,
             _ => {}
         }
     }

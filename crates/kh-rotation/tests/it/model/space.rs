@@ -29,6 +29,7 @@ use crate::{
 pub(crate) const ROTATORS: usize = 2;
 
 /// What may happen, how often, and what of the protection is switched off.
+#[allow(clippy::struct_excessive_bools, reason = "each is one protection that a negative control takes away")]
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) strategy: Strategy,
@@ -209,6 +210,7 @@ pub(crate) struct Reader {
 }
 
 /// What happened that no part of the world remembers.
+#[allow(clippy::struct_excessive_bools, reason = "each is one thing that happened")]
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Ghost {
     /// Attempts that were sent.
@@ -287,7 +289,7 @@ impl Setup {
         sent || state.late.iter().any(|call| !self.commutes(&call.effect))
     }
 
-    fn lease(&self, state: &mut State, index: usize) -> Option<()> {
+    fn lease(state: &mut State, index: usize) -> Option<()> {
         let other = state.rotators.iter().any(|process| process.as_ref().is_some_and(|p| p.fence == state.fence));
         if other {
             state.expiries = state.expiries.checked_sub(1)?;
@@ -447,7 +449,7 @@ impl Setup {
             Look::Journal => {
                 let hold = || Hold { since: START, actor: "bob".into(), reason: "keep".into() };
                 let readers = state.readers.iter().enumerate();
-                let seen = readers.map(|(index, reader)| sighting(index, self.claimed(&run, reader)));
+                let seen = readers.map(|(index, reader)| sighting(index, self.claimed(&run, *reader)));
                 view.journal = Some(JournalView {
                     at: START,
                     hold: state.held.then(hold),
@@ -462,20 +464,20 @@ impl Setup {
     }
 
     /// The secret that the journal tells of a consumer.
-    fn claimed(&self, run: &Run, reader: &Reader) -> u32 {
+    fn claimed(&self, run: &Run, reader: Reader) -> u32 {
         if self.forged && run.promoted_at().is_some() { document(run, Escrow::New) } else { reader.seen }
     }
 
     /// Carries out what `index` sent, and answers.
-    fn arrive(&self, state: &mut State, index: usize, answered: bool) -> Option<()> {
+    fn arrive(state: &mut State, index: usize, answered: bool) -> Option<()> {
         let process = state.rotators[index].as_mut()?;
         let Phase::Sent(call) = process.phase.clone() else { return None };
         state.ghost.unlisted |= process.fence != state.fence && matches!(call.effect, Effect::Create { .. });
         let outcome = state.world.arrive(&call);
-        self.answer(state, index, &call, if answered { outcome } else { unknown() })
+        Self::answer(state, index, &call, if answered { outcome } else { unknown() })
     }
 
-    fn answer(&self, state: &mut State, index: usize, call: &Call, outcome: Outcome) -> Option<()> {
+    fn answer(state: &mut State, index: usize, call: &Call, outcome: Outcome) -> Option<()> {
         let process = state.rotators[index].as_mut()?;
         let entry = settle(&process.run, &call.effect, outcome, START);
         process.phase = Phase::Answered(Box::new(entry));
@@ -484,18 +486,18 @@ impl Setup {
 
     fn step(&self, state: &mut State, action: &Action) -> Option<()> {
         match *action {
-            Action::Take(index) => self.lease(state, index),
+            Action::Take(index) => Self::lease(state, index),
             Action::Think(index) => self.think(state, index),
-            Action::Arrive(index) => self.arrive(state, index, true),
+            Action::Arrive(index) => Self::arrive(state, index, true),
             Action::LoseAnswer(index) => {
                 state.losses -= 1;
-                self.arrive(state, index, false)
+                Self::arrive(state, index, false)
             }
             Action::LoseRequest(index) => {
                 state.losses -= 1;
                 let Phase::Sent(call) = state.rotators[index].as_ref()?.phase.clone() else { return None };
                 state.late.push((*call).clone());
-                self.answer(state, index, &call, unknown())
+                Self::answer(state, index, &call, unknown())
             }
             Action::Note(index) => {
                 let Phase::Answered(entry) = state.rotators[index].as_ref()?.phase.clone() else { return None };
