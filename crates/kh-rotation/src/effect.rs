@@ -3,7 +3,7 @@
 //! Invariant: an [`Effect`] is sent only while it is the run's open intent. Repeating one of those that
 //! [`Effect::repeatable`] names does no harm; the others are never repeated, they are looked up.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use kh_core::{
     Fingerprint, UnixMillis,
@@ -179,6 +179,31 @@ impl Effect {
             Self::Prune { .. } => "prune",
             Self::Cleanup { .. } => "cleanup",
             Self::RevokeTokens => "revoke_tokens",
+        }
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let which = |document: &Escrow| if *document == Escrow::Old { "old" } else { "new" };
+        match self {
+            Self::Mint => f.write_str("fetch an access token with the old secret and keep it"),
+            Self::Create { attempt, .. } => write!(f, "make a new secret (attempt {attempt})"),
+            Self::Regenerate { attempt, .. } => write!(f, "replace the secret in place (attempt {attempt})"),
+            Self::Stage { store, document, .. } => {
+                write!(f, "put the {} document into {store}, where consumers do not look", which(document))
+            }
+            Self::Promote { store, document, expect, .. } => {
+                let expect = expect.as_ref().map_or("none", |version| version.0.as_str());
+                write!(f, "make the {} document live in {store} in place of version {expect}", which(document))
+            }
+            Self::Unstage { store, .. } => write!(f, "take the staged document out of {store}"),
+            Self::Hook { name, .. } => write!(f, "call the hook {name}"),
+            Self::Stop { id, .. } => write!(f, "stop {id}"),
+            Self::Start { id, .. } => write!(f, "start {id} again"),
+            Self::Prune { id, .. } => write!(f, "delete the old secret {id}"),
+            Self::Cleanup { id, .. } => write!(f, "delete {id}, which nobody uses"),
+            Self::RevokeTokens => f.write_str("revoke the access tokens of the old secret"),
         }
     }
 }

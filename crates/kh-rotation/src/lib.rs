@@ -9,6 +9,7 @@
 
 pub mod decide;
 pub mod effect;
+pub mod plan;
 pub mod policy;
 pub mod record;
 pub mod run;
@@ -19,6 +20,7 @@ pub mod view;
 
 pub use decide::{Block, Decision, Why, decide};
 pub use effect::{Acting, Effect, Escrow, Outcome};
+pub use plan::{Plan, plan};
 pub use policy::Policy;
 pub use record::{
     Baseline, Basis, Begin, Earlier, End, Evidence, Finding, Level, Order, Place, PlatformFacts, Record, Step,

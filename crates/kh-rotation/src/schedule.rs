@@ -9,13 +9,23 @@ use kh_core::{CredentialName, Sha256, UnixMillis};
 
 use crate::policy::Policy;
 
+/// Most blackouts and windows that are followed one after the other: a year of daily ones.
+const BLACKOUTS_MAX: usize = 800;
+
 /// When the next regular run begins at the earliest, for a secret of `generation` that was made at `created_at`: the
 /// interval less the lead less the jitter's share, moved to the next time at which the calendar is open.
 pub fn due(policy: &Policy, credential: &CredentialName, generation: u64, created_at: UnixMillis) -> UnixMillis {
     let spread = share(credential, generation, policy.jitter);
     let span = policy.interval.saturating_sub(policy.lead).saturating_sub(spread);
-    let at = created_at.plus(span);
-    policy.calendar.closed_until(at, at).unwrap_or(at)
+    let mut at = created_at.plus(span);
+    // A blackout may end outside of the windows, or in the next one. Few follow each other.
+    for _ in 0..BLACKOUTS_MAX {
+        match policy.calendar.closed_until(at, at) {
+            Some(later) if later > at => at = later,
+            _ => break,
+        }
+    }
+    at
 }
 
 /// The share of `within` that a credential's generation gets: even over credentials, the same at every call.

@@ -5,9 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "this whole binary is tests")]
 
 mod model;
+mod plans;
 mod random;
 mod records;
 mod scenarios;
+mod schedule;
 mod sim;
 mod urgent;
 mod world;
