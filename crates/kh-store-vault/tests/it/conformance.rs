@@ -1,0 +1,71 @@
+//! The suite of all stores, by our own client and by another one.
+
+use std::sync::Arc;
+
+use kh_store::conformance::target::{self, Bench};
+use kh_store_vault::{Auth, VaultConfig, VaultStore};
+use serde_json::json;
+
+use crate::{
+    other_client::OtherClient,
+    world::{RIGHTS, world},
+};
+
+#[tokio::test]
+async fn the_vault_store_keeps_the_port_of_rotation() {
+    let world = world().await;
+    target::run(&world.store(), &world).await;
+}
+
+/// The suite without our client: what it asks for is the port's and the server's doing, not this adapter's.
+#[tokio::test]
+async fn another_client_keeps_the_port_of_rotation_too() {
+    let world = world().await;
+    target::run(&OtherClient(world.vaultrs()), &world).await;
+}
+
+#[tokio::test]
+async fn the_port_is_kept_where_the_engine_demands_check_and_set() {
+    let world = world().await;
+    world.root("POST", "secret/config", &[], &json!({"cas_required": true, "max_versions": 30})).await;
+    // foreign writers of this suite write without it, so only what needs none of them
+    let (store, path) = (world.store(), world.fresh_path());
+    let (token, document) = crate::world::write(1);
+    use kh_core::port::SecretTarget;
+    store.stage(&path, token, &document).await.unwrap();
+    let version = store.promote(&path, token, None).await.unwrap();
+    let (token, document) = crate::world::write(2);
+    store.stage(&path, token, &document).await.unwrap();
+    store.promote(&path, token, Some(&version)).await.unwrap();
+    assert_eq!(store.check(&path).await.unwrap().warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_port_is_kept_in_a_namespace_and_behind_a_dead_first_address() {
+    let world = world().await;
+    world.root("POST", "sys/namespaces/team", &[], &json!({})).await;
+    let inside: Vec<(String, &[&str])> = RIGHTS.iter().map(|(path, can)| ((*path).to_owned(), *can)).collect();
+    let paths: serde_json::Map<_, _> =
+        inside.iter().map(|(path, can)| (format!("team/{path}"), json!({"capabilities": can}))).collect();
+    let policy = json!({"path": paths}).to_string();
+    world.root("PUT", "sys/policies/acl/keyholder", &[], &json!({"policy": policy})).await;
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dead_url = format!("http://{}", dead.local_addr().unwrap());
+    drop(dead);
+    let addresses = vec![
+        kh_store_vault::ServerAddress::parse(&dead_url, kh_store_vault::PlainHttp::LoopbackOnly).unwrap(),
+        world.address(),
+    ];
+    let Auth::TokenFile(file) = world.token_file(&["keyholder"]) else { panic!("it is a file") };
+    let config = VaultConfig::new(addresses, "secret", Auth::TokenFile(file)).unwrap().namespace("team/").unwrap();
+    let store = Arc::new(VaultStore::new(config, world.http()));
+    use kh_core::port::{SecretTarget, TargetError};
+    let path = world.fresh_path();
+    let (token, document) = crate::world::write(1);
+    store.stage(&path, token, &document).await.unwrap();
+    store.promote(&path, token, None).await.unwrap();
+    assert_eq!(world.consumer_read(&path).await.map(|_| ()), None, "the root namespace has nothing there");
+    let outside = world.store().live(&path).await;
+    assert!(matches!(outside, Err(TargetError::Denied(_) | TargetError::NotFound(_))), "{outside:?}");
+    assert_eq!(store.list("", 10).await.unwrap(), [path]);
+}

@@ -1,0 +1,222 @@
+//! What goes wrong on the way, and what is said of it.
+
+use kh_core::{
+    SecretBytes,
+    port::{SecretTarget, TargetError},
+    rotation::VersionId,
+};
+use kh_fakes::{
+    Fault, Options, start,
+    vault::{Leader, Node},
+};
+use kh_store_vault::{Auth, PlainHttp, ServerAddress, VaultConfig, VaultStore};
+
+use crate::world::{World, place, world, write};
+
+/// A store with version 1 live at `acme` and write 2 staged.
+async fn prepared(world: &World) -> (VaultStore, VersionId) {
+    let store = world.store();
+    let at = place("acme");
+    let (token, document) = write(1);
+    store.stage(&at, token, &document).await.unwrap();
+    let version = store.promote(&at, token, None).await.unwrap();
+    let (token, document) = write(2);
+    store.stage(&at, token, &document).await.unwrap();
+    (store, version)
+}
+
+async fn promote(store: &VaultStore, expect: &VersionId) -> Result<VersionId, TargetError> {
+    store.promote(&place("acme"), write(2).0, Some(expect)).await
+}
+
+async fn live(store: &VaultStore) -> (SecretBytes, VersionId) {
+    let live = store.live(&place("acme")).await.unwrap();
+    (live.value, live.version)
+}
+
+#[tokio::test]
+async fn what_became_of_a_write_without_an_answer_is_unknown_and_a_repeat_finds_out() {
+    for (fault, done) in [
+        (Fault::DropAfter, true),
+        (Fault::DropBefore, false),
+        (Fault::FailAfter, true),
+        (Fault::FailBefore, false),
+        (Fault::Answer { status: 502, body: "<html>bad gateway</html>".to_owned() }, false),
+        (Fault::Answer { status: 503, body: String::new() }, false),
+        (Fault::Answer { status: 200, body: "{}".to_owned() }, false),
+    ] {
+        let world = world().await;
+        let (store, expect) = prepared(&world).await;
+        world.running.control.fault(fault.clone().once().on("kv.write"));
+        let ended = promote(&store, &expect).await;
+        assert!(matches!(ended, Err(TargetError::Unknown(_))), "{fault:?}: {ended:?}");
+        assert_eq!(live(&store).await.1.0, if done { "2" } else { "1" }, "{fault:?}");
+        assert_eq!(promote(&store, &expect).await.unwrap().0, "2", "{fault:?}: the repeat");
+        assert_eq!(live(&store).await.1.0, "2", "{fault:?}: written once");
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_fails_changes_nothing_and_may_be_repeated() {
+    for fault in [Fault::DropBefore, Fault::FailBefore, Fault::Answer { status: 412, body: String::new() }] {
+        let world = world().await;
+        let (store, expect) = prepared(&world).await;
+        world.running.control.fault(fault.clone().once().on("kv.read"));
+        let ended = promote(&store, &expect).await;
+        assert!(matches!(ended, Err(TargetError::Unavailable(_))), "{fault:?}: {ended:?}");
+        assert_eq!(live(&store).await.1, expect);
+        promote(&store, &expect).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_cannot_be_read_back_is_unknown() {
+    let world = world().await;
+    let (store, expect) = prepared(&world).await;
+    world.running.control.fault(Fault::FailBefore.once().on("kv.read").after(2));
+    let ended = promote(&store, &expect).await;
+    assert!(matches!(&ended, Err(TargetError::Unknown(text)) if text.contains("read back")), "{ended:?}");
+    assert_eq!(promote(&store, &expect).await.unwrap().0, "2");
+}
+
+#[tokio::test]
+async fn limits_seal_and_upgrades_are_typed_and_nothing_is_done() {
+    let world = world().await;
+    let (store, expect) = prepared(&world).await;
+    let control = &world.running.control;
+    let changes = control.changes();
+    control.fault(Fault::Throttle { retry_after_seconds: Some(7) }.once().on("kv.write"));
+    let ended = promote(&store, &expect).await;
+    assert!(matches!(ended, Err(TargetError::Throttled(Some(wait))) if wait.as_secs() == 7), "{ended:?}");
+    control.fault(Fault::Throttle { retry_after_seconds: None }.once());
+    assert!(matches!(promote(&store, &expect).await, Err(TargetError::Throttled(None))));
+    world.fake.set_sealed(true);
+    let ended = promote(&store, &expect).await;
+    assert!(matches!(&ended, Err(TargetError::Unavailable(text)) if text.contains("sealed")), "{ended:?}");
+    world.fake.set_sealed(false);
+    world.fake.set_upgrading(true);
+    let ended = promote(&store, &expect).await;
+    assert!(matches!(&ended, Err(TargetError::Unavailable(text)) if text.contains("upgrades")), "{ended:?}");
+    world.fake.set_upgrading(false);
+    world.fake.set_node(Node::Standby(Leader::None));
+    let ended = promote(&store, &expect).await;
+    assert!(matches!(&ended, Err(TargetError::Unavailable(text)) if text.contains("no active")), "{ended:?}");
+    world.fake.set_node(Node::Standby(Leader::Forwards));
+    assert_eq!(control.changes(), changes, "nothing was done meanwhile");
+    promote(&store, &expect).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_403_in_the_middle_is_denied_where_the_token_is_good() {
+    let world = world().await;
+    let (store, expect) = prepared(&world).await;
+    world.running.control.fault(Fault::Forbid.once().on("kv.write").times(2));
+    let ended = promote(&store, &expect).await;
+    assert!(matches!(&ended, Err(TargetError::Denied(text)) if text == "POST secret/data/acme"), "{ended:?}");
+    assert_eq!(live(&store).await.1, expect);
+}
+
+#[tokio::test]
+async fn a_replica_that_lags_is_no_conflict() {
+    let world = world().await;
+    let (store, expect) = prepared(&world).await;
+    let second = promote(&store, &expect).await.unwrap();
+    let (token, document) = write(3);
+    store.stage(&place("acme"), token, &document).await.unwrap();
+    // staged, live: the second read tells version 1, before the planned one; the engine itself decides
+    let staged = store.staged(&place("acme"), token).await.unwrap();
+    assert!(staged.is_some());
+    world.fake.lag(0);
+    let lagging = async {
+        let ended = store.promote(&place("acme"), token, Some(&second)).await;
+        ended.unwrap()
+    };
+    assert_eq!(lagging.await.0, "3");
+    // the write is live as 3, a lagging read tells 2: repeating must neither write again nor call it a conflict
+    world.fake.lag(9);
+    let ended = store.promote(&place("acme"), token, Some(&second)).await;
+    assert!(matches!(ended, Err(TargetError::Unavailable(_) | TargetError::NotFound(_))), "{ended:?}");
+    world.fake.lag(0);
+    assert_eq!(store.promote(&place("acme"), token, Some(&second)).await.unwrap().0, "3");
+    assert_eq!(live(&store).await.1.0, "3");
+}
+
+#[tokio::test]
+async fn a_standby_that_points_elsewhere_gets_the_token_sent_to_known_addresses_alone() {
+    let world = world().await;
+    let (_, expect) = prepared(&world).await;
+    let Auth::TokenFile(file) = world.token_file(&["keyholder"]) else { panic!("it is a file") };
+    let standby = std::sync::Arc::new(kh_fakes::vault::Vault::new());
+    let stranger = start(std::sync::Arc::new(kh_fakes::vault::Vault::new()), Options::default()).await.unwrap();
+    let first = start(standby.clone(), Options::default()).await.unwrap();
+    let address = |url: &str| ServerAddress::parse(url, PlainHttp::LoopbackOnly).unwrap();
+    let addresses = vec![address(&first.url), world.address()];
+    let config = VaultConfig::new(addresses, "secret", Auth::TokenFile(file)).unwrap();
+    let store = VaultStore::new(config, world.http());
+    standby.set_node(Node::Standby(Leader::Redirects(world.running.url.clone())));
+    promote(&store, &expect).await.unwrap();
+    assert_eq!(first.control.changes(), 0);
+
+    let Auth::TokenFile(file) = world.token_file(&["keyholder"]) else { panic!("it is a file") };
+    standby.set_node(Node::Standby(Leader::Redirects(stranger.url.clone())));
+    let config = VaultConfig::new(vec![address(&first.url)], "secret", Auth::TokenFile(file)).unwrap();
+    let alone = VaultStore::new(config, world.http());
+    let ended = promote(&alone, &expect).await;
+    assert!(matches!(&ended, Err(TargetError::Unavailable(text)) if text.contains("standby")), "{ended:?}");
+    assert_eq!(stranger.control.journal(), []);
+}
+
+#[tokio::test]
+async fn a_write_is_not_sent_to_a_second_server_when_the_first_may_have_done_it() {
+    let world = world().await;
+    let (_, expect) = prepared(&world).await;
+    let second = start(world.fake.clone(), Options::default()).await.unwrap();
+    let Auth::TokenFile(file) = world.token_file(&["keyholder"]) else { panic!("it is a file") };
+    let addresses = vec![world.address(), ServerAddress::parse(&second.url, PlainHttp::LoopbackOnly).unwrap()];
+    let store = VaultStore::new(VaultConfig::new(addresses, "secret", Auth::TokenFile(file)).unwrap(), world.http());
+    world.running.control.fault(Fault::DropAfter.once().on("kv.write"));
+    let ended = promote(&store, &expect).await;
+    assert!(matches!(ended, Err(TargetError::Unknown(_))), "{ended:?}");
+    assert_eq!(second.control.journal(), []);
+    world.running.control.fault(Fault::DropAfter.once().on("kv.read"));
+    assert_eq!(promote(&store, &expect).await.unwrap().0, "2", "a read goes to the second");
+    assert!(!second.control.journal().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_that_was_deleted_is_gone_and_comes_back_above_its_versions() {
+    let world = world().await;
+    let (store, expect) = prepared(&world).await;
+    world.root("DELETE", "secret/data/acme", &[], &serde_json::Value::Null).await;
+    let at = place("acme");
+    assert!(matches!(store.live(&at).await, Err(TargetError::NotFound(_))));
+    assert!(matches!(store.live_version(&at).await, Err(TargetError::NotFound(_))));
+    let ended = promote(&store, &expect).await;
+    assert!(matches!(ended, Err(TargetError::Conflict { found: None, .. })), "{ended:?}");
+    assert_eq!(
+        store.promote(&at, write(2).0, None).await.unwrap().0,
+        "2",
+        "planned as nothing, over a deleted version"
+    );
+}
+
+#[tokio::test]
+async fn no_failure_tells_a_secret() {
+    let world = world().await;
+    let (store, expect) = prepared(&world).await;
+    let repeats = r#"{"errors":["invalid secret_id \"MARKER-secret-2\""]}"#.to_owned();
+    let mut told = String::new();
+    for status in [400, 403, 404, 405, 413, 500, 503] {
+        for operation in ["kv.write", "kv.read", "auth", "sys"] {
+            let fault = Fault::Answer { status, body: repeats.clone() };
+            world.running.control.fault(fault.once().on(operation).times(2));
+            let (token, document) = write(9);
+            told += &format!("{:?}", promote(&store, &expect).await.map_err(|error| format!("{error} {error:?}")));
+            told += &format!("{:?}", store.stage(&place("other"), token, &document).await);
+            told += &format!("{:?}", store.check(&place("acme")).await);
+            world.running.control.heal();
+        }
+    }
+    assert!(told.contains("status 413") && !told.contains("MARKER") && !told.contains("hvs."), "{told}");
+    assert!(!format!("{store:?}").contains("hvs."));
+}
