@@ -10,6 +10,7 @@ mod logs;
 mod process;
 mod scenario;
 mod stats;
+mod stores;
 mod test;
 mod tidy;
 mod tools;
@@ -22,6 +23,7 @@ cargo xtask COMMAND
   test                 install what the tests need, then run all of them
   tidy                 check floors, file headers and the docs' drift
   sdk                  the official SDKs and an OAuth library through keyholder (part of test)
+  stores               the official clients of secret stores against our fakes (part of test)
   fuzz [TARGET]... [--seconds N]
                        coverage-guided fuzzing of the parsers (short form in test)
   bench gateway        CPU per proxied request beside nginx, interleaved
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["docs"] => tidy::write_docs(),
         ["sdk"] => scenario::run(),
+        ["stores"] => stores::run(),
         ["delivery"] => delivery::run(),
         ["dist", words @ ..] => dist::run(words),
         ["tools"] => tools::install().map(|_| ()),

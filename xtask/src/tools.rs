@@ -21,6 +21,7 @@ const PYTHON: &[&str] = &[
     "cyclonedx-python-lib[json-validation]==11.12.0",
     "kubernetes-validate==1.37.0",
     "boto3==1.44.5",
+    "hvac==2.4.0",
     "awscli==1.46.2",
 ];
 /// npm packages, pinned.

@@ -136,11 +136,11 @@ impl Vault {
         self.0.lock().root_token.clone()
     }
 
-    /// The next `reads` reads of the engine tell the version before the newest, as a performance standby that lags.
-    pub fn lag(&self, reads: u64) {
+    /// The next `reads` reads of `key` tell the version before the newest, as a performance standby that lags.
+    pub fn lag(&self, key: &str, reads: u64) {
         for namespace in self.0.lock().namespaces.values_mut() {
             for mount in namespace.mounts.values_mut() {
-                mount.lagging_reads = reads;
+                mount.lagging_reads.insert(key.to_owned(), reads);
             }
         }
     }

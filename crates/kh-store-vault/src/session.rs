@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use kh_core::{SecretBytes, SecretString, Sha256, port::TargetError};
 use kh_net::http::OutBody;
-use tokio::sync::Mutex;
+use tokio::{io::AsyncReadExt, sync::Mutex};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -48,6 +48,26 @@ impl Session {
     fn runs_out(&self) -> bool {
         self.lease.zip(self.lease_at_first).is_some_and(|(lease, first)| lease < first / 3)
     }
+}
+
+/// Body of a workload's login.
+#[derive(serde::Serialize)]
+struct WorkloadLogin<'a> {
+    role: &'a str,
+    jwt: &'a str,
+}
+
+/// Body of an AppRole login.
+#[derive(serde::Serialize)]
+struct RoleLogin<'a> {
+    role_id: &'a str,
+    secret_id: &'a str,
+}
+
+/// Body of a look at a wrapping token.
+#[derive(serde::Serialize)]
+struct WrappingToken<'a> {
+    token: &'a str,
 }
 
 /// A secret id that was unwrapped, with the digest of the wrapping token it came from.
@@ -117,44 +137,40 @@ impl Sessions {
 
     async fn log_in(&self, servers: &Servers, state: &mut State) -> Result<Arc<Session>, TargetError> {
         let session = match &self.auth {
-            Auth::TokenFile(file) => self.from_file(servers, file, state).await?,
+            Auth::TokenFile(file) => token_of_file(servers, file, state).await?,
             Auth::Workload { mount, role, token_file } => {
                 let jwt = read(token_file).await?;
-                #[derive(serde::Serialize)]
-                struct Body<'a> {
-                    role: &'a str,
-                    jwt: &'a str,
-                }
-                issue(servers, mount, &OutBody::json(&Body { role, jwt: jwt.expose() })).await?
+                issue(servers, mount, &OutBody::json(&WorkloadLogin { role, jwt: jwt.expose() })).await?
             }
-            Auth::AppRole { mount, role_id, secret_id_file, wrapped } => {
+            Auth::AppRole { mount, role_id_file, secret_id_file, wrapped } => {
+                let role_id = read(role_id_file).await?;
                 let text = read(secret_id_file).await?;
                 let secret_id = if *wrapped { unwrapped(servers, mount, &text, state).await? } else { text };
-                #[derive(serde::Serialize)]
-                struct Body<'a> {
-                    role_id: &'a str,
-                    secret_id: &'a str,
-                }
-                issue(servers, mount, &OutBody::json(&Body { role_id, secret_id: secret_id.expose() })).await?
+                issue(
+                    servers,
+                    mount,
+                    &OutBody::json(&RoleLogin { role_id: role_id.expose(), secret_id: secret_id.expose() }),
+                )
+                .await?
             }
         };
         tracing::info!("logged in at Vault");
         Ok(state.session.insert(Arc::new(session)).clone())
     }
+}
 
-    async fn from_file(&self, servers: &Servers, file: &Path, state: &State) -> Result<Session, TargetError> {
-        let token = read(file).await?;
-        if state.refused == Some(token.sha256()) {
-            let text = format!("the token in {} was not accepted and is still the same", file.display());
-            return Err(TargetError::Unauthenticated(text));
-        }
-        let since = servers.mono();
-        let reply = servers.send(&Ask::get("auth/token/lookup-self"), Some(&token)).await?;
-        let Some((ttl, renewable)) = (reply.status == 200).then(|| wire::lookup(&reply.body)).flatten() else {
-            return Err(TargetError::Unauthenticated(format!("the token in {} was not accepted", file.display())));
-        };
-        Ok(session(token, since, ttl, renewable))
+async fn token_of_file(servers: &Servers, file: &Path, state: &State) -> Result<Session, TargetError> {
+    let token = read(file).await?;
+    if state.refused == Some(token.sha256()) {
+        let text = format!("the token in {} was not accepted and is still the same", file.display());
+        return Err(TargetError::Unauthenticated(text));
     }
+    let since = servers.mono();
+    let reply = servers.send(&Ask::get("auth/token/lookup-self"), Some(&token)).await?;
+    let Some((ttl, renewable)) = (reply.status == 200).then(|| wire::lookup(&reply.body)).flatten() else {
+        return Err(TargetError::Unauthenticated(format!("the token in {} was not accepted", file.display())));
+    };
+    Ok(session(token, since, ttl, renewable))
 }
 
 fn session(token: SecretString, since: Duration, seconds: u64, renewable: bool) -> Session {
@@ -203,11 +219,7 @@ async fn unwrapped(
     }
     let refused = |what: &str| TargetError::Unauthenticated(format!("the wrapped secret id {what}"));
     // in the body, where a look costs no use of the token (the path takes no login)
-    #[derive(serde::Serialize)]
-    struct Body<'a> {
-        token: &'a str,
-    }
-    let body = SecretBytes::new(OutBody::json(&Body { token: wrapping.expose() }).bytes().to_vec());
+    let body = SecretBytes::new(OutBody::json(&WrappingToken { token: wrapping.expose() }).bytes().to_vec());
     let looked = servers.send(&Ask::post(Effect::None, "sys/wrapping/lookup", body), None).await?;
     let Some(made_by) = (looked.status == 200).then(|| wire::creation_path(&looked.body)).flatten() else {
         return Err(refused("was used or has ended; if nobody of yours used it, somebody else has it"));
@@ -225,7 +237,6 @@ async fn unwrapped(
 
 /// A file with one secret, without the line's end.
 async fn read(file: &Path) -> Result<SecretString, TargetError> {
-    use tokio::io::AsyncReadExt;
     let failed = |what: &str| TargetError::Unauthenticated(format!("{}: {what}", file.display()));
     let opened = tokio::fs::File::open(file).await.map_err(|error| failed(&error.to_string()))?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(FILE_MAX + 1).unwrap_or_default()));

@@ -16,7 +16,7 @@ use crate::{
 pub(crate) const STAGED: &str = ".kh-next";
 
 /// How often the login is looked at where nothing is due.
-const LOOK_MAX: Duration = Duration::from_secs(60);
+const LOOK_MAX: Duration = Duration::from_mins(1);
 
 /// How soon a login that failed is tried again.
 const LOOK_MIN: Duration = Duration::from_secs(5);

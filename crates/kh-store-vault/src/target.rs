@@ -51,8 +51,8 @@ impl VaultStore {
         for _ in 0..STAGE_TRIES {
             let staged = self.read(&places.staged).await?;
             let live = self.read(&places.live).await?;
-            let known = [&staged, &live].into_iter().filter_map(|found| found.document.as_ref());
-            if let Some(known) = known.filter(|document| names(document, token)).last() {
+            let mut known = [&live, &staged].into_iter().filter_map(|found| found.document.as_ref());
+            if let Some(known) = known.find(|document| names(document, token)) {
                 return if Members::same(known, value) {
                     Ok(())
                 } else {

@@ -23,7 +23,8 @@ const MAX_VERSIONS_DEFAULT: u64 = 10;
 #[derive(Debug, Default)]
 pub(super) struct Mount {
     pub(super) keys: BTreeMap<String, Key>,
-    pub(super) lagging_reads: u64,
+    /// Reads by key that still tell the version before the newest.
+    pub(super) lagging_reads: BTreeMap<String, u64>,
     pub(super) upgrading: bool,
     settings: Settings,
 }
@@ -137,8 +138,8 @@ impl Settings {
 }
 
 fn read(mount: &mut Mount, call: &Call<'_>, key: &str) -> Result<Reply, Reply> {
-    let lagging = mount.lagging_reads > 0;
-    mount.lagging_reads = mount.lagging_reads.saturating_sub(1);
+    let left = mount.lagging_reads.get_mut(key).filter(|left| **left > 0);
+    let lagging = left.map(|left| *left -= 1).is_some();
     // kv: an unknown key or version is 404 without a body
     let key = mount.keys.get(key).ok_or_else(|| none(404))?;
     let newest = key.current.saturating_sub(u64::from(lagging));

@@ -58,7 +58,10 @@ pub(super) fn command(vault: &Vault, name: &str, argument: &Value) -> Result<Val
         "seal" => vault.set_sealed(true),
         "unseal" => vault.set_sealed(false),
         "revoke_tokens" => vault.revoke_tokens(),
-        "lag" => vault.lag(argument["reads"].as_u64().ok_or("reads is missing")?),
+        "lag" => {
+            let key = argument["key"].as_str().ok_or("key is missing")?;
+            vault.lag(key, argument["reads"].as_u64().ok_or("reads is missing")?);
+        }
         "upgrading" => vault.set_upgrading(argument["upgrading"].as_bool().ok_or("upgrading is missing")?),
         "node" => vault.set_node(match argument["node"].as_str() {
             Some("active") => Node::Active,

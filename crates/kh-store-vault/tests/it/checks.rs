@@ -85,7 +85,7 @@ async fn places_that_an_address_would_change_are_refused() {
     let (token, document) = write(1);
     store.stage(&odd, token, &document).await.unwrap();
     store.promote(&odd, token, None).await.unwrap();
-    assert_eq!(store.list("a.b/c_d+", 5).await.unwrap(), [odd.clone()]);
+    assert_eq!(store.list("a.b/c_d+", 5).await.unwrap(), std::slice::from_ref(&odd));
     assert_eq!(store.list("a.b/c_d+x", 5).await.unwrap(), []);
     assert!(store.live(&odd).await.is_ok());
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use kh_core::port::{SecretTarget, TargetError};
 use kh_store::conformance::target::{self, Bench};
 use kh_store_vault::{Auth, VaultConfig, VaultStore};
 use serde_json::json;
 
 use crate::{
-    other_client::OtherClient,
+    other_client::{Hvac, OtherClient},
     world::{RIGHTS, world},
 };
 
@@ -19,9 +20,16 @@ async fn the_vault_store_keeps_the_port_of_rotation() {
 
 /// The suite without our client: what it asks for is the port's and the server's doing, not this adapter's.
 #[tokio::test]
-async fn another_client_keeps_the_port_of_rotation_too() {
+async fn vaultrs_keeps_the_port_of_rotation_too() {
     let world = world().await;
     target::run(&OtherClient(world.vaultrs()), &world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hvac_keeps_the_port_of_rotation_too() {
+    let world = world().await;
+    let hvac = Hvac::start(&world.running.url, &world.fake.root_token());
+    target::run(&OtherClient(hvac), &world).await;
 }
 
 #[tokio::test]
@@ -31,7 +39,6 @@ async fn the_port_is_kept_where_the_engine_demands_check_and_set() {
     // foreign writers of this suite write without it, so only what needs none of them
     let (store, path) = (world.store(), world.fresh_path());
     let (token, document) = crate::world::write(1);
-    use kh_core::port::SecretTarget;
     store.stage(&path, token, &document).await.unwrap();
     let version = store.promote(&path, token, None).await.unwrap();
     let (token, document) = crate::world::write(2);
@@ -59,7 +66,6 @@ async fn the_port_is_kept_in_a_namespace_and_behind_a_dead_first_address() {
     let Auth::TokenFile(file) = world.token_file(&["keyholder"]) else { panic!("it is a file") };
     let config = VaultConfig::new(addresses, "secret", Auth::TokenFile(file)).unwrap().namespace("team/").unwrap();
     let store = Arc::new(VaultStore::new(config, world.http()));
-    use kh_core::port::{SecretTarget, TargetError};
     let path = world.fresh_path();
     let (token, document) = crate::world::write(1);
     store.stage(&path, token, &document).await.unwrap();

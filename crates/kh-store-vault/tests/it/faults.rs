@@ -9,6 +9,7 @@ use kh_fakes::{
     Fault, Options, start,
     vault::{Leader, Node},
 };
+use kh_store::conformance::target::Bench;
 use kh_store_vault::{Auth, PlainHttp, ServerAddress, VaultConfig, VaultStore};
 
 use crate::world::{World, place, world, write};
@@ -117,28 +118,36 @@ async fn a_403_in_the_middle_is_denied_where_the_token_is_good() {
 }
 
 #[tokio::test]
-async fn a_replica_that_lags_is_no_conflict() {
+async fn a_replica_that_lags_is_no_conflict_and_the_engine_has_the_last_word() {
     let world = world().await;
     let (store, expect) = prepared(&world).await;
+    let at = place("acme");
     let second = promote(&store, &expect).await.unwrap();
     let (token, document) = write(3);
-    store.stage(&place("acme"), token, &document).await.unwrap();
-    // staged, live: the second read tells version 1, before the planned one; the engine itself decides
-    let staged = store.staged(&place("acme"), token).await.unwrap();
-    assert!(staged.is_some());
-    world.fake.lag(0);
-    let lagging = async {
-        let ended = store.promote(&place("acme"), token, Some(&second)).await;
-        ended.unwrap()
-    };
-    assert_eq!(lagging.await.0, "3");
-    // the write is live as 3, a lagging read tells 2: repeating must neither write again nor call it a conflict
-    world.fake.lag(9);
-    let ended = store.promote(&place("acme"), token, Some(&second)).await;
+    store.stage(&at, token, &document).await.unwrap();
+    world.fake.lag("acme", 1);
+    let third = store.promote(&at, token, Some(&second)).await.unwrap();
+    assert_eq!(third.0, "3", "version 1 was read, before the planned 2; the engine's check-and-set decided");
+
+    // live as 3, and a lagging read tells 2: a repeat neither writes again nor calls it a conflict
+    let changes = world.running.control.changes();
+    world.fake.lag("acme", 9);
+    let ended = store.promote(&at, token, Some(&second)).await;
     assert!(matches!(ended, Err(TargetError::Unavailable(_) | TargetError::NotFound(_))), "{ended:?}");
-    world.fake.lag(0);
-    assert_eq!(store.promote(&place("acme"), token, Some(&second)).await.unwrap().0, "3");
-    assert_eq!(live(&store).await.1.0, "3");
+    world.fake.lag("acme", 0);
+    assert_eq!(store.promote(&at, token, Some(&second)).await.unwrap(), third);
+    assert_eq!(world.running.control.changes(), changes);
+
+    // somebody else writes 4, and the lagging read still tells the planned 3
+    let (token, document) = write(4);
+    store.stage(&at, token, &document).await.unwrap();
+    world.foreign_write(&at, &SecretBytes::new(br#"{"client_secret":"by hand"}"#.to_vec())).await;
+    world.fake.lag("acme", 9);
+    let ended = store.promote(&at, token, Some(&third)).await;
+    assert!(matches!(&ended, Err(TargetError::Unavailable(text)) if text.contains("lags")), "{ended:?}");
+    world.fake.lag("acme", 0);
+    let ended = store.promote(&at, token, Some(&third)).await;
+    assert!(matches!(ended, Err(TargetError::Conflict { found: Some(_), .. })), "{ended:?}");
 }
 
 #[tokio::test]
@@ -205,18 +214,19 @@ async fn no_failure_tells_a_secret() {
     let world = world().await;
     let (store, expect) = prepared(&world).await;
     let repeats = r#"{"errors":["invalid secret_id \"MARKER-secret-2\""]}"#.to_owned();
-    let mut told = String::new();
+    let mut told = Vec::new();
     for status in [400, 403, 404, 405, 413, 500, 503] {
         for operation in ["kv.write", "kv.read", "auth", "sys"] {
             let fault = Fault::Answer { status, body: repeats.clone() };
             world.running.control.fault(fault.once().on(operation).times(2));
             let (token, document) = write(9);
-            told += &format!("{:?}", promote(&store, &expect).await.map_err(|error| format!("{error} {error:?}")));
-            told += &format!("{:?}", store.stage(&place("other"), token, &document).await);
-            told += &format!("{:?}", store.check(&place("acme")).await);
+            told.push(format!("{:?}", promote(&store, &expect).await.map_err(|error| format!("{error} {error:?}"))));
+            told.push(format!("{:?}", store.stage(&place("other"), token, &document).await));
+            told.push(format!("{:?}", store.check(&place("acme")).await));
             world.running.control.heal();
         }
     }
+    let told = told.join("\n");
     assert!(told.contains("status 413") && !told.contains("MARKER") && !told.contains("hvs."), "{told}");
     assert!(!format!("{store:?}").contains("hvs."));
 }

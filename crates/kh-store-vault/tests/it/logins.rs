@@ -28,9 +28,9 @@ impl World {
         answer["wrap_info"]["token"].as_str().unwrap().to_owned()
     }
 
-    fn approle_store(&self, role_id: String, content: &str, wrapped: bool) -> VaultStore {
-        let secret_id_file = self.file("secret-id", content);
-        self.store_with(Auth::AppRole { mount: "approle".to_owned(), role_id, secret_id_file, wrapped })
+    fn approle_store(&self, role_id: &str, content: &str, wrapped: bool) -> VaultStore {
+        let (role_id_file, secret_id_file) = (self.file("role-id", role_id), self.file("secret-id", content));
+        self.store_with(Auth::AppRole { mount: "approle".to_owned(), role_id_file, secret_id_file, wrapped })
     }
 }
 
@@ -51,7 +51,7 @@ fn logins(asked: &[String]) -> (usize, usize) {
 async fn approle_logs_in_once_and_renews_after_two_thirds() {
     let world = world().await;
     let role_id = world.approle(0).await;
-    let store = world.approle_store(role_id, &world.secret_id().await, false);
+    let store = world.approle_store(&role_id, &world.secret_id().await, false);
     world.asked();
     for _ in 0..3 {
         works(&store).await.unwrap();
@@ -73,7 +73,7 @@ async fn approle_logs_in_once_and_renews_after_two_thirds() {
 async fn near_its_longest_life_a_token_is_replaced_by_a_new_login() {
     let world = world().await;
     let role_id = world.approle(0).await;
-    let store = world.approle_store(role_id, &world.secret_id().await, false);
+    let store = world.approle_store(&role_id, &world.secret_id().await, false);
     works(&store).await.unwrap();
     let mut sums = (0, 0);
     for _ in 0..100 {
@@ -91,7 +91,7 @@ async fn near_its_longest_life_a_token_is_replaced_by_a_new_login() {
 async fn a_renewal_that_does_not_get_through_is_tried_again_while_the_token_lives() {
     let world = world().await;
     let role_id = world.approle(1).await;
-    let store = world.approle_store(role_id, &world.secret_id().await, false);
+    let store = world.approle_store(&role_id, &world.secret_id().await, false);
     works(&store).await.unwrap();
     world.advance(700);
     world.running.control.fault(Fault::FailBefore.once().on("auth.renew-self"));
@@ -105,7 +105,7 @@ async fn a_renewal_that_does_not_get_through_is_tried_again_while_the_token_live
 async fn a_lost_token_is_replaced_and_the_call_done() {
     let world = world().await;
     let role_id = world.approle(0).await;
-    let store = world.approle_store(role_id, &world.secret_id().await, false);
+    let store = world.approle_store(&role_id, &world.secret_id().await, false);
     let (token, document) = write(1);
     store.stage(&place("acme"), token, &document).await.unwrap();
     world.fake.revoke_tokens();
@@ -119,7 +119,7 @@ async fn a_wrapped_secret_id_is_unwrapped_once_and_kept() {
     let world = world().await;
     let role_id = world.approle(0).await;
     let wrapped = world.wrapped_secret_id().await;
-    let store = world.approle_store(role_id, &format!("{wrapped}\n"), true);
+    let store = world.approle_store(&role_id, &format!("{wrapped}\n"), true);
     works(&store).await.unwrap();
     world.fake.revoke_tokens();
     works(&store).await.unwrap();
@@ -145,7 +145,7 @@ async fn a_wrapped_secret_id_that_somebody_else_used_is_told() {
     let role_id = world.approle(1).await;
     let wrapped = world.wrapped_secret_id().await;
     world.root("POST", "sys/wrapping/unwrap", &[], &json!({"token": wrapped})).await;
-    let store = world.approle_store(role_id.clone(), &wrapped, true);
+    let store = world.approle_store(&role_id, &wrapped, true);
     let Err(TargetError::Unauthenticated(text)) = works(&store).await else { panic!("it must be refused") };
     assert!(text.contains("somebody else"), "{text}");
 
@@ -154,8 +154,12 @@ async fn a_wrapped_secret_id_that_somebody_else_used_is_told() {
     world.root("POST", "auth/approle/role/other", &[], &json!({"token_policies": ["keyholder"]})).await;
     let planted = world.root("POST", "auth/approle/role/other/secret-id", &wrap, &json!({})).await;
     let planted = planted["wrap_info"]["token"].as_str().unwrap().to_owned();
-    let file = world.file("planted", &planted);
-    let auth = Auth::AppRole { mount: "elsewhere".to_owned(), role_id, secret_id_file: file, wrapped: true };
+    let auth = Auth::AppRole {
+        mount: "elsewhere".to_owned(),
+        role_id_file: world.file("role-id", &role_id),
+        secret_id_file: world.file("planted", &planted),
+        wrapped: true,
+    };
     world.asked();
     let Err(TargetError::Unauthenticated(text)) = works(&world.store_with(auth)).await else { panic!("refused") };
     assert!(text.contains("not made by"), "{text}");
@@ -210,7 +214,7 @@ async fn files_that_are_no_token_are_refused_without_telling_them() {
 async fn logins_under_way_at_once_are_one() {
     let world = world().await;
     let role_id = world.approle(1).await;
-    let store = world.approle_store(role_id, &world.secret_id().await, false);
+    let store = world.approle_store(&role_id, &world.secret_id().await, false);
     world.asked();
     let (one, two, three) = tokio::join!(works(&store), works(&store), works(&store));
     one.and(two).and(three).unwrap();
@@ -221,7 +225,7 @@ async fn logins_under_way_at_once_are_one() {
 async fn an_idle_store_keeps_a_login_that_it_could_not_repeat() {
     let world = world().await;
     let role_id = world.approle(1).await;
-    let store = world.approle_store(role_id, &world.secret_id().await, false);
+    let store = world.approle_store(&role_id, &world.secret_id().await, false);
     tokio::select! {
         never = store.keep_session() => match never {},
         () = async {

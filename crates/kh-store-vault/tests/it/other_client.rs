@@ -1,4 +1,11 @@
-//! The port over `vaultrs`: another client for the same suite, so that the fake cannot have been made to suit ours.
+//! The port over clients that are not ours (`vaultrs`, and Python's `hvac` in a process of its own), for the same
+//! suite, so that the fake cannot have been made to suit our client.
+
+mod python;
+mod rust;
+
+pub(crate) use python::Hvac;
+pub(crate) use rust::is_404;
 
 use kh_core::{
     SecretBytes,
@@ -9,29 +16,21 @@ use kh_core::{
     },
     rotation::{Marker, SecretPath, VersionId, WriteToken},
 };
-use serde_json::Value;
-use vaultrs::{
-    api::{
-        self,
-        kv2::requests::{ReadSecretRequest, SetSecretRequestOptions},
-    },
-    client::VaultClient,
-    error::ClientError,
-    kv2,
-};
 
-pub(crate) struct OtherClient(pub(crate) VaultClient);
-
-const MOUNT: &str = "secret";
-
-fn failed(error: &ClientError) -> TargetError {
-    TargetError::Unusable(format!("{error:?}"))
+/// What a client of the engine can do.
+pub(crate) trait Engine: Send + Sync {
+    /// The current version (0 for none) and what it holds, unless that is deleted or destroyed.
+    fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, (u64, Option<SecretBytes>)>;
+    /// Writes if `cas` is the current version. None: it is not.
+    fn write<'a>(&'a self, key: &'a str, document: &'a SecretBytes, cas: u64) -> BoxFuture<'a, Option<u64>>;
+    /// Destroys one version.
+    fn destroy<'a>(&'a self, key: &'a str, version: u64) -> BoxFuture<'a, ()>;
+    /// Names one level below a folder.
+    fn list<'a>(&'a self, folder: &'a str) -> BoxFuture<'a, Vec<String>>;
 }
 
-/// Nothing there. Where a 404 has a body, as for a destroyed version, this client gives the bare answer.
-pub(crate) fn is_404(error: &ClientError) -> bool {
-    matches!(error, ClientError::APIError { code: 404, .. }) || format!("{error:?}").contains("code: 404")
-}
+/// The port over such a client.
+pub(crate) struct OtherClient<E>(pub(crate) E);
 
 fn next(path: &SecretPath) -> String {
     format!("{path}.kh-next")
@@ -45,40 +44,14 @@ fn version(number: u64) -> VersionId {
     VersionId(number.to_string())
 }
 
-impl OtherClient {
-    async fn read(&self, key: &str) -> Result<(u64, Option<SecretBytes>), TargetError> {
-        let endpoint = ReadSecretRequest::builder().mount(MOUNT).path(key).build().unwrap();
-        match api::exec_with_result(&self.0, endpoint).await {
-            Ok(read) => Ok((read.metadata.version, Some(SecretBytes::new(read.data.to_string().into_bytes())))),
-            Err(error) if is_404(&error) => match kv2::read_metadata(&self.0, MOUNT, key).await {
-                Ok(metadata) => Ok((metadata.current_version, None)),
-                Err(error) if is_404(&error) => Ok((0, None)),
-                Err(error) => Err(failed(&error)),
-            },
-            Err(error) => Err(failed(&error)),
-        }
-    }
-
-    /// None: another version is the current one.
-    async fn write(&self, key: &str, document: &SecretBytes, cas: u64) -> Result<Option<u64>, TargetError> {
-        let value: Value = serde_json::from_slice(document.expose()).unwrap();
-        let options = SetSecretRequestOptions { cas: u32::try_from(cas).unwrap() };
-        match kv2::set_with_options(&self.0, MOUNT, key, &value, options).await {
-            Ok(written) => Ok(Some(written.version)),
-            Err(ClientError::APIError { code: 400, errors }) if errors[0].contains("did not match") => Ok(None),
-            Err(error) => Err(failed(&error)),
-        }
-    }
-}
-
-impl SecretTarget for OtherClient {
+impl<E: Engine> SecretTarget for OtherClient<E> {
     fn traits(&self) -> TargetTraits {
         TargetTraits { kind: "vault", compare_and_set: true, value_bytes_max: DOCUMENT_MAX, replicas: false }
     }
 
     fn live<'a>(&'a self, path: &'a SecretPath) -> BoxFuture<'a, Result<LiveSecret, TargetError>> {
         Box::pin(async move {
-            let (number, document) = self.read(path.as_str()).await?;
+            let (number, document) = self.0.read(path.as_str()).await;
             let value = document.ok_or_else(|| TargetError::NotFound(path.clone()))?;
             Ok(LiveSecret { value, version: version(number) })
         })
@@ -104,13 +77,13 @@ impl SecretTarget for OtherClient {
         Box::pin(async move {
             check_document(token, value, DOCUMENT_MAX)?;
             loop {
-                let (number, staged) = self.read(&next(path)).await?;
-                let (_, live) = self.read(path.as_str()).await?;
+                let (number, staged) = self.0.read(&next(path)).await;
+                let (_, live) = self.0.read(path.as_str()).await;
                 if let Some(known) = [staged, live].into_iter().flatten().find(|known| names(Some(known), token)) {
                     let same = Members::same(&known, value);
                     return same.then_some(()).ok_or_else(|| TargetError::TokenReused { path: path.clone(), token });
                 }
-                if self.write(&next(path), value, number).await?.is_some() {
+                if self.0.write(&next(path), value, number).await.is_some() {
                     return Ok(());
                 }
             }
@@ -122,7 +95,7 @@ impl SecretTarget for OtherClient {
         path: &'a SecretPath,
         token: WriteToken,
     ) -> BoxFuture<'a, Result<Option<SecretBytes>, TargetError>> {
-        Box::pin(async move { Ok(self.read(&next(path)).await?.1.filter(|found| names(Some(found), token))) })
+        Box::pin(async move { Ok(self.0.read(&next(path)).await.1.filter(|found| names(Some(found), token))) })
     }
 
     fn promote<'a>(
@@ -133,7 +106,7 @@ impl SecretTarget for OtherClient {
     ) -> BoxFuture<'a, Result<VersionId, TargetError>> {
         Box::pin(async move {
             let staged = self.staged(path, token).await?;
-            let (number, live) = self.read(path.as_str()).await?;
+            let (number, live) = self.0.read(path.as_str()).await;
             if names(live.as_ref(), token) {
                 return Ok(version(number));
             }
@@ -142,11 +115,11 @@ impl SecretTarget for OtherClient {
                 return Err(TargetError::Conflict { path: path.clone(), found });
             }
             let staged = staged.ok_or_else(|| TargetError::NotFound(path.clone()))?;
-            if let Some(written) = self.write(path.as_str(), &staged, number).await? {
+            if let Some(written) = self.0.write(path.as_str(), &staged, number).await {
                 self.unstage(path, token).await?;
                 return Ok(version(written));
             }
-            let (number, live) = self.read(path.as_str()).await?;
+            let (number, live) = self.0.read(path.as_str()).await;
             if names(live.as_ref(), token) {
                 return Ok(version(number));
             }
@@ -156,10 +129,9 @@ impl SecretTarget for OtherClient {
 
     fn unstage<'a>(&'a self, path: &'a SecretPath, token: WriteToken) -> BoxFuture<'a, Result<(), TargetError>> {
         Box::pin(async move {
-            let (number, staged) = self.read(&next(path)).await?;
+            let (number, staged) = self.0.read(&next(path)).await;
             if names(staged.as_ref(), token) {
-                let done = kv2::destroy_versions(&self.0, MOUNT, &next(path), vec![number]).await;
-                done.map_err(|error| failed(&error))?;
+                self.0.destroy(&next(path), number).await;
             }
             Ok(())
         })
@@ -173,12 +145,7 @@ impl SecretTarget for OtherClient {
         Box::pin(async move {
             let (mut folders, mut places) = (vec![String::new()], Vec::new());
             while let Some(folder) = folders.pop() {
-                let names = match kv2::list(&self.0, MOUNT, &folder).await {
-                    Ok(names) => names,
-                    Err(error) if is_404(&error) => Vec::new(),
-                    Err(error) => return Err(failed(&error)),
-                };
-                for name in names {
+                for name in self.0.list(&folder).await {
                     let full = format!("{folder}{name}");
                     if full.ends_with('/') {
                         folders.push(full);

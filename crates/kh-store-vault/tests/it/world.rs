@@ -17,7 +17,7 @@ use kh_core::{
 use kh_fakes::{Options, Running, start, vault::Vault};
 use kh_net::{
     Egress,
-    http::{HttpClient, Timeouts},
+    http::{HttpClient, OutBody, Request, Timeouts},
 };
 use kh_store::conformance::target::Bench;
 use kh_store_vault::{Auth, PlainHttp, ServerAddress, VaultConfig, VaultStore};
@@ -105,7 +105,6 @@ impl World {
         headers: &[(&'static str, &'static str)],
         body: &Value,
     ) -> Value {
-        use kh_net::http::{OutBody, Request};
         let url = url::Url::parse(&format!("{}/v1/{path}", self.running.url)).unwrap();
         let token = kh_core::SecretString::new(self.fake.root_token());
         let mut request = Request::new(method.parse().unwrap(), url)

@@ -63,7 +63,7 @@ async fn quotas_upgrades_and_lag_are_told_as_they_are() {
     let (status, text) = errors(&world.root("GET", "secret/data/k", &Value::Null).await);
     assert!(status == 400 && text.starts_with("Upgrading from non-versioned"), "{text}");
     world.fake.set_upgrading(false);
-    world.fake.lag(1);
+    world.fake.lag("k", 1);
     let read = async || world.done("GET", "secret/data/k", &Value::Null).await["data"]["data"]["v"].clone();
     assert_eq!([read().await, read().await], [json!("a"), json!("b")]);
     world.running.control.fault(Fault::Forbid.once());
