@@ -6,6 +6,7 @@ use kh_core::{
     SecretBytes,
     credential::CredentialDocument,
     port::{FetchError, ManageError, TargetError},
+    rotation::ManagedId,
 };
 use kh_rotation::{Acting, Effect, Escrow, Outcome};
 
@@ -54,11 +55,14 @@ impl Session {
                 })
                 .await
             }
-            Effect::Prune { id, by } | Effect::Cleanup { id, by } => {
+            Effect::Prune { id, by } => {
                 self.manage(effect, *by, |actor, current| async move {
                     actor.management.delete(&current, id, actor.by).await
                 })
                 .await
+            }
+            Effect::Cleanup { id, by } => {
+                self.manage(effect, *by, |actor, current| async move { drop_unused(&actor, &current, id).await }).await
             }
             Effect::RevokeTokens => {
                 let began = self.run.began();
@@ -112,7 +116,7 @@ impl Session {
     }
 
     /// A marker that the old document carried is not the new one's.
-    fn created(&self, id: Option<kh_core::rotation::ManagedId>, mut document: CredentialDocument) -> Answered {
+    fn created(&self, id: Option<ManagedId>, mut document: CredentialDocument) -> Answered {
         document.marker = None;
         let fingerprint = document.fingerprint(&self.services.fingerprinter);
         (Outcome::Created { id, fingerprint }, Some(document.to_json()))
@@ -171,6 +175,18 @@ impl Session {
             Err(error) => Ok(Outcome::of_hook(&error)),
         }
     }
+}
+
+/// Deletes a secret that nobody uses. Where a platform deletes only what was stopped before (Genesys Cloud:
+/// `cannot.delete.client`), it is stopped first; both may be repeated.
+async fn drop_unused(actor: &Actor, current: &CredentialDocument, id: &ManagedId) -> Result<(), ManageError> {
+    if actor.management.traits().reversible_stop {
+        match actor.management.set_active(current, id, false, actor.by).await {
+            Ok(()) | Err(ManageError::Unsupported) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    actor.management.delete(current, id, actor.by).await
 }
 
 fn no_store(name: &str) -> Outcome {

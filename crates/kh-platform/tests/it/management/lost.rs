@@ -1,5 +1,8 @@
 //! Answers that never come: unknown for what changes, not done for what looks, and never a second request.
 
+use std::{fmt::Write, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
 use kh_core::{
     SecretString,
     port::{SecretManagement, Strategy, secret_management::Rotator::First},
@@ -7,7 +10,13 @@ use kh_core::{
 };
 use kh_platform::management::{GenesysManagement, GenesysRotation};
 use kh_sandbox::SandboxConfig;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tracing::{
+    Subscriber,
+    field::{Field, Visit},
+    span,
+};
 
 use super::rig::{Rig, TARGET, word};
 use crate::fake::address;
@@ -156,5 +165,60 @@ async fn nothing_that_is_told_holds_a_secret() {
     for secret in secrets {
         assert!(secret.len() >= 43 && !told.contains(&secret), "{told}");
     }
+    rig.sandbox.shutdown().await;
+}
+
+/// Keeps every field of every event and span.
+#[derive(Clone, Default)]
+struct Everything(Arc<Mutex<String>>);
+
+struct Fields<'a>(&'a mut String);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let _infallible = writeln!(self.0, "{field}={value:?}");
+    }
+}
+
+impl Subscriber for Everything {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+        attributes.record(&mut Fields(&mut self.0.lock()));
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, values: &span::Record<'_>) {
+        values.record(&mut Fields(&mut self.0.lock()));
+    }
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut Fields(&mut self.0.lock()));
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_at_any_level() {
+    let seen = Everything::default();
+    let rig = Rig::start(SandboxConfig::default()).await;
+    let _guard = tracing::subscriber::set_default(seen.clone());
+    let (genesys, current) = (rig.genesys(), rig.document(TARGET));
+    let made = genesys.create(&current, "run-1", First).await.unwrap();
+    let next = genesys.regenerate(&current, First).await.unwrap();
+    rig.fault("POST", "/api/v2/oauth/clients/*/secret", json!({"kind": "truncated_body"})).await;
+    genesys.regenerate(&current, First).await.unwrap_err();
+    let token = rig.tokens.first.as_ref().unwrap();
+    let secrets = [&made.document, &next].map(|document| document.client_secret.as_ref().unwrap().expose());
+    for secret in secrets.into_iter().chain([token.expose()]) {
+        let numbers = secret.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
+        let basic = STANDARD.encode(secret);
+        let logged = seen.0.lock();
+        assert!(!logged.contains(secret) && !logged.contains(&numbers) && !logged.contains(&basic));
+    }
+    // the recorder does see what is logged
+    tracing::trace!(secret = token.expose(), "a mistake");
+    assert!(seen.0.lock().contains(token.expose()));
     rig.sandbox.shutdown().await;
 }
