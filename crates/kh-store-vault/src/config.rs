@@ -111,8 +111,8 @@ pub enum Auth {
     AppRole {
         /// Where the login is mounted, such as `approle`.
         mount: String,
-        /// The file with the role's id, which is not secret.
-        role_id_file: PathBuf,
+        /// The role's id, not secret.
+        role_id: String,
         /// The file with the secret id, or with the token that wraps it.
         secret_id_file: PathBuf,
         /// Whether the file holds a wrapping token (`X-Vault-Wrap-TTL`): it can be used once, so that who reads the

@@ -142,16 +142,10 @@ impl Sessions {
                 let jwt = read(token_file).await?;
                 issue(servers, mount, &OutBody::json(&WorkloadLogin { role, jwt: jwt.expose() })).await?
             }
-            Auth::AppRole { mount, role_id_file, secret_id_file, wrapped } => {
-                let role_id = read(role_id_file).await?;
+            Auth::AppRole { mount, role_id, secret_id_file, wrapped } => {
                 let text = read(secret_id_file).await?;
                 let secret_id = if *wrapped { unwrapped(servers, mount, &text, state).await? } else { text };
-                issue(
-                    servers,
-                    mount,
-                    &OutBody::json(&RoleLogin { role_id: role_id.expose(), secret_id: secret_id.expose() }),
-                )
-                .await?
+                issue(servers, mount, &OutBody::json(&RoleLogin { role_id, secret_id: secret_id.expose() })).await?
             }
         };
         tracing::info!("logged in at Vault");

@@ -29,8 +29,9 @@ impl World {
     }
 
     fn approle_store(&self, role_id: &str, content: &str, wrapped: bool) -> VaultStore {
-        let (role_id_file, secret_id_file) = (self.file("role-id", role_id), self.file("secret-id", content));
-        self.store_with(Auth::AppRole { mount: "approle".to_owned(), role_id_file, secret_id_file, wrapped })
+        let secret_id_file = self.file("secret-id", content);
+        let (mount, role_id) = ("approle".to_owned(), role_id.to_owned());
+        self.store_with(Auth::AppRole { mount, role_id, secret_id_file, wrapped })
     }
 }
 
@@ -156,7 +157,7 @@ async fn a_wrapped_secret_id_that_somebody_else_used_is_told() {
     let planted = planted["wrap_info"]["token"].as_str().unwrap().to_owned();
     let auth = Auth::AppRole {
         mount: "elsewhere".to_owned(),
-        role_id_file: world.file("role-id", &role_id),
+        role_id,
         secret_id_file: world.file("planted", &planted),
         wrapped: true,
     };
