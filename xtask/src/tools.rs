@@ -23,6 +23,7 @@ const PYTHON: &[&str] = &[
     "boto3==1.44.5",
     "hvac==2.4.0",
     "awscli==1.46.2",
+    "moto[server]==5.2.5",
 ];
 /// npm packages, pinned.
 const NODE: &[&str] = &["purecloud-platform-client-v2@262.0.0"];

@@ -138,6 +138,7 @@ async fn assumed(
         .http_client(transport.clone())
         .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new());
     config.set_use_fips(settings.fips.then_some(true));
+    config.set_endpoint_url(settings.token_endpoint.clone());
     let mut builder =
         AssumeRoleProvider::builder(&role.arn).session_name(&role.session_name).configure(&config.build());
     if let Some(id) = &role.external_id {

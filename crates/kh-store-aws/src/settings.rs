@@ -47,6 +47,8 @@ pub struct Settings {
     /// Another address of the service, such as a VPC endpoint; `{region}` in it is replaced, for copies. `AWS_ENDPOINT_URL`
     /// is not read: an environment variable must not tell where secrets go.
     pub endpoint: Option<String>,
+    /// Another address of the Security Token Service, for [`Settings::role`], such as a VPC endpoint.
+    pub token_endpoint: Option<String>,
     /// Whether to use the endpoints that are validated by FIPS 140.
     pub fips: bool,
     /// How often a state is asked for that has to settle: copies in other regions, reads that lag behind a change.
@@ -61,6 +63,7 @@ impl Settings {
             credentials: CredentialSource::default(),
             role: None,
             endpoint: None,
+            token_endpoint: None,
             fips: false,
             settle: Settle::default(),
         }

@@ -11,7 +11,7 @@ use kh_core::{
     },
 };
 use kh_fakes::{Fault, aws::Function};
-use kh_store_aws::lambda::LambdaRefresh;
+use kh_store_aws::{Account, lambda::LambdaRefresh};
 
 use crate::bench::Fake;
 
@@ -27,8 +27,12 @@ fn promotion(generation: u64) -> Promotion {
     }
 }
 
-async fn deliver(fake: &Fake, generation: u64) -> Result<String, HookError> {
-    let hook = LambdaRefresh::new("refresh", "orders", Arc::clone(&fake.account)).unwrap();
+async fn deliver_by(fake: &Fake, generation: u64) -> Result<String, HookError> {
+    deliver(Arc::clone(&fake.account), generation).await
+}
+
+pub(crate) async fn deliver(account: Arc<Account>, generation: u64) -> Result<String, HookError> {
+    let hook = LambdaRefresh::new("refresh", "orders", account).unwrap();
     let json = SecretBytes::new(br#"{"client_id":"c","client_secret":"MARKED-SECRET"}"#.to_vec());
     let document = CredentialDocument::parse(&json).unwrap();
     hook.deliver(&promotion(generation), &document).await
@@ -50,7 +54,7 @@ async fn a_delivery_changes_the_description_once_and_waits_for_the_update() {
         ..Function::default()
     })
     .await;
-    let told = deliver(&fake, 7).await.unwrap();
+    let told = deliver_by(&fake, 7).await.unwrap();
     assert_eq!(told, "orders starts anew with generation 7");
     let function = fake.aws.function("orders").unwrap();
     assert_eq!(
@@ -58,10 +62,10 @@ async fn a_delivery_changes_the_description_once_and_waits_for_the_update() {
         "takes orders [keyholder generation 7 fingerprint 0123456789abcdef delivery 01900000-0000-7000-9000-000000000007]"
     );
     assert_eq!((function.updates, function.reads_left, function.variables.len()), (1, 0, 1));
-    deliver(&fake, 7).await.unwrap();
+    deliver_by(&fake, 7).await.unwrap();
     assert_eq!(fake.aws.function("orders").unwrap().updates, 1, "a repeat changes nothing");
-    deliver(&fake, 8).await.unwrap();
-    deliver(&fake, 7).await.unwrap();
+    deliver_by(&fake, 8).await.unwrap();
+    deliver_by(&fake, 7).await.unwrap();
     let function = fake.aws.function("orders").unwrap();
     assert!(function.description.starts_with("takes orders [keyholder generation 8 "), "{}", function.description);
     assert_eq!(function.updates, 2, "a late delivery of an older generation changes nothing");
@@ -76,7 +80,7 @@ async fn whatever_call_fails_the_same_delivery_again_ends_in_one_refresh() {
             let fake = with_function(Function { update_reads: 1, ..Function::default() }).await;
             fake.running.control.fault(fault.clone().once().after(skip));
             let mut tries = 0;
-            while let Err(error) = deliver(&fake, 7).await {
+            while let Err(error) = deliver_by(&fake, 7).await {
                 assert!(matches!(error, HookError::Transient(_)), "{fault:?} at {skip}: {error:?}");
                 tries += 1;
                 assert!(tries < 5);
@@ -94,15 +98,15 @@ async fn whatever_call_fails_the_same_delivery_again_ends_in_one_refresh() {
 #[tokio::test]
 async fn refusals_are_told_apart() {
     let fake = Fake::start().await;
-    assert!(matches!(deliver(&fake, 7).await, Err(HookError::Refused(_))), "there is no such function");
+    assert!(matches!(deliver_by(&fake, 7).await, Err(HookError::Refused(_))), "there is no such function");
     let fake = with_function(Function { fails: Some("InvalidSubnet"), ..Function::default() }).await;
-    let failed = deliver(&fake, 7).await;
+    let failed = deliver_by(&fake, 7).await;
     assert!(matches!(&failed, Err(HookError::Transient(text)) if text.contains("InvalidSubnet")), "{failed:?}");
     let fake = with_function(Function { description: "x".repeat(200), ..Function::default() }).await;
-    assert!(matches!(deliver(&fake, 7).await, Err(HookError::Refused(_))), "no room for the mark");
+    assert!(matches!(deliver_by(&fake, 7).await, Err(HookError::Refused(_))), "no room for the mark");
     assert_eq!(fake.aws.function("orders").unwrap().updates, 0);
     fake.aws.deny(fake.aws.key().0, "GetFunctionConfiguration");
-    assert!(matches!(deliver(&fake, 7).await, Err(HookError::Refused(_))));
+    assert!(matches!(deliver_by(&fake, 7).await, Err(HookError::Refused(_))));
     for bad in ["", "a b", "arn:aws:lambda:x", "../x", &"x".repeat(65)] {
         assert!(LambdaRefresh::new("hook", bad, Arc::clone(&fake.account)).is_err(), "{bad:?}");
     }
@@ -112,6 +116,6 @@ async fn refusals_are_told_apart() {
 async fn a_wrong_clock_is_corrected_by_the_services() {
     let fake = with_function(Function::default()).await;
     fake.running.control.clock().shift(7_200);
-    deliver(&fake, 7).await.unwrap();
+    deliver_by(&fake, 7).await.unwrap();
     assert_eq!(fake.aws.function("orders").unwrap().updates, 1);
 }

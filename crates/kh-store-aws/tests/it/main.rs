@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends at its first surprise, also in what tests share")]
 
 mod bench;
+mod boto3;
 mod conformance;
 mod credentials;
 mod faults;
 mod lambda;
-// mod moto;
+mod moto;
+mod python;
 mod replicas;
 mod rights;
 mod silence;
