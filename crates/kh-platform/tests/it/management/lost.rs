@@ -124,7 +124,7 @@ async fn what_was_never_sent_is_not_done() {
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api = address(&format!("http://{}", gone.local_addr().unwrap()));
     drop(gone);
-    let tokens = std::sync::Arc::clone(&rig.tokens) as std::sync::Arc<dyn kh_core::port::RotatorTokens>;
+    let tokens = Arc::clone(&rig.tokens) as Arc<dyn kh_core::port::RotatorTokens>;
     let genesys = GenesysManagement::new(rig.http.clone(), api, tokens, GenesysRotation::default());
     let id = genesys.id_of(&current).unwrap();
     assert_eq!(word(&genesys.regenerate(&current, First).await), "not done");
