@@ -218,6 +218,10 @@ fn intended(run: &mut Run, at: UnixMillis, effect: &Effect, basis: Option<&Basis
     if let Some(basis) = basis {
         run.basis = Some(basis.clone());
     }
+    // What a person was told to look at is over when the run goes on; not while it undoes a stop.
+    if !matches!(effect, Effect::Start { .. } | Effect::Hook { .. } | Effect::Cleanup { .. } | Effect::RevokeTokens) {
+        run.alarm = None;
+    }
     run.open = Some(Open { effect: effect.clone(), at, unknown_at: None, conflict: None });
     Ok(())
 }

@@ -442,6 +442,7 @@ fn an_unreachable_platform_alarms_and_is_waited_for() {
     sim.unreachable = false;
     sim.drive(HOUR);
     assert!(sim.run.promoted_at().is_some());
+    assert_eq!(sim.run.need(), None, "the alarm is over when the run goes on");
 }
 
 #[test]
