@@ -17,6 +17,7 @@ pub mod clock;
 pub mod control;
 pub mod fake;
 pub mod faults;
+pub mod google;
 pub mod journal;
 pub mod server;
 mod tls;
@@ -38,5 +39,6 @@ pub type Maker = fn() -> Arc<dyn Fake>;
 pub const KINDS: &[(&str, Maker)] = &[
     ("aws", || Arc::new(aws::Aws::new())),
     ("azure", || Arc::new(azure::KeyVault::default())),
+    ("google", || Arc::new(google::SecretManager::default())),
     ("vault", || Arc::new(vault::Vault::new())),
 ];

@@ -5,4 +5,5 @@
 mod azure;
 mod client;
 mod frame;
+mod google;
 mod vault;

@@ -1,0 +1,19 @@
+//! The suite that every store passes.
+
+use kh_store::conformance::target;
+use serde_json::json;
+
+use crate::support::Google;
+
+#[tokio::test]
+async fn secret_manager_keeps_the_port_of_rotation() {
+    let google = Google::start().await;
+    target::run(&google.target().await, &google).await;
+}
+
+#[tokio::test]
+async fn also_where_every_list_has_many_pages() {
+    let google = Google::start().await;
+    google.command("page", &json!({"count": 2}));
+    target::run(&google.target().await, &google).await;
+}
