@@ -24,6 +24,9 @@ const PYTHON: &[&str] = &[
     "hvac==2.4.0",
     "awscli==1.46.2",
     "moto[server]==5.2.5",
+    "aiosmtpd==1.4.6",
+    "PyNaCl==1.6.2",
+    "standardwebhooks==1.1.0",
 ];
 /// npm packages, pinned.
 const NODE: &[&str] = &["purecloud-platform-client-v2@262.0.0"];

@@ -5,6 +5,7 @@
 
 mod activation;
 mod base;
+mod deliver;
 mod egress;
 mod endpoints;
 mod environments;
@@ -34,6 +35,7 @@ mod watches;
 
 pub(crate) use activation::Sockets;
 pub(crate) use base::{Base, audit_key, public_key_of, refuse_unfinished, store_key, unlock};
+pub(crate) use deliver::Senders;
 pub(crate) use egress::{ProxyVariables, broken_ways, egresses};
 pub(crate) use endpoints::specs;
 pub(crate) use environments::{bind_environments, client_fits, environment_of};

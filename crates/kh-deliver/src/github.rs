@@ -52,9 +52,24 @@ pub enum Field {
     AccessKeyId,
     /// `access_key_secret`
     AccessKeySecret,
+    /// `refresh_token`
+    RefreshToken,
 }
 
 impl Field {
+    /// The field of this name, `document` for the whole.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let all = [
+            Self::Document,
+            Self::ClientId,
+            Self::ClientSecret,
+            Self::AccessKeyId,
+            Self::AccessKeySecret,
+            Self::RefreshToken,
+        ];
+        all.into_iter().find(|field| field.name() == name)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Document => "document",
@@ -62,6 +77,7 @@ impl Field {
             Self::ClientSecret => "client_secret",
             Self::AccessKeyId => "access_key_id",
             Self::AccessKeySecret => "access_key_secret",
+            Self::RefreshToken => "refresh_token",
         }
     }
 
@@ -75,6 +91,7 @@ impl Field {
             Self::ClientSecret => secret(&document.client_secret),
             Self::AccessKeyId => document.access_key_id.as_deref().map(bytes),
             Self::AccessKeySecret => secret(&document.access_key_secret),
+            Self::RefreshToken => secret(&document.refresh_token),
         }
     }
 }

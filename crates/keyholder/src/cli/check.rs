@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::{Look, broken_stores, broken_ways, harden},
+    compose::{Look, Senders, broken_stores, broken_ways, harden},
     config::{self, KeySource},
     output::{Exit, Failure},
 };
@@ -141,6 +141,9 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
     let clock: std::sync::Arc<dyn kh_core::Clock> = std::sync::Arc::new(kh_core::SystemClock::new());
     for (name, failure) in broken_stores(loaded, &clock) {
         of(&format!("[secret_store.{name}]"), Err(failure));
+    }
+    for (section, failure) in Senders::of(loaded, &context.environment, clock).broken() {
+        of(&section, Err(failure));
     }
     of("[gateway.tls]", Report::of(loaded).and_then(|report| report.as_ref().map_or(Ok(()), Report::usable)));
     all.extend(of_installation(loaded, context, shared)?);

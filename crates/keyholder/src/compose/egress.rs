@@ -106,6 +106,21 @@ pub(super) fn store_egress(
     })
 }
 
+/// The way of a hook or a notice, likewise; `section` names it in the configuration.
+pub(super) fn sender_egress(
+    section: &str,
+    extra_ca: Option<&Path>,
+    loaded: &Loaded,
+    system: &SystemRoots,
+) -> Result<Egress, Failure> {
+    let (paths, common) = (&loaded.paths, &loaded.config.network);
+    let extra_ca = extra_ca.iter().map(|path| read_pem(&paths.resolve(path))).collect::<Result<Vec<_>, _>>()?;
+    let proxy = common.proxy.as_ref().map_or(Ok(ProxyRules::none()), |proxy| rules(proxy, paths, &loaded.proxies))?;
+    let source = common.source_address.unwrap_or_default();
+    Egress::new(Settings { extra_ca, identity: None, proxy, source }, system)
+        .map_err(|error| Failure::of(Code::CONFIG_INVALID, &error).hint(format!("see {section} in keyholder.toml")))
+}
+
 /// One line of text in a file that only its owner may read; the file may end with a newline.
 pub(super) fn read_named(path: &Path) -> Result<SecretString, Failure> {
     password(path)

@@ -4,7 +4,7 @@
 //! Invariant: the password goes to a server whose certificate was verified, and the server's words are told nowhere:
 //! its reply to a login may repeat it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use kh_core::port::{BoxFuture, Notice, Urgency};
 use lettre::{
@@ -41,6 +41,8 @@ pub enum MailTls {
     Implicit,
     /// After the greeting, port 587.
     StartTls,
+    /// Not at all, to a server on this machine alone.
+    Plain,
 }
 
 /// Why mail cannot be sent this way.
@@ -52,6 +54,9 @@ pub enum MailError {
     /// None, or more than a notice goes to.
     #[error("name 1 to {RECEIVERS_MAX} receivers")]
     Receivers,
+    /// Mail and password would cross the network in clear.
+    #[error("mail without TLS goes to a server on this machine alone")]
+    PlainElsewhere,
 }
 
 /// Mail by a submission server.
@@ -79,6 +84,10 @@ impl Mail {
     ) -> Result<Self, MailError> {
         if to.is_empty() || to.len() > RECEIVERS_MAX {
             return Err(MailError::Receivers);
+        }
+        let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        if tls == MailTls::Plain && !is_here {
+            return Err(MailError::PlainElsewhere);
         }
         let to = to.iter().map(|text| mailbox(text)).collect::<Result<_, _>>()?;
         let from = mailbox(from)?;
@@ -111,6 +120,7 @@ impl Mail {
         let tls = match self.tls {
             MailTls::Implicit => Tls::Wrapper(parameters),
             MailTls::StartTls => Tls::Required(parameters),
+            MailTls::Plain => Tls::None,
         };
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(self.host.clone())
             .port(self.port)

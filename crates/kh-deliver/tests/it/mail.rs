@@ -107,6 +107,10 @@ fn addresses() {
     };
     assert!(of("a@b.example", &["c@d.example"]).is_ok());
     assert!(of("a@b.example", &[]).is_err());
+    let plain =
+        |host| Mail::new("m", Urgency::Info, (host, 25, MailTls::Plain), "a@b.example", &["c@d.example".to_owned()]);
+    assert!(plain("localhost").is_ok() && plain("127.0.0.1").is_ok() && plain("::1").is_ok());
+    assert!(plain("127.0.0.1.example").is_err() && plain("mail.example").is_err());
     assert!(of("a", &["c@d.example"]).is_err());
     assert!(of("a@b.example", &["c@d.example\r\nBcc: x@y.example"]).is_err());
     assert!(of("a@b.example", &["c@d.example"; 21]).is_err());

@@ -16,6 +16,8 @@ mod lanes;
 #[cfg(test)]
 mod mail;
 #[cfg(test)]
+mod real;
+#[cfg(test)]
 mod redaction;
 #[cfg(test)]
 mod rig;

@@ -153,6 +153,13 @@ async fn serve(
     drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
 }
 
+/// A certificate for this machine and its key, both PEM.
+pub(crate) fn certificate() -> (String, String) {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+    (cert.pem(), signing_key.serialize_pem())
+}
+
 /// A certificate of its own, and its PEM.
 pub(crate) fn tls() -> (TlsAcceptor, String) {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];

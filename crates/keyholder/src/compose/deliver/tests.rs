@@ -1,0 +1,122 @@
+//! What a configuration's hooks and ways to people are made into, and what a check tells of them.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use clap::Parser;
+use kh_core::ManualClock;
+
+use super::*;
+use crate::{
+    cli::{Context, Globals},
+    output::Terminal,
+};
+
+#[derive(Parser)]
+struct Words {
+    #[command(flatten)]
+    globals: Globals,
+}
+
+const CONFIG: &str = r#"
+[hook.web]
+kind = "webhook"
+url = "https://hooks.example/kh"
+key_file = "keys"
+[hook.reload]
+kind = "command"
+command = ["/bin/true", "now"]
+timeout = "7s"
+[hook.pods]
+kind = "kubernetes"
+namespace = "prod"
+deployment = "crm"
+[hook.ci]
+kind = "github"
+repository = "acme/crm"
+name = "GENESYS"
+member = "client_secret"
+token_file = "secret"
+[hook.fn]
+kind = "lambda"
+function = "f"
+[notify.own]
+kind = "webhook"
+url = "https://hooks.example/n"
+key_file = "keys"
+[notify.chat]
+kind = "slack"
+url_file = "secret"
+urgency = "warning"
+[notify.duty]
+kind = "pagerduty"
+key_file = "secret"
+[notify.mail]
+kind = "smtp"
+server = "mail.example:587"
+from = "kh@acme.example"
+to = ["ops@acme.example"]
+user = "kh"
+password_file = "secret"
+"#;
+
+fn loaded(folder: &Path) -> Loaded {
+    let environment = Environment::of_pairs(&[("HOME", "/nonexistent")]);
+    let globals = Words::parse_from(["keyholder"]).globals;
+    let context = Context::new(globals, Terminal::new(crate::output::OutputFormat::Text, &environment), environment);
+    context
+        .load_text(&folder.join("keyholder.toml"), CONFIG.as_bytes())
+        .unwrap_or_else(|failure| panic!("{}", failure.detail()))
+}
+
+fn write(path: &Path, text: &str, mode: u32) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn everything_is_made_and_says_what_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("keys"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n", 0o600);
+    write(&folder.path().join("secret"), "https://hooks.example/MARKED\n", 0o600);
+    let loaded = loaded(folder.path());
+    let pod = [("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
+    let environment = Environment::of_pairs(&pod);
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(kh_core::UnixMillis(0)));
+    let senders = Senders::of(&loaded, &environment, clock);
+    let told: Vec<String> = senders
+        .hooks()
+        .map(|(name, hook)| {
+            format!("{name}: {}", hook.map_or_else(|failure| failure.detail().to_owned(), |hook| hook.describe()))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "ci: writes the GitHub Actions secrets GENESYS (client_secret) for repository acme/crm",
+            "pods: rolls out the deployment crm in prod at https://10.0.0.1 and waits until its pods are replaced",
+            "reload: runs /bin/true with 1 argument, at most 7 s",
+            "web: posts a signed message, without the secret, to https://hooks.example",
+        ]
+    );
+    let channels: Vec<_> =
+        senders.channels("here").map(|(name, channel)| (name, channel.ok().map(|c| c.threshold()))).collect();
+    let info = Some(Urgency::Info);
+    assert_eq!(channels, [("chat", Some(Urgency::Warning)), ("duty", info), ("mail", info), ("own", info)]);
+    assert!(senders.broken().is_empty());
+}
+
+#[test]
+fn a_check_tells_what_is_wrong_with_each() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("keys"), "MARKED-no-key", 0o600);
+    write(&folder.path().join("secret"), "MARKED", 0o644);
+    let (loaded, environment) = (loaded(folder.path()), Environment::of_pairs(&[]));
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(kh_core::UnixMillis(0)));
+    let broken = Senders::of(&loaded, &environment, clock).broken();
+    let sections: Vec<&str> = broken.iter().map(|(section, _)| section.as_str()).collect();
+    assert_eq!(
+        sections,
+        ["[hook.ci]", "[hook.pods]", "[hook.web]", "[notify.chat]", "[notify.duty]", "[notify.mail]", "[notify.own]"]
+    );
+    assert!(broken.iter().all(|(_, failure)| !failure.detail().contains("MARKED")));
+}
