@@ -3,8 +3,14 @@
 use std::sync::Arc;
 
 use kh_core::port::{SecretTarget, TargetError};
+use kh_fakes::{Options, start};
+use kh_net::{
+    Egress,
+    http::{HttpClient, Timeouts},
+};
 use kh_store::conformance::target::{self, Bench};
-use kh_store_vault::{Auth, VaultConfig, VaultStore};
+use kh_store_vault::{Auth, PlainHttp, ServerAddress, VaultConfig, VaultStore};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde_json::json;
 
 use crate::{
@@ -59,10 +65,7 @@ async fn the_port_is_kept_in_a_namespace_and_behind_a_dead_first_address() {
     let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let dead_url = format!("http://{}", dead.local_addr().unwrap());
     drop(dead);
-    let addresses = vec![
-        kh_store_vault::ServerAddress::parse(&dead_url, kh_store_vault::PlainHttp::LoopbackOnly).unwrap(),
-        world.address(),
-    ];
+    let addresses = vec![ServerAddress::parse(&dead_url, PlainHttp::LoopbackOnly).unwrap(), world.address()];
     let Auth::TokenFile(file) = world.token_file(&["keyholder"]) else { panic!("it is a file") };
     let config = VaultConfig::new(addresses, "secret", Auth::TokenFile(file)).unwrap().namespace("team/").unwrap();
     let store = Arc::new(VaultStore::new(config, world.http()));
@@ -74,4 +77,27 @@ async fn the_port_is_kept_in_a_namespace_and_behind_a_dead_first_address() {
     let outside = world.store().live(&path).await;
     assert!(matches!(outside, Err(TargetError::Denied(_) | TargetError::NotFound(_))), "{outside:?}");
     assert_eq!(store.list("", 10).await.unwrap(), [path]);
+}
+
+#[tokio::test]
+async fn tls_is_verified_and_a_stranger_sees_no_request() {
+    let world = world().await;
+    let secure = start(world.fake.clone(), Options::tls()).await.unwrap();
+    let pem = secure.ca_pem.as_ref().unwrap();
+    let root = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let Auth::TokenFile(file) = world.token_file(&["keyholder"]) else { panic!("it is a file") };
+    let store_trusting = |roots: &[CertificateDer<'static>]| {
+        let egress = Arc::new(Egress::trusting(roots).unwrap());
+        let address = ServerAddress::parse(&secure.url, PlainHttp::LoopbackOnly).unwrap();
+        let config = VaultConfig::new(vec![address], "secret", Auth::TokenFile(file.clone())).unwrap();
+        VaultStore::new(config, HttpClient::new(egress, Timeouts::default(), world.clock.clone()))
+    };
+    let (path, (token, document)) = (world.fresh_path(), crate::world::write(1));
+    let refused = store_trusting(&[]).stage(&path, token, &document).await;
+    assert!(matches!(refused, Err(TargetError::Unavailable(_))), "{refused:?}");
+    assert_eq!(secure.control.journal(), []);
+    let store = store_trusting(&[root]);
+    store.stage(&path, token, &document).await.unwrap();
+    store.promote(&path, token, None).await.unwrap();
+    assert!(!secure.control.journal().is_empty());
 }
