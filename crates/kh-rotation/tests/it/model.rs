@@ -91,7 +91,7 @@ fn pair_survives_every_history_with_bounded_stops() {
     let extra = u8::from(long());
     let setup = Setup { crashes: 1, expiries: 1, losses: extra, ..Setup::of(Strategy::Pair) };
     holds("pair", setup);
-    let setup = Setup { crashes: 1, expiries: 1, rollbacks: 1, losses: extra, ..Setup::of(Strategy::Pair) };
+    let setup = Setup { crashes: extra, expiries: 1, rollbacks: 1, ..Setup::of(Strategy::Pair) };
     holds("pair, rollback", setup);
 }
 
