@@ -30,7 +30,7 @@ use crate::{
 pub enum Decision {
     /// Append this under the fence, then ask again with [`View::after_append`].
     Record(Box<Entry>),
-    /// Carry this out. Clear [`View::armed`] before it is sent; then [`crate::settle`] and append.
+    /// Carry this out. Clear [`View::armed`] before it is sent; then [`crate::settle()`] and append.
     Do(Effect),
     /// Look at this, put it into the view and ask again. Changes nothing.
     Look(Look),

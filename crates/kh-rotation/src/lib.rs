@@ -1,9 +1,9 @@
 //! The rotation core: a pure state machine that decides each step of replacing one credential's secret.
 //!
-//! Invariants: no I/O, no clock, no randomness, no secret. [`decide`] never asks for a change whose intent is not the
+//! Invariants: no I/O, no clock, no randomness, no secret. [`decide()`] never asks for a change whose intent is not the
 //! newest record, and never for a prune without evidence or a person's override.
 //!
-//! A driver runs it in a loop: ask [`decide`]; append what it says, carry out what it says ([`settle`] turns the answer
+//! A driver runs it in a loop: ask [`decide()`]; append what it says, carry out what it says ([`settle()`] turns the answer
 //! into the next record), look where it says, or wait. After a crash the run is replayed from its records and asked
 //! again.
 
