@@ -115,6 +115,19 @@ fn without_compare_and_set_a_store_serves_a_dead_secret() {
 }
 
 #[test]
+fn a_store_without_compare_and_set_survives_with_bounded_calls() {
+    let setup = Setup {
+        cas: Cas::Off,
+        bounded_stores: true,
+        crashes: 1,
+        expiries: 1,
+        rollbacks: 1,
+        ..Setup::of(Strategy::Overlap)
+    };
+    holds("no compare-and-set, calls bounded", setup);
+}
+
+#[test]
 fn an_expected_version_that_is_read_again_serves_a_dead_secret() {
     let setup = Setup { cas: Cas::Reread, expiries: 1, rollbacks: 1, ..Setup::of(Strategy::Overlap) };
     broken("expected version read again", setup, properties::LIVE);

@@ -141,7 +141,8 @@ fn interesting(setup: &Setup) -> Vec<Property<Setup>> {
             promoted && matches!(end(state), Some(End::RolledBack { .. }))
         })]);
     }
-    if setup.rollbacks > 0 && (setup.losses > 0 || setup.crashes > 0) {
+    let compared = setup.cas == crate::world::Cas::Honest;
+    if compared && setup.rollbacks > 0 && (setup.losses > 0 || setup.crashes > 0) {
         some.push(Property::sometimes("a store refuses a late promotion", |_, state: &State| state.world.refused > 0));
     }
     if setup.holds > 0 && setup.hold_checked {

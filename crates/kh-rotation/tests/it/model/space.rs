@@ -54,6 +54,8 @@ pub(crate) struct Setup {
     /// Whether calls that do not commute (stop, start, regenerate) are over before the next owner acts, and are sent only
     /// under the newest lease.
     pub(crate) bounded: bool,
+    /// Whether the same is so for promotions: what a store without compare-and-set needs.
+    pub(crate) bounded_stores: bool,
 }
 
 impl Setup {
@@ -72,6 +74,7 @@ impl Setup {
             forged: false,
             deletes_journalled: true,
             bounded: true,
+            bounded_stores: false,
         }
     }
 

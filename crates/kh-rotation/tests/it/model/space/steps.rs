@@ -21,7 +21,11 @@ use crate::{
 
 impl Setup {
     fn commutes(&self, effect: &Effect) -> bool {
-        !self.bounded || !matches!(effect, Effect::Stop { .. } | Effect::Start { .. } | Effect::Regenerate { .. })
+        match effect {
+            Effect::Stop { .. } | Effect::Start { .. } | Effect::Regenerate { .. } => !self.bounded,
+            Effect::Promote { .. } => !self.bounded_stores,
+            _ => true,
+        }
     }
 
     /// Whether a call that does not commute is under way anywhere but at `except`.
