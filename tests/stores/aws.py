@@ -1,11 +1,14 @@
 """The rules of the strict AWS fake, as the official boto3 sees them.
 
-Reads what the running fake tells of itself (as `kh-fakes aws --ready-file F` writes it) from standard input, asserts
-rule by rule, and ends with the number of rules that held. The rules use secrets of fixed names: one run for one fake.
+usage: aws.py READY_FILE, the file that `kh-fakes aws --ready-file READY_FILE` wrote.
+
+Asserts rule by rule and ends with the number of rules that held. The rules use secrets of fixed names: one run for one
+fake.
 """
 
 import contextlib
 import json
+import pathlib
 import sys
 import urllib.request
 import uuid
@@ -240,7 +243,7 @@ RULES = [
 
 
 def main():
-    fake = Fake(json.load(sys.stdin))
+    fake = Fake(json.loads(pathlib.Path(sys.argv[1]).read_text()))
     for rule in RULES:
         rule(fake)
         print(f"holds: {rule.__name__.replace('_', ' ')}")
