@@ -19,27 +19,28 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The rotator's identities at one platform, as credentials of the broker.
 pub struct RotatorCredentials {
     broker: Arc<Broker>,
-    first: CredentialName,
+    first: Option<CredentialName>,
     second: Option<CredentialName>,
 }
 
 impl RotatorCredentials {
-    /// Hands out tokens of `first` and, where there is one, of `second`.
-    pub fn new(broker: Arc<Broker>, first: CredentialName, second: Option<CredentialName>) -> Self {
+    /// Hands out tokens of the credentials that the platform's section names as its rotators.
+    pub fn new(broker: Arc<Broker>, first: Option<CredentialName>, second: Option<CredentialName>) -> Self {
         Self { broker, first, second }
     }
 
     /// The credential behind an identity.
     pub fn name(&self, which: Rotator) -> Option<&CredentialName> {
         match which {
-            Rotator::First => Some(&self.first),
+            Rotator::First => self.first.as_ref(),
             Rotator::Second => self.second.as_ref(),
         }
     }
 
     fn credential(&self, which: Rotator) -> Result<Arc<Credential>, ManageError> {
         let Some(name) = self.name(which) else {
-            return Err(not_done("there is no second rotator: write rotator_second in the platform's section"));
+            let key = if which == Rotator::First { "rotator" } else { "rotator_second" };
+            return Err(not_done(&format!("no such rotator is configured: write {key} in the platform's section")));
         };
         let found = self.broker.credential(name);
         found.ok_or_else(|| not_done(&format!("the rotator {name} is not a credential of the configuration any more")))

@@ -14,7 +14,7 @@ const MIN_TTL: Duration = Duration::from_mins(1);
 
 fn rotators(bench: &Bench, second: Option<&str>) -> RotatorCredentials {
     let second = second.map(|name| name.parse().unwrap());
-    RotatorCredentials::new(Arc::clone(&bench.broker), "acme".parse().unwrap(), second)
+    RotatorCredentials::new(Arc::clone(&bench.broker), Some("acme".parse().unwrap()), second)
 }
 
 #[tokio::test(start_paused = true)]
