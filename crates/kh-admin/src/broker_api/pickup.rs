@@ -109,21 +109,20 @@ fn is_name(text: &str) -> bool {
 }
 
 impl Pickup {
-    /// What is written down at `now`.
-    pub fn sighting(self, now: UnixMillis) -> Sighting {
-        let (grade, at) = match self.last_login {
-            Some(at) => (Grade::Used, at.min(now)),
-            None => (Grade::Fetched, now),
-        };
-        Sighting {
+    /// What is written down at `now`: that the program holds the secret itself, and, if it told one, its last login. The
+    /// first stands beside the second, because a rotation must know who reads the secret, however well it uses it.
+    pub fn sightings(self, now: UnixMillis) -> Vec<Sighting> {
+        let holds = Sighting {
             credential: self.profile,
             consumer: self.consumer,
             fingerprint: self.fingerprint,
             version: self.version,
-            grade,
-            at,
+            grade: Grade::Fetched,
+            at: now,
             alive_until: now.plus(self.alive_for),
-        }
+        };
+        let used = self.last_login.map(|at| Sighting { grade: Grade::Used, at: at.min(now), ..holds.clone() });
+        std::iter::once(holds).chain(used).collect()
     }
 }
 
@@ -146,14 +145,15 @@ pub(super) async fn pickup(State(ports): State<BrokerPorts>, request: Request) -
     if ports.broker.credential(&report.profile).is_none() {
         return unknown();
     }
-    let Err(error) = journal.sight(report.sighting(ports.clock.now().wall)).await else {
-        return body::nothing(StatusCode::NO_CONTENT);
-    };
-    let problem = Problem::new(error.code(), error.to_string());
-    match error.retry() {
-        Retry::After(wait) => problem::answer_after(&problem, wait),
-        Retry::Never | Retry::Now => problem::answer(&problem),
+    for sighting in report.sightings(ports.clock.now().wall) {
+        let Err(error) = journal.sight(sighting).await else { continue };
+        let problem = Problem::new(error.code(), error.to_string());
+        return match error.retry() {
+            Retry::After(wait) => problem::answer_after(&problem, wait),
+            Retry::Never | Retry::Now => problem::answer(&problem),
+        };
     }
+    body::nothing(StatusCode::NO_CONTENT)
 }
 
 #[cfg(test)]
@@ -205,11 +205,16 @@ mod tests {
     #[test]
     fn a_clock_that_is_ahead_proves_nothing_about_later() {
         let now = UnixMillis(1_795_251_600_000);
-        let ahead = of(r#","last_mint_ok_at":"2026-11-21T10:00:00Z","alive_for":60"#).unwrap().sighting(now);
-        assert_eq!((ahead.grade, ahead.at, ahead.alive_until), (Grade::Used, now, now.plus(Duration::from_mins(1))));
-        let behind = of(r#","last_mint_ok_at":"2026-11-21T08:00:00Z""#).unwrap().sighting(now);
-        assert_eq!(behind.at, now.minus(Duration::from_hours(1)));
-        let read = of("").unwrap().sighting(now);
-        assert_eq!((read.grade, read.at), (Grade::Fetched, now));
+        let until = now.plus(Duration::from_mins(1));
+        let told = |more: &str| -> Vec<_> {
+            let written = of(more).unwrap().sightings(now);
+            written.into_iter().map(|seen| (seen.grade, seen.at, seen.alive_until)).collect()
+        };
+        let holds = (Grade::Fetched, now, until);
+        let ahead = told(r#","last_mint_ok_at":"2026-11-21T10:00:00Z","alive_for":60"#);
+        assert_eq!(ahead, [holds, (Grade::Used, now, until)]);
+        let behind = told(r#","last_mint_ok_at":"2026-11-21T08:00:00Z","alive_for":60"#);
+        assert_eq!(behind, [holds, (Grade::Used, now.minus(Duration::from_hours(1)), until)]);
+        assert_eq!(told(r#","alive_for":60"#), [holds]);
     }
 }

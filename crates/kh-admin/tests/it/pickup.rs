@@ -98,7 +98,8 @@ async fn a_report_is_written_as_a_sighting() {
     let rig = start(Surface::Broker).await;
     let reply = rig.post("/v1/pickup", GOOD).await;
     assert_eq!((reply.status, reply.body.as_str()), (204, ""));
-    let [seen] = <[Sighting; 1]>::try_from(rig.journal.written.lock().unwrap().clone()).unwrap();
+    let [holds, seen] = <[Sighting; 2]>::try_from(rig.journal.written.lock().unwrap().clone()).unwrap();
+    assert_eq!((holds.grade, holds.at, holds.alive_until), (Grade::Fetched, START, seen.alive_until));
     assert_eq!((seen.credential.as_str(), seen.consumer.as_str()), ("acme", "crm/eu-1"));
     assert_eq!((seen.fingerprint.as_str(), seen.grade), ("0123456789abcdef", Grade::Used));
     assert_eq!(seen.version.unwrap().0, "generation 4");

@@ -89,8 +89,10 @@ fn a_program_that_reads_the_secret_reports_what_it_uses() {
     };
     assert_eq!(post(&report, "wrong"), 403);
     assert_eq!(post(&report, &guard), 204);
-    let [row] = <[Row; 1]>::try_from(rows(&installation)).unwrap();
+    // by time: its login, and that it holds the secret
+    let [row, holds] = <[Row; 2]>::try_from(rows(&installation)).unwrap();
     assert_eq!((row.consumer.as_str(), row.grade.as_str()), ("crm-sync/eu-1", "\"used\""));
+    assert_eq!((holds.consumer.as_str(), holds.grade.as_str()), ("crm-sync/eu-1", "\"fetched\""));
     assert_eq!(row.at, 1_767_225_600_000);
     assert_eq!(row.fingerprint, "0123456789abcdef");
     let mut own = report.clone();
