@@ -330,4 +330,43 @@ mod tests {
             assert!(token(bad).is_none(), "{bad:?}");
         }
     }
+
+    /// The short form of the fuzz target `vault_answer`.
+    #[test]
+    fn damaged_answers_are_taken_or_refused_and_never_half_read() {
+        use kh_core::{Entropy, SeededEntropy};
+        let good = [
+            r#"{"data":{"data":{"a":"1","_kh":{}},"metadata":{"version":3,"deletion_time":""}}}"#,
+            r#"{"auth":{"client_token":"hvs.abc","lease_duration":60,"renewable":true}}"#,
+            r#"{"data":{"keys":["a","b/"],"secret_id":"s","creation_path":"p","ttl":1,"version":2}}"#,
+            r#"{"errors":["Vault is sealed"]}"#,
+        ];
+        let entropy = SeededEntropy::new(7);
+        let (mut taken, mut refused) = (0, 0);
+        for round in 0..20_000 {
+            let mut input = good[round % good.len()].as_bytes().to_vec();
+            for _ in 0..entropy.below(4) {
+                let at = usize::try_from(entropy.below(input.len() as u64)).unwrap();
+                input[at] = u8::try_from(entropy.below(256)).unwrap();
+            }
+            if entropy.below(4) == 0 {
+                input.truncate(usize::try_from(entropy.below(input.len() as u64)).unwrap());
+            }
+            match found(200, &input).and_then(|found| found.document) {
+                Some(document) => {
+                    taken += 1;
+                    let object =
+                        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(document.expose());
+                    assert!(object.is_ok());
+                }
+                None => refused += 1,
+            }
+            if let Some(issued) = issued(&input) {
+                assert!(http::HeaderValue::from_str(issued.token.expose()).is_ok());
+            }
+            drop((refusal(&input), written(&input), metadata(&input), settings(&input), keys(&input)));
+            drop((capabilities(&input), lookup(&input), creation_path(&input), secret_id(&input)));
+        }
+        assert!(taken > 1_000 && refused > 1_000, "both happen: {taken} and {refused}");
+    }
 }
