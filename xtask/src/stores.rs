@@ -27,8 +27,12 @@ struct Check {
 }
 
 /// All checks. A store's script stands here when it exists.
-const CHECKS: &[Check] =
-    &[Check { kind: "aws", tls: false, script: "aws.py" }, Check { kind: "vault", tls: false, script: "vault.py" }];
+const CHECKS: &[Check] = &[
+    Check { kind: "aws", tls: false, script: "aws.py" },
+    Check { kind: "azure", tls: true, script: "key_vault.py" },
+    Check { kind: "google", tls: false, script: "secret_manager.py" },
+    Check { kind: "vault", tls: false, script: "vault.py" },
+];
 
 /// The `stores` command: installs, builds, runs.
 pub fn run() -> Result<()> {

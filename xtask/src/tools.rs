@@ -27,6 +27,9 @@ const PYTHON: &[&str] = &[
     "aiosmtpd==1.4.6",
     "PyNaCl==1.6.2",
     "standardwebhooks==1.1.0",
+    "azure-identity==1.27.0",
+    "azure-keyvault-secrets==4.12.0",
+    "google-cloud-secret-manager==2.32.0",
 ];
 /// npm packages, pinned.
 const NODE: &[&str] = &["purecloud-platform-client-v2@262.0.0"];

@@ -239,6 +239,10 @@ impl Fake for KeyVault {
         told
     }
 
+    fn names(&self) -> Vec<String> {
+        vec![VAULT_HOST.to_owned(), LOGIN_HOST.to_owned()]
+    }
+
     fn command(&self, name: &str, argument: &Value) -> Result<Value, String> {
         let mut state = self.0.lock();
         let number = || argument["count"].as_u64().ok_or("count is missing");

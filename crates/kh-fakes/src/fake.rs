@@ -119,6 +119,11 @@ pub trait Fake: Send + Sync + 'static {
     /// What a client needs to begin, for the ready file: tokens, keys, names. A JSON object.
     fn credentials(&self) -> Value;
 
+    /// Names that the service has beside those of this machine: its certificate covers them.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// A command of a test that only this service knows, such as `seal`. Tells what came of it.
     fn command(&self, name: &str, argument: &Value) -> Result<Value, String>;
 }

@@ -93,7 +93,8 @@ impl Drop for Running {
 pub async fn start(fake: Arc<dyn Fake>, options: Options) -> Result<Running> {
     let listener = TcpListener::bind(options.listen).await.with_context(|| format!("listen on {}", options.listen))?;
     let address = listener.local_addr()?;
-    let tls = options.tls.then(|| tls::make(&options.names)).transpose()?;
+    let names = [options.names, fake.names()].concat();
+    let tls = options.tls.then(|| tls::make(&names)).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (acceptor, ca_pem) = tls.map_or((None, None), |made| (Some(made.acceptor), Some(made.ca_pem)));
     let credentials = fake.credentials();

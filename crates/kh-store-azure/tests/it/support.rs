@@ -55,9 +55,7 @@ pub(crate) struct Azure {
 impl Azure {
     pub(crate) async fn start() -> Self {
         let fake = Arc::new(KeyVault::default());
-        let names = vec![VAULT_HOST.to_owned(), LOGIN_HOST.to_owned()];
-        let tls = Options { names, ..Options::tls() };
-        let vault = kh_fakes::start(Arc::clone(&fake) as Arc<dyn Fake>, tls).await.unwrap();
+        let vault = kh_fakes::start(Arc::clone(&fake) as Arc<dyn Fake>, Options::tls()).await.unwrap();
         let plain = Options::default();
         let metadata = kh_fakes::start(Arc::clone(&fake) as Arc<dyn Fake>, plain).await.unwrap();
         let extra_ca = vec![vault.ca_pem.clone().unwrap().into_bytes()];
