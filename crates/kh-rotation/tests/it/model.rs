@@ -59,7 +59,7 @@ fn broken(name: &str, setup: Setup, expected: &'static str) {
 #[test]
 fn overlap_survives_every_history() {
     let extra = u8::from(long());
-    let setup = Setup { crashes: 1 + extra, expiries: 1 + extra, losses: 1, ..Setup::of(Strategy::Overlap) };
+    let setup = Setup { crashes: 1 + extra, expiries: 1, losses: 1, ..Setup::of(Strategy::Overlap) };
     holds("overlap", setup);
 }
 
@@ -98,7 +98,7 @@ fn pair_survives_every_history_with_bounded_stops() {
 #[test]
 fn swap_survives_every_history_with_bounded_calls() {
     let extra = u8::from(long());
-    let setup = Setup { crashes: 1 + extra, expiries: 1 + extra, losses: 1 + extra, ..Setup::of(Strategy::Swap) };
+    let setup = Setup { crashes: 1 + extra, expiries: 1, losses: 1 + extra, ..Setup::of(Strategy::Swap) };
     holds("swap", setup);
 }
 
