@@ -17,6 +17,7 @@ mod healthcheck;
 mod init;
 mod local_broker;
 mod logging;
+mod rotate;
 mod sandbox;
 mod secret;
 mod serve;
@@ -109,6 +110,8 @@ enum Command {
     Credential(credential::CredentialCommand),
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    #[command(subcommand)]
+    Rotate(rotate::RotateCommand),
     Sandbox(sandbox::SandboxArgs),
     #[command(subcommand)]
     Secret(secret::SecretCommand),
@@ -171,6 +174,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Credential(command) => credential::run(&command, context),
         Command::Check(arguments) => check::run(&arguments, context),
         Command::Config(command) => config::run(&command, context),
+        Command::Rotate(command) => rotate::run(command, context),
         Command::Sandbox(arguments) => sandbox::run(&arguments, context),
         Command::Secret(command) => secret::run(command, context),
         Command::Store(command) => store::run(command, context),

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use kh_audit::{FileAuditLog, Filter};
 use kh_core::{
-    Clock, Code, Entropy, SystemClock, SystemEntropy,
+    Clock, Code, Entropy, SecretBytes, SystemClock, SystemEntropy,
     port::{AuditLog, SecretSource, SecretStore, StateStore, StoreError},
 };
 use kh_issuer::Issuer;
@@ -27,6 +27,9 @@ use super::{InstallationLock, Paths};
 /// Label of the audit log's signing key below the store's data key.
 const AUDIT_LABEL: &str = "audit signing";
 
+/// Label of the rotation escrow's key below the store's data key.
+const ESCROW_LABEL: &str = "rotation escrow";
+
 /// Label of the fingerprint key below the store's data key.
 const FINGERPRINT_LABEL: &str = "fingerprint";
 
@@ -46,6 +49,8 @@ pub(crate) struct Base {
     pub(crate) store: Arc<FileStore>,
     /// Clients and tokens.
     pub(crate) state: Arc<SqliteState>,
+    /// Seals what a rotation keeps between the platform's answer and the stores.
+    pub(crate) escrow_key: Arc<SecretBytes>,
     /// Names secrets in logs.
     pub(crate) fingerprinter: Arc<kh_core::Fingerprinter>,
     /// Counts what the stores do.
@@ -80,6 +85,7 @@ impl Base {
         let metered = MeteredAudit::new(Arc::clone(&audit) as Arc<dyn AuditLog>, meter.clone());
         let port = || Arc::clone(&metered) as Arc<dyn AuditLog>;
         let fingerprinter = kh_core::Fingerprinter::new(unlocked.subkey(FINGERPRINT_LABEL).expose());
+        let escrow_key = Arc::new(unlocked.subkey(ESCROW_LABEL));
         let store = FileStore::open(unlocked, port(), Arc::clone(&clock))?;
         let state = SqliteState::open(&paths.database, port(), Arc::clone(&clock))?;
         Ok(Self {
@@ -88,6 +94,7 @@ impl Base {
             audit,
             store: Arc::new(store),
             state: Arc::new(state),
+            escrow_key,
             fingerprinter: Arc::new(fingerprinter),
             meter,
             reads: Reads::default(),

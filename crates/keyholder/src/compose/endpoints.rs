@@ -14,7 +14,7 @@ use kh_token::TokenPolicy;
 use crate::config::{Config, CredentialConfig, CxoneLoginConfig, OAuth2SourceConfig, PlatformConfig, PlatformDetail};
 
 /// The token endpoint of a platform.
-fn endpoint_of(platform: &PlatformConfig, http: HttpClient) -> Arc<dyn TokenEndpoint> {
+pub(super) fn token_endpoint(platform: &PlatformConfig, http: HttpClient) -> Arc<dyn TokenEndpoint> {
     match &platform.detail {
         PlatformDetail::Genesys { login_url, .. } => Arc::new(GenesysEndpoint::new(http, login_url.clone())),
         PlatformDetail::Cxone { login, allowed_origins, auth_method } => {
@@ -60,6 +60,11 @@ fn bases(detail: &PlatformDetail) -> (String, Option<String>) {
     }
 }
 
+/// The client for single requests that leave by `egress`.
+pub(super) fn http(egress: &Arc<Egress>, clock: &Arc<dyn Clock>) -> HttpClient {
+    HttpClient::new(Arc::clone(egress), Timeouts::default(), Arc::clone(clock))
+}
+
 /// Everything the broker needs to know about the configured credentials.
 pub(crate) fn specs(
     config: &Config,
@@ -69,7 +74,7 @@ pub(crate) fn specs(
     let spec = |(name, credential): (&CredentialName, &CredentialConfig)| {
         let platform = config.platforms.get(&credential.platform)?;
         let egress = ways.get(&credential.platform)?;
-        let http = HttpClient::new(Arc::clone(egress), Timeouts::default(), Arc::clone(clock));
+        let http = http(egress, clock);
         let (api_base, auth_base) = bases(&platform.detail);
         Some(CredentialSpec {
             name: name.clone(),
@@ -77,7 +82,7 @@ pub(crate) fn specs(
             kind: platform.kind(),
             environment: credential.environment.clone(),
             secret: credential.secret.clone(),
-            endpoint: endpoint_of(platform, http),
+            endpoint: token_endpoint(platform, http),
             egress: Arc::clone(egress),
             api_base,
             auth_base,

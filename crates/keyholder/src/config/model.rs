@@ -386,6 +386,8 @@ pub enum PlatformDetail {
         /// Base of API calls.
         #[serde(serialize_with = "address")]
         api_url: Address,
+        /// Whether clients of this platform have several secrets, each with an id.
+        secrets_api: bool,
     },
     /// NICE CXone.
     Cxone {

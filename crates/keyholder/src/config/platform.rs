@@ -96,6 +96,7 @@ fn genesys_cloud(section: &Section<'_>) -> Option<PlatformDetail> {
             "write region = \"eu-central-1\"",
         );
     }
+    let secrets_api = section.flag("secrets_api").unwrap_or(false);
     let region = section.text("region").and_then(|found| region(section, &found));
     let login = address(section, "login_url").filter(|found| right_genesys_host(section, "login_url", found));
     let api = address(section, "api_url").filter(|found| right_genesys_host(section, "api_url", found));
@@ -105,6 +106,7 @@ fn genesys_cloud(section: &Section<'_>) -> Option<PlatformDetail> {
             region: Some(&region.aws_region),
             login_url: login.map(|found| found.value).or_else(|| known(&region.login))?,
             api_url: api.map(|found| found.value).or_else(|| known(&region.api))?,
+            secrets_api,
         });
     }
     if section.place("region").is_none() {
@@ -116,7 +118,7 @@ fn genesys_cloud(section: &Section<'_>) -> Option<PlatformDetail> {
             }
         }
     }
-    Some(PlatformDetail::Genesys { region: None, login_url: login?.value, api_url: api?.value })
+    Some(PlatformDetail::Genesys { region: None, login_url: login?.value, api_url: api?.value, secrets_api })
 }
 
 fn region(section: &Section<'_>, found: &Located<&str>) -> Option<&'static genesys::Region> {

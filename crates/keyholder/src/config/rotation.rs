@@ -102,6 +102,7 @@ fn times(section: &Section<'_>, delivery: &Delivery) -> RotationTimes {
         overlap_min: shortest.map(|found| found.value),
         overlap_max: longest.map(|found| found.value),
         quiet: section.duration("quiet").map(|found| found.value),
+        watch: section.duration("watch").map(|found| found.value),
         notify: section.names("notify", "notify", &delivery.notifier_names),
         verify: verify(section),
         approvals: approvals(section),

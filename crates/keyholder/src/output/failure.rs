@@ -241,12 +241,14 @@ fn mask_texts(value: &mut Value) {
 
 fn exit_of(code: Code) -> Exit {
     match code {
-        Code::USAGE | Code::CONFIG_INVALID | Code::STORE_WRONG_KEY | Code::REQUEST_TOO_LARGE => Exit::Usage,
+        Code::USAGE | Code::CONFIG_INVALID | Code::ROTATION_UNSUPPORTED | Code::STORE_WRONG_KEY | Code::REQUEST_TOO_LARGE => Exit::Usage,
         Code::STORE_TAMPERED
         | Code::STORE_TRUNCATED
         | Code::STORE_TOO_NEW
         | Code::STATE_DAMAGED
-        | Code::RESTORE_UNFINISHED => Exit::Operator,
+        | Code::RESTORE_UNFINISHED
+        | Code::ROTATION_NEEDS_OPERATOR
+        | Code::ROTATION_UNKNOWN_OUTCOME => Exit::Operator,
         Code::STATE_IN_USE
         | Code::STORE_UNAVAILABLE
         | Code::STATE_UNAVAILABLE
@@ -254,7 +256,11 @@ fn exit_of(code: Code) -> Exit {
         | Code::UPSTREAM_TIMEOUT
         | Code::TOKEN_UNAVAILABLE
         | Code::TOKEN_RATE_LIMITED
-        | Code::OVERLOADED => Exit::Unfinished,
+        | Code::OVERLOADED
+        | Code::ROTATION_PLATFORM
+        | Code::ROTATION_FENCED
+        | Code::ROTATION_HELD
+        | Code::ROTATION_UNFINISHED => Exit::Unfinished,
         Code::INTERNAL => Exit::Bug,
         _ => Exit::No,
     }

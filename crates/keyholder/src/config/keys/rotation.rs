@@ -28,6 +28,11 @@ const OVERLAP_MAX: Key = Key::new(
 .default(r#""7d""#);
 const QUIET: Key = Key::new("quiet", Shape::Duration, "How long nobody may have used the old secret before it ends.")
     .default(r#""2h""#);
+const WATCH: Key = Key::new(
+    "watch",
+    Shape::Duration,
+    "How long failures are watched for after an old secret was stopped or deleted; without it a token's longest life.",
+);
 const NOTIFY: Key = Key::new("notify", Shape::Names, "Names of [notify.NAME]: who is told.").default("[]");
 const VERIFY: Key = Key::new("verify", Shape::Table(&PROOF), "How a new secret is proved before it goes live.");
 const APPROVALS: Key = Key::new("approvals", Shape::Table(&AGREEMENT), "How many people have to agree.");
@@ -46,7 +51,7 @@ const AGREEMENT: Section = Section::new(
         Key::new("start", Shape::Number(1, 16), "To a start; without it nobody."),
         Key::new("prune", Shape::Number(1, 16), "To the end of an old secret without the evidence of every consumer.")
             .default("1"),
-        Key::new("revoke", Shape::Number(1, 16), "To a revocation at once.").default("1"),
+        Key::new("revoke", Shape::Number(1, 16), "To a revocation at once; without it the order is enough."),
     ],
 );
 
@@ -63,6 +68,7 @@ pub(super) const DEFAULTS: Section = Section::new(
         OVERLAP_MIN,
         OVERLAP_MAX,
         QUIET,
+        WATCH,
         NOTIFY,
         VERIFY,
         APPROVALS,
@@ -86,6 +92,7 @@ pub(super) const OF_A_CREDENTIAL: Section = Section::new(
         OVERLAP_MIN,
         OVERLAP_MAX,
         QUIET,
+        WATCH,
         NOTIFY,
         VERIFY,
         APPROVALS,

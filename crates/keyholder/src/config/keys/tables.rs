@@ -258,6 +258,12 @@ const GENESYS: Section = Section::new(
             "Base of logins, instead of the region's: a gateway in between, or a sandbox.",
         ),
         Key::new("api_url", Shape::Url, "Base of API calls, instead of the region's."),
+        Key::new(
+            "secrets_api",
+            Shape::Flag,
+            "Whether clients have several secrets with ids. Genesys Cloud has no such API; a gateway or sandbox may.",
+        )
+        .default("false"),
         EXTRA_CA,
         CLIENT_CERT,
         CLIENT_KEY,

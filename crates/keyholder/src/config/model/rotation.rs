@@ -49,6 +49,9 @@ pub struct RotationTimes {
     /// How long nobody may have used the old secret.
     #[serde(serialize_with = "optional_duration")]
     pub quiet: Option<Duration>,
+    /// How long a run watches after an old secret was stopped, and again after it was deleted.
+    #[serde(serialize_with = "optional_duration")]
+    pub watch: Option<Duration>,
     /// Names of `[notify.NAME]`.
     pub notify: Option<Vec<String>>,
     /// How the new secret is proved.
@@ -75,7 +78,8 @@ impl VerifyConfig {
     }
 }
 
-/// How many people have to agree; none is 0 for a start, 1 for pruning without evidence and 1 for a revocation.
+/// How many people have to agree; none is 0 for a start, 1 for pruning without evidence, and none
+/// beside the one who orders it for a revocation.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct ApprovalsConfig {
     /// To a start.

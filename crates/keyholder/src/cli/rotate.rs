@@ -1,0 +1,361 @@
+//! `keyholder rotate`: replaces the secrets of credentials, one durable step after the other.
+//!
+//! Invariants: whatever a command changes goes through the rotation core and its journal; a command that was killed is
+//! resumed by the next one; answers hold fingerprints and ids, never a secret.
+
+mod plan;
+mod progress;
+mod standing;
+mod world;
+
+use clap::{Args, Subcommand};
+use kh_core::{
+    CredentialName,
+    port::rotation_journal::ApprovalOf,
+    rotation::{ManagedId, VersionId},
+};
+use kh_rotation::{Level, Order};
+use kh_rotator::{Patience, Person, Wanted, orders};
+
+use self::world::{Subjects, World};
+use super::{Context, QUIET};
+use crate::{
+    compose::harden,
+    output::{Exit, Failure},
+};
+
+/// Replace the secrets of credentials without an outage
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Exit 0: done. Exit 3: it waits and goes on by itself, or with the next command. Exit 4: a person must
+decide; the answer has the command to type.
+
+Every step is written down before it is taken, so that a command may be killed at any point:
+`keyholder rotate resume`, the next `run`, or `keyholder serve` goes on. RUN is the id of a run or the name of its
+credential.
+
+Examples:
+  keyholder rotate plan                                 what would happen, and what is in the way
+  keyholder rotate run acme-prod --wait
+  keyholder rotate status
+  keyholder rotate hold acme-prod --reason 'release weekend'
+  keyholder rotate now acme-prod --reason leaked")]
+pub(crate) enum RotateCommand {
+    /// Look whether credentials can be rotated, and say what would happen. Changes nothing
+    #[command(after_help = "Looks at the platform's rights and free places, at every store, and at the consumers. Exit 0: nothing is
+in the way. Exit 1: something is.
+
+Examples:
+  keyholder rotate plan
+  keyholder rotate plan acme-prod --output json")]
+    Plan {
+        /// The credentials; all that have a [credential.NAME.rotation] unless named
+        credential: Vec<CredentialName>,
+    },
+    /// Begin a rotation, or go on with the one that has not ended
+    #[command(after_help = "Without --wait it does all that can be done now and ends: run it again from cron or a job.
+
+Examples:
+  keyholder rotate run acme-prod
+  keyholder rotate run acme-prod --wait
+  keyholder rotate run acme-prod --output json")]
+    Run(RunArgs),
+    /// Show a rotation, or the newest one of every credential
+    #[command(after_help = "Examples:
+  keyholder rotate status
+  keyholder rotate status acme-prod --output json")]
+    Status {
+        /// A run or a credential
+        run: Option<String>,
+    },
+    /// Look again and go on after a person decided
+    #[command(after_help = "Examples:
+  keyholder rotate resume acme-prod
+  keyholder rotate resume acme-prod --skip-hooks --reason 'restarted by hand'
+  keyholder rotate resume acme-prod --adopt store:acme-prod=7")]
+    Resume(ResumeArgs),
+    /// Give up a rotation before anything was promoted
+    #[command(after_help = "Examples:
+  keyholder rotate abort acme-prod --reason 'wrong day'
+  keyholder rotate abort acme-prod --leave --reason 'cleaned up by hand'")]
+    Abort {
+        #[command(flatten)]
+        of: OfRun,
+        /// End it as it stands and touch nothing more
+        #[arg(long)]
+        leave: bool,
+    },
+    /// Make the old secret live again; until it is deleted
+    #[command(after_help = "Examples:\n  keyholder rotate rollback acme-prod --reason 'billing cannot log in'")]
+    Rollback {
+        #[command(flatten)]
+        of: OfRun,
+    },
+    /// Keep a credential from being promoted or pruned, or lift that
+    #[command(after_help = "Examples:
+  keyholder rotate hold acme-prod --reason 'release weekend'
+  keyholder rotate hold acme-prod --lift")]
+    Hold {
+        /// The credential
+        credential: CredentialName,
+        /// Why
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+        /// Lift the hold
+        #[arg(long)]
+        lift: bool,
+    },
+    /// Take a secret away at once, because it leaked
+    #[command(after_help = "By itself the old secret dies as soon as the new one is live, and at the latest after a minute. --level fast
+waits some minutes for consumers; --level kill takes the secret away and makes no new one. Access tokens that
+were made with the old secret live on until they end, where the platform cannot revoke them.
+
+Examples:
+  keyholder rotate now acme-prod --reason leaked
+  keyholder rotate now acme-prod --reason leaked --level fast --wait
+  keyholder rotate now acme-prod --from-finding 7f3a")]
+    Now(NowArgs),
+    /// Agree to something that a rotation needs agreement for
+    #[command(after_help = "Examples:
+  keyholder rotate approve acme-prod --start --reason 'change 4711'
+  keyholder rotate approve acme-prod --prune --reason 'the batch host is gone'")]
+    Approve(ApproveArgs),
+}
+
+/// What a rotation is begun with.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The credential
+    credential: CredentialName,
+    /// Stay until the end, and show what happens
+    #[arg(long)]
+    wait: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT", default_value = "by hand")]
+    reason: String,
+}
+
+/// A run, and why a person acts on it.
+#[derive(Debug, Args)]
+pub(crate) struct OfRun {
+    /// A run or a credential
+    run: String,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT", default_value = "by hand")]
+    reason: String,
+    /// Stay until the end, and show what happens
+    #[arg(long)]
+    wait: bool,
+}
+
+/// What a run is resumed with.
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    of: OfRun,
+    /// Go on without the hooks that failed
+    #[arg(long)]
+    skip_hooks: bool,
+    /// Replace the version that a store holds now: somebody wrote there by hand
+    #[arg(long, value_name = "STORE=VERSION", value_parser = adopted, conflicts_with = "skip_hooks")]
+    adopt: Option<(String, VersionId)>,
+    /// Delete this secret on the platform: the run made it
+    #[arg(long, value_name = "ID", conflicts_with_all = ["skip_hooks", "adopt", "foreign"])]
+    own: Vec<String>,
+    /// Leave this secret on the platform alone: it is somebody else's
+    #[arg(long, value_name = "ID", conflicts_with_all = ["skip_hooks", "adopt"])]
+    foreign: Vec<String>,
+}
+
+/// What an urgent rotation is begun with.
+#[derive(Debug, Args)]
+pub(crate) struct NowArgs {
+    /// The credential
+    credential: CredentialName,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT", required_unless_present = "from_finding")]
+    reason: Option<String>,
+    /// The finding of a scan that this answers; it stands in the audit log
+    #[arg(long, value_name = "ID")]
+    from_finding: Option<String>,
+    /// How urgent it is
+    #[arg(long, value_enum, default_value_t = Urgent::Revoke)]
+    level: Urgent,
+    /// Stay until the end, and show what happens
+    #[arg(long)]
+    wait: bool,
+}
+
+/// How urgent a rotation is.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Urgent {
+    /// Consumers get some minutes
+    Fast,
+    /// The old secret dies as soon as the new one is live
+    Revoke,
+    /// The old secret dies now and is not replaced
+    Kill,
+}
+
+/// What a person agrees to.
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    /// A run or a credential
+    run: String,
+    #[command(flatten)]
+    what: What,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// One of three.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct What {
+    /// To the start
+    #[arg(long)]
+    start: bool,
+    /// To the end of the old secret without the evidence of every consumer
+    #[arg(long)]
+    prune: bool,
+    /// To the revocation
+    #[arg(long)]
+    revoke: bool,
+}
+
+fn adopted(text: &str) -> Result<(String, VersionId), String> {
+    let (store, version) = text.rsplit_once('=').filter(|(store, version)| !store.is_empty() && !version.is_empty())
+        .ok_or("write the store and the version that it holds, as in store:acme-prod=7")?;
+    Ok((store.to_owned(), VersionId(version.to_owned())))
+}
+
+pub(super) fn run(command: RotateCommand, context: &Context) -> Result<Exit, Failure> {
+    harden();
+    let loaded = context.load_file()?;
+    context.start_logging_at(QUIET)?;
+    Context::runtime()?.block_on(async {
+        let world = |subjects| World::open(&loaded, context, subjects);
+        match command {
+            RotateCommand::Plan { credential } => plan::run(&world(Subjects::All).await?, &credential, context).await,
+            RotateCommand::Status { run } => {
+                standing::run(&world(Subjects::None).await?, run.as_deref(), &loaded, context).await
+            }
+            RotateCommand::Run(arguments) => begin(&world(Subjects::All).await?, arguments, context).await,
+            RotateCommand::Now(arguments) => now(&world(Subjects::All).await?, arguments, context).await,
+            RotateCommand::Resume(arguments) => {
+                let order = order_of(&arguments);
+                ordered(&world(Subjects::All).await?, &arguments.of, order, context).await
+            }
+            RotateCommand::Abort { of, leave } => {
+                let order = if leave { Order::Abandon } else { Order::Abort };
+                ordered(&world(Subjects::All).await?, &of, order, context).await
+            }
+            RotateCommand::Rollback { of } => {
+                ordered(&world(Subjects::All).await?, &of, Order::Rollback, context).await
+            }
+            RotateCommand::Hold { credential, reason, lift } => {
+                hold(&world(Subjects::None).await?, &credential, &reason, lift, context).await
+            }
+            RotateCommand::Approve(arguments) => approve(&world(Subjects::None).await?, arguments, context).await,
+        }
+    })
+}
+
+fn patience(wait: bool) -> Patience {
+    if wait { Patience::UntilEnd } else { Patience::UntilWaiting }
+}
+
+async fn begin(world: &World, arguments: RunArgs, context: &Context) -> Result<Exit, Failure> {
+    let actor = context.environment.actor();
+    let wanted = Wanted { level: Level::Regular, actor, reason: arguments.reason };
+    standing::drive(world, &arguments.credential, Some(wanted), patience(arguments.wait), context).await
+}
+
+async fn now(world: &World, arguments: NowArgs, context: &Context) -> Result<Exit, Failure> {
+    let level = match arguments.level {
+        Urgent::Fast => Level::Fast,
+        Urgent::Revoke => Level::Revoke,
+        Urgent::Kill => Level::Kill,
+    };
+    let finding = arguments.from_finding.map(|id| format!("finding {id}"));
+    let reason = [arguments.reason, finding].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let wanted = Wanted { level, actor: context.environment.actor(), reason };
+    let credential = &arguments.credential;
+    if let Some(run) = world.unfinished(credential).await?.filter(|run| run.began().level < level) {
+        let failure = Failure::new(
+            kh_core::Code::ROTATION_UNFINISHED,
+            format!("{credential} has the unfinished run {}, which is not urgent", run.began().run),
+        );
+        return Err(failure
+            .hint(format!("keyholder rotate abort {credential} --reason TEXT"))
+            .hint("then begin the urgent one again"));
+    }
+    standing::drive(world, credential, Some(wanted), patience(arguments.wait), context).await
+}
+
+fn order_of(arguments: &ResumeArgs) -> Order {
+    let ids = |ids: &[String]| ids.iter().cloned().map(ManagedId).collect::<Vec<_>>();
+    if arguments.skip_hooks {
+        return Order::SkipHooks;
+    }
+    if let Some((store, version)) = &arguments.adopt {
+        return Order::Adopt { store: store.clone(), version: version.clone() };
+    }
+    if !arguments.own.is_empty() {
+        return Order::Own { ids: ids(&arguments.own) };
+    }
+    if !arguments.foreign.is_empty() {
+        return Order::Foreign { ids: ids(&arguments.foreign) };
+    }
+    Order::Resume
+}
+
+/// Gives an order and does what follows from it.
+async fn ordered(world: &World, of: &OfRun, order: Order, context: &Context) -> Result<Exit, Failure> {
+    let credential = world.credential_of(&of.run).await?;
+    let person = Person { actor: context.environment.actor(), reason: of.reason.clone() };
+    let services = &world.rotation.services;
+    orders::order(services, &credential, order, &person).await.map_err(|error| world::not_taken(&error))?;
+    standing::drive(world, &credential, None, patience(of.wait), context).await
+}
+
+async fn hold(
+    world: &World,
+    credential: &CredentialName,
+    reason: &str,
+    lift: bool,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    if !world.is_configured(credential) {
+        return Err(world.unknown(credential));
+    }
+    let person = Person { actor: context.environment.actor(), reason: reason.to_owned() };
+    let services = &world.rotation.services;
+    let done = if lift {
+        orders::unhold(services, credential, &person).await
+    } else {
+        orders::hold(services, credential, &person).await
+    };
+    done.map_err(|error| world::journal(&error))?;
+    let answer = serde_json::json!({ "credential": credential, "held": !lift, "reason": reason });
+    context.terminal.answer(&answer, || match lift {
+        true => format!("the hold on {credential} is lifted\n"),
+        false => format!("{credential} is on hold: nothing is promoted or pruned\n"),
+    });
+    Ok(Exit::Done)
+}
+
+async fn approve(world: &World, arguments: ApproveArgs, context: &Context) -> Result<Exit, Failure> {
+    let credential = world.credential_of(&arguments.run).await?;
+    let (of, word) = match &arguments.what {
+        What { start: true, .. } => (ApprovalOf::Start, "start"),
+        What { prune: true, .. } => (ApprovalOf::Prune, "prune"),
+        What { .. } => (ApprovalOf::Revoke, "revoke"),
+    };
+    let person = Person { actor: context.environment.actor(), reason: arguments.reason };
+    let taken = orders::approve(&world.rotation.services, &credential, of, &person).await;
+    let run = taken.map_err(|error| world::not_taken(&error))?;
+    let answer = serde_json::json!({ "run_id": run, "credential": credential, "approved": word, "actor": person.actor });
+    context.terminal.answer(&answer, || format!("{} agreed to the {word} of {run}\n", person.actor));
+    Ok(Exit::Done)
+}

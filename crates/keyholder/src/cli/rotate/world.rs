@@ -1,0 +1,166 @@
+//! What the commands of `rotate` work with: the installation, the platforms' management and the stores.
+//!
+//! Invariant: the broker that mints the rotators' tokens knows the rotators alone and ends with the command.
+
+use std::sync::Arc;
+
+use kh_broker::Broker;
+use kh_core::{
+    CredentialName,
+    port::{JournalError, SecretSource},
+    rotation::RunId,
+};
+use kh_rotation::Run;
+use kh_rotator::{Halt, NotBegun, NotTaken, Subject, orders};
+
+use crate::{
+    cli::{Context, Loaded},
+    compose::{Base, Rotation, egresses, outside, specs, targets},
+    output::Failure,
+    sources::Sources,
+};
+
+/// Whether a command touches platforms and stores.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Subjects {
+    /// It does.
+    All,
+    /// It only reads or writes the journal.
+    None,
+}
+
+/// An open installation with everything that rotation needs.
+pub(super) struct World {
+    pub(super) rotation: Rotation,
+    broker: Arc<Broker>,
+    configured: Vec<CredentialName>,
+}
+
+impl World {
+    /// Opens it.
+    pub(super) async fn open(loaded: &Loaded, context: &Context, subjects: Subjects) -> Result<Self, Failure> {
+        let base = Base::open(loaded, &context.environment)?;
+        let configured = loaded.config.credentials.iter().filter(|(_, credential)| credential.rotation.is_some());
+        let configured: Vec<_> = configured.map(|(name, _)| name.clone()).collect();
+        let mut config = loaded.config.clone();
+        let rotators: Vec<_> = config
+            .platforms
+            .values()
+            .flat_map(|platform| [platform.rotator.clone(), platform.rotator_second.clone()])
+            .flatten()
+            .collect();
+        config.credentials.retain(|name, _| rotators.contains(name));
+        let (ways, targets) = match subjects {
+            Subjects::All => (egresses(loaded)?, targets(loaded, &base.clock)?),
+            Subjects::None => Default::default(),
+        };
+        let outside = outside(loaded, &targets, &base.clock, &base.reads);
+        let sources: Arc<dyn SecretSource> = Sources::new(base.secrets(), outside);
+        let broker = Broker::new(
+            specs(&config, &ways, &base.clock),
+            sources,
+            Arc::clone(&base.clock),
+            Arc::clone(&base.entropy),
+            tokio::runtime::Handle::current(),
+        );
+        let rotation = match subjects {
+            Subjects::All => Rotation::of(loaded, &base, &broker, &targets)?,
+            Subjects::None => Rotation::journal_alone(&base)?,
+        };
+        Ok(Self { rotation, broker, configured })
+    }
+
+    /// Whether the configuration says how this credential is rotated.
+    pub(super) fn is_configured(&self, name: &CredentialName) -> bool {
+        self.configured.contains(name)
+    }
+
+    /// The credentials that are rotated.
+    pub(super) fn configured(&self) -> &[CredentialName] {
+        &self.configured
+    }
+
+    pub(super) fn unknown(&self, name: &CredentialName) -> Failure {
+        let failure = Failure::usage(format!("the configuration does not say how {name} is rotated"));
+        let similar = crate::config::nearest(name.as_str(), self.configured.iter().map(CredentialName::as_str));
+        match similar {
+            Some(similar) => failure.hint(format!("did you mean {similar}?")),
+            None => failure.hint(format!("add the section [credential.{name}.rotation]")),
+        }
+    }
+
+    /// What is rotated under this name.
+    pub(super) fn subject(&self, name: &CredentialName) -> Result<Arc<Subject>, Failure> {
+        self.rotation.subjects.get(name).cloned().ok_or_else(|| self.unknown(name))
+    }
+
+    /// The credential of a run's id, or the name as it is.
+    pub(super) async fn credential_of(&self, text: &str) -> Result<CredentialName, Failure> {
+        if let Ok(run) = text.parse::<RunId>() {
+            let found = self.rotation.services.journal.run(run).await;
+            return Ok(found.map_err(|error| journal(&error))?.credential);
+        }
+        let name = text.parse::<CredentialName>();
+        let name = name.map_err(|error| Failure::usage(error.to_string()).hint("give a run's id or a credential"))?;
+        if self.is_configured(&name) { Ok(name) } else { Err(self.unknown(&name)) }
+    }
+
+    /// The run of a credential that has not ended.
+    pub(super) async fn unfinished(&self, name: &CredentialName) -> Result<Option<Run>, Failure> {
+        orders::unfinished(&self.rotation.services, name).await.map_err(|error| halt(&error))
+    }
+
+    /// Ends what was started.
+    pub(super) async fn close(&self) {
+        self.broker.shutdown().await;
+    }
+}
+
+pub(super) fn journal(error: &JournalError) -> Failure {
+    let failure = Failure::of(error.code(), error);
+    match error {
+        JournalError::NotFound(_) => failure.hint("`keyholder rotate status` shows the runs"),
+        JournalError::Unfinished(name, _) => failure.hint(format!("keyholder rotate status {name}")),
+        JournalError::Held { credential, .. } => failure.hint(format!("keyholder rotate hold {credential} --lift")),
+        JournalError::Fenced(_) | JournalError::MovedOn(_) | JournalError::Unavailable(_) => failure,
+    }
+}
+
+pub(super) fn halt(error: &Halt) -> Failure {
+    match error {
+        Halt::Journal(error) => journal(error),
+        Halt::Busy(name) | Halt::TakenOver(name) => Failure::of(error.code(), error)
+            .hint("it goes on there; try again when that process waits or has ended")
+            .hint(format!("keyholder rotate status {name}")),
+        Halt::Reconfigured { run, .. } => Failure::of(error.code(), error)
+            .hint("put the section back as it was until the run has ended")
+            .hint(format!("or keyholder rotate abort {run} --leave --reason TEXT")),
+        Halt::Unreadable { run, .. } | Halt::NoEscrow { run, .. } | Halt::Circles(run) => {
+            Failure::of(error.code(), error).hint(format!("keyholder rotate status {run}"))
+        }
+        Halt::Escrow(_) => Failure::of(error.code(), error).hint("open the installation with the key that sealed it"),
+    }
+}
+
+pub(super) fn not_begun(error: &NotBegun) -> Failure {
+    match error {
+        NotBegun::Halt(error) => halt(error),
+        NotBegun::NoStrategy { .. } => Failure::of(error.code(), error).hint("strategy = \"auto\" takes what it can"),
+        NotBegun::NoStore | NotBegun::Store { .. } => {
+            Failure::of(error.code(), error).hint("keyholder rotate plan shows what each store allows")
+        }
+    }
+}
+
+pub(super) fn not_taken(error: &NotTaken) -> Failure {
+    match error {
+        NotTaken::Halt(error) => halt(error),
+        NotTaken::NoRun(_) => {
+            Failure::of(kh_core::Code::NOT_FOUND, error).hint("`keyholder rotate status` shows the runs")
+        }
+        NotTaken::Refused(refused) => {
+            let failure = Failure::new(kh_core::Code::ROTATION_NEEDS_OPERATOR, refused.to_string()).exiting(crate::output::Exit::No);
+            refused.next.iter().fold(failure, |failure, next| failure.hint(next.clone()))
+        }
+    }
+}

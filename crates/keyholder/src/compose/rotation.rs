@@ -1,0 +1,161 @@
+//! What is rotated and with what: every credential with a `[credential.NAME.rotation]` and the ports of its rotation.
+//!
+//! Invariant: nothing is sent here; a credential that cannot be rotated as configured is told with its section.
+
+mod management;
+mod policy;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kh_broker::Broker;
+use kh_core::{
+    CredentialName, SecretReference,
+    port::{
+        Notice, Notifier, RotationJournal, SecretStore, SecretTarget, rotation_journal::Grade, secret_management::Rotator,
+    },
+};
+use kh_rotator::{EscrowKey, Services, Store, Subject, TokioTimer};
+use kh_store::EmbeddedTarget;
+
+pub(crate) use management::BrokerTokens;
+
+use super::{Base, egresses, endpoints::token_endpoint, stores::Targets};
+use crate::{
+    cli::Loaded,
+    config::{CredentialConfig, PlatformConfig},
+    output::Failure,
+};
+
+/// Who acts in the audit log when nobody ordered it.
+const ACTOR: &str = "keyholder";
+
+/// Everything that rotation needs.
+pub(crate) struct Rotation {
+    /// What every run shares.
+    pub(crate) services: Arc<Services>,
+    /// The credentials that are rotated.
+    pub(crate) subjects: BTreeMap<CredentialName, Arc<Subject>>,
+}
+
+/// Tells the log. Used where the configuration names nobody else.
+struct LogNotifier;
+
+impl Notifier for LogNotifier {
+    fn notify(&self, notice: Notice) {
+        let credential = notice.credential.as_ref().map(ToString::to_string).unwrap_or_default();
+        let run = notice.run.map(|run| run.to_string()).unwrap_or_default();
+        tracing::info!(notice.kind = notice.kind, credential, rotation.run = run, "notice: {}", notice.summary);
+    }
+}
+
+/// The embedded store as a place that rotation writes.
+pub(crate) fn embedded_target(base: &Base) -> Arc<dyn SecretTarget> {
+    let store = Arc::clone(&base.store) as Arc<dyn SecretStore>;
+    Arc::new(EmbeddedTarget::new(store, Arc::clone(&base.clock), Arc::clone(&base.entropy), ACTOR))
+}
+
+/// The target behind a reference, if there is its store.
+pub(crate) fn target_of(
+    reference: &SecretReference,
+    targets: &Targets,
+    embedded: &Arc<dyn SecretTarget>,
+) -> Option<Arc<dyn SecretTarget>> {
+    match reference {
+        SecretReference::Embedded(_) => Some(Arc::clone(embedded)),
+        SecretReference::Stored { store, .. } => targets.get(store).cloned(),
+    }
+}
+
+impl Rotation {
+    /// The journal without anything to rotate: for commands that only read or write it.
+    pub(crate) fn journal_alone(base: &Base) -> Result<Self, Failure> {
+        Ok(Self { services: services(base)?, subjects: BTreeMap::new() })
+    }
+
+    /// The rotation of `loaded` over an open installation. `broker` mints the rotators' tokens.
+    pub(crate) fn of(loaded: &Loaded, base: &Base, broker: &Arc<Broker>, targets: &Targets) -> Result<Self, Failure> {
+        let services = services(base)?;
+        let embedded = embedded_target(base);
+        let mut subjects = BTreeMap::new();
+        let ways = egresses(loaded)?;
+        for (name, credential) in &loaded.config.credentials {
+            let Some(platform) = loaded.config.platforms.get(&credential.platform) else { continue };
+            let Some(way) = ways.get(&credential.platform) else { continue };
+            if credential.rotation.is_none() {
+                continue;
+            }
+            let http = super::endpoints::http(way, &base.clock);
+            let of = Of { name, credential, platform, loaded, broker };
+            let subject = subject(&of, http, targets, &embedded)?;
+            subjects.insert(name.clone(), Arc::new(subject));
+        }
+        Ok(Self { services, subjects })
+    }
+}
+
+/// What every run shares.
+fn services(base: &Base) -> Result<Arc<Services>, Failure> {
+    let escrow = EscrowKey::new(&base.escrow_key).ok_or_else(|| Failure::bug("the escrow's key has no 32 bytes"))?;
+    let mut boot = [0; 8];
+    base.entropy.fill(&mut boot);
+    Ok(Arc::new(Services {
+        journal: Arc::clone(&base.state) as Arc<dyn RotationJournal>,
+        notifier: Arc::new(LogNotifier),
+        clock: Arc::clone(&base.clock),
+        timer: Arc::new(TokioTimer),
+        entropy: Arc::clone(&base.entropy),
+        escrow,
+        fingerprinter: Arc::clone(&base.fingerprinter),
+        owner: format!("{}/{:016x}", std::process::id(), u64::from_be_bytes(boot)),
+    }))
+}
+
+/// One credential with its surroundings.
+struct Of<'a> {
+    name: &'a CredentialName,
+    credential: &'a CredentialConfig,
+    platform: &'a PlatformConfig,
+    loaded: &'a Loaded,
+    broker: &'a Arc<Broker>,
+}
+
+fn subject(
+    of: &Of<'_>,
+    http: kh_platform::HttpClient,
+    targets: &Targets,
+    embedded: &Arc<dyn SecretTarget>,
+) -> Result<Subject, Failure> {
+    let Of { name, credential, platform, loaded, broker } = of;
+    let rotation = credential.rotation.as_ref().ok_or_else(|| Failure::bug("a credential that is not rotated"))?;
+    let tokens = BrokerTokens::new(broker, platform);
+    let second_rotator = platform.rotator_second.is_some();
+    let own = [&platform.rotator, &platform.rotator_second].into_iter().flatten().any(|rotator| rotator == *name);
+    // a rotator is rotated by the other one
+    let by = if platform.rotator.as_ref() == Some(*name) && second_rotator { Rotator::Second } else { Rotator::First };
+    let make = management::of(name, platform, http.clone())?;
+    let mut stores = Vec::new();
+    for reference in std::iter::once(&credential.secret).chain(&rotation.targets) {
+        let target = target_of(reference, targets, embedded)
+            .ok_or_else(|| Failure::bug(format!("no store was made for {reference}")))?;
+        stores.push(Store { name: reference.to_string(), path: reference.path(), target });
+    }
+    Ok(Subject {
+        credential: (*name).clone(),
+        platform: credential.platform.clone(),
+        own,
+        strategy: rotation.strategy,
+        policy: policy::policy(name, rotation, &loaded.config.rotation.usual)?,
+        times: policy::times(rotation, &loaded.config.rotation.usual),
+        stores,
+        management: make(Arc::new(tokens)),
+        act_with: own.then(|| Arc::clone(&make)),
+        by,
+        second_rotator,
+        endpoint: token_endpoint(platform, http),
+        hooks: Vec::new(),
+        revoker: None,
+    })
+}
+
+/// The grade that a consumer needs unless it says otherwise.
+const GRADE: Grade = Grade::Used;
