@@ -52,7 +52,7 @@ pub(crate) use private_broker::{PrivateBroker, Reach};
 pub(crate) use private_folder::PrivateFolder;
 pub(crate) use profile_proxy::GatewayProxy;
 pub(crate) use reload::{Reloader, Seen};
-pub(crate) use rotation::{Rotation, embedded_target, target_of};
+pub(crate) use rotation::{Rotation, embedded_target, managements, private_tokens, target_of};
 pub(crate) use running::Running;
 pub(crate) use serving::{Claim, Serving, running as running_on};
 pub(crate) use stores::{Targets, broken_stores, outside, targets};

@@ -1,8 +1,11 @@
 //! `keyholder secret`: what is in the secret store, and putting things there.
 //!
-//! Invariant: a value comes from a prompt, standard input or a file, never from the command line, and never leaves.
+//! Invariant: a value comes from a prompt, standard input, a file or another store, never from the command line, and
+//! leaves for another store alone.
 
+mod copy;
 pub(in crate::cli) mod input;
+mod report;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -38,6 +41,8 @@ pub(crate) enum SecretCommand {
         name: SecretName,
     },
     Rm(RmArgs),
+    Copy(copy::CopyArgs),
+    Report(report::ReportArgs),
 }
 
 /// Store a new version of a secret, read from a prompt, standard input or a file
@@ -117,6 +122,14 @@ pub(super) fn run(command: SecretCommand, context: &Context) -> Result<Exit, Fai
         SecretCommand::ShowMetadata { name } => {
             let base = Base::open(&loaded, &context.environment)?;
             runtime.block_on(show(&name, &base, context))
+        }
+        SecretCommand::Copy(arguments) => {
+            let base = Base::open(&loaded, &context.environment)?;
+            runtime.block_on(copy::run(&arguments, &loaded, &base, context))
+        }
+        SecretCommand::Report(arguments) => {
+            let base = Base::open(&loaded, &context.environment)?;
+            runtime.block_on(report::run(&arguments, &loaded, &base, context))
         }
         SecretCommand::Rm(arguments) => {
             let base = Base::open(&loaded, &context.environment)?;

@@ -9,21 +9,28 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use kh_broker::Broker;
 use kh_core::{
-    CredentialName, SecretReference,
+    CredentialName, PlatformName, SecretReference,
     port::{
-        Notice, Notifier, RotationJournal, SecretStore, SecretTarget, rotation_journal::Grade, secret_management::Rotator,
+        Notice, Notifier, RotationJournal, SecretManagement, SecretSource, SecretStore, SecretTarget, rotation_journal::Grade, secret_management::Rotator,
     },
 };
 use kh_rotator::{EscrowKey, Services, Store, Subject, TokioTimer};
 use kh_store::EmbeddedTarget;
 
-pub(crate) use management::BrokerTokens;
+use management::BrokerTokens;
 
-use super::{Base, egresses, endpoints::token_endpoint, stores::Targets};
+use super::{
+    Base, egresses,
+    endpoints::{specs, token_endpoint},
+    outside,
+    stores::Targets,
+    targets,
+};
 use crate::{
     cli::Loaded,
     config::{CredentialConfig, PlatformConfig},
     output::Failure,
+    sources::Sources,
 };
 
 /// Who acts in the audit log when nobody ordered it.
@@ -108,6 +115,39 @@ fn services(base: &Base) -> Result<Arc<Services>, Failure> {
         fingerprinter: Arc::clone(&base.fingerprinter),
         owner: format!("{}/{:016x}", std::process::id(), u64::from_be_bytes(boot)),
     }))
+}
+
+/// A broker that knows the rotators alone: it mints their tokens for one command. Must run on a runtime.
+pub(crate) fn private_tokens(loaded: &Loaded, base: &Base) -> Result<Arc<Broker>, Failure> {
+    let rotators = |platform: &PlatformConfig| [platform.rotator.clone(), platform.rotator_second.clone()];
+    let rotators: Vec<_> = loaded.config.platforms.values().flat_map(rotators).flatten().collect();
+    let mut config = loaded.config.clone();
+    config.credentials.retain(|name, _| rotators.contains(name));
+    let outside = outside(loaded, &targets(loaded, &base.clock)?, &base.clock, &base.reads);
+    let sources: Arc<dyn SecretSource> = Sources::new(base.secrets(), outside);
+    Ok(Broker::new(
+        specs(&config, &egresses(loaded)?, &base.clock),
+        sources,
+        Arc::clone(&base.clock),
+        Arc::clone(&base.entropy),
+        tokio::runtime::Handle::current(),
+    ))
+}
+
+/// The management of each platform that names a rotator and has a way to make secrets.
+pub(crate) fn managements(
+    loaded: &Loaded,
+    base: &Base,
+    broker: &Arc<Broker>,
+) -> Result<BTreeMap<PlatformName, Arc<dyn SecretManagement>>, Failure> {
+    let ways = egresses(loaded)?;
+    let mut all = BTreeMap::new();
+    for (name, platform) in &loaded.config.platforms {
+        let (Some(rotator), Some(way)) = (&platform.rotator, ways.get(name)) else { continue };
+        let Ok(make) = management::of(rotator, platform, super::endpoints::http(way, &base.clock)) else { continue };
+        all.insert(name.clone(), make(Arc::new(BrokerTokens::new(broker, platform))));
+    }
+    Ok(all)
 }
 
 /// One credential with its surroundings.

@@ -8,7 +8,7 @@ use kh_core::{
     port::rotation_journal::{Sighting, StoredRun},
 };
 use kh_rotation::{End, State, Status, status::{EvidenceLine, status}};
-use kh_rotator::{Patience, Standing, Wanted, begin::readable, drive as driven, open};
+use kh_rotator::{Outlook, Patience, Standing, Wanted, begin::readable, drive as driven, open};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,9 @@ use crate::{
     cli::{Context, Loaded, StopSignal, secret::time},
     output::{Exit, Failure, Table},
 };
+
+/// A command that does not wait ends when nothing happened for so long: short waits are sat out, also one after another.
+const QUIET_FOR: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Resumes the credential's run or begins the one that is wanted, works until `patience` ends, and answers.
 pub(super) async fn drive(
@@ -41,6 +44,7 @@ pub(super) async fn drive(
     let driving = driven(session, services, patience, &stop);
     tokio::pin!(driving);
     let mut redraw = tokio::time::interval(std::time::Duration::from_secs(1));
+    let (mut quiet_since, mut seen) = (services.clock.now().mono, 0);
     let result = loop {
         tokio::select! {
             biased;
@@ -53,15 +57,30 @@ pub(super) async fn drive(
                 }
             }
             () = signal.wait() => stop.cancel(),
-            _ = redraw.tick() => progress.show(&lines.borrow().clone(), services.now()),
+            _ = redraw.tick() => {
+                let (timeline, now) = (lines.borrow().clone(), services.clock.now());
+                progress.show(&timeline, now.wall);
+                let newest = timeline.lines.back().map_or(0, |line| line.seq);
+                if newest != seen {
+                    (seen, quiet_since) = (newest, now.mono);
+                }
+                let waits = matches!(timeline.outlook, Outlook::Waiting { .. });
+                if patience == Patience::UntilWaiting && waits && now.mono.saturating_sub(quiet_since) >= QUIET_FOR {
+                    stop.cancel();
+                }
+            }
         }
     };
-    progress.show(&lines.borrow().clone(), services.now());
+    let last = lines.borrow().clone();
+    progress.show(&last, services.now());
     progress.finish();
     let standing = result.map_err(|error| world::halt(&error))?;
     world.close().await;
     let stored = services.journal.run(run).await.map_err(|error| world::journal(&error))?;
-    let status = told(world, &stored, standing.as_ref()).await?;
+    let mut status = told(world, &stored, standing.as_ref()).await?;
+    if let (None, Outlook::Waiting { until, why }) = (&standing, last.outlook) {
+        (status.next_at, status.reason) = (Some(until), Some(why));
+    }
     answer(&status, context);
     Ok(exit_of(standing.as_ref()))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kh_broker::Broker;
 use kh_core::{
     CredentialName,
-    port::{JournalError, SecretSource},
+    port::JournalError,
     rotation::RunId,
 };
 use kh_rotation::Run;
@@ -15,9 +15,8 @@ use kh_rotator::{Halt, NotBegun, NotTaken, Subject, orders};
 
 use crate::{
     cli::{Context, Loaded},
-    compose::{Base, Rotation, egresses, outside, specs, targets},
+    compose::{Base, Rotation, private_tokens, targets},
     output::Failure,
-    sources::Sources,
 };
 
 /// Whether a command touches platforms and stores.
@@ -32,7 +31,7 @@ pub(super) enum Subjects {
 /// An open installation with everything that rotation needs.
 pub(super) struct World {
     pub(super) rotation: Rotation,
-    broker: Arc<Broker>,
+    broker: Option<Arc<Broker>>,
     configured: Vec<CredentialName>,
 }
 
@@ -42,30 +41,13 @@ impl World {
         let base = Base::open(loaded, &context.environment)?;
         let configured = loaded.config.credentials.iter().filter(|(_, credential)| credential.rotation.is_some());
         let configured: Vec<_> = configured.map(|(name, _)| name.clone()).collect();
-        let mut config = loaded.config.clone();
-        let rotators: Vec<_> = config
-            .platforms
-            .values()
-            .flat_map(|platform| [platform.rotator.clone(), platform.rotator_second.clone()])
-            .flatten()
-            .collect();
-        config.credentials.retain(|name, _| rotators.contains(name));
-        let (ways, targets) = match subjects {
-            Subjects::All => (egresses(loaded)?, targets(loaded, &base.clock)?),
-            Subjects::None => Default::default(),
-        };
-        let outside = outside(loaded, &targets, &base.clock, &base.reads);
-        let sources: Arc<dyn SecretSource> = Sources::new(base.secrets(), outside);
-        let broker = Broker::new(
-            specs(&config, &ways, &base.clock),
-            sources,
-            Arc::clone(&base.clock),
-            Arc::clone(&base.entropy),
-            tokio::runtime::Handle::current(),
-        );
-        let rotation = match subjects {
-            Subjects::All => Rotation::of(loaded, &base, &broker, &targets)?,
-            Subjects::None => Rotation::journal_alone(&base)?,
+        let (rotation, broker) = match subjects {
+            Subjects::All => {
+                let broker = private_tokens(loaded, &base)?;
+                let targets = targets(loaded, &base.clock)?;
+                (Rotation::of(loaded, &base, &broker, &targets)?, Some(broker))
+            }
+            Subjects::None => (Rotation::journal_alone(&base)?, None),
         };
         Ok(Self { rotation, broker, configured })
     }
@@ -112,7 +94,9 @@ impl World {
 
     /// Ends what was started.
     pub(super) async fn close(&self) {
-        self.broker.shutdown().await;
+        if let Some(broker) = &self.broker {
+            broker.shutdown().await;
+        }
     }
 }
 

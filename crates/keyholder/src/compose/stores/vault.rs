@@ -1,0 +1,52 @@
+//! `kind = "vault"`.
+
+use std::sync::Arc;
+
+use kh_core::{Code, port::SecretTarget};
+use kh_platform::{HttpClient, Timeouts};
+use kh_store_vault::{Auth, ConfigError, PlainHttp, ServerAddress, VaultConfig, VaultStore};
+
+use super::{Parts, secret_line};
+use crate::{
+    config::{SecretStoreDetail, VaultAuth},
+    output::Failure,
+};
+
+/// Where Vault mounts an engine unless told otherwise.
+const MOUNT: &str = "secret";
+
+pub(super) fn target(detail: &SecretStoreDetail, parts: &Parts<'_>) -> Result<Arc<dyn SecretTarget>, Failure> {
+    let SecretStoreDetail::Vault { address, namespace, mount, auth, auth_mount } = detail else {
+        return Err(Failure::bug("a store of another kind"));
+    };
+    let refused = |error: ConfigError| {
+        Failure::of(Code::CONFIG_INVALID, &error).hint(format!("see [secret_store.{}] in keyholder.toml", parts.name))
+    };
+    let server = ServerAddress::parse(address.text(), PlainHttp::LoopbackOnly).map_err(refused)?;
+    let mounted = |usual: &str| auth_mount.clone().unwrap_or_else(|| usual.to_owned());
+    let resolve = |path: &std::path::Path| parts.loaded.paths.resolve(path);
+    let auth = match auth {
+        VaultAuth::Approle { role_id_file, secret_id_file, secret_id_wrapped } => Auth::AppRole {
+            mount: mounted("approle"),
+            role_id: secret_line(parts, role_id_file)?.expose().to_owned(),
+            secret_id_file: resolve(secret_id_file),
+            wrapped: *secret_id_wrapped,
+        },
+        VaultAuth::Kubernetes { kubernetes_role, jwt_file } => Auth::Workload {
+            mount: mounted("kubernetes"),
+            role: kubernetes_role.clone(),
+            token_file: resolve(jwt_file),
+        },
+        VaultAuth::Jwt { jwt_role, jwt_file } => {
+            Auth::Workload { mount: mounted("jwt"), role: jwt_role.clone(), token_file: resolve(jwt_file) }
+        }
+        VaultAuth::Token { token_file } => Auth::TokenFile(resolve(token_file)),
+    };
+    let config = VaultConfig::new(vec![server], mount.as_deref().unwrap_or(MOUNT), auth).map_err(refused)?;
+    let config = match namespace {
+        Some(namespace) => config.namespace(namespace).map_err(refused)?,
+        None => config,
+    };
+    let http = HttpClient::new(Arc::clone(&parts.egress), Timeouts::default(), Arc::clone(parts.clock));
+    Ok(Arc::new(VaultStore::new(config, http)))
+}
