@@ -26,7 +26,8 @@ use crate::{
 
 /// Replace the secrets of credentials without an outage
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Exit 0: done. Exit 3: it waits and goes on by itself, or with the next command. Exit 4: a person must
+#[command(
+    after_help = "Exit 0: done. Exit 3: it waits and goes on by itself, or with the next command. Exit 4: a person must
 decide; the answer has the command to type.
 
 Every step is written down before it is taken, so that a command may be killed at any point:
@@ -38,15 +39,18 @@ Examples:
   keyholder rotate run acme-prod --wait
   keyholder rotate status
   keyholder rotate hold acme-prod --reason 'release weekend'
-  keyholder rotate now acme-prod --reason leaked")]
+  keyholder rotate now acme-prod --reason leaked"
+)]
 pub(crate) enum RotateCommand {
     /// Look whether credentials can be rotated, and say what would happen. Changes nothing
-    #[command(after_help = "Looks at the platform's rights and free places, at every store, and at the consumers. Exit 0: nothing is
+    #[command(
+        after_help = "Looks at the platform's rights and free places, at every store, and at the consumers. Exit 0: nothing is
 in the way. Exit 1: something is.
 
 Examples:
   keyholder rotate plan
-  keyholder rotate plan acme-prod --output json")]
+  keyholder rotate plan acme-prod --output json"
+    )]
     Plan {
         /// The credentials; all that have a [credential.NAME.rotation] unless named
         credential: Vec<CredentialName>,
@@ -105,14 +109,16 @@ Examples:
         lift: bool,
     },
     /// Take a secret away at once, because it leaked
-    #[command(after_help = "By itself the old secret dies as soon as the new one is live, and at the latest after a minute. --level fast
+    #[command(
+        after_help = "By itself the old secret dies as soon as the new one is live, and at the latest after a minute. --level fast
 waits some minutes for consumers; --level kill takes the secret away and makes no new one. Access tokens that
 were made with the old secret live on until they end, where the platform cannot revoke them.
 
 Examples:
   keyholder rotate now acme-prod --reason leaked
   keyholder rotate now acme-prod --reason leaked --level fast --wait
-  keyholder rotate now acme-prod --from-finding 7f3a")]
+  keyholder rotate now acme-prod --from-finding 7f3a"
+    )]
     Now(NowArgs),
     /// Agree to something that a rotation needs agreement for
     #[command(after_help = "Examples:
@@ -224,7 +230,9 @@ pub(crate) struct What {
 }
 
 fn adopted(text: &str) -> Result<(String, VersionId), String> {
-    let (store, version) = text.rsplit_once('=').filter(|(store, version)| !store.is_empty() && !version.is_empty())
+    let (store, version) = text
+        .rsplit_once('=')
+        .filter(|(store, version)| !store.is_empty() && !version.is_empty())
         .ok_or("write the store and the version that it holds, as in store:acme-prod=7")?;
     Ok((store.to_owned(), VersionId(version.to_owned())))
 }
@@ -355,7 +363,8 @@ async fn approve(world: &World, arguments: ApproveArgs, context: &Context) -> Re
     let person = Person { actor: context.environment.actor(), reason: arguments.reason };
     let taken = orders::approve(&world.rotation.services, &credential, of, &person).await;
     let run = taken.map_err(|error| world::not_taken(&error))?;
-    let answer = serde_json::json!({ "run_id": run, "credential": credential, "approved": word, "actor": person.actor });
+    let answer =
+        serde_json::json!({ "run_id": run, "credential": credential, "approved": word, "actor": person.actor });
     context.terminal.answer(&answer, || format!("{} agreed to the {word} of {run}\n", person.actor));
     Ok(Exit::Done)
 }

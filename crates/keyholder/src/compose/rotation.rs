@@ -11,7 +11,8 @@ use kh_broker::Broker;
 use kh_core::{
     CredentialName, PlatformName, SecretReference,
     port::{
-        Notice, Notifier, RotationJournal, SecretManagement, SecretSource, SecretStore, SecretTarget, rotation_journal::Grade, secret_management::Rotator,
+        Notice, Notifier, RotationJournal, SecretManagement, SecretSource, SecretStore, SecretTarget,
+        rotation_journal::Grade, secret_management::Rotator,
     },
 };
 use kh_rotator::{EscrowKey, Services, Store, Subject, TokioTimer};
@@ -184,7 +185,7 @@ fn subject(
         platform: credential.platform.clone(),
         own,
         strategy: rotation.strategy,
-        policy: policy::policy(name, rotation, &loaded.config.rotation.usual)?,
+        policy: policy::policy(name, rotation, &loaded.config.rotation)?,
         times: policy::times(rotation, &loaded.config.rotation.usual),
         stores,
         management: make(Arc::new(tokens)),

@@ -37,6 +37,7 @@ pub(super) fn defaults(root: &Section<'_>, delivery: &Delivery) -> RotationConfi
     let config = RotationConfig {
         scheduler: section.flag("scheduler"),
         parallel: section.number("parallel", 1..=PARALLEL_MAX),
+        call_max: section.duration("call_max").map(|found| found.value),
         usual: times(&section, delivery),
     };
     section.finish();

@@ -151,7 +151,8 @@ fn azure(section: &Section<'_>) -> Option<SecretStoreDetail> {
         section.error(place, "more than one login", "keep one of federated_token_file and client_secret_file");
         return None;
     }
-    let hints = [("tenant_id", "tenant_id = \"the directory's id\""), ("client_id", "client_id = \"the application's id\"")];
+    let hints =
+        [("tenant_id", "tenant_id = \"the directory's id\""), ("client_id", "client_id = \"the application's id\"")];
     for login in logins {
         let Some(place) = section.place(login) else { continue };
         for (key, hint) in hints.iter().filter(|(key, _)| section.place(key).is_none()) {

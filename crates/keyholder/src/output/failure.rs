@@ -241,7 +241,11 @@ fn mask_texts(value: &mut Value) {
 
 fn exit_of(code: Code) -> Exit {
     match code {
-        Code::USAGE | Code::CONFIG_INVALID | Code::ROTATION_UNSUPPORTED | Code::STORE_WRONG_KEY | Code::REQUEST_TOO_LARGE => Exit::Usage,
+        Code::USAGE
+        | Code::CONFIG_INVALID
+        | Code::ROTATION_UNSUPPORTED
+        | Code::STORE_WRONG_KEY
+        | Code::REQUEST_TOO_LARGE => Exit::Usage,
         Code::STORE_TAMPERED
         | Code::STORE_TRUNCATED
         | Code::STORE_TOO_NEW

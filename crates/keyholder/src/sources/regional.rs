@@ -147,7 +147,8 @@ impl Regional {
     async fn ask<T>(&self, index: usize, question: BoxFuture<'_, Result<T, TargetError>>) -> Result<T, TargetError> {
         let began = self.now();
         let answer = tokio::time::timeout(ATTEMPT_MAX, question).await;
-        let answer = answer.unwrap_or_else(|_| Err(TargetError::Unavailable(format!("no answer within {ATTEMPT_MAX:?}"))));
+        let answer =
+            answer.unwrap_or_else(|_| Err(TargetError::Unavailable(format!("no answer within {ATTEMPT_MAX:?}"))));
         let now = self.now();
         if let Some(pace) = self.paces.lock().get_mut(index) {
             pace.measured_at = Some(now);
@@ -261,9 +262,11 @@ impl Regional {
     async fn version_of(&self, reference: &SecretReference) -> Result<u64, SourceError> {
         let path = reference.path();
         let now = self.now();
-        let recent = self.known.lock().get(&path).and_then(|known| {
-            (now.saturating_sub(known.confirmed_at) < VERSION_EVERY).then_some(known.number)
-        });
+        let recent = self
+            .known
+            .lock()
+            .get(&path)
+            .and_then(|known| (now.saturating_sub(known.confirmed_at) < VERSION_EVERY).then_some(known.number));
         if let Some(number) = recent {
             return Ok(number);
         }
@@ -274,7 +277,8 @@ impl Regional {
             let Ok(version) = self.ask(index, region.target.live_version(&path)).await else { continue };
             let now = self.now();
             let mut known = self.known.lock();
-            if let Some(known) = known.get_mut(&path).filter(|known| known.region == index && known.version == version) {
+            if let Some(known) = known.get_mut(&path).filter(|known| known.region == index && known.version == version)
+            {
                 known.confirmed_at = now;
                 return Ok(known.number);
             }

@@ -30,6 +30,7 @@ mod load;
 mod network;
 mod relay;
 mod reload;
+mod rotate;
 mod serve;
 mod shapes;
 mod status;

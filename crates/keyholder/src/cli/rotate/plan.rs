@@ -76,7 +76,13 @@ async fn look(world: &World, subject: Arc<Subject>) -> Plan {
         due_at: None,
         unfinished_run: None,
         stores: Vec::new(),
-        consumers: subject.policy.consumers.iter().map(|consumer| consumer.name.clone()).collect(),
+        consumers: subject
+            .policy
+            .consumers
+            .iter()
+            .filter(|consumer| consumer.waived.is_none())
+            .map(|consumer| consumer.name.clone())
+            .collect(),
         free_places: None,
         steps: strategy.map(|strategy| steps(&subject, strategy)).unwrap_or_default(),
         obstacles: Vec::new(),
@@ -134,8 +140,13 @@ async fn platform(subject: &Subject, strategy: Option<Strategy>, plan: &mut Plan
         plan.obstacles.push("the platform has no way to rotate this credential as it is configured".to_owned());
         return;
     };
-    let direct: Vec<_> =
-        subject.policy.consumers.iter().filter(|consumer| consumer.reads == Reads::Secret).map(|consumer| consumer.name.as_str()).collect();
+    let direct: Vec<_> = subject
+        .policy
+        .consumers
+        .iter()
+        .filter(|consumer| consumer.reads == Reads::Secret)
+        .map(|consumer| consumer.name.as_str())
+        .collect();
     if strategy == Strategy::Swap && !direct.is_empty() {
         plan.obstacles.push(format!(
             "swap takes the old secret away at once, and {} reads the store itself: use pair, or take `direct` out",
@@ -173,7 +184,9 @@ fn steps(subject: &Subject, strategy: Strategy) -> Vec<String> {
     }];
     let verification = &policy.verification;
     steps.push(format!("log in with it {} times within {}", verification.successes, span(verification.deadline)));
-    steps.extend(subject.stores.iter().map(|store| format!("write it to {} beside the live one, and read it back", store.name)));
+    steps.extend(
+        subject.stores.iter().map(|store| format!("write it to {} beside the live one, and read it back", store.name)),
+    );
     steps.extend(subject.stores.iter().map(|store| format!("make it live in {}", store.name)));
     steps.extend(subject.hooks.iter().map(|hook| hook.describe()));
     if strategy != Strategy::Swap {

@@ -7,12 +7,18 @@ use kh_core::{
     CredentialName, UnixMillis,
     port::rotation_journal::{Sighting, StoredRun},
 };
-use kh_rotation::{End, State, Status, status::{EvidenceLine, status}};
+use kh_rotation::{
+    End, State, Status,
+    status::{EvidenceLine, status},
+};
 use kh_rotator::{Outlook, Patience, Standing, Wanted, begin::readable, drive as driven, open};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{progress::{Progress, rest}, world::{self, World}};
+use super::{
+    progress::{Progress, rest},
+    world::{self, World},
+};
 use crate::{
     cli::{Context, Loaded, StopSignal, secret::time},
     output::{Exit, Failure, Table},
@@ -121,7 +127,8 @@ fn exit_of_state(state: State) -> Exit {
 async fn told(world: &World, stored: &StoredRun, standing: Option<&Standing>) -> Result<Status, Failure> {
     let unreadable = || {
         let told = format!("the records of the run {} do not fit together", stored.id);
-        Failure::new(kh_core::Code::ROTATION_NEEDS_OPERATOR, told).hint("it was written by a newer keyholder, or is damaged")
+        Failure::new(kh_core::Code::ROTATION_NEEDS_OPERATOR, told)
+            .hint("it was written by a newer keyholder, or is damaged")
     };
     let run = readable(stored).ok_or_else(unreadable)?;
     let mut told = status(&run, None, &[]);
@@ -174,12 +181,7 @@ fn text(status: &Status) -> String {
 }
 
 /// `rotate status`: one, or all.
-pub(super) async fn run(
-    world: &World,
-    run: Option<&str>,
-    loaded: &Loaded,
-    context: &Context,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(world: &World, run: Option<&str>, loaded: &Loaded, context: &Context) -> Result<Exit, Failure> {
     let journal = &world.rotation.services.journal;
     if let Some(text) = run {
         if let Ok(id) = text.parse() {

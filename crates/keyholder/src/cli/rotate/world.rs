@@ -5,11 +5,7 @@
 use std::sync::Arc;
 
 use kh_broker::Broker;
-use kh_core::{
-    CredentialName,
-    port::JournalError,
-    rotation::RunId,
-};
+use kh_core::{CredentialName, port::JournalError, rotation::RunId};
 use kh_rotation::Run;
 use kh_rotator::{Halt, NotBegun, NotTaken, Subject, orders};
 
@@ -143,7 +139,8 @@ pub(super) fn not_taken(error: &NotTaken) -> Failure {
             Failure::of(kh_core::Code::NOT_FOUND, error).hint("`keyholder rotate status` shows the runs")
         }
         NotTaken::Refused(refused) => {
-            let failure = Failure::new(kh_core::Code::ROTATION_NEEDS_OPERATOR, refused.to_string()).exiting(crate::output::Exit::No);
+            let failure = Failure::new(kh_core::Code::ROTATION_NEEDS_OPERATOR, refused.to_string())
+                .exiting(crate::output::Exit::No);
             refused.next.iter().fold(failure, |failure, next| failure.hint(next.clone()))
         }
     }

@@ -23,14 +23,16 @@ use crate::{
 
 /// Copy a document from one store into another
 #[derive(Debug, Args)]
-#[command(after_help = "FROM and TO are store:NAME for the embedded store, or NAME:PATH with a [secret_store.NAME]. The document is
+#[command(
+    after_help = "FROM and TO are store:NAME for the embedded store, or NAME:PATH with a [secret_store.NAME]. The document is
 written beside the live one, read back, and then made live, if nobody wrote there meanwhile.
 
 Exit 0: the document is there, now or before. Exit 1: something else is there.
 
 Examples:
   keyholder secret copy store:acme-prod prod-vault:genesys/acme
-  keyholder secret copy prod-vault:genesys/acme prod-aws:acme/genesys --force")]
+  keyholder secret copy prod-vault:genesys/acme prod-aws:acme/genesys --force"
+)]
 pub(crate) struct CopyArgs {
     /// Where the document is
     from: SecretReference,
@@ -56,7 +58,12 @@ fn target(
     })
 }
 
-pub(super) async fn run(arguments: &CopyArgs, loaded: &Loaded, base: &Base, context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    arguments: &CopyArgs,
+    loaded: &Loaded,
+    base: &Base,
+    context: &Context,
+) -> Result<Exit, Failure> {
     let all = targets(loaded, &base.clock)?;
     let embedded = embedded_target(base);
     let CopyArgs { from, to, force } = arguments;
@@ -66,7 +73,8 @@ pub(super) async fn run(arguments: &CopyArgs, loaded: &Loaded, base: &Base, cont
     let (source, sink) = (target(from, &all, &embedded)?, target(to, &all, &embedded)?);
     let found = source.live(&from.path()).await.map_err(|error| store_failure(from, &error))?;
     let document = CredentialDocument::parse(&found.value).map_err(|error| {
-        Failure::of(Code::CREDENTIAL_UNUSABLE, &error).hint(format!("only documents of credentials are copied; see {from}"))
+        Failure::of(Code::CREDENTIAL_UNUSABLE, &error)
+            .hint(format!("only documents of credentials are copied; see {from}"))
     })?;
     let before = match sink.live(&to.path()).await {
         Ok(live) => Some(live),

@@ -8,7 +8,10 @@ use clap::Args;
 use kh_core::{
     CredentialName, PlatformName, SecretReference, UnixMillis,
     credential::CredentialDocument,
-    port::{SecretTarget, secret_management::{ManagedSecret, Rotator}},
+    port::{
+        SecretTarget,
+        secret_management::{ManagedSecret, Rotator},
+    },
     rotation::ManagedId,
 };
 use serde::Serialize;
@@ -27,7 +30,8 @@ const DAY_MS: u64 = 86_400_000;
 
 /// Show every client of the organisations: age, use, owner, and whether keyholder looks after it
 #[derive(Debug, Args)]
-#[command(after_help = "Asks each platform that names a rotator. Findings: unmanaged (no credential of the configuration),
+#[command(
+    after_help = "Asks each platform that names a rotator. Findings: unmanaged (no credential of the configuration),
 not rotated (no [credential.NAME.rotation]), old, never used, owned by a person, stores disagree.
 
 Exit 0: no finding. Exit 1: findings. Exit 3: a platform could not be asked.
@@ -36,7 +40,8 @@ Examples:
   keyholder secret report
   keyholder secret report --format csv > clients.csv
   keyholder secret report --format html > clients.html
-  keyholder secret report --output json")]
+  keyholder secret report --output json"
+)]
 pub(crate) struct ReportArgs {
     /// The form
     #[arg(long, value_enum)]
@@ -81,7 +86,12 @@ struct Known {
     disagree: Vec<String>,
 }
 
-pub(super) async fn run(arguments: &ReportArgs, loaded: &Loaded, base: &Base, context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    arguments: &ReportArgs,
+    loaded: &Loaded,
+    base: &Base,
+    context: &Context,
+) -> Result<Exit, Failure> {
     let broker = private_tokens(loaded, base)?;
     let all = managements(loaded, base, &broker)?;
     if all.is_empty() {
@@ -94,21 +104,26 @@ pub(super) async fn run(arguments: &ReportArgs, loaded: &Loaded, base: &Base, co
     let (mut rows, mut unreached) = (Vec::new(), Vec::new());
     for (platform, management) in &all {
         let mut known: BTreeMap<ManagedId, Known> = BTreeMap::new();
-        for (name, credential) in loaded.config.credentials.iter().filter(|(_, credential)| credential.platform == *platform) {
+        for (name, credential) in
+            loaded.config.credentials.iter().filter(|(_, credential)| credential.platform == *platform)
+        {
             let Some((document, disagree)) = document(loaded, name, &read).await else { continue };
             let Some(id) = management.id_of(&document) else { continue };
             let rotation = credential.rotation.as_ref();
             let usual = loaded.config.rotation.usual.interval;
             let interval = rotation.and_then(|rotation| rotation.times.interval.or(usual));
-            known.insert(id, Known {
-                credential: name.to_string(),
-                strategy: rotation.map(|rotation| {
-                    let way = rotation.strategy.or_else(|| management.traits().strategies.first().copied());
-                    way.map_or_else(|| "none".to_owned(), |way| way.as_str().to_owned())
-                }),
-                interval_days: interval.map(|interval| interval.as_secs() / 86_400),
-                disagree,
-            });
+            known.insert(
+                id,
+                Known {
+                    credential: name.to_string(),
+                    strategy: rotation.map(|rotation| {
+                        let way = rotation.strategy.or_else(|| management.traits().strategies.first().copied());
+                        way.map_or_else(|| "none".to_owned(), |way| way.as_str().to_owned())
+                    }),
+                    interval_days: interval.map(|interval| interval.as_secs() / 86_400),
+                    disagree,
+                },
+            );
         }
         match management.inventory(Rotator::First).await {
             Ok(found) => {
@@ -247,9 +262,8 @@ fn csv(rows: &[Row]) -> String {
 }
 
 fn html(rows: &[Row]) -> String {
-    let escaped = |cell: &str| {
-        cell.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-    };
+    let escaped =
+        |cell: &str| cell.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
     let mut page = String::from(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Clients and their secrets</title>\n<style>body{font:14px sans-serif}table{border-collapse:collapse}th,td{border:1px solid #bbb;padding:4px 8px;text-align:left}tr.finding{background:#fff3e0}</style></head>\n<body><h1>Clients and their secrets</h1>\n<table><thead><tr>",
     );
@@ -294,7 +308,10 @@ mod tests {
         };
         let of = |found: &ManagedSecret, known: Option<&Known>| {
             let all = row(&platform, found, known, now).findings;
-            all.iter().map(|finding| finding.split(':').next().unwrap_or_default().to_owned()).collect::<Vec<_>>().join(" ")
+            all.iter()
+                .map(|finding| finding.split(':').next().unwrap_or_default().to_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         let rotated = known(Some("pair"), Some(30), &[]);
         assert_eq!(of(&found("a", 10, None), Some(&rotated)), "");

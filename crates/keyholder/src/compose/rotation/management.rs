@@ -32,11 +32,7 @@ pub(crate) struct BrokerTokens {
 impl BrokerTokens {
     /// Of the rotators that `platform` names.
     pub(crate) fn new(broker: &Arc<Broker>, platform: &PlatformConfig) -> Self {
-        Self {
-            broker: Arc::clone(broker),
-            first: platform.rotator.clone(),
-            second: platform.rotator_second.clone(),
-        }
+        Self { broker: Arc::clone(broker), first: platform.rotator.clone(), second: platform.rotator_second.clone() }
     }
 
     fn name(&self, which: Rotator) -> Option<&CredentialName> {
@@ -54,9 +50,10 @@ impl RotatorTokens for BrokerTokens {
             let name = self.name(which).ok_or_else(|| not_done("no such rotator is configured".to_owned()))?;
             let found = self.broker.credential(name);
             let credential = found.ok_or_else(|| not_done(format!("there is no credential {name}")))?;
-            let lease = credential.lease(min_ttl).await.map_err(|error: TokenError| {
-                not_done(format!("the rotator {name} has no token: {error}"))
-            })?;
+            let lease = credential
+                .lease(min_ttl)
+                .await
+                .map_err(|error: TokenError| not_done(format!("the rotator {name} has no token: {error}")))?;
             Ok(SecretString::copied(lease.token().expose()))
         })
     }

@@ -9,24 +9,31 @@ use jiff::{
 use kh_core::{Code, CredentialName};
 use kh_rotation::{
     Policy,
-    policy::{Approvals, Backoff, Consumer, Reads, Verification},
+    policy::{Approvals, Backoff, Consumer, Reads, Verification, Waiver},
 };
 use kh_rotator::{Blackout, Times, Window};
 
 use super::GRADE;
 use crate::{
-    config::{ConsumerConfig, CredentialRotationConfig, RotationTimes, calendar},
+    config::{ConsumerConfig, CredentialRotationConfig, RotationConfig, RotationTimes, calendar},
     output::Failure,
 };
 
 /// How long a consumer is taken to keep what it read, where it does not say: the longest of the usual caches.
 const CACHE: Duration = Duration::from_mins(15);
 
+/// A lease lives as long as a call and four times the skew of clocks at least, so that less changes nothing.
+const CALL_MIN: Duration = Duration::from_secs(20);
+
 /// Shortest pause between two looks at what a run waits for.
 const POLL_MIN: Duration = Duration::from_secs(1);
 
 /// One key of a credential, or the same key of `[rotation]`.
-fn either<'a, T>(own: &'a RotationTimes, usual: &'a RotationTimes, key: fn(&RotationTimes) -> &Option<T>) -> Option<&'a T> {
+fn either<'a, T>(
+    own: &'a RotationTimes,
+    usual: &'a RotationTimes,
+    key: fn(&RotationTimes) -> &Option<T>,
+) -> Option<&'a T> {
     key(own).as_ref().or(key(usual).as_ref())
 }
 
@@ -34,9 +41,9 @@ fn either<'a, T>(own: &'a RotationTimes, usual: &'a RotationTimes, key: fn(&Rota
 pub(super) fn policy(
     name: &CredentialName,
     rotation: &CredentialRotationConfig,
-    usual: &RotationTimes,
+    defaults: &RotationConfig,
 ) -> Result<Policy, Failure> {
-    let own = &rotation.times;
+    let (own, usual) = (&rotation.times, &defaults.usual);
     let from = Policy::default();
     let span = |key: fn(&RotationTimes) -> &Option<Duration>| either(own, usual, key).copied();
     let interval = span(|times| &times.interval).unwrap_or(from.interval);
@@ -65,13 +72,14 @@ pub(super) fn policy(
         overlap_max,
         quiet: span(|times| &times.quiet).unwrap_or(from.quiet),
         verification: Verification { successes, spacing, deadline },
-        consumers: rotation.consumers.iter().map(consumer).collect(),
+        consumers: rotation.consumers.iter().map(consumer).chain(OWN.map(own_consumer)).collect(),
         approvals: Approvals {
             start: count(approvals.0.start.or(approvals.1.start), from.approvals.start),
             prune: count(approvals.0.prune.or(approvals.1.prune), from.approvals.prune),
             revoke: count(approvals.0.revoke.or(approvals.1.revoke), from.approvals.revoke),
         },
         watch: span(|times| &times.watch),
+        call_bound: defaults.call_max.unwrap_or(from.call_bound).max(CALL_MIN),
         backoff: Backoff { poll: from.backoff.poll.min((overlap_min / 10).max(POLL_MIN)), ..from.backoff },
         ..from
     };
@@ -90,6 +98,15 @@ fn consumer(config: &ConsumerConfig) -> Consumer {
         cache: config.cache.unwrap_or(CACHE),
         waived: None,
     }
+}
+
+/// Those of keyholder's own parts that log in on behalf of applications, by how their sightings begin.
+const OWN: [&str; 2] = ["gateway", "exec"];
+
+/// One of them: it is believed when it is seen, and a rotation does not wait for one that does not run.
+fn own_consumer(name: &str) -> Consumer {
+    let waived = Some(Waiver { by: "keyholder".to_owned(), reason: "it may or may not run".to_owned() });
+    Consumer { name: name.to_owned(), reads: Reads::Tokens, grade_min: GRADE, cache: CACHE, waived }
 }
 
 /// Windows and blackout days.
@@ -139,7 +156,7 @@ mod tests {
         let config = config::parse(text.as_bytes()).expect("a configuration").config;
         let name: CredentialName = "c".parse().unwrap();
         let rotation = config.credentials[&name].rotation.as_ref().expect("a rotation");
-        let policy = policy(&name, rotation, &config.rotation.usual).map_err(|failure| failure.detail().to_owned())?;
+        let policy = policy(&name, rotation, &config.rotation).map_err(|failure| failure.detail().to_owned())?;
         Ok((policy, times(rotation, &config.rotation.usual)))
     }
 
@@ -159,7 +176,9 @@ mod tests {
 
     #[test]
     fn short_times_fit_together_and_what_does_not_is_told() {
-        for lines in ["interval = \"1h\"", "overlap_min = \"1s\"", "overlap_max = \"2s\"", "verify = { deadline = \"5s\" }"] {
+        for lines in
+            ["interval = \"1h\"", "overlap_min = \"1s\"", "overlap_max = \"2s\"", "verify = { deadline = \"5s\" }"]
+        {
             let built = of(&format!("[credential.c.rotation]\n{lines}\n"));
             assert!(built.is_ok(), "{lines}: {:?}", built.err());
         }
@@ -171,7 +190,8 @@ mod tests {
 
     #[test]
     fn windows_wrap_around_the_week() {
-        let (_, times) = of("[credential.c.rotation]\nwindows = [\"Sat-Tue 22:00-04:30\"]\nzone = \"Europe/Berlin\"\n").unwrap();
+        let (_, times) =
+            of("[credential.c.rotation]\nwindows = [\"Sat-Tue 22:00-04:30\"]\nzone = \"Europe/Berlin\"\n").unwrap();
         let window = &times.windows[0];
         assert_eq!(window.days, [Weekday::Saturday, Weekday::Sunday, Weekday::Monday, Weekday::Tuesday]);
         assert_eq!((window.from, window.to), (Time::constant(22, 0, 0, 0), Time::constant(4, 30, 0, 0)));

@@ -17,9 +17,7 @@ pub(super) fn target(detail: &SecretStoreDetail, parts: &Parts<'_>) -> Result<Ar
         return Err(Failure::bug("a store of another kind"));
     };
     let auth = match auth {
-        AzureAuth::Managed { client_id, .. } => {
-            Auth::ManagedIdentity { client_id: client_id.clone(), metadata: None }
-        }
+        AzureAuth::Managed { client_id, .. } => Auth::ManagedIdentity { client_id: client_id.clone(), metadata: None },
         AzureAuth::Workload { federated_token_file, tenant_id, client_id } => Auth::WorkloadIdentity {
             tenant: tenant_id.clone(),
             client_id: client_id.clone(),

@@ -60,6 +60,12 @@ pub(super) const DEFAULTS: Section = Section::new(
     &[
         Key::new("scheduler", Shape::Flag, "Whether `keyholder serve` rotates by itself.").default("true"),
         Key::new("parallel", Shape::Number(1, 64), "Most runs at a time.").default("4"),
+        Key::new(
+            "call_max",
+            Shape::Duration,
+            "Longest that one call may take: so long another keyholder waits after one that was killed. At least 20s.",
+        )
+        .default(r#""2m""#),
         INTERVAL,
         JITTER,
         WINDOWS,

@@ -94,9 +94,9 @@ impl SecretStoreDetail {
     pub fn files(&self) -> Vec<&PathBuf> {
         match self {
             Self::Azure { auth: AzureAuth::ClientSecret { client_secret_file, .. }, .. } => vec![client_secret_file],
-            Self::Vault { .. } | Self::Aws { .. } | Self::Azure { auth: AzureAuth::Workload { .. } | AzureAuth::Managed { .. }, .. } => {
-                Vec::new()
-            }
+            Self::Vault { .. }
+            | Self::Aws { .. }
+            | Self::Azure { auth: AzureAuth::Workload { .. } | AzureAuth::Managed { .. }, .. } => Vec::new(),
             Self::Google { credentials_file, .. } => credentials_file.iter().collect(),
         }
     }

@@ -206,7 +206,8 @@ fn add_what_is_named(path: &str, file: &mut File) {
         more.insert("notify.webhook".to_owned(), required("notify.webhook", ""));
     }
     if names("fallback") {
-        let keys = [("kind", "\"aws\""), ("region", "\"eu-west-1\"")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let keys =
+            [("kind", "\"aws\""), ("region", "\"eu-west-1\"")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         more.insert("secret_store.webhook".to_owned(), keys.into());
     }
     for key in ["rotator", "rotator_second"] {

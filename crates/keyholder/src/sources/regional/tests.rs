@@ -32,10 +32,9 @@ impl Fake {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.clock.advance(*self.slow.lock());
         match &*self.mood.lock() {
-            Mood::Serves(secret, generation, version) => Ok(LiveSecret {
-                value: document(secret, *generation),
-                version: VersionId((*version).to_owned()),
-            }),
+            Mood::Serves(secret, generation, version) => {
+                Ok(LiveSecret { value: document(secret, *generation), version: VersionId((*version).to_owned()) })
+            }
             Mood::Down | Mood::Hangs => Err(TargetError::Unavailable("down".to_owned())),
             Mood::Gone => Err(TargetError::NotFound(path.clone())),
             Mood::Refuses => Err(TargetError::Denied("no".to_owned())),
@@ -171,7 +170,11 @@ async fn the_first_choice_answers_and_another_one_when_it_does_not() {
     assert_eq!(bench.read().await, "two:2");
     *bench.east.mood.lock() = Mood::Hangs;
     bench.clock.advance(REST);
-    assert_eq!(bench.read().await, "two:2", "a store that hangs costs its share of the time alone, and one that lags is not believed");
+    assert_eq!(
+        bench.read().await,
+        "two:2",
+        "a store that hangs costs its share of the time alone, and one that lags is not believed"
+    );
 }
 
 #[tokio::test(start_paused = true)]
