@@ -70,9 +70,4 @@ fn without_evidence_the_old_secret_stays() {
     assert!(text(&status, "next_command").starts_with("keyholder rotate resume"), "{status}");
     assert!(log_in(world.installation.sandbox.url(), &world.first).is_ok(), "both secrets work");
     assert_eq!(world.clients().len(), 2);
-
-    let (code, back) = world.told(&["rotate", "rollback", "app", "--wait", "--reason", "test"]);
-    assert_eq!((code, text(&back, "state")), (Some(0), "rolled_back"), "{back}");
-    assert!(log_in(world.installation.sandbox.url(), &world.first).is_ok());
-    assert_eq!(world.clients().len(), 1, "the new one is deleted");
 }
