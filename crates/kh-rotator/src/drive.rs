@@ -44,15 +44,15 @@ pub async fn open(
     }
 }
 
-/// Works until `patience` ends or `stop` is cancelled (`Ok(None)`).
+/// Works until `patience` ends or `stop` is cancelled (`Ok(None)`). The lease is given back then.
 pub async fn drive(
-    mut session: Session,
+    session: &mut Session,
     services: &Services,
     patience: Patience,
     stop: &CancellationToken,
 ) -> Result<Option<Standing>, Halt> {
-    let driven = stay(&mut session, services, patience, stop).await;
-    session.release().await;
+    let driven = stay(session, services, patience, stop).await;
+    session.rest().await;
     driven
 }
 

@@ -91,6 +91,9 @@ pub enum Halt {
         /// What differs.
         why: String,
     },
+    /// A store did not answer in time.
+    #[error("the store {0} did not answer in time")]
+    TimedOut(String),
     /// The core did not come to a wait or an end.
     #[error("the run {0} goes in circles")]
     Circles(RunId),
@@ -105,6 +108,7 @@ impl Halt {
             Self::Unreadable { .. } | Self::NoEscrow { .. } | Self::Escrow(_) | Self::Circles(_) => {
                 Code::ROTATION_NEEDS_OPERATOR
             }
+            Self::TimedOut(_) => Code::STORE_UNAVAILABLE,
             Self::Reconfigured { .. } => Code::ROTATION_UNSUPPORTED,
         }
     }

@@ -11,7 +11,7 @@ use kh_core::{
     rotation::ManagedId,
 };
 
-use super::{Answer, Ask, Decision, Why, gate::Side};
+use super::{Answer, Ask, Block, Decision, Why, gate::Side};
 use crate::{
     effect::{Effect, Escrow},
     policy::Reads,
@@ -50,6 +50,7 @@ impl Ask<'_> {
             return Err(self.intend(Effect::RevokeTokens));
         }
         self.watch()?;
+        self.hooks_done()?;
         let unknown = self.sweep()?;
         Ok(self.record(Step::Ended { end: End::Completed { unknown } }))
     }
@@ -285,6 +286,24 @@ impl Ask<'_> {
             return Err(self.intend(Effect::Hook { name: name.clone(), delivery, document }));
         }
         Ok(())
+    }
+
+    /// Swap: no gate stands before the old secret's end, so the run itself stays open while a hook did not succeed.
+    fn hooks_done(self) -> Answer<()> {
+        let run = self.run;
+        if run.begin.strategy != Strategy::Swap {
+            return Ok(());
+        }
+        let mut hooks = run.begin.hooks.iter().zip(run.course_hooks());
+        let Some((name, state)) = hooks.find(|(_, state)| !state.settled()) else { return Ok(()) };
+        let reason = state.reason.clone().unwrap_or_else(|| "not called yet".to_owned());
+        let block = Block::Hook { name: name.clone(), reason };
+        if run.alarm.is_none() {
+            return Err(self.record(Step::Alarmed { why: block.to_string(), next: command::status(run) }));
+        }
+        let again = state.retry_at.map(|failed| failed.plus(self.policy.backoff.after(state.failures)));
+        let until = again.filter(|_| !state.refused).unwrap_or_else(|| self.now.plus(self.policy.backoff.poll));
+        Err(self.wait(until, Why::Consumers(vec![block])))
     }
 
     /// Stops the old secret where that can be undone, watches, and deletes it.

@@ -150,10 +150,18 @@ impl Session {
         Ok(Some(served.ok_or(missing)?.to_json()))
     }
 
-    /// Opens a value of the escrow.
+    /// Opens a value of the escrow. One that another process forgot meanwhile is no damage: the run has moved on.
     pub(super) async fn opened(&self, which: Escrow) -> Result<SecretBytes, Halt> {
         let (run, name) = (self.run.began().run, which.as_str());
-        let sealed = self.services.journal.escrow(run, name).await?.ok_or(Halt::NoEscrow { run, name })?;
+        let Some(sealed) = self.services.journal.escrow(run, name).await? else {
+            let written = self.services.journal.run(run).await?.records.len() as u64;
+            let moved = written != self.run.seq();
+            return Err(if moved {
+                Halt::TakenOver(self.subject.credential.clone())
+            } else {
+                Halt::NoEscrow { run, name }
+            });
+        };
         Ok(self.services.escrow.open(self.sealed_for(name), &sealed)?)
     }
 }

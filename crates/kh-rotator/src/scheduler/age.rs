@@ -1,0 +1,85 @@
+//! How old a credential's secret is, when that makes it due, and whom that concerns.
+//!
+//! Invariant: reads alone. A secret whose age nobody knows is due: nothing says that it is young.
+
+use kh_core::{
+    UnixMillis,
+    credential::CredentialDocument,
+    port::{Notice, Urgency},
+    rotation::Marker,
+};
+use kh_rotation::{Policy, due, schedule::age_percent};
+use uuid::Uuid;
+
+use super::Scheduler;
+use crate::{begin::NotBegun, session::Halt, subject::Subject};
+
+/// Shares of the interval at which people are told, in percent; a rotation begins before the first one by default.
+const TOLD_AT: [u64; 3] = [100, 90, 80];
+
+impl Scheduler {
+    /// When the credential is due, from what its first store and the platform say now.
+    pub(super) async fn due(&self, subject: &Subject) -> Result<UnixMillis, NotBegun> {
+        let first = subject.stores.first().ok_or(NotBegun::NoStore)?;
+        let read = first.target.live(&first.path);
+        let bound = crate::session::call_timeout(&subject.policy);
+        let live = tokio::time::timeout(bound, read).await.map_err(|_| Halt::TimedOut(first.name.clone()))?;
+        let live = live.map_err(|error| NotBegun::Store { store: first.name.clone(), error })?;
+        let marker = Marker::read(&live.value);
+        let generation = marker.as_ref().map_or(1, |marker| marker.generation);
+        let created_at = match &marker {
+            Some(marker) => Some(marker.created_at),
+            None => match CredentialDocument::parse(&live.value) {
+                Ok(document) => self.made_at(subject, &document).await,
+                Err(_) => None,
+            },
+        };
+        let now = self.services.now();
+        let policy = Policy { calendar: subject.times.calendar(now), ..subject.policy.clone() };
+        let due_at = created_at.map_or(now, |created_at| due(&policy, &subject.credential, generation, created_at));
+        if let Some(entry) = self.entries.lock().get_mut(&subject.credential) {
+            if entry.overview.generation.replace(generation) != Some(generation) {
+                entry.told_percent = 0;
+            }
+            entry.overview.created_at = created_at;
+            entry.overview.due_at = Some(due_at);
+            entry.overview.run = None;
+        }
+        if let Some(created_at) = created_at {
+            self.tell_age(subject, generation, age_percent(&policy, created_at, now));
+        }
+        // a window may have been open when it fell due and be closed now
+        Ok(due_at.max(policy.calendar.closed_until(now, now.plus(policy.backoff.most)).unwrap_or(due_at)))
+    }
+
+    /// When the platform says that a secret was made that keyholder did not make.
+    async fn made_at(&self, subject: &Subject, document: &CredentialDocument) -> Option<UnixMillis> {
+        let id = subject.management.id_of(document)?;
+        let bound = crate::session::call_timeout(&subject.policy);
+        let listed = tokio::time::timeout(bound, subject.management.list(document, subject.by)).await.ok()?.ok()?;
+        listed.into_iter().find(|secret| secret.id == id)?.created_at
+    }
+
+    fn tell_age(&self, subject: &Subject, generation: u64, percent: u64) {
+        let Some(reached) = TOLD_AT.into_iter().find(|at| percent >= *at) else { return };
+        {
+            let mut entries = self.entries.lock();
+            let Some(entry) = entries.get_mut(&subject.credential) else { return };
+            if entry.told_percent >= reached {
+                return;
+            }
+            entry.told_percent = reached;
+        }
+        let name = format!("keyholder rotation age\n{}\n{generation}\n{reached}", subject.credential);
+        self.services.notifier.notify(Notice {
+            id: Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()),
+            kind: "rotation.age".to_owned(),
+            urgency: if reached >= 100 { Urgency::Critical } else { Urgency::Warning },
+            at: self.services.now(),
+            credential: Some(subject.credential.clone()),
+            run: None,
+            summary: format!("the secret of {} has reached {percent}% of its longest age", subject.credential),
+            next: Some(format!("keyholder rotate plan {}", subject.credential)),
+        });
+    }
+}

@@ -1,0 +1,126 @@
+//! What persons do to a run: abort, roll back, approve, and the emergency levels.
+
+use std::time::Duration;
+
+use kh_core::port::{HookError, Strategy, rotation_journal::ApprovalOf};
+use kh_rotation::{End, Level, Order};
+use kh_rotator::{Standing, Wanted};
+
+use crate::{
+    platform::Call,
+    world::{Act, START, World},
+};
+
+fn wanted(level: Level) -> Wanted {
+    Wanted { level, actor: "cli:ops".to_owned(), reason: "leaked".to_owned() }
+}
+
+async fn ends(world: &World, wanted: &Wanted) -> End {
+    match world.until_standing(wanted).await.0 {
+        Standing::Ended(end) => end,
+        other => panic!("{other:?}: {:#?}", world.gate.trace()),
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_in_the_overlap_brings_the_old_secret_back() {
+    for strategy in [Strategy::Overlap, Strategy::Pair] {
+        let world = World::new(strategy, 11);
+        let old = world.platform.first();
+        world.acts.lock().unwrap().push((START.plus(Duration::from_mins(10)), Act::Order(Order::Rollback)));
+        let end = ends(&world, &Wanted::scheduled()).await;
+        assert_eq!(end, End::RolledBack { unknown: Vec::new() }, "{strategy:?}");
+        world.check(&end).await;
+        assert!(world.platform.accepts(&old));
+        assert!(
+            world
+                .audit
+                .0
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|event| { event.action == "rotation.order" && event.actor == "cli:ops" })
+        );
+        assert!(world.act(Act::Order(Order::Rollback)).await.is_err(), "a run that is over takes no order");
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_fails_blocks_the_prune_until_a_person_says_otherwise() {
+    let world = World::new(Strategy::Pair, 12);
+    *world.hook.refuses.lock().unwrap() = Some(HookError::Refused("403".to_owned()));
+    let old = world.platform.first();
+    world.acts.lock().unwrap().push((START.plus(Duration::from_hours(8 * 24)), Act::Order(Order::SkipHooks)));
+    let due = Wanted::scheduled();
+    let before = tokio::select! {
+        standing = world.live(&due) => Err(standing),
+        () = async {
+            while world.now() < START.plus(Duration::from_hours(7 * 24 + 1)) {
+                tokio::task::yield_now().await;
+            }
+        } => Ok(()),
+    };
+    assert_eq!(before, Ok(()));
+    assert!(world.platform.accepts(&old), "a week later it still works");
+    world.clock.advance(Duration::from_mins(5));
+    let standing = world.until_standing(&Wanted::scheduled()).await.0;
+    assert_eq!(standing, Standing::Ended(End::Completed { unknown: Vec::new() }));
+    assert!(!world.platform.accepts(&old));
+}
+
+#[tokio::test]
+async fn two_persons_must_agree_where_two_are_asked() {
+    let mut world = World::new(Strategy::Overlap, 13);
+    world.policy.approvals.start = 2;
+    let minutes = |minutes| START.plus(Duration::from_mins(minutes));
+    *world.acts.lock().unwrap() = vec![
+        (minutes(20), Act::Approve(ApprovalOf::Start, "ann")),
+        (minutes(40), Act::Approve(ApprovalOf::Start, "ann")),
+        (minutes(120), Act::Approve(ApprovalOf::Start, "bob")),
+    ];
+    let end = ends(&world, &Wanted::scheduled()).await;
+    world.check(&end).await;
+    let audit = world.audit.0.lock().unwrap().clone();
+    let made = audit.iter().find(|event| event.detail.contains(&("effect".to_owned(), "create".to_owned()))).unwrap();
+    assert!(made.at >= minutes(120), "nothing is made before the second person agreed");
+    let approved = audit.iter().find(|event| event.action == "rotation.approved").unwrap();
+    assert!(approved.detail.contains(&("by".to_owned(), "cli:ann, cli:bob".to_owned())), "{approved:?}");
+}
+
+#[tokio::test]
+async fn without_evidence_a_prune_needs_a_person_on_record() {
+    let world = World::new(Strategy::Overlap, 14);
+    let mut world = world;
+    world.policy.consumers[1].name = "a-batch-job-that-never-runs".to_owned();
+    world.acts.lock().unwrap().push((START.plus(Duration::from_hours(5)), Act::Approve(ApprovalOf::Prune, "ann")));
+    let end = ends(&world, &Wanted::scheduled()).await;
+    world.check(&end).await;
+    assert!(world.now() >= START.plus(Duration::from_hours(5)), "not before");
+    let audit = world.audit.0.lock().unwrap().clone();
+    let stop = audit.iter().find(|event| event.detail.contains(&("effect".to_owned(), "stop".to_owned()))).unwrap();
+    assert!(stop.detail.contains(&("overridden_by".to_owned(), "cli:ann".to_owned())), "{stop:?}");
+    assert!(stop.detail.iter().any(|(key, why)| key == "overridden" && why.contains("a-batch-job")), "{stop:?}");
+}
+
+#[tokio::test]
+async fn a_leaked_secret_dies_in_the_time_of_its_level() {
+    for (level, within) in [(Level::Fast, 60), (Level::Revoke, 20)] {
+        let world = World::new(Strategy::Overlap, 15);
+        let old = world.platform.first();
+        let end = ends(&world, &wanted(level)).await;
+        assert_eq!(end, End::Completed { unknown: Vec::new() }, "{level:?}");
+        assert!(!world.platform.accepts(&old));
+        let audit = world.audit.0.lock().unwrap().clone();
+        let dead = audit.iter().find(|event| {
+            event.detail.iter().any(|(key, value)| key == "effect" && (value == "stop" || value == "prune"))
+        });
+        let after = dead.unwrap().at.since(START);
+        assert!(after <= Duration::from_mins(within), "{level:?}: {after:?}");
+    }
+    let world = World::new(Strategy::Pair, 16);
+    let end = ends(&world, &wanted(Level::Kill)).await;
+    assert_eq!(end, End::Killed);
+    let state = world.platform.state.lock().unwrap();
+    assert!(state.rows.iter().all(|row| !row.active), "nothing logs in any more");
+    assert!(!state.calls.iter().any(|call| matches!(call, Call::Create(_))), "and nothing replaces it");
+}

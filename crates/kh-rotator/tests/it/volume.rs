@@ -1,0 +1,154 @@
+//! Many rotations and many credentials: what they leave behind, and how much is looked at.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use kh_core::{
+    Clock,
+    port::{RotationJournal, Strategy},
+    rotation::{Marker, RunId, WriteToken},
+};
+use kh_rotation::{End, State};
+use kh_rotator::{Limits, Scheduler, Standing, Subject, Wanted};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::world::{START, World};
+
+/// Rotations without and with `KEYHOLDER_LONG=1`.
+const ROTATIONS: u64 = 100;
+const ROTATIONS_LONG: u64 = 1000;
+
+/// What the journal's file may take after a thousand rotations.
+const STATE_MAX: u64 = 20 * 1024 * 1024;
+
+#[tokio::test]
+async fn rotations_one_after_the_other_leave_a_small_state() {
+    let rotations = if std::env::var("KEYHOLDER_LONG").is_ok() { ROTATIONS_LONG } else { ROTATIONS };
+    let mut world = World::new(Strategy::Pair, 21);
+    world.policy.budget.per_day = 10_000;
+    let mut sizes = Vec::new();
+    for generation in 2..rotations + 2 {
+        world.until_generation.store(generation, Ordering::SeqCst);
+        *world.patience_from.lock().unwrap() = world.now();
+        world.clock.advance(Duration::from_hours(12));
+        let (standing, _) = world.until_standing(&Wanted::scheduled()).await;
+        assert_eq!(standing, Standing::Ended(End::Completed { unknown: Vec::new() }), "rotation {generation}");
+        let rows = world.platform.state.lock().unwrap().rows.len();
+        assert_eq!(rows, 1, "nothing is left over");
+        let size: u64 =
+            std::fs::read_dir(world.folder.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+        sizes.push(size);
+    }
+    assert_eq!(*world.failures.lock().unwrap(), <[String; 0]>::default());
+    let (half, last) = (sizes[sizes.len() / 2], sizes[sizes.len() - 1]);
+    println!(
+        "{rotations} rotations with {} logins of consumers: the state has {} KiB, halfway it had {} KiB",
+        world.logins.load(Ordering::SeqCst),
+        last / 1024,
+        half / 1024
+    );
+    assert!(last < STATE_MAX, "{last} bytes");
+    assert!(last <= half + half / 4, "it does not grow: {half} and then {last} bytes");
+}
+
+fn named(subject: &Subject, number: usize) -> Arc<Subject> {
+    let mut other = subject.clone();
+    other.credential = format!("credential-{number}").parse().unwrap();
+    other.platform = format!("platform-{}", number % 3).parse().unwrap();
+    Arc::new(other)
+}
+
+/// A thousand credentials are looked at once each, and are due at times of their own, which a restart does not move.
+#[tokio::test]
+async fn a_thousand_credentials_are_planned_with_one_look_each() {
+    let world = World::new(Strategy::Overlap, 22);
+    let mut document = world.platform.first();
+    let run = RunId(uuid::Uuid::from_u128(1));
+    document.marker = Some(Marker {
+        run,
+        write: WriteToken::of(run, "one", "promote"),
+        generation: 4,
+        fingerprint: document.fingerprint(&kh_core::Fingerprinter::new(b"installation")),
+        created_at: START,
+    });
+    world.stores[0].write_by_hand(&document);
+    let subject = world.subject();
+    let subjects: Vec<_> = (0..1000).map(|number| named(&subject, number)).collect();
+    let plan = async |boot| {
+        let services = world.boot();
+        let scheduler = Scheduler::new(services, subjects.clone(), Limits { working_max: 500, ..Limits::default() });
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        tasks.close();
+        scheduler.round(&tasks, &stop).await.unwrap();
+        tasks.wait().await;
+        let next = scheduler.round(&tasks, &stop).await.unwrap();
+        assert!(next > world.now(), "boot {boot}: there is nothing to do");
+        assert!(scheduler.working().is_empty(), "boot {boot}: and nobody works");
+        let overview = scheduler.overview().borrow().clone();
+        overview.values().map(|known| (known.due_at.unwrap(), known.generation)).collect::<Vec<_>>()
+    };
+    let before = world.stores[0].reads();
+    let first = plan(1).await;
+    assert_eq!(world.stores[0].reads() - before, 1000, "one look each");
+    assert_eq!(first.len(), 1000);
+    let distinct: BTreeSet<_> = first.iter().map(|(due, _)| *due).collect();
+    assert!(distinct.len() > 990, "they are spread: {}", distinct.len());
+    let (latest, earliest) = (distinct.last().unwrap(), distinct.first().unwrap());
+    assert!(*latest <= START.plus(Duration::from_hours(75 * 24)), "the interval less the lead");
+    assert!(latest.since(*earliest) > Duration::from_hours(60), "over the whole jitter");
+    world.clock.advance(Duration::from_hours(1));
+    assert_eq!(plan(2).await, first, "a restart moves nothing");
+}
+
+/// The schedule begins what is due, comes back to what waits, and ends it; a second process beside it changes nothing.
+#[tokio::test]
+async fn a_schedule_rotates_what_is_due_and_then_rests() {
+    let world = World::new(Strategy::Pair, 23);
+    world.clock.advance(Duration::from_hours(80 * 24));
+    *world.patience_from.lock().unwrap() = world.now();
+    let mut subject = (*world.subject()).clone();
+    subject.policy.interval = Duration::from_hours(90 * 24);
+    let subject = Arc::new(subject);
+    let limits = Limits::default();
+    let both = [(); 2].map(|()| Scheduler::new(world.boot(), vec![Arc::clone(&subject)], limits));
+    let stop = CancellationToken::new();
+    let mut rounds = 0;
+    loop {
+        rounds += 1;
+        assert!(rounds < 1000, "it never ends");
+        for scheduler in &both {
+            let tasks = TaskTracker::new();
+            tasks.close();
+            scheduler.round(&tasks, &stop).await.unwrap();
+            tasks.wait().await;
+        }
+        let run = world.newest().await;
+        if run.is_some_and(|run| run.state() == State::Completed) {
+            break;
+        }
+        world.pass_until(world.now().plus(Duration::from_secs(30))).await;
+    }
+    let (creates, failures) = {
+        let state = world.platform.state.lock().unwrap();
+        (state.calls.len(), world.failures.lock().unwrap().clone())
+    };
+    assert_eq!(failures, <[String; 0]>::default());
+    assert_eq!(creates, 3, "one create, one stop, one delete");
+    for _ in 0..4 {
+        for scheduler in &both {
+            let tasks = TaskTracker::new();
+            tasks.close();
+            scheduler.round(&tasks, &stop).await.unwrap();
+            tasks.wait().await;
+        }
+        world.clock.advance(Duration::from_hours(1));
+    }
+    assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 1, "it is not due again");
+    let overview = both[0].overview().borrow().clone();
+    let known = overview.values().next().unwrap();
+    assert_eq!(known.generation, Some(2));
+    assert!(known.due_at.unwrap() > world.clock.now().wall.plus(Duration::from_hours(70 * 24)));
+}
