@@ -263,6 +263,11 @@ impl SecretManagement for Platform {
     ) -> BoxFuture<'a, Result<(), ManageError>> {
         Box::pin(async move {
             self.change("delete", |state| {
+                // Genesys Cloud deletes a client only after it was made inactive
+                if self.strategy == Strategy::Pair && state.rows.iter().any(|row| row.id == *id && row.active) {
+                    let hint = "make it inactive first".to_owned();
+                    return Err(ManageError::Denied { platform_code: "cannot.delete.client".to_owned(), hint });
+                }
                 state.calls.push(Call::Delete(id.clone()));
                 let before = state.rows.len();
                 state.rows.retain(|row| row.id != *id);

@@ -42,7 +42,12 @@ async fn history(seed: u64, counts: &mut Counts) {
     let world = World::new(strategy, seed);
     let crashes = (0..random.below(4)).map(|_| 1 + random.below(70)).collect();
     world.gate.crash_at(crashes);
-    world.gate.with_faults(seed, 6, u32::try_from(random.below(5)).unwrap());
+    // mostly a call in six goes wrong; sometimes nearly everything does, until a person is needed
+    if random.below(10) == 0 {
+        world.gate.with_faults(seed, 2, 16);
+    } else {
+        world.gate.with_faults(seed, 6, u32::try_from(random.below(5)).unwrap());
+    }
     let minutes = |minutes| START.plus(Duration::from_mins(minutes));
     let aborted = random.below(6);
     if aborted > 1 && random.below(4) == 0 {

@@ -434,7 +434,11 @@ impl World {
         if *end == (End::Completed { unknown: Vec::new() }) {
             assert_ne!(only.secret, secrets[0], "it is a new one");
             let told = self.hook.told.lock().unwrap();
-            assert!(told.iter().all(|(_, secret)| *secret == only.secret) && !told.is_empty(), "the hook got it");
+            assert!(
+                told.iter().all(|(_, secret)| *secret == only.secret) && !told.is_empty(),
+                "the hook got it: {told:?} {:#?}",
+                self.gate.trace()
+            );
             assert!(told.iter().all(|(promotion, _)| promotion.delivery == told[0].0.delivery), "under one name");
         }
         self.check_intents(&run, &calls).await;
@@ -476,7 +480,7 @@ impl World {
         for call in calls {
             match call {
                 Call::Delete(id) => assert!(names(id, &["prune", "cleanup"]), "{id} was deleted without an intent"),
-                Call::Stop(id) => assert!(names(id, &["stop"]), "{id} was stopped without an intent"),
+                Call::Stop(id) => assert!(names(id, &["stop", "cleanup"]), "{id} was stopped without an intent"),
                 Call::Start(id) => assert!(names(id, &["start"]), "{id} was started without an intent"),
                 Call::Create(_) | Call::Regenerate => {}
             }
