@@ -38,7 +38,7 @@ pub(super) async fn drive(
     let subject = world.subject(name)?;
     let services = &world.rotation.services;
     let session = open(services, &subject, wanted).await.map_err(|error| world::not_begun(&error))?;
-    let Some(session) = session else {
+    let Some(mut session) = session else {
         // an order ended it: nothing is left to be done
         return newest(world, name, context).await;
     };
@@ -47,7 +47,7 @@ pub(super) async fn drive(
     let mut progress = Progress::new(context);
     let stop = CancellationToken::new();
     let mut signal = StopSignal::new()?;
-    let driving = driven(session, services, patience, &stop);
+    let driving = driven(&mut session, services, patience, &stop);
     tokio::pin!(driving);
     let mut redraw = tokio::time::interval(std::time::Duration::from_secs(1));
     let (mut quiet_since, mut seen) = (services.clock.now().mono, 0);

@@ -118,6 +118,7 @@ pub(super) fn halt(error: &Halt) -> Failure {
         Halt::Unreadable { run, .. } | Halt::NoEscrow { run, .. } | Halt::Circles(run) => {
             Failure::of(error.code(), error).hint(format!("keyholder rotate status {run}"))
         }
+        Halt::TimedOut(_) => Failure::of(error.code(), error),
         Halt::Escrow(_) => Failure::of(error.code(), error).hint("open the installation with the key that sealed it"),
     }
 }
