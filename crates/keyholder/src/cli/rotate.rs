@@ -244,27 +244,25 @@ pub(super) fn run(command: RotateCommand, context: &Context) -> Result<Exit, Fai
     Context::runtime()?.block_on(async {
         let world = |subjects| World::open(&loaded, context, subjects);
         match command {
-            RotateCommand::Plan { credential } => plan::run(&world(Subjects::All).await?, &credential, context).await,
+            RotateCommand::Plan { credential } => plan::run(&world(Subjects::All)?, &credential, context).await,
             RotateCommand::Status { run } => {
-                standing::run(&world(Subjects::None).await?, run.as_deref(), &loaded, context).await
+                standing::run(&world(Subjects::None)?, run.as_deref(), &loaded, context).await
             }
-            RotateCommand::Run(arguments) => begin(&world(Subjects::All).await?, arguments, context).await,
-            RotateCommand::Now(arguments) => now(&world(Subjects::All).await?, arguments, context).await,
+            RotateCommand::Run(arguments) => begin(&world(Subjects::All)?, arguments, context).await,
+            RotateCommand::Now(arguments) => now(&world(Subjects::All)?, arguments, context).await,
             RotateCommand::Resume(arguments) => {
                 let order = order_of(&arguments);
-                ordered(&world(Subjects::All).await?, &arguments.of, order, context).await
+                ordered(&world(Subjects::All)?, &arguments.of, order, context).await
             }
             RotateCommand::Abort { of, leave } => {
                 let order = if leave { Order::Abandon } else { Order::Abort };
-                ordered(&world(Subjects::All).await?, &of, order, context).await
+                ordered(&world(Subjects::All)?, &of, order, context).await
             }
-            RotateCommand::Rollback { of } => {
-                ordered(&world(Subjects::All).await?, &of, Order::Rollback, context).await
-            }
+            RotateCommand::Rollback { of } => ordered(&world(Subjects::All)?, &of, Order::Rollback, context).await,
             RotateCommand::Hold { credential, reason, lift } => {
-                hold(&world(Subjects::None).await?, &credential, &reason, lift, context).await
+                hold(&world(Subjects::None)?, &credential, &reason, lift, context).await
             }
-            RotateCommand::Approve(arguments) => approve(&world(Subjects::None).await?, arguments, context).await,
+            RotateCommand::Approve(arguments) => approve(&world(Subjects::None)?, arguments, context).await,
         }
     })
 }
@@ -346,9 +344,12 @@ async fn hold(
     };
     done.map_err(|error| world::journal(&error))?;
     let answer = serde_json::json!({ "credential": credential, "held": !lift, "reason": reason });
-    context.terminal.answer(&answer, || match lift {
-        true => format!("the hold on {credential} is lifted\n"),
-        false => format!("{credential} is on hold: nothing is promoted or pruned\n"),
+    context.terminal.answer(&answer, || {
+        if lift {
+            format!("the hold on {credential} is lifted\n")
+        } else {
+            format!("{credential} is on hold: nothing is promoted or pruned\n")
+        }
     });
     Ok(Exit::Done)
 }

@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn the_bar_is_full_only_at_the_end_and_draws_no_control_characters() {
-        let mut timeline = Timeline::default();
-        timeline.outlook = Outlook::Waiting { until: UnixMillis(61_000), why: "a\u{1b}[2Jb".to_owned() };
+        let outlook = Outlook::Waiting { until: UnixMillis(61_000), why: "a\u{1b}[2Jb".to_owned() };
+        let mut timeline = Timeline { outlook, ..Timeline::default() };
         let waiting = bar(&timeline, UnixMillis(0));
         assert!(waiting.ends_with("1 min 1 s more: a[2Jb") && waiting.contains('-'), "{waiting}");
         timeline.outlook = Outlook::Ended;

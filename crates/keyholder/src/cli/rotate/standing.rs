@@ -96,8 +96,9 @@ fn exit_of(standing: Option<&Standing>) -> Exit {
     match standing {
         None | Some(Standing::Waiting { .. }) => Exit::Unfinished,
         Some(Standing::NeedsOperator(_)) => Exit::Operator,
-        Some(Standing::Ended(End::Completed { .. } | End::Killed)) => Exit::Done,
-        Some(Standing::Ended(End::RolledBack { .. } | End::Aborted { .. } | End::Abandoned { .. })) => Exit::Done,
+        Some(Standing::Ended(
+            End::Completed { .. } | End::Killed | End::RolledBack { .. } | End::Aborted { .. } | End::Abandoned { .. },
+        )) => Exit::Done,
     }
 }
 

@@ -32,8 +32,8 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Opens it.
-    pub(super) async fn open(loaded: &Loaded, context: &Context, subjects: Subjects) -> Result<Self, Failure> {
+    /// Opens it. Must run on a runtime.
+    pub(super) fn open(loaded: &Loaded, context: &Context, subjects: Subjects) -> Result<Self, Failure> {
         let base = Base::open(loaded, &context.environment)?;
         let configured = loaded.config.credentials.iter().filter(|(_, credential)| credential.rotation.is_some());
         let configured: Vec<_> = configured.map(|(name, _)| name.clone()).collect();

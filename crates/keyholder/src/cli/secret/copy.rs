@@ -159,9 +159,12 @@ fn answer(arguments: &CopyArgs, copied: bool, version: Option<&str>, context: &C
     let json = serde_json::json!({
         "from": from.to_string(), "to": to.to_string(), "copied": copied, "version": version,
     });
-    context.terminal.answer(&json, || match copied {
-        true => format!("{to} is now at version {}\n", version.unwrap_or_default()),
-        false => format!("{to} holds the document already\n"),
+    context.terminal.answer(&json, || {
+        if copied {
+            format!("{to} is now at version {}\n", version.unwrap_or_default())
+        } else {
+            format!("{to} holds the document already\n")
+        }
     });
     Exit::Done
 }

@@ -244,7 +244,9 @@ fn cells(row: &Row) -> Vec<String> {
 
 fn text(rows: &[Row]) -> String {
     let mut table = Table::new(&HEADINGS);
-    rows.iter().for_each(|row| table.row(cells(row).iter().map(|cell| cell.replace(char::is_control, " ")).collect()));
+    for row in rows {
+        table.row(cells(row).iter().map(|cell| cell.replace(char::is_control, " ")).collect());
+    }
     let found = rows.iter().filter(|row| !row.findings.is_empty()).count();
     format!("{}\n{} clients, {found} with findings\n", table.text(), rows.len())
 }
@@ -257,7 +259,9 @@ fn csv(rows: &[Row]) -> String {
     };
     let line = |cells: &[String]| cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",") + "\r\n";
     let mut all = line(&HEADINGS.map(str::to_owned));
-    rows.iter().for_each(|row| all.push_str(&line(&cells(row))));
+    for row in rows {
+        all.push_str(&line(&cells(row)));
+    }
     all
 }
 

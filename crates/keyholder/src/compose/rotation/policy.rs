@@ -118,7 +118,7 @@ pub(super) fn times(rotation: &CredentialRotationConfig, usual: &RotationTimes) 
     let blackouts = either(own, usual, |times| &times.blackout);
     Times {
         zone,
-        windows: windows.into_iter().flatten().map(window).collect(),
+        windows: windows.into_iter().flatten().copied().map(window).collect(),
         blackouts: blackouts
             .into_iter()
             .flatten()
@@ -127,7 +127,7 @@ pub(super) fn times(rotation: &CredentialRotationConfig, usual: &RotationTimes) 
     }
 }
 
-fn window(config: &calendar::Window) -> Window {
+fn window(config: calendar::Window) -> Window {
     let (first, last) = config.days.unwrap_or((Weekday::Monday, Weekday::Sunday));
     let mut days = vec![first];
     let mut seen = BTreeSet::from([first.to_monday_zero_offset()]);
