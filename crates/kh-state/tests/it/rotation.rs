@@ -7,10 +7,10 @@ mod processes;
 use std::sync::{Arc, atomic::Ordering};
 
 use kh_core::{
-    CredentialName, Fingerprint, UnixMillis,
+    Code, CredentialName, Fingerprint, UnixMillis,
     port::{
         JournalError, RotationJournal,
-        rotation_journal::{Append, EscrowChange, Grade, HeldLease, NewRun, Sighting},
+        rotation_journal::{Append, EscrowChange, Grade, HeldLease, Hold, NewRun, Sighting},
     },
     rotation::RunId,
 };
@@ -60,6 +60,22 @@ async fn the_journal_does_what_its_port_says() {
     let open = || -> Arc<dyn RotationJournal> { Arc::new(fixture.open()) };
     let audited = || fixture.audit.events.lock().clone();
     conformance::run(&conformance::Subject { open: &open, audited: &audited }).await;
+}
+
+#[tokio::test]
+async fn what_a_hold_keeps_back_is_refused_by_its_code() {
+    let fixture = Fixture::new();
+    let state = fixture.open();
+    let lease = leased(&state, "a", "one", START).await;
+    let run = begun(&state, "a", &lease, START).await;
+    let hold = Hold { since: START, actor: "cli:ann".to_owned(), reason: "black friday".to_owned() };
+    state.set_hold(&name("a"), Some(hold), event("rotation.hold")).await.unwrap();
+    let prune = Append { unless_held: true, ..next(run, 2, &lease, START) };
+    let refused = state.append(prune.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ROTATION_HELD, "{refused}");
+    assert!(refused.to_string().contains("black friday"));
+    state.set_hold(&name("a"), None, event("rotation.hold")).await.unwrap();
+    state.append(prune).await.unwrap();
 }
 
 #[tokio::test]

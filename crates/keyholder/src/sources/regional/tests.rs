@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kh_core::{
-    Clock, ManualClock, UnixMillis,
+    Clock, Code, ManualClock, UnixMillis,
     port::secret_target::{Replica, TargetCheck, TargetTraits},
     rotation::WriteToken,
 };
@@ -193,7 +193,7 @@ async fn memory_serves_for_its_time_and_never_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_gone_or_forbidden_is_not_served_from_memory() {
-    for (mood, told) in [(Mood::Gone, "missing"), (Mood::Refuses, "store.denied")] {
+    for (mood, told) in [(Mood::Gone, "missing"), (Mood::Refuses, Code::STORE_DENIED.short())] {
         let bench = bench(Mood::Serves("one", 1, "v1"), Mood::Serves("one", 1, "77"));
         assert_eq!(bench.read().await, "one:1");
         *bench.east.mood.lock() = mood;

@@ -107,6 +107,18 @@ fn no_answer() {
     }
 }
 
+#[test]
+fn each_kind_has_its_code() {
+    for (status, code) in [
+        (401, Code::ROTATION_PLATFORM),
+        (403, Code::ROTATION_DENIED),
+        (429, Code::ROTATION_PLATFORM),
+        (500, Code::ROTATION_UNKNOWN_OUTCOME),
+    ] {
+        assert_eq!(refused(Effect::Change, None, &head(status), b"{}").code(), code, "{status}");
+    }
+}
+
 proptest! {
     #[test]
     fn words_of_the_platform_are_not_repeated(status in 100_u16..600, secret in "[A-Za-z0-9_-]{43}") {
