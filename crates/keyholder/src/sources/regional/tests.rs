@@ -193,7 +193,8 @@ async fn memory_serves_for_its_time_and_never_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_gone_or_forbidden_is_not_served_from_memory() {
-    for (mood, told) in [(Mood::Gone, "missing"), (Mood::Refuses, Code::STORE_DENIED.short())] {
+    let denied = Code::STORE_DENIED;
+    for (mood, told) in [(Mood::Gone, "missing"), (Mood::Refuses, denied.short())] {
         let bench = bench(Mood::Serves("one", 1, "v1"), Mood::Serves("one", 1, "77"));
         assert_eq!(bench.read().await, "one:1");
         *bench.east.mood.lock() = mood;
