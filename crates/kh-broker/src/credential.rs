@@ -60,6 +60,8 @@ struct State {
     refresh: Option<Arc<SecretString>>,
     last_failure: Option<FetchFailure>,
     last_rejection: Option<FetchFailure>,
+    /// Version of the document of the last login that brought a token; 0 before the first.
+    proven: u64,
 }
 
 enum Step {
@@ -87,7 +89,7 @@ pub struct Credential {
 impl Credential {
     pub(crate) fn new(spec: CredentialSpec, ports: Arc<Ports>) -> Arc<Self> {
         let state =
-            State { core: TokenCore::new(spec.policy), refresh: None, last_failure: None, last_rejection: None };
+            State { core: TokenCore::new(spec.policy), refresh: None, last_failure: None, last_rejection: None, proven: 0 };
         let cancel = ports.cancel.child_token();
         Arc::new_cyclic(|own| Self {
             spec,
@@ -341,6 +343,29 @@ impl Credential {
             tracing::info!(credential.name = %self.spec.name, secret.version = version, "the secret store has a new version; logging in with it");
             self.fetch_in_background(now);
         }
+    }
+
+    /// The newest document was used for a login that brought a token, or such a login is begun now although nobody
+    /// asks for a token: for a rotation, which waits until its new secret is seen in use. One login for each version;
+    /// one that fails is tried again at a later call, with the pauses of every other login. Answers whether the
+    /// document has been used.
+    pub fn use_newest(&self) -> bool {
+        let newest = {
+            let state = self.state.lock();
+            let newest = state.core.newest_version();
+            if newest == 0 || state.proven == newest {
+                return newest != 0;
+            }
+            newest
+        };
+        tracing::debug!(credential.name = %self.spec.name, secret.version = newest, "a login with a new document is due");
+        self.fetch_in_background(self.ports.clock.now());
+        false
+    }
+
+    /// A login with the document of this version brought a token.
+    pub(crate) fn note_proven(&self, version: u64) {
+        self.state.lock().proven = version;
     }
 
     /// Whether the document `digest` may be sent, and the refresh token that is held.

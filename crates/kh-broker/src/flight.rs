@@ -149,6 +149,9 @@ impl Flight {
         issued: &Result<IssuedToken, FetchError>,
     ) {
         let ports = self.credential.ports();
+        if issued.is_ok() && kind == FetchKind::Login {
+            self.credential.note_proven(version);
+        }
         let Some(observer) = &ports.observer else { return };
         let at = ports.clock.now().wall;
         let outcome = match (issued, kind) {

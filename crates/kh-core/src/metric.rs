@@ -117,6 +117,34 @@ pub const METRICS: &[Metric] = &[
         &["credential"],
         "Version of the platform's secret that was read last; 0 before the first",
     ),
+    // rotation
+    gauge(
+        "keyholder_secret_age_seconds",
+        &["credential"],
+        "Age of the secret of a credential that is rotated; absent while it is not known",
+    ),
+    gauge(
+        "keyholder_rotation_due_timestamp_seconds",
+        &["credential"],
+        "When the next regular rotation begins at the earliest, in seconds since 1970; absent while it is not known",
+    ),
+    gauge("keyholder_rotation_unfinished", &["credential"], "1 while a rotation of the credential has not ended, else 0"),
+    gauge(
+        "keyholder_rotation_needs_operator",
+        &["credential"],
+        "1 while the unfinished rotation of the credential waits for a person, else 0",
+    ),
+    gauge(
+        "keyholder_rotation_failures",
+        &["credential"],
+        "Tries of the schedule in a row that could not look at the credential or begin its rotation",
+    ),
+    counter(
+        "keyholder_notices",
+        &["channel", "result"],
+        "Notices to people by the way and what became of them (sent, failed: given up, dropped: never tried)",
+    ),
+    gauge("keyholder_notices_waiting", &["channel"], "Notices to people that wait to be sent"),
     // stores
     histogram(
         "keyholder_store_operation_duration_seconds",

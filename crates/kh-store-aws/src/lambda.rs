@@ -109,12 +109,23 @@ fn marked(description: &str, promotion: &Promotion) -> Option<String> {
 }
 
 impl LambdaRefresh {
-    /// A hook named `name` for `function` (its plain name) in the account's region.
-    pub fn new(name: &str, function: &str, account: Arc<Account>) -> Result<Self, NameError> {
+    /// Whether a function can be called so.
+    pub fn check(function: &str) -> Result<(), NameError> {
         let letters = function.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if function.is_empty() || function.len() > NAME_MAX || !letters {
             return Err(NameError);
         }
+        Ok(())
+    }
+
+    /// What the hook does, in words.
+    pub fn description(function: &str) -> String {
+        format!("changes the description of the AWS Lambda function {function}, so that it starts anew")
+    }
+
+    /// A hook named `name` for `function` (its plain name) in the account's region.
+    pub fn new(name: &str, function: &str, account: Arc<Account>) -> Result<Self, NameError> {
+        Self::check(function)?;
         Ok(Self { name: name.to_owned(), function: function.to_owned(), account })
     }
 
@@ -272,7 +283,7 @@ impl DeliveryHook for LambdaRefresh {
     }
 
     fn describe(&self) -> String {
-        format!("changes the description of the AWS Lambda function {}, so that it starts anew", self.function)
+        Self::description(&self.function)
     }
 
     fn deliver<'a>(

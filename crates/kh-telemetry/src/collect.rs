@@ -28,7 +28,7 @@ pub fn register_build(registry: &mut Registry, version: &'static str) {
 }
 
 /// Encodes samples of one metric of the catalogue.
-fn family(
+pub fn family(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     samples: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
@@ -45,11 +45,13 @@ fn family(
     samples(&mut encoder)
 }
 
-fn gauge(encoder: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: f64) -> fmt::Result {
+/// One sample of a gauge.
+pub fn gauge(encoder: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: f64) -> fmt::Result {
     encoder.encode_family(labels)?.encode_gauge(&value)
 }
 
-fn counter(encoder: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
+/// One sample of a counter.
+pub fn counter(encoder: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
     encoder.encode_family(labels)?.encode_counter::<[(&str, &str); 0], _, u64>(&value, None)
 }
 

@@ -18,7 +18,7 @@ use kh_rotation::{Level, Order};
 use kh_rotator::{Patience, Person, Wanted, orders};
 
 use self::world::{Subjects, World};
-use super::{Context, QUIET};
+use super::{Context, Loaded, QUIET};
 use crate::{
     compose::harden,
     output::{Exit, Failure},
@@ -242,29 +242,40 @@ pub(super) fn run(command: RotateCommand, context: &Context) -> Result<Exit, Fai
     let loaded = context.load_file()?;
     context.start_logging_at(QUIET)?;
     Context::runtime()?.block_on(async {
-        let world = |subjects| World::open(&loaded, context, subjects);
-        match command {
-            RotateCommand::Plan { credential } => plan::run(&world(Subjects::All)?, &credential, context).await,
-            RotateCommand::Status { run } => {
-                standing::run(&world(Subjects::None)?, run.as_deref(), &loaded, context).await
-            }
-            RotateCommand::Run(arguments) => begin(&world(Subjects::All)?, arguments, context).await,
-            RotateCommand::Now(arguments) => now(&world(Subjects::All)?, arguments, context).await,
-            RotateCommand::Resume(arguments) => {
-                let order = order_of(&arguments);
-                ordered(&world(Subjects::All)?, &arguments.of, order, context).await
-            }
-            RotateCommand::Abort { of, leave } => {
-                let order = if leave { Order::Abandon } else { Order::Abort };
-                ordered(&world(Subjects::All)?, &of, order, context).await
-            }
-            RotateCommand::Rollback { of } => ordered(&world(Subjects::All)?, &of, Order::Rollback, context).await,
-            RotateCommand::Hold { credential, reason, lift } => {
-                hold(&world(Subjects::None)?, &credential, &reason, lift, context).await
-            }
-            RotateCommand::Approve(arguments) => approve(&world(Subjects::None)?, arguments, context).await,
-        }
+        let subjects = match &command {
+            RotateCommand::Status { .. } | RotateCommand::Hold { .. } | RotateCommand::Approve(_) => Subjects::None,
+            RotateCommand::Plan { .. }
+            | RotateCommand::Run(_)
+            | RotateCommand::Resume(_)
+            | RotateCommand::Abort { .. }
+            | RotateCommand::Rollback { .. }
+            | RotateCommand::Now(_) => Subjects::All,
+        };
+        let world = World::open(&loaded, context, subjects)?;
+        let ended = carry_out(command, &world, &loaded, context).await;
+        world.close().await;
+        ended
     })
+}
+
+async fn carry_out(command: RotateCommand, world: &World, loaded: &Loaded, context: &Context) -> Result<Exit, Failure> {
+    match command {
+        RotateCommand::Plan { credential } => plan::run(world, &credential, context).await,
+        RotateCommand::Status { run } => standing::run(world, run.as_deref(), loaded, context).await,
+        RotateCommand::Run(arguments) => begin(world, arguments, context).await,
+        RotateCommand::Now(arguments) => now(world, arguments, context).await,
+        RotateCommand::Resume(arguments) => {
+            let order = order_of(&arguments);
+            ordered(world, &arguments.of, order, context).await
+        }
+        RotateCommand::Abort { of, leave } => {
+            let order = if leave { Order::Abandon } else { Order::Abort };
+            ordered(world, &of, order, context).await
+        }
+        RotateCommand::Rollback { of } => ordered(world, &of, Order::Rollback, context).await,
+        RotateCommand::Hold { credential, reason, lift } => hold(world, &credential, &reason, lift, context).await,
+        RotateCommand::Approve(arguments) => approve(world, arguments, context).await,
+    }
 }
 
 fn patience(wait: bool) -> Patience {

@@ -10,8 +10,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{Context, Loaded};
 use crate::{
     compose::{
-        Addresses, Base, Claim, OTLP_HEADERS, Prepared, Reloader, Running, Seen, Serving, Sockets, Watches,
-        forget_variable, harden, raise_open_files, running_on, tell_ready, tell_stopping, watchdog, write_private_file,
+        Addresses, Base, Claim, OTLP_HEADERS, Prepared, Reloader, Running, Seen, Senders, Serving, Sockets, Watches,
+        forget_variable, harden, host, raise_open_files, running_on, tell_ready, tell_stopping, watchdog,
+        write_private_file,
     },
     config::{self, KeySource},
     output::{Exit, Failure},
@@ -105,7 +106,10 @@ async fn serve(
     let prepared = Prepared::of(&loaded, &base.clock, &base.reads)?;
     let watches = Watches::of(&loaded, &context.environment, base, log)?;
     audit_config(&loaded, base, context).await?;
-    let running = Running::start(&loaded, base, prepared, sockets, watches).await?;
+    let senders = Senders::of(&loaded, &context.environment, Arc::clone(&base.clock));
+    let deliveries = senders.all(&host())?;
+    drop(senders);
+    let running = Running::start(&loaded, base, prepared, sockets, (watches, Some(deliveries))).await?;
     announce(&running.addresses, &loaded, context);
     let claim = claim(&running, &loaded, base)?;
     if let Some(file) = &arguments.ready_file {

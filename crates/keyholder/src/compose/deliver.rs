@@ -3,7 +3,10 @@
 //! Invariant: files with secrets are looked at when this is made, so that a start tells what is wrong with them, and
 //! read again when they are used; nothing is sent here.
 
-use std::{path::Path, sync::Arc, time::Duration};
+#[cfg(feature = "aws")]
+mod lambda;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use kh_core::{
     Clock, Code,
@@ -75,6 +78,15 @@ impl Parts<'_> {
     }
 }
 
+/// Hooks by their names.
+pub(crate) type Hooks = BTreeMap<String, Arc<dyn DeliveryHook>>;
+
+/// Everything that follows a promotion.
+pub(crate) struct Deliveries {
+    pub(crate) hooks: Hooks,
+    pub(crate) channels: Vec<Arc<dyn Channel>>,
+}
+
 /// What hooks and ways to people are made from.
 pub(crate) struct Senders<'a> {
     loaded: &'a Loaded,
@@ -89,10 +101,16 @@ impl<'a> Senders<'a> {
         Self { loaded, environment, system: SystemRoots::load(), clock }
     }
 
-    /// Every hook by its name, but those of AWS, which come with its stores.
+    /// All of them; the first that cannot be made is told. `source` names this keyholder.
+    pub(crate) fn all(&self, source: &str) -> Result<Deliveries, Failure> {
+        let hooks = self.hooks().map(|(name, made)| Ok((name.to_owned(), made?)));
+        let channels = self.channels(source).map(|(_, made)| made);
+        Ok(Deliveries { hooks: hooks.collect::<Result<_, Failure>>()?, channels: channels.collect::<Result<_, _>>()? })
+    }
+
+    /// Every hook by its name.
     pub(crate) fn hooks(&self) -> impl Iterator<Item = (&'a str, Result<Arc<dyn DeliveryHook>, Failure>)> {
-        let ours = |config: &HookConfig| !matches!(config.detail, HookDetail::Lambda { .. });
-        self.loaded.config.hooks.iter().filter(move |(_, config)| ours(config)).map(move |(name, config)| {
+        self.loaded.config.hooks.iter().map(move |(name, config)| {
             let parts = self.parts(format!("[hook.{name}]"), config.extra_ca.as_deref());
             (name.as_str(), parts.and_then(|parts| hook(name, config, self.environment, &parts)))
         })
@@ -156,7 +174,14 @@ fn hook(
             let (token, client) = (parts.secret(token_file)?, parts.client(config.timeout));
             Arc::new(GithubSecret::new(name, &api, owner, vec![value], token, client).map_err(|error| wrong(&error))?)
         }
-        HookDetail::Lambda { .. } => return Err(Failure::bug("a hook of AWS is made with its stores")),
+        #[cfg(feature = "aws")]
+        HookDetail::Lambda { .. } => lambda::hook(name, config, environment, parts)?,
+        #[cfg(not(feature = "aws"))]
+        HookDetail::Lambda { .. } => {
+            let told = format!("{} is of the kind lambda, which this keyholder was built without", parts.section);
+            return Err(Failure::new(Code::CONFIG_INVALID, told)
+                .hint("build it with `cargo build --release --features aws`, or take the section out"));
+        }
     })
 }
 

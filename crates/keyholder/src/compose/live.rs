@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use super::{
     egresses, endpoints, outside,
     record::Record,
+    stores::Targets,
     targets,
     tls::{Certificate, Served, certificate},
 };
@@ -33,6 +34,8 @@ pub(crate) struct Prepared {
     pub(super) specs: Vec<CredentialSpec>,
     pub(super) outside: Outside,
     pub(super) certificate: Option<Certificate>,
+    /// The stores outside, as rotation writes them.
+    pub(super) targets: Targets,
 }
 
 impl Prepared {
@@ -45,6 +48,7 @@ impl Prepared {
             specs: endpoints::specs(&loaded.config, &ways, clock),
             outside: outside(loaded, &targets, clock, reads),
             certificate: tls.map(|tls| certificate(tls, &loaded.paths)).transpose()?,
+            targets,
         })
     }
 

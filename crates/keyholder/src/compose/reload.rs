@@ -25,7 +25,7 @@ use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
 use self::{files::Identities, settling::Settling};
-use super::{Base, Live, Prepared, Running, bind_environments, record::Outcome, systemd};
+use super::{Base, Live, Plan, Prepared, Running, Schedule, bind_environments, record::Outcome, systemd};
 use crate::{
     cli::{Context, Loaded, audit_config},
     config::Config,
@@ -79,6 +79,7 @@ pub(crate) struct Reloader {
     base: Base,
     live: Arc<Live>,
     issuer: Arc<Issuer>,
+    schedule: Option<Arc<Schedule>>,
     current: Arc<Loaded>,
     watched: BTreeSet<PathBuf>,
     settling: Settling<Identities>,
@@ -87,7 +88,14 @@ pub(crate) struct Reloader {
 /// What was read and built, and how the files looked just before.
 struct Attempt {
     seen: Seen,
-    result: Result<(Loaded, Prepared), Failure>,
+    result: Result<Built, Failure>,
+}
+
+/// Everything that a changed configuration was made into.
+struct Built {
+    loaded: Loaded,
+    prepared: Prepared,
+    plan: Option<Plan>,
 }
 
 impl Reloader {
@@ -110,6 +118,7 @@ impl Reloader {
             base,
             live,
             issuer,
+            schedule: running.schedule.clone(),
             current: Arc::new(loaded),
             watched,
             settling,
@@ -157,7 +166,7 @@ impl Reloader {
         self.watched = seen.0.keys().cloned().collect();
         self.settling = Settling::new(seen.0);
         let outcome = match result {
-            Ok((loaded, prepared)) => self.take_over(loaded, prepared).await,
+            Ok(built) => self.take_over(built).await,
             Err(failure) => Err(failure),
         };
         self.tell(trigger, outcome);
@@ -166,11 +175,11 @@ impl Reloader {
     /// Reads and builds, away from the runtime.
     async fn attempt(&self) -> Option<Attempt> {
         let (context, current, clock) = (Arc::clone(&self.context), Arc::clone(&self.current), &self.base.clock);
-        let reads = self.base.reads.clone();
+        let (reads, schedule) = (self.base.reads.clone(), self.schedule.clone());
         let (watched, clock) = (self.watched.clone(), Arc::clone(clock));
         let attempt = tokio::task::spawn_blocking(move || {
             let mut seen = Seen(files::look(&watched));
-            let result = build(&context, &current, (&clock, &reads), &mut seen);
+            let result = build(&context, &current, (&clock, &reads, schedule.as_deref()), &mut seen);
             Attempt { seen, result }
         });
         match attempt.await {
@@ -183,11 +192,15 @@ impl Reloader {
     }
 
     /// The step that changes something. The audit entry comes first, and without it nothing happens.
-    async fn take_over(&mut self, loaded: Loaded, prepared: Prepared) -> Result<(Outcome, Applied), Failure> {
+    async fn take_over(&mut self, built: Built) -> Result<(Outcome, Applied), Failure> {
+        let Built { loaded, prepared, plan } = built;
         let same_file = loaded.digest == self.current.digest;
         audit_config(&loaded, &self.base, &self.context).await?;
         bind_environments(&loaded.config, &self.issuer, "keyholder").await?;
         let (applied, certificate_changed) = self.live.apply(&loaded, prepared);
+        if let (Some(schedule), Some(plan)) = (&self.schedule, plan) {
+            schedule.take_over(&loaded, plan);
+        }
         if let Err(failure) = self.context.change_level(&self.log, &loaded.config) {
             // the configuration parsed, so only an embedding program's own log is left as a cause
             tracing::warn!("the log level was not changed: {}", failure.in_one_line());
@@ -242,9 +255,9 @@ impl Reloader {
 fn build(
     context: &Context,
     current: &Loaded,
-    (clock, reads): (&Arc<dyn Clock>, &Reads),
+    (clock, reads, schedule): (&Arc<dyn Clock>, &Reads, Option<&Schedule>),
     seen: &mut Seen,
-) -> Result<(Loaded, Prepared), Failure> {
+) -> Result<Built, Failure> {
     let Some(file) = current.file.as_deref() else { return Err(Failure::bug("nothing to reload: there is no file")) };
     let loaded = context.load_again(file)?;
     seen.and_named(&loaded);
@@ -252,7 +265,8 @@ fn build(
     seen.0.retain(|path: &PathBuf, _| named.contains(path) || of_current.contains(path));
     refuse_frozen(&current.config, &loaded.config)?;
     let prepared = Prepared::of(&loaded, clock, reads)?;
-    Ok((loaded, prepared))
+    let plan = schedule.map(|schedule| schedule.plan(&loaded, &prepared.targets)).transpose()?;
+    Ok(Built { loaded, prepared, plan })
 }
 
 fn refuse_frozen(before: &Config, after: &Config) -> Result<(), Failure> {

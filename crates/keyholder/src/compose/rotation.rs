@@ -7,21 +7,21 @@ mod policy;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kh_broker::Broker;
+use kh_broker::{Broker, RotatorCredentials};
 use kh_core::{
     CredentialName, PlatformName, SecretReference,
     port::{
-        Notice, Notifier, RotationJournal, SecretManagement, SecretSource, SecretStore, SecretTarget,
+        Notifier, RotationJournal, RotatorTokens, SecretManagement, SecretSource, SecretStore, SecretTarget,
         rotation_journal::Grade, secret_management::Rotator,
     },
 };
 use kh_rotator::{EscrowKey, Services, Store, Subject, TokioTimer};
 use kh_store::EmbeddedTarget;
 
-use management::BrokerTokens;
-
 use super::{
-    Base, egresses,
+    Base,
+    deliver::Hooks,
+    egresses,
     endpoints::{specs, token_endpoint},
     outside,
     stores::Targets,
@@ -37,23 +37,15 @@ use crate::{
 /// Who acts in the audit log when nobody ordered it.
 const ACTOR: &str = "keyholder";
 
+/// The credentials that are rotated.
+pub(crate) type Subjects = BTreeMap<CredentialName, Arc<Subject>>;
+
 /// Everything that rotation needs.
 pub(crate) struct Rotation {
     /// What every run shares.
     pub(crate) services: Arc<Services>,
     /// The credentials that are rotated.
-    pub(crate) subjects: BTreeMap<CredentialName, Arc<Subject>>,
-}
-
-/// Tells the log. Used where the configuration names nobody else.
-struct LogNotifier;
-
-impl Notifier for LogNotifier {
-    fn notify(&self, notice: Notice) {
-        let credential = notice.credential.as_ref().map(ToString::to_string).unwrap_or_default();
-        let run = notice.run.map(|run| run.to_string()).unwrap_or_default();
-        tracing::info!(notice.kind = notice.kind, credential, rotation.run = run, "notice: {}", notice.summary);
-    }
+    pub(crate) subjects: Subjects,
 }
 
 /// The embedded store as a place that rotation writes.
@@ -74,41 +66,39 @@ pub(crate) fn target_of(
     }
 }
 
-impl Rotation {
-    /// The journal without anything to rotate: for commands that only read or write it.
-    pub(crate) fn journal_alone(base: &Base) -> Result<Self, Failure> {
-        Ok(Self { services: services(base)?, subjects: BTreeMap::new() })
-    }
-
-    /// The rotation of `loaded` over an open installation. `broker` mints the rotators' tokens.
-    pub(crate) fn of(loaded: &Loaded, base: &Base, broker: &Arc<Broker>, targets: &Targets) -> Result<Self, Failure> {
-        let services = services(base)?;
-        let embedded = embedded_target(base);
-        let mut subjects = BTreeMap::new();
-        let ways = egresses(loaded)?;
-        for (name, credential) in &loaded.config.credentials {
-            let Some(platform) = loaded.config.platforms.get(&credential.platform) else { continue };
-            let Some(way) = ways.get(&credential.platform) else { continue };
-            if credential.rotation.is_none() {
-                continue;
-            }
-            let http = super::endpoints::http(way, &base.clock);
-            let of = Of { name, credential, platform, loaded, broker };
-            let subject = subject(&of, http, targets, &embedded)?;
-            subjects.insert(name.clone(), Arc::new(subject));
+/// What is rotated by `loaded` over an open installation. `broker` mints the rotators' tokens.
+pub(crate) fn subjects(
+    loaded: &Loaded,
+    base: &Base,
+    broker: &Arc<Broker>,
+    targets: &Targets,
+    hooks: &Hooks,
+) -> Result<Subjects, Failure> {
+    let embedded = embedded_target(base);
+    let mut subjects = BTreeMap::new();
+    let ways = egresses(loaded)?;
+    for (name, credential) in &loaded.config.credentials {
+        let Some(platform) = loaded.config.platforms.get(&credential.platform) else { continue };
+        let Some(way) = ways.get(&credential.platform) else { continue };
+        if credential.rotation.is_none() {
+            continue;
         }
-        Ok(Self { services, subjects })
+        let http = super::endpoints::http(way, &base.clock);
+        let of = Of { name, credential, platform, loaded, broker };
+        let subject = subject(&of, http, targets, &embedded, hooks)?;
+        subjects.insert(name.clone(), Arc::new(subject));
     }
+    Ok(subjects)
 }
 
 /// What every run shares.
-fn services(base: &Base) -> Result<Arc<Services>, Failure> {
+pub(crate) fn services(base: &Base, notifier: Arc<dyn Notifier>) -> Result<Arc<Services>, Failure> {
     let escrow = EscrowKey::new(&base.escrow_key).ok_or_else(|| Failure::bug("the escrow's key has no 32 bytes"))?;
     let mut boot = [0; 8];
     base.entropy.fill(&mut boot);
     Ok(Arc::new(Services {
         journal: Arc::clone(&base.state) as Arc<dyn RotationJournal>,
-        notifier: Arc::new(LogNotifier),
+        notifier,
         clock: Arc::clone(&base.clock),
         timer: Arc::new(TokioTimer),
         entropy: Arc::clone(&base.entropy),
@@ -116,6 +106,12 @@ fn services(base: &Base) -> Result<Arc<Services>, Failure> {
         fingerprinter: Arc::clone(&base.fingerprinter),
         owner: format!("{}/{:016x}", std::process::id(), u64::from_be_bytes(boot)),
     }))
+}
+
+/// Tokens of the rotators that a platform names, from the broker.
+fn rotator_tokens(broker: &Arc<Broker>, platform: &PlatformConfig) -> Arc<dyn RotatorTokens> {
+    let (first, second) = (platform.rotator.clone(), platform.rotator_second.clone());
+    Arc::new(RotatorCredentials::new(Arc::clone(broker), first, second))
 }
 
 /// A broker that knows the rotators alone: it mints their tokens for one command. Must run on a runtime.
@@ -146,7 +142,7 @@ pub(crate) fn managements(
     for (name, platform) in &loaded.config.platforms {
         let (Some(rotator), Some(way)) = (&platform.rotator, ways.get(name)) else { continue };
         let Ok(make) = management::of(rotator, platform, super::endpoints::http(way, &base.clock)) else { continue };
-        all.insert(name.clone(), make(Arc::new(BrokerTokens::new(broker, platform))));
+        all.insert(name.clone(), make(rotator_tokens(broker, platform)));
     }
     Ok(all)
 }
@@ -165,10 +161,11 @@ fn subject(
     http: kh_platform::HttpClient,
     targets: &Targets,
     embedded: &Arc<dyn SecretTarget>,
+    hooks: &Hooks,
 ) -> Result<Subject, Failure> {
     let Of { name, credential, platform, loaded, broker } = of;
     let rotation = credential.rotation.as_ref().ok_or_else(|| Failure::bug("a credential that is not rotated"))?;
-    let tokens = BrokerTokens::new(broker, platform);
+    let tokens = rotator_tokens(broker, platform);
     let second_rotator = platform.rotator_second.is_some();
     let own = [&platform.rotator, &platform.rotator_second].into_iter().flatten().any(|rotator| rotator == *name);
     // a rotator is rotated by the other one
@@ -180,6 +177,8 @@ fn subject(
             .ok_or_else(|| Failure::bug(format!("no store was made for {reference}")))?;
         stores.push(Store { name: reference.to_string(), path: reference.path(), target });
     }
+    let made = |hook: &String| hooks.get(hook).cloned().ok_or_else(|| Failure::bug(format!("no hook {hook} was made")));
+    let named = rotation.hooks.iter().map(made).collect::<Result<_, _>>()?;
     Ok(Subject {
         credential: (*name).clone(),
         platform: credential.platform.clone(),
@@ -188,12 +187,12 @@ fn subject(
         policy: policy::policy(name, rotation, &loaded.config.rotation)?,
         times: policy::times(rotation, &loaded.config.rotation.usual),
         stores,
-        management: make(Arc::new(tokens)),
+        management: make(tokens),
         act_with: own.then(|| Arc::clone(&make)),
         by,
         second_rotator,
         endpoint: token_endpoint(platform, http),
-        hooks: Vec::new(),
+        hooks: named,
         revoker: None,
     })
 }

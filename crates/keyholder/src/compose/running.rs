@@ -27,9 +27,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Addresses, Base, GatewayProxy, Live, Prepared, Sockets, bind_environments,
+    Addresses, Base, Deliveries, GatewayProxy, Live, Prepared, Schedule, Sockets, bind_environments,
     listeners::{Local, limits, reachable, start_gateways},
     pulses,
+    schedule::RotationMetrics,
     sightings::Record,
     standing::Standing,
     tls::Served,
@@ -62,6 +63,8 @@ pub(crate) struct Running {
     broker: Arc<Broker>,
     /// Which secrets it logs in with.
     record: Record,
+    /// Replaces secrets by itself; none in a keyholder that must not.
+    pub(crate) schedule: Option<Arc<Schedule>>,
     /// The broker's listener, which is drained beside the gateways.
     broker_listeners: Vec<JoinHandle<()>>,
     broker_cancel: CancellationToken,
@@ -70,13 +73,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts everything that `loaded` names and `prepared` was made of. Must run on the control runtime.
+    /// Starts everything that `loaded` names and `prepared` was made of; with `deliveries` it rotates by its schedule.
+    /// Must run on the control runtime.
     pub(crate) async fn start(
         loaded: &Loaded,
         base: &Base,
         mut prepared: Prepared,
         mut sockets: Sockets,
-        watches: Watches,
+        (watches, deliveries): (Watches, Option<Deliveries>),
     ) -> Result<Self, Failure> {
         let started = base.clock.now();
         let issuer = base.issuer().await?;
@@ -88,6 +92,11 @@ impl Running {
         let metrics = Metrics::register(&mut registry);
         let telemetry = watches.start(base, &mut registry)?;
         collect(&mut registry, base, &broker, &issuer);
+        let schedule = |deliveries| Schedule::new(loaded, base, &broker, &prepared.targets, deliveries);
+        let schedule = deliveries.map(schedule).transpose()?;
+        if let Some(schedule) = &schedule {
+            registry.register_collector(RotationMetrics::new(schedule, &base.clock));
+        }
         let digest = prepared.certificate_digest();
         let served = prepared.certificate.map(|first| Served::new(first, &metrics, started.wall));
         let slot = served.as_ref().map(|served| Arc::clone(served.slot()));
@@ -114,6 +123,7 @@ impl Running {
             gateways,
             broker,
             record,
+            schedule,
             broker_listeners: Vec::new(),
             broker_cancel: CancellationToken::new(),
             cancel: CancellationToken::new(),
@@ -125,6 +135,9 @@ impl Running {
         running.telemetry.export(registry, &tokio::runtime::Handle::current());
         let cancel = running.cancel.clone();
         drop(running.tasks.spawn(async move { issuer.run(cancel).await }));
+        if let Some(schedule) = &running.schedule {
+            schedule.begin(&running.draining);
+        }
         Ok(running)
     }
 
@@ -233,6 +246,9 @@ impl Running {
         tokio::time::sleep(ending.delay).await;
         self.broker_cancel.cancel();
         let mut draining = JoinSet::new();
+        if let Some(schedule) = self.schedule {
+            draining.spawn(async move { schedule.end(ending.drain).await });
+        }
         for (_, gateway) in self.gateways {
             draining.spawn(gateway.shutdown(ending.drain));
         }

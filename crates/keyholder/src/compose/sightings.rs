@@ -54,12 +54,17 @@ impl Record {
     }
 }
 
-/// `kind/machine/pid-random`: the random part tells containers apart whose first process always has the same number.
-fn consumer(kind: &str, entropy: &dyn Entropy) -> String {
+/// The machine's name in plain letters.
+pub(crate) fn host() -> String {
     let told = std::fs::read_to_string(HOSTNAME).unwrap_or_default();
     let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '-' };
     let host: String = told.trim().chars().take(HOST_MAX).map(plain).collect();
-    let host = if host.is_empty() { "host" } else { &host };
+    if host.is_empty() { "host".to_owned() } else { host }
+}
+
+/// `kind/machine/pid-random`: the random part tells containers apart whose first process always has the same number.
+fn consumer(kind: &str, entropy: &dyn Entropy) -> String {
+    let host = host();
     let mut random = [0; 4];
     entropy.fill(&mut random);
     format!("{kind}/{host}/{}-{:08x}", std::process::id(), u32::from_be_bytes(random))

@@ -79,7 +79,7 @@ impl World {
         let base = Base::open(&loaded, &context.environment)?;
         store_secrets(&sandbox, &base).await?;
         let prepared = Prepared::of(&loaded, &base.clock, &base.reads)?;
-        let running = Running::start(&loaded, &base, prepared, Sockets::default(), Watches::none()?).await?;
+        let running = Running::start(&loaded, &base, prepared, Sockets::default(), (Watches::none()?, None)).await?;
         let main = add_client(&running, "application", "genesys", None).await?;
         let restricted = add_client(&running, "restricted", "genesys", Some(ALLOWED)).await?;
         let cxone = add_client(&running, "cxone-application", "cxone", None).await?;

@@ -1,7 +1,9 @@
 //! Rotation end to end: real processes, the sandbox as the platform, the embedded store, and applications that go on
 //! calling meanwhile.
 
+mod receiver;
 mod refusals;
+mod schedule;
 mod stores;
 mod strategies;
 mod world;

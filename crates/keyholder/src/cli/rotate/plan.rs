@@ -55,7 +55,6 @@ pub(super) async fn run(world: &World, names: &[CredentialName], context: &Conte
     let subjects = chosen.iter().map(|name| world.subject(name)).collect::<Result<Vec<_>, _>>()?;
     let plans: Vec<Plan> =
         stream::iter(subjects).map(|subject| look(world, subject)).buffered(TOGETHER).collect().await;
-    world.close().await;
     let blocked = plans.iter().any(|plan| !plan.obstacles.is_empty());
     context.terminal.answer(&serde_json::json!({ "plans": plans }), || {
         if plans.is_empty() {

@@ -81,7 +81,6 @@ pub(super) async fn drive(
     progress.show(&last, services.now());
     progress.finish();
     let standing = result.map_err(|error| world::halt(&error))?;
-    world.close().await;
     let stored = services.journal.run(run).await.map_err(|error| world::journal(&error))?;
     let mut status = told(world, &stored, standing.as_ref()).await?;
     if let (None, Outlook::Waiting { until, why }) = (&standing, last.outlook) {

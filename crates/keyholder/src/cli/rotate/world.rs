@@ -2,18 +2,28 @@
 //!
 //! Invariant: the broker that mints the rotators' tokens knows the rotators alone and ends with the command.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kh_broker::Broker;
-use kh_core::{CredentialName, port::JournalError, rotation::RunId};
+use kh_core::{
+    CredentialName,
+    port::{JournalError, Notifier},
+    rotation::RunId,
+};
 use kh_rotation::Run;
 use kh_rotator::{Halt, NotBegun, NotTaken, Subject, orders};
 
 use crate::{
     cli::{Context, Loaded},
-    compose::{Base, Rotation, private_tokens, targets},
+    compose::{
+        Base, Deliveries, Notices, Rotation, Senders, host, private_tokens, services, subjects as make_subjects,
+        targets,
+    },
     output::Failure,
 };
+
+/// How long a command waits at its end for notices to arrive.
+const NOTICES_END: Duration = Duration::from_secs(10);
 
 /// Whether a command touches platforms and stores.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +37,7 @@ pub(super) enum Subjects {
 /// An open installation with everything that rotation needs.
 pub(super) struct World {
     pub(super) rotation: Rotation,
+    notices: Arc<Notices>,
     broker: Option<Arc<Broker>>,
     configured: Vec<CredentialName>,
 }
@@ -37,15 +48,19 @@ impl World {
         let base = Base::open(loaded, &context.environment)?;
         let configured = loaded.config.credentials.iter().filter(|(_, credential)| credential.rotation.is_some());
         let configured: Vec<_> = configured.map(|(name, _)| name.clone()).collect();
-        let (rotation, broker) = match subjects {
+        let senders = Senders::of(loaded, &context.environment, Arc::clone(&base.clock));
+        let Deliveries { hooks, channels } = senders.all(&host())?;
+        let notices = Notices::start(channels, &loaded.config, &base.entropy);
+        let services = services(&base, Arc::clone(&notices) as Arc<dyn Notifier>)?;
+        let (made, broker) = match subjects {
             Subjects::All => {
                 let broker = private_tokens(loaded, &base)?;
                 let targets = targets(loaded, &base.clock)?;
-                (Rotation::of(loaded, &base, &broker, &targets)?, Some(broker))
+                (make_subjects(loaded, &base, &broker, &targets, &hooks)?, Some(broker))
             }
-            Subjects::None => (Rotation::journal_alone(&base)?, None),
+            Subjects::None => (BTreeMap::new(), None),
         };
-        Ok(Self { rotation, broker, configured })
+        Ok(Self { rotation: Rotation { services, subjects: made }, notices, broker, configured })
     }
 
     /// Whether the configuration says how this credential is rotated.
@@ -88,8 +103,9 @@ impl World {
         orders::unfinished(&self.rotation.services, name).await.map_err(|error| halt(&error))
     }
 
-    /// Ends what was started.
+    /// Ends what was started; notices get some time to arrive.
     pub(super) async fn close(&self) {
+        self.notices.close(NOTICES_END).await;
         if let Some(broker) = &self.broker {
             broker.shutdown().await;
         }

@@ -39,6 +39,7 @@ token_file = "secret"
 [hook.fn]
 kind = "lambda"
 function = "f"
+region = "eu-central-1"
 [notify.own]
 kind = "webhook"
 url = "https://hooks.example/n"
@@ -93,6 +94,7 @@ fn everything_is_made_and_says_what_it_does() {
         told,
         [
             "ci: writes the GitHub Actions secrets GENESYS (client_secret) for repository acme/crm",
+            "fn: changes the description of the AWS Lambda function f, so that it starts anew",
             "pods: rolls out the deployment crm in prod at https://10.0.0.1 and waits until its pods are replaced",
             "reload: runs /bin/true with 1 argument, at most 7 s",
             "web: posts a signed message, without the secret, to https://hooks.example",

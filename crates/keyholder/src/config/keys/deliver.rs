@@ -76,7 +76,7 @@ const LAMBDA: Section = Section::new(
     "Makes an AWS Lambda function start anew, by a change of its configuration.",
     &[
         Key::new("kind", Shape::Choice(&["lambda"]), "What the hook does.").required(),
-        Key::new("function", Shape::Word(&words::ONE_WORD), "The function's name or ARN.").required(),
+        Key::new("function", Shape::Word(&words::ONE_WORD), "The function's name, not its ARN.").required(),
         Key::new("region", Shape::Word(&words::ONE_WORD), "Its region, if the environment does not say."),
         Key::new("profile", Shape::Word(&words::ONE_WORD), "A profile of the shared configuration files."),
         Key::new("endpoint", Shape::Url, "Another address of the service."),

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -35,7 +36,13 @@ pub(crate) fn log_in(url: &str, document: &Value) -> Result<String, Answer> {
 impl World {
     /// `rotation` stands in `[credential.app.rotation]`, `lines` at the end of the file.
     pub(crate) fn new(rotation: &str, lines: &str) -> Self {
+        Self::keyed(rotation, lines, |_| ())
+    }
+
+    /// The same with a key for signatures, written by `key`.
+    pub(crate) fn keyed(rotation: &str, lines: &str, key: impl FnOnce(&Path)) -> Self {
         let installation = Installation::new();
+        key(&installation.path("signing.key"));
         let file = installation.path("keyholder.toml");
         let before = fs::read_to_string(&file).unwrap();
         let platform = "[platform.genesys]\nkind = \"genesys\"\n";
