@@ -88,8 +88,13 @@ pub struct Credential {
 
 impl Credential {
     pub(crate) fn new(spec: CredentialSpec, ports: Arc<Ports>) -> Arc<Self> {
-        let state =
-            State { core: TokenCore::new(spec.policy), refresh: None, last_failure: None, last_rejection: None, proven: 0 };
+        let state = State {
+            core: TokenCore::new(spec.policy),
+            refresh: None,
+            last_failure: None,
+            last_rejection: None,
+            proven: 0,
+        };
         let cancel = ports.cancel.child_token();
         Arc::new_cyclic(|own| Self {
             spec,

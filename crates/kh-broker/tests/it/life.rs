@@ -73,6 +73,26 @@ async fn a_new_version_is_logged_in_with_in_the_background() {
     assert_eq!((status.generation, status.secret_version, bench.endpoint.calls()), (2, 2, 2));
 }
 
+/// Nobody asks for a token, and a rotation wants to see the new document in use.
+#[tokio::test(start_paused = true)]
+async fn a_new_version_that_nobody_uses_is_logged_in_with_once_when_it_is_wanted() {
+    let bench = Bench::new(&[]);
+    bench.store.write("newer");
+    *bench.endpoint.good_secret.lock().unwrap() = "newer".into();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(bench.endpoint.calls(), 0, "an idle credential does not log in by itself");
+    assert!(!bench.credential.use_newest());
+    assert!(!bench.credential.use_newest(), "one login is under way, and no second one is begun");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(bench.credential.use_newest() && bench.credential.current().is_some());
+    assert_eq!(bench.endpoint.calls(), 1);
+    tokio::time::sleep(Duration::from_hours(30)).await;
+    assert!(bench.credential.current().is_none(), "the token is over");
+    assert!(bench.credential.use_newest(), "one login for each version, also when its token is over");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(bench.endpoint.calls(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn shutdown_wakes_waiters_and_ends_the_tasks() {
     let bench = Arc::new(Bench::new(&[Answer::Hang]));
