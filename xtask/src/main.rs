@@ -8,6 +8,7 @@ mod dist;
 mod fuzz;
 mod logs;
 mod process;
+mod rotation;
 mod scenario;
 mod stats;
 mod stores;
@@ -23,6 +24,8 @@ cargo xtask COMMAND
   test                 install what the tests need, then run all of them
   tidy                 check floors, file headers and the docs' drift
   sdk                  the official SDKs and an OAuth library through keyholder (part of test)
+  rotation [--long] [CASE]...
+                       every strategy under load, beside a naive script (short form in test)
   stores               the official clients of secret stores against our fakes (part of test)
   fuzz [TARGET]... [--seconds N]
                        coverage-guided fuzzing of the parsers (short form in test)
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["docs"] => tidy::write_docs(),
         ["sdk"] => scenario::run(),
+        ["rotation", options @ ..] => rotation::run(options),
         ["stores"] => stores::run(),
         ["delivery"] => delivery::run(),
         ["dist", words @ ..] => dist::run(words),

@@ -10,6 +10,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+/// Variables for a child process.
+pub type Environment = Vec<(String, String)>;
+
 /// A server that is stopped when the value is dropped.
 pub struct Server {
     child: Child,

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    process::{self, Server, get_json, output, text},
+    process::{self, Environment, Server, get_json, output, text},
     root,
     tools::{self, Tools},
 };
@@ -77,8 +77,6 @@ pub fn binary(profile: &str) -> Result<PathBuf> {
     let metadata: Value = serde_json::from_str(&metadata)?;
     Ok(PathBuf::from(text(&metadata, "target_directory")?).join(profile).join("keyholder"))
 }
-
-type Environment = Vec<(String, String)>;
 
 fn genesys(tools: &Tools, environment: &Environment) -> Result<()> {
     let scripts = root().join("tests/sdk");

@@ -62,7 +62,8 @@ fn run_one(tools: &Tools, fakes: &Path, check: &Check, folder: &Path) -> Result<
     process::run(Command::new(tools.python()).arg(root().join("tests/stores").join(check.script)).arg(&ready))
 }
 
-fn build() -> Result<PathBuf> {
+/// Builds the fakes and returns their binary.
+pub fn build() -> Result<PathBuf> {
     process::run(Command::new("cargo").current_dir(root()).args(["build", "--quiet", "--package", "kh-fakes"]))?;
     Ok(scenario::binary("debug")?.with_file_name("kh-fakes"))
 }

@@ -4,7 +4,7 @@ use std::{process::Command, time::Instant};
 
 use anyhow::Result;
 
-use crate::{bench, delivery, fuzz, process, root, scenario, stores, tidy, tools};
+use crate::{bench, delivery, fuzz, process, root, rotation, scenario, stores, tidy, tools};
 
 /// Installs the tools and runs all checks; stops at the first that fails.
 pub fn run() -> Result<()> {
@@ -20,6 +20,7 @@ pub fn run() -> Result<()> {
     })?;
     let keyholder = scenario::build()?;
     step("official SDKs", || scenario::run_with(&tools, &keyholder))?;
+    step("rotation under load, short form", || rotation::short(&tools, &keyholder))?;
     step("clients of secret stores", || stores::run_with(&tools))?;
     step("delivery", || delivery::run_with(&tools))?;
     step("fuzzing, short form", || fuzz::run(&["--seconds", &fuzz::SHORT_SECONDS.to_string()]))?;

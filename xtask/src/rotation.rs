@@ -1,0 +1,197 @@
+//! Rotation under load: the official SDKs call through keyholder, and programs that read the store themselves call
+//! beside them, while `keyholder rotate run` replaces the secret; then the same with a naive script.
+//!
+//! Invariants: not one call may fail with keyholder; the sandbox's own journal must show one new secret and a refused
+//! login with the old one; the naive script must make calls fail, or the load would notice nothing.
+
+mod load;
+mod world;
+
+use std::{path::Path, process::Command, time::Duration};
+
+use anyhow::{Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{
+    process::{self, text},
+    root, scenario,
+    tools::{self, Tools},
+};
+use load::{Load, Told};
+use world::World;
+
+/// How long things take in one form of the scenario, in seconds.
+#[derive(Clone, Copy)]
+pub struct Form {
+    /// Life of the platform's access tokens. Real ones live for an hour or a day.
+    token: u64,
+    /// How long a program that reads the store keeps what it read. Real ones often take 15 min.
+    cache: u64,
+    /// Load before the rotation begins.
+    before: u64,
+    /// What the naive script waits before it deletes.
+    naive_sleep: u64,
+}
+
+impl Form {
+    /// Life of the tokens of a case's client, in seconds.
+    fn token(self, case: &Case) -> u64 {
+        if case.direct { self.token } else { self.token.max(TOKEN_OF_SWAP) }
+    }
+}
+
+/// Least life of the tokens behind a secret that is replaced in place. Nobody can log in between the new secret and its
+/// promotion, so keyholder's own token must outlive the verification: it is renewed a fifth of its life before its end,
+/// and the verification takes 4 s with the usual pauses. The platform's shortest is 300 s.
+const TOKEN_OF_SWAP: u64 = 30;
+
+/// In `cargo xtask test`.
+const SHORT: Form = Form { token: 6, cache: 9, before: 3, naive_sleep: 2 };
+
+/// With `--long`: a third of a minute more than the cache is the least that the naive script would need.
+const LONG: Form = Form { token: 60, cache: 90, before: 30, naive_sleep: 20 };
+
+/// One secret that is replaced under load.
+struct Case {
+    /// Of the credential, its client at the platform, and its document in the store.
+    name: &'static str,
+    strategy: &'static str,
+    /// Whether programs read the store themselves; a secret that is replaced in place cannot have such.
+    direct: bool,
+    /// What makes a new secret, as the journal of the sandbox names it.
+    makes: &'static str,
+    /// Whether the naive script does it instead of keyholder.
+    naive: bool,
+}
+
+const ADD: &str = "POST /api/v2/oauth/clients/{clientId}/secrets";
+const CREATE: &str = "POST /api/v2/oauth/clients";
+const REGENERATE: &str = "POST /api/v2/oauth/clients/{clientId}/secret";
+
+const CASES: [Case; 5] = [
+    Case { name: "overlap", strategy: "overlap", direct: true, makes: ADD, naive: false },
+    Case { name: "pair", strategy: "pair", direct: true, makes: CREATE, naive: false },
+    Case { name: "swap", strategy: "swap", direct: false, makes: REGENERATE, naive: false },
+    Case { name: "naive-overlap", strategy: "overlap", direct: true, makes: ADD, naive: true },
+    Case { name: "naive-pair", strategy: "pair", direct: true, makes: CREATE, naive: true },
+];
+
+/// The `rotation` command: installs, builds, runs.
+pub fn run(options: &[&str]) -> Result<()> {
+    let (form, names) = match options {
+        ["--long", names @ ..] => (LONG, names),
+        names => (SHORT, names),
+    };
+    if let Some(unknown) = names.iter().find(|name| CASES.iter().all(|case| case.name != **name)) {
+        bail!("there is no case {unknown}, only {:?}", CASES.map(|case| case.name));
+    }
+    let tools = tools::install()?;
+    let (keyholder, fakes) = (scenario::build()?, crate::stores::build()?);
+    run_form(&tools, &keyholder, &fakes, form, names)
+}
+
+/// The short form.
+pub fn short(tools: &Tools, keyholder: &Path) -> Result<()> {
+    run_form(tools, keyholder, &crate::stores::build()?, SHORT, &[])
+}
+
+fn run_form(tools: &Tools, keyholder: &Path, fakes: &Path, form: Form, names: &[&str]) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let world = World::start(keyholder, fakes, folder.path(), form)?;
+    println!(
+        "the sandbox's limits are raised: {}; tokens live for {} s, programs keep a secret for {} s",
+        world.limits()?,
+        form.token,
+        form.cache
+    );
+    let mut lines = Vec::new();
+    for case in CASES.iter().filter(|case| names.is_empty() || names.contains(&case.name)) {
+        lines.push(run_case(tools, &world, case, form)?);
+    }
+    println!("rotation: calls and failures");
+    for line in lines {
+        println!("  {line}");
+    }
+    Ok(())
+}
+
+/// Replaces one secret under load, and tells what became of the calls.
+fn run_case(tools: &Tools, world: &World, case: &Case, form: Form) -> Result<String> {
+    println!("{}, {}", case.strategy, if case.naive { "by a naive script" } else { "by keyholder" });
+    let old = world.document(case.name)?;
+    let from = world.last_request()?;
+    let load = Load::start(tools, world, case, form)?;
+    pass(form.before);
+    if case.naive {
+        world.rotate_naively(tools, case, form)?;
+        // every program reads the store again within this time, and logs in with what it has at least once
+        pass(form.cache);
+    } else {
+        world.rotate(case)?;
+    }
+    pass(form.token(case));
+    let told = load.end()?;
+    check_platform(world, case, from, &old)?;
+    let line = line(case, &told);
+    println!("  {line}");
+    for example in told.iter().filter_map(|told| told.examples.first()) {
+        println!("    {example}");
+    }
+    let failures: u64 = told.iter().map(|told| told.failures).sum();
+    if case.naive {
+        ensure!(failures > 0, "the naive script broke nothing: this load would not notice an outage");
+    } else {
+        ensure!(failures == 0, "{}: {failures} calls failed", case.name);
+    }
+    Ok(line)
+}
+
+fn line(case: &Case, told: &[Told]) -> String {
+    let who = if case.naive { "naive script" } else { "keyholder" };
+    let parts: Vec<_> = told.iter().map(ToString::to_string).collect();
+    format!("{:<8} {who:<13} {}", case.strategy, parts.join("; "))
+}
+
+/// One new secret, and a login with the old one is refused: by the platform's own journal.
+fn check_platform(world: &World, case: &Case, from: u64, old: &Value) -> Result<()> {
+    let new = world.document(case.name)?;
+    ensure!(new.get("client_secret") != old.get("client_secret"), "{}: the secret is the old one", case.name);
+    let made = world.requests_after(from, |request| {
+        let named = format!("{} {}", field(request, "method"), field(request, "endpoint"));
+        [ADD, CREATE, REGENERATE].contains(&named.as_str())
+    })?;
+    let shown: Vec<_> =
+        made.iter().map(|request| format!("{} {}", field(request, "method"), field(request, "endpoint"))).collect();
+    ensure!(shown == [case.makes], "{}: the platform made secrets by {shown:?}, not once by {}", case.name, case.makes);
+    let from = world.last_request()?;
+    ensure!(world.log_in(&new)? == 200, "{}: a login with the new secret is refused", case.name);
+    let status = world.log_in(old)?;
+    ensure!(status == 400 || status == 401, "{}: a login with the old secret got {status}", case.name);
+    let logins = world.requests_after(from, |request| field(request, "endpoint") == "/oauth/token")?;
+    let refused = logins.iter().filter(|request| request.get("status").and_then(Value::as_u64) == Some(status.into()));
+    ensure!(refused.count() >= 1, "{}: the sandbox's journal has no refused login: {logins:?}", case.name);
+    println!("  the platform made one secret ({}), and refuses the old one ({status})", case.makes);
+    Ok(())
+}
+
+fn field<'a>(document: &'a Value, name: &str) -> &'a str {
+    text(document, name).unwrap_or_default()
+}
+
+fn pass(seconds: u64) {
+    std::thread::sleep(Duration::from_secs(seconds));
+}
+
+/// A program of `tests/rotation`.
+fn script(tools: &Tools, name: &str) -> Command {
+    let path = root().join("tests/rotation").join(name);
+    let is_python = path.extension().is_some_and(|extension| extension == "py");
+    let mut command = if is_python { Command::new(tools.python()) } else { Command::new("node") };
+    command.arg(path).env("NODE_PATH", tools.node_modules());
+    command
+}
+
+/// Runs it to its end.
+fn run_script(tools: &Tools, name: &str, environment: process::Environment) -> Result<()> {
+    process::run(script(tools, name).envs(environment))
+}
