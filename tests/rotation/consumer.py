@@ -32,12 +32,13 @@ threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).sta
 
 document, read_at = None, 0.0
 token, renew_at = None, 0.0
-told = {"calls": 0, "failures": 0, "logins": 0, "reads": 0, "reports": 0, "examples": []}
+told = {"calls": 0, "failures": 0, "logins": 0, "reads": 0, "reports": 0, "well": False, "examples": []}
 began = time.monotonic()
 
 
 def failed(what):
     told["failures"] += 1
+    told["well"] = False
     if len(told["examples"]) < 3:
         told["examples"].append(what)
 
@@ -88,6 +89,7 @@ def current_token():
 while not stop.is_set():
     try:
         told["calls"] += 1
+        told["well"] = True
         bearer = current_token()
         if bearer:
             headers = {"Authorization": f"Bearer {bearer}"}

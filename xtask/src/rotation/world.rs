@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{CASES, Case, Form, load::DIRECT, run_script};
+use super::{By, CASES, Case, Form, load::DIRECT, run_script};
 use crate::{
     process::{self, Environment, Server, get_json, output, text},
     tools::Tools,
@@ -37,10 +37,10 @@ pub struct World {
 }
 
 impl World {
-    /// Starts them below `folder`.
-    pub fn start(keyholder: &Path, fakes: &Path, folder: &Path, form: Form) -> Result<Self> {
+    /// Starts them below `folder`. A `hard` platform ends access tokens with the secret that made them.
+    pub fn start(keyholder: &Path, fakes: &Path, folder: &Path, form: Form, hard: bool) -> Result<Self> {
         let at = |name: &str| folder.join(name);
-        fs::write(at("sandbox.toml"), sandbox_config(form))?;
+        fs::write(at("sandbox.toml"), sandbox_config(form, hard))?;
         let mut command = Command::new(keyholder);
         command.arg("sandbox").arg("--config").arg(at("sandbox.toml")).arg("--ready-file").arg(at("sandbox.json"));
         let mut sandbox_server = Server::start("keyholder sandbox", &mut command, &at("sandbox.log"))?;
@@ -193,13 +193,15 @@ impl World {
 /// Entries that the sandbox's journal keeps: the longest form makes a fifth of them in one case.
 const JOURNAL: u32 = 500_000;
 
-fn sandbox_config(form: Form) -> String {
+fn sandbox_config(form: Form, hard: bool) -> String {
     let head = format!(
         "[limits]\nrequests_per_token = 1000000\nrequests_per_client_minute = 1000000\nlogins_per_minute = 10000\n\
          journal_entries_max = {JOURNAL}\n\
          [behaviours]\nsecrets_api = true\ntoken_life_bounds = [{}, 172800]\n\
+         tokens_survive_regeneration = {survive}\ntokens_survive_inactive = {survive}\n\
          [[genesys.roles]]\nname = \"application\"\npermissions = [\"directory:user:view\"]\n",
-        form.token
+        form.token,
+        survive = !hard,
     );
     let rotator = |name| format!("[[genesys.clients]]\nname = \"{name}\"\nroles = [\"admin\", \"application\"]\n");
     let application = |case: &Case| {
@@ -246,7 +248,7 @@ secret = "vault:{ROTATOR_OF_SECRETS}"
         let (name, strategy) = (case.name, case.strategy);
         let platform = if strategy == "overlap" { "secrets" } else { "clients" };
         write!(config, "[credential.{name}]\nplatform = \"{platform}\"\nsecret = \"vault:{name}\"\n")?;
-        if case.naive {
+        if case.by == By::Script {
             continue;
         }
         let program = |name: &&str| format!("{{ name = \"{name}\", direct = true, cache = \"{}s\" }}", form.cache);
