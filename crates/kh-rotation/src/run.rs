@@ -24,10 +24,10 @@ pub fn label(run: RunId, attempt: u32) -> String {
     format!("keyholder {run} {attempt}")
 }
 
-/// The run that `text` names as its maker, where it is one of [`label`]'s.
+/// The run that `text` names as its maker, where it is one of [`label`]'s. A platform may put more around it, its own
+/// mention of keyholder too.
 pub fn labelled(text: &str) -> Option<RunId> {
-    let rest = text.split("keyholder ").nth(1)?;
-    rest.split_whitespace().next()?.parse().ok()
+    text.split("keyholder ").skip(1).find_map(|rest| rest.split_whitespace().next()?.parse().ok())
 }
 
 /// The intent that has no outcome yet.
@@ -410,4 +410,23 @@ impl Entry {
 /// Whether a list is short enough for a record.
 pub(crate) fn fits(count: usize) -> bool {
     count <= LIST_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_read_with_whatever_stands_around_it() {
+        let run = RunId(uuid::Uuid::from_u128(7));
+        let label = label(run, 2);
+        for name in
+            [label.clone(), format!("app [{label}]"), format!("app [keyholder {label}]"), format!("keyholder {label}")]
+        {
+            assert_eq!(labelled(&name), Some(run), "{name}");
+        }
+        for name in ["", "app", "keyholder", "keyholder x 1", "app [keyholder pair c1]"] {
+            assert_eq!(labelled(name), None, "{name}");
+        }
+    }
 }

@@ -54,6 +54,8 @@ pub fn twin(client: &Client, root: &ManagedId, label: &str) -> Client {
     twin.remove("dateToDelete");
     twin.insert("state".to_owned(), json!("active"));
     let name = cut(text(client, "name").unwrap_or("client"), LABEL_MARK);
+    // the mark says it once, also where the label begins with the same word
+    let label = label.strip_prefix("keyholder ").unwrap_or(label);
     twin.insert("name".to_owned(), json!(format!("{name} {LABEL_MARK}{label}]").trim_start()));
     let description = cut(text(client, "description").unwrap_or_default(), PAIR_MARK);
     twin.insert("description".to_owned(), json!(format!("{description} {PAIR_MARK}{root}]").trim_start()));
