@@ -10,6 +10,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -127,6 +128,18 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let done = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
         assert!(done.success());
+    }
+
+    /// Ends it as a power cut would; answers whether it was still alive.
+    pub fn cut(&mut self) -> bool {
+        // One that has ended already cannot be killed.
+        self.child.kill().ok();
+        self.child.wait().unwrap().signal() == Some(9)
+    }
+
+    /// Whether it has ended.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for its end and answers the exit code; none after a fatal signal.

@@ -1,8 +1,12 @@
 //! Rotation end to end: real processes, the sandbox as the platform, the embedded store, and applications that go on
 //! calling meanwhile.
 
+mod faults;
+mod kills;
 mod receiver;
 mod refusals;
+mod rig;
+mod rollback;
 mod schedule;
 mod stores;
 mod strategies;

@@ -36,18 +36,27 @@ pub(crate) fn log_in(url: &str, document: &Value) -> Result<String, Answer> {
 impl World {
     /// `rotation` stands in `[credential.app.rotation]`, `lines` at the end of the file.
     pub(crate) fn new(rotation: &str, lines: &str) -> Self {
-        Self::keyed(rotation, lines, |_| ())
+        Self::made(Installation::new(), "", rotation, lines)
     }
 
     /// The same with a key for signatures, written by `key`.
     pub(crate) fn keyed(rotation: &str, lines: &str, key: impl FnOnce(&Path)) -> Self {
         let installation = Installation::new();
         key(&installation.path("signing.key"));
+        Self::made(installation, "", rotation, lines)
+    }
+
+    /// The same over a sandbox with a configuration; `platform` stands in `[platform.genesys]`.
+    pub(crate) fn on(sandbox: &str, platform: &str, rotation: &str, lines: &str) -> Self {
+        Self::made(Installation::with(sandbox, ""), platform, rotation, lines)
+    }
+
+    fn made(installation: Installation, platform: &str, rotation: &str, lines: &str) -> Self {
         let file = installation.path("keyholder.toml");
         let before = fs::read_to_string(&file).unwrap();
-        let platform = "[platform.genesys]\nkind = \"genesys\"\n";
-        assert!(before.contains(platform));
-        let config = before.replace(platform, &format!("{platform}rotator = \"genesys\"\n"));
+        let section = "[platform.genesys]\nkind = \"genesys\"\n";
+        assert!(before.contains(section));
+        let config = before.replace(section, &format!("{section}rotator = \"genesys\"\n{platform}"));
         let app = format!(
             "[credential.app]\nplatform = \"genesys\"\nsecret = \"store:app\"\n\
              [credential.app.rotation]\noverlap_min = \"1s\"\nquiet = \"1s\"\nwatch = \"1s\"\n{rotation}\n\
