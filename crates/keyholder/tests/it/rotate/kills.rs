@@ -130,19 +130,14 @@ fn killed(way: Way, seed: u64) {
     assert!(tally.enough(), "the kills missed: {tally:?}");
 }
 
+/// The three run at the same time, because each mostly waits.
 #[test]
-fn a_pair_that_is_killed_anywhere_is_ended_by_the_next_process() {
-    killed(Way::Pair, 81);
-}
-
-#[test]
-fn a_swap_that_is_killed_anywhere_regenerates_once_for_each_intent() {
-    killed(Way::Swap, 82);
-}
-
-#[test]
-fn an_overlap_that_is_killed_anywhere_leaves_no_orphan() {
-    killed(Way::Overlap, 83);
+fn a_rotation_that_is_killed_anywhere_is_ended_by_the_next_process() {
+    std::thread::scope(|scope| {
+        for (way, seed) in [(Way::Pair, 81), (Way::Swap, 82), (Way::Overlap, 83)] {
+            scope.spawn(move || killed(way, seed));
+        }
+    });
 }
 
 /// Two processes at a time, of which one is killed: the other one is refused, or goes on, and nothing is done twice.

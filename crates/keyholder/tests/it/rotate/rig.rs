@@ -279,7 +279,13 @@ impl Rig {
                 Some(0) => return processes,
                 Some(3) => self.lease_over(),
                 // the answer has the command that a person types
-                Some(4) => self.decide(&process.said()),
+                Some(4) => {
+                    self.decide(&process.said());
+                    // another one would begin the next run
+                    if self.newest().over {
+                        return processes;
+                    }
+                }
                 code => panic!("{code:?} {}\n{:#?}", process.said(), self.newest().steps),
             }
         }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    rig::{Rig, Way},
+    rig::{Journalled, Rig, Way},
     world::{Load, log_in},
 };
 use crate::harness::{Server, eventually, text};
@@ -30,7 +30,7 @@ fn a_rollback_ends_under_load_with_the_old_secret() {
     };
     more(&load);
     let mut process = rig.rotate();
-    assert!(rig.watch_alone(&mut process, |run| run.promoted()));
+    assert!(rig.watch_alone(&mut process, Journalled::promoted));
     process.cut();
     assert_eq!(rig.world.clients().len(), 2);
     rig.lease_over();
