@@ -128,7 +128,11 @@ pub const METRICS: &[Metric] = &[
         &["credential"],
         "When the next regular rotation begins at the earliest, in seconds since 1970; absent while it is not known",
     ),
-    gauge("keyholder_rotation_unfinished", &["credential"], "1 while a rotation of the credential has not ended, else 0"),
+    gauge(
+        "keyholder_rotation_unfinished",
+        &["credential"],
+        "1 while a rotation of the credential has not ended, else 0",
+    ),
     gauge(
         "keyholder_rotation_needs_operator",
         &["credential"],
