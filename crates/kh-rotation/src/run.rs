@@ -418,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_label_is_read_with_whatever_stands_around_it() {
-        let run = RunId(uuid::Uuid::from_u128(7));
+        let run = RunId(Uuid::from_u128(7));
         let label = label(run, 2);
         for name in
             [label.clone(), format!("app [{label}]"), format!("app [keyholder {label}]"), format!("keyholder {label}")]

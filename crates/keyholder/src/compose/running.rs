@@ -95,7 +95,7 @@ impl Running {
         let schedule = |deliveries| Schedule::new(loaded, base, &broker, &prepared.targets, deliveries);
         let schedule = deliveries.map(schedule).transpose()?;
         if let Some(schedule) = &schedule {
-            registry.register_collector(RotationMetrics::new(schedule, &base.clock));
+            registry.register_collector(Box::new(RotationMetrics::new(schedule, &base.clock)));
         }
         let digest = prepared.certificate_digest();
         let served = prepared.certificate.map(|first| Served::new(first, &metrics, started.wall));

@@ -20,8 +20,8 @@ pub(crate) struct RotationMetrics {
 
 impl RotationMetrics {
     /// Reads `schedule` at each scrape.
-    pub(crate) fn new(schedule: &Arc<Schedule>, clock: &Arc<dyn Clock>) -> Box<Self> {
-        Box::new(Self { schedule: Arc::clone(schedule), clock: Arc::clone(clock) })
+    pub(crate) fn new(schedule: &Arc<Schedule>, clock: &Arc<dyn Clock>) -> Self {
+        Self { schedule: Arc::clone(schedule), clock: Arc::clone(clock) }
     }
 }
 
