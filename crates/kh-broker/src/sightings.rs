@@ -5,12 +5,15 @@
 //! a token from its last login; at its end it says that it is gone. A login that the platform refused is a sign as well:
 //! whoever tries a secret has it, and may miss it.
 //!
+//! Of credentials that are not rotated nothing is written, so that using them changes no state. It is remembered all the
+//! same: when one of them is rotated from now on, the journal is told of the token that is held already.
+//!
 //! Invariants: nobody waits for the journal; what could not be written stays and is written when the journal can be
 //! written again; a sighting of an earlier secret keeps the time of its last login, so that signs of life never look
 //! like a use of it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc,
@@ -64,6 +67,8 @@ pub struct Sightings {
     fingerprinter: Arc<Fingerprinter>,
     clock: Arc<dyn Clock>,
     consumer: String,
+    /// The credentials that are rotated.
+    rotated: Mutex<BTreeSet<CredentialName>>,
     book: Mutex<Book>,
     news: Notify,
     /// So that one outage of the journal is told once.
@@ -85,8 +90,15 @@ impl Sightings {
         fingerprinter: Arc<Fingerprinter>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
-        let (book, news, is_failing) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
-        Arc::new(Self { journal, fingerprinter, clock, consumer, book, news, is_failing })
+        let (rotated, book) = (Mutex::default(), Mutex::default());
+        let (news, is_failing) = (Notify::new(), AtomicBool::new(false));
+        Arc::new(Self { journal, fingerprinter, clock, consumer, rotated, book, news, is_failing })
+    }
+
+    /// Writes from now on what is known, and becomes known, of exactly these credentials: those that are rotated.
+    pub fn write_of(&self, rotated: BTreeSet<CredentialName>) {
+        *self.rotated.lock() = rotated;
+        self.news.notify_one();
     }
 
     /// Its name.
@@ -124,9 +136,9 @@ impl Sightings {
     async fn write(&self, alive: Duration) -> bool {
         let now = self.clock.now().wall;
         let due: Vec<(CredentialName, Seen)> = {
-            let book = self.book.lock();
-            let all =
-                book.iter().flat_map(|(name, secrets)| secrets.iter().map(move |seen| (name.clone(), seen.clone())));
+            let (rotated, book) = (self.rotated.lock(), self.book.lock());
+            let wanted = book.iter().filter(|(name, _)| rotated.contains(*name));
+            let all = wanted.flat_map(|(name, secrets)| secrets.iter().map(move |seen| (name.clone(), seen.clone())));
             all.filter(|(_, seen)| !seen.is_written).collect()
         };
         for (credential, seen) in due {

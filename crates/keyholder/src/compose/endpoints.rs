@@ -94,8 +94,11 @@ pub(crate) fn specs(
 }
 
 /// Names everything that a credential's token depends on: the sections of the file that it is made from, and what
-/// stands in the files that they name.
+/// stands in the files that they name. How its secret is rotated is no part of that: a token stays good when that
+/// changes, and what is known of its login is the evidence of the next rotation.
 fn digest(platform: &PlatformConfig, credential: &CredentialConfig, egress: &Egress) -> Sha256 {
+    let credential = CredentialConfig { rotation: None, ..credential.clone() };
+    let platform = PlatformConfig { rotator: None, rotator_second: None, ..platform.clone() };
     let sections = serde_json::to_vec(&(platform, credential, egress.digest().0))
         .expect("a configuration has no map with odd keys");
     Sha256::of(&sections)

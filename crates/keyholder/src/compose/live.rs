@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kh_admin::admin::{ConfigStatus, TlsStatus};
-use kh_broker::{Applied, Broker, CredentialSpec};
+use kh_broker::{Applied, Broker, CredentialSpec, Sightings};
 use kh_core::{Clock, Sha256};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use super::{
     egresses, endpoints, outside,
     record::Record,
+    sightings::{self, rotated},
     stores::Targets,
     targets,
     tls::{Certificate, Served, certificate},
@@ -77,6 +78,7 @@ impl Ending {
 /// What can be exchanged while it runs.
 pub(crate) struct Live {
     broker: Arc<Broker>,
+    sightings: Arc<Sightings>,
     sources: Arc<Sources>,
     certificate: Option<Served>,
     ending: Mutex<Ending>,
@@ -89,13 +91,14 @@ impl Live {
     pub(super) fn new(
         loaded: &Loaded,
         certificate: (Option<Served>, Option<Sha256>),
-        (broker, sources): (&Arc<Broker>, Arc<Sources>),
+        (broker, logins, sources): (&Arc<Broker>, &sightings::Record, Arc<Sources>),
         clock: &Arc<dyn Clock>,
         registry: &mut Registry,
     ) -> Arc<Self> {
         let (served, digest) = certificate;
         Arc::new(Self {
             broker: Arc::clone(broker),
+            sightings: Arc::clone(logins.sightings()),
             sources,
             certificate: served,
             ending: Mutex::new(Ending::of(&loaded.config)),
@@ -111,6 +114,7 @@ impl Live {
         let digest = prepared.certificate_digest();
         // first, so that a new credential finds its store
         self.sources.replace(prepared.outside);
+        self.sightings.write_of(rotated(&loaded.config));
         let applied = self.broker.apply(prepared.specs);
         if let (Some(served), Some(certificate)) = (&self.certificate, prepared.certificate) {
             served.replace(certificate, self.clock.now().wall);

@@ -65,7 +65,8 @@ impl PrivateBroker {
         let ways = egresses(loaded)?;
         let outside = outside(loaded, &targets(loaded, &base.clock)?, &base.clock, &base.reads);
         let sources: Arc<dyn SecretSource> = Sources::new(base.secrets(), outside);
-        let (broker, record) = Record::start("exec", base, endpoints::specs(&config, &ways, &base.clock), sources);
+        let specs = endpoints::specs(&config, &ways, &base.clock);
+        let (broker, record) = Record::start("exec", (base, &config), specs, sources);
         let folder = PrivateFolder::new(place, "keyholder-exec", &*base.entropy).map_err(|error| {
             Failure::new(Code::STATE_UNAVAILABLE, format!("no private folder can be made in {}", place.display()))
                 .caused_by(&error)

@@ -87,7 +87,8 @@ impl Running {
         bind_environments(&loaded.config, &issuer, "keyholder").await?;
         let sources = Sources::new(base.secrets(), std::mem::take(&mut prepared.outside));
         let source = Arc::clone(&sources) as Arc<dyn SecretSource>;
-        let (broker, record) = Record::start("gateway", base, std::mem::take(&mut prepared.specs), source);
+        let specs = std::mem::take(&mut prepared.specs);
+        let (broker, record) = Record::start("gateway", (base, &loaded.config), specs, source);
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let telemetry = watches.start(base, &mut registry)?;
@@ -100,7 +101,7 @@ impl Running {
         let digest = prepared.certificate_digest();
         let served = prepared.certificate.map(|first| Served::new(first, &metrics, started.wall));
         let slot = served.as_ref().map(|served| Arc::clone(served.slot()));
-        let live = Live::new(loaded, (served, digest), (&broker, sources), &base.clock, &mut registry);
+        let live = Live::new(loaded, (served, digest), (&broker, &record, sources), &base.clock, &mut registry);
         let ports = Ports {
             issuer: Arc::clone(&issuer),
             broker: Arc::clone(&broker),

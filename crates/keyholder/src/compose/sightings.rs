@@ -2,17 +2,18 @@
 //!
 //! Invariant: no two processes have one name, so that what one was seen with never stands for another.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kh_broker::{Broker, CredentialSpec, LoginObserver, Sightings};
 use kh_core::{
-    Clock, Entropy,
+    Clock, CredentialName, Entropy,
     port::{RotationJournal, SecretSource},
 };
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Base;
+use crate::config::Config;
 
 /// Where Linux tells the machine's name (proc_sys_kernel(5)).
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
@@ -22,28 +23,35 @@ const HOST_MAX: usize = 63;
 
 /// What keeps the records; ended after the broker, so that its last login is in them.
 pub(crate) struct Record {
+    sightings: Arc<Sightings>,
     cancel: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Record {
-    /// A broker whose logins are recorded under `kind` (`gateway`, `exec`), and its record. Must run on the control
-    /// runtime.
+    /// A broker whose logins are recorded under `kind` (`gateway`, `exec`) where `config` rotates the credential, and
+    /// its record. Must run on the control runtime.
     pub(crate) fn start(
         kind: &str,
-        base: &Base,
+        (base, config): (&Base, &Config),
         specs: Vec<CredentialSpec>,
         source: Arc<dyn SecretSource>,
     ) -> (Arc<Broker>, Self) {
         let journal = Arc::clone(&base.state) as Arc<dyn RotationJournal>;
         let consumer = consumer(kind, &*base.entropy);
         let sightings = Sightings::new(consumer, journal, Arc::clone(&base.fingerprinter), Arc::clone(&base.clock));
+        sightings.write_of(rotated(config));
         let ports: (Arc<dyn Clock>, _) = (Arc::clone(&base.clock), Arc::clone(&base.entropy));
         let observer = Arc::clone(&sightings) as Arc<dyn LoginObserver>;
         let broker = Broker::observed(specs, source, ports, Handle::current(), observer);
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
-        drop(tasks.spawn(sightings.run(cancel.clone())));
-        (broker, Self { cancel, tasks })
+        drop(tasks.spawn(Arc::clone(&sightings).run(cancel.clone())));
+        (broker, Self { sightings, cancel, tasks })
+    }
+
+    /// What is told of a changed configuration.
+    pub(crate) fn sightings(&self) -> &Arc<Sightings> {
+        &self.sightings
     }
 
     /// Writes that this process is gone. The broker must have ended.
@@ -52,6 +60,12 @@ impl Record {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+/// The credentials whose secret is rotated: of all others nobody needs to know who uses which.
+pub(crate) fn rotated(config: &Config) -> BTreeSet<CredentialName> {
+    let rotated = config.credentials.iter().filter(|(_, credential)| credential.rotation.is_some());
+    rotated.map(|(name, _)| name.clone()).collect()
 }
 
 /// The machine's name in plain letters.

@@ -65,6 +65,20 @@ impl Stage {
         fs::rename(draft, self.file()).unwrap();
     }
 
+    /// Writes the file and sends SIGHUP while the process stands still, so that the signal is what it hears of first,
+    /// however slow the machine is; waits for what came of it.
+    pub fn write_and_hang_up(&self, config: &str) -> Value {
+        let before = self.all_reloads();
+        self.server.process.signal("STOP");
+        self.write(config);
+        self.server.process.signal("HUP");
+        self.server.process.signal("CONT");
+        eventually(&true, || self.all_reloads() > before);
+        let last = self.last();
+        assert_eq!((self.all_reloads(), text(&last, "trigger")), (before + 1, "signal"), "{last}");
+        last
+    }
+
     /// Sends SIGHUP and waits for what came of it.
     pub fn hang_up(&self) -> Value {
         let before = self.all_reloads();
@@ -113,6 +127,40 @@ fn a_changed_file_is_taken_over_and_what_did_not_change_keeps_its_token() {
     assert_eq!(stage.all_reloads(), 2);
 }
 
+/// Who was seen with the secret of `genesys`.
+fn sightings(installation: &Installation) -> Vec<String> {
+    let state = installation.path("state/state.db");
+    let state = rusqlite::Connection::open_with_flags(state, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let mut select = state.prepare("SELECT consumer FROM rotation_sightings WHERE credential = 'genesys'").unwrap();
+    select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_credential_that_is_rotated_from_now_on_keeps_its_token_and_its_login_becomes_evidence() {
+    let installation = Installation::with("", "[rotation]\nscheduler = false\n");
+    let server = installation.serve();
+    let stage = Stage { installation, server };
+    let login = stage.installation.add_client("app", &["--credential", "genesys", "--allow-all"]);
+    let token = stage.server.login(&login);
+    assert_eq!(stage.server.call(&token, "GET", USERS).status, 200);
+    assert!(sightings(&stage.installation).is_empty(), "nobody asks who uses a secret that is not rotated");
+    let rotated = stage.config().replace("kind = \"genesys\"", "kind = \"genesys\"\nrotator = \"rotator\"")
+        + "[credential.rotator]\nplatform = \"genesys\"\nsecret = \"store:genesys\"\n\
+           [credential.genesys.rotation]\nstrategy = \"pair\"\n";
+    let last = stage.write_and_hang_up(&rotated);
+    assert_eq!(text(&last, "result"), "applied", "{last}");
+    assert_eq!(last["credentials"]["kept"], serde_json::json!(["cxone", "genesys"]), "{last}");
+    eventually(&1, || sightings(&stage.installation).len());
+    let seen = sightings(&stage.installation).remove(0);
+    assert!(seen.starts_with("gateway/"), "{seen}");
+    assert_eq!(stage.server.call(&token, "GET", USERS).status, 200);
+    assert_eq!(
+        stage.installation.sandbox.count("POST /oauth/token"),
+        1,
+        "the login of before is what was written down"
+    );
+}
+
 #[test]
 fn a_bad_file_changes_nothing_and_is_told_once() {
     let stage = Stage::new();
@@ -138,8 +186,7 @@ fn what_only_a_restart_can_change_refuses_the_whole_file() {
     let changed = stage.config().replace("[broker]\nlisten = \"127.0.0.1:0\"", "[broker]\nlisten = \"off\"")
         + "[credential.late]\nplatform = \"genesys\"\nsecret = \"store:genesys\"\n";
     assert_ne!(changed, stage.config());
-    stage.write(&changed);
-    let last = stage.hang_up();
+    let last = stage.write_and_hang_up(&changed);
     assert_eq!(text(&last, "result"), "refused", "{last}");
     assert_eq!(text(&last["problem"], "detail"), "only a restart can change broker.listen");
     assert_eq!(stage.credentials(), ["cxone", "genesys"], "the rest of the file is not applied either");

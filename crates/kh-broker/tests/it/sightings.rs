@@ -105,6 +105,7 @@ struct Rig {
     broker: Arc<Broker>,
     credential: Arc<Credential>,
     clock: Arc<dyn Clock>,
+    sightings: Arc<Sightings>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -116,6 +117,7 @@ fn start(script: &[Answer]) -> Rig {
     let port = Arc::clone(&journal) as Arc<dyn RotationJournal>;
     let fingerprinter = Arc::new(Fingerprinter::new(b"installation"));
     let sightings = Sightings::new("gateway/host/1-ab".to_owned(), port, fingerprinter, Arc::clone(&clock));
+    sightings.write_of(["acme".parse().unwrap()].into());
     let broker = Broker::observed(
         vec![spec("acme", &endpoint, "1")],
         Arc::clone(&store) as Arc<dyn SecretSource>,
@@ -125,8 +127,8 @@ fn start(script: &[Answer]) -> Rig {
     );
     let credential = broker.credential(&"acme".parse().unwrap()).unwrap();
     let cancel = CancellationToken::new();
-    let task = tokio::spawn(sightings.run(cancel.clone()));
-    Rig { journal, endpoint, store, broker, credential, clock, cancel, task }
+    let task = tokio::spawn(Arc::clone(&sightings).run(cancel.clone()));
+    Rig { journal, endpoint, store, broker, credential, clock, sightings, cancel, task }
 }
 
 /// The fingerprint that markers and runs have for this secret.
@@ -160,6 +162,26 @@ async fn a_login_is_written_with_the_fingerprint_that_rotation_compares() {
     assert!(seen.at.since(now) < Duration::from_secs(1));
     let alive = seen.alive_until.since(seen.at);
     assert!(alive <= ALIVE + Duration::from_secs(1) && alive + Duration::from_secs(1) >= ALIVE, "{alive:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_credential_that_is_not_rotated_nothing_is_written_until_it_is() {
+    let rig = start(&[Answer::Token { life: 86_400 }]);
+    rig.sightings.write_of([].into());
+    rig.credential.lease(Duration::ZERO).await.unwrap();
+    let login = rig.clock.now().wall;
+    tokio::time::sleep(Duration::from_mins(30)).await;
+    assert!(rig.written().is_empty(), "using it changes no state");
+    rig.sightings.write_of(["acme".parse().unwrap()].into());
+    rig.settle().await;
+    let [seen] = <[Sighting; 1]>::try_from(rig.written()).unwrap();
+    assert_eq!((seen.fingerprint, seen.grade), (fingerprint("right"), Grade::Used));
+    assert!(seen.at.since(login) < Duration::from_secs(1), "when it logged in, not when that became of interest");
+    assert!(seen.alive_until > rig.clock.now().wall);
+    assert_eq!(rig.endpoint.calls(), 1);
+    rig.sightings.write_of([].into());
+    tokio::time::sleep(Duration::from_mins(30)).await;
+    assert_eq!(rig.written().len(), 1, "and no more signs of life when it is not rotated any more");
 }
 
 #[tokio::test(start_paused = true)]

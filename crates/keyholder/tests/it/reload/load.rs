@@ -125,9 +125,13 @@ fn a_hundred_reloads_half_of_them_bad_fail_no_call() {
         let is_bad = !round.is_multiple_of(2);
         let wanted = good(&base, round);
         let (content, expected) = if is_bad { bad(&wanted, round) } else { (wanted, "") };
-        stage.write(&content);
         // Some by waiting for the file to be noticed, most by a signal.
-        let last = if round % 10 < 2 { stage.wait_for(u64::from(round) + 1) } else { stage.hang_up() };
+        let last = if round % 10 < 2 {
+            stage.write(&content);
+            stage.wait_for(u64::from(round) + 1)
+        } else {
+            stage.write_and_hang_up(&content)
+        };
         if is_bad {
             assert_eq!(text(&last, "result"), "refused", "round {round}: {last}");
             assert!(last["problem"].to_string().contains(expected), "round {round}: {last}");
