@@ -1,6 +1,8 @@
 //! Which secret each process uses, as the rotation journal knows it: a serving keyholder, a child of `exec`, and a
 //! program that reads the secret itself and reports.
 
+use std::fs;
+
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
@@ -15,6 +17,18 @@ struct Row {
     grade: String,
     at: i64,
     alive_until: i64,
+}
+
+/// An installation whose credential `genesys` is rotated when somebody says so: of others nothing is written down.
+fn rotated() -> Installation {
+    let installation = installation();
+    let file = installation.path("keyholder.toml");
+    let before = fs::read_to_string(&file).unwrap();
+    let changed = before.replace("kind = \"genesys\"", "kind = \"genesys\"\nrotator = \"rotator\"")
+        + "[credential.rotator]\nplatform = \"genesys\"\nsecret = \"store:genesys\"\n\
+           [credential.genesys.rotation]\nstrategy = \"pair\"\n[rotation]\nscheduler = false\n";
+    fs::write(file, changed).unwrap();
+    installation
 }
 
 fn rows(installation: &Installation) -> Vec<Row> {
@@ -41,7 +55,7 @@ fn of(installation: &Installation, kind: &str) -> Vec<Row> {
 
 #[test]
 fn a_serving_process_is_seen_with_each_secret_it_uses_and_gone_at_its_end() {
-    let installation = installation();
+    let installation = rotated();
     let server = installation.serve();
     world::token_of(&server);
     eventually(&1, || of(&installation, "gateway/").len());
@@ -65,7 +79,7 @@ fn a_serving_process_is_seen_with_each_secret_it_uses_and_gone_at_its_end() {
 
 #[test]
 fn a_child_of_exec_is_seen_while_it_runs() {
-    let installation = installation();
+    let installation = rotated();
     let script = "keyholder token get genesys >/dev/null";
     let mut command = installation.command(&["exec", "--profile", "genesys", "--", "sh", "-c", script]);
     command.env("PATH", world::path_with_keyholder());
