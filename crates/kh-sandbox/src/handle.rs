@@ -6,6 +6,7 @@ use crate::secret::SandboxSecret;
 use crate::shared::Shared;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -137,6 +138,21 @@ impl SandboxHandle {
     /// The journal's entries, oldest first, as `GET /_sandbox/requests` gives them.
     pub fn requests(&self) -> Vec<JournalEntry> {
         self.shared.journal.entries(|_| true, usize::MAX)
+    }
+
+    /// The sandbox's time in Unix milliseconds.
+    pub fn now_ms(&self) -> i64 {
+        self.shared.clock.now_ms()
+    }
+
+    /// Stops the sandbox's clock where it is: from now on time passes by [`SandboxHandle::pass`] alone.
+    pub fn freeze(&self) {
+        self.shared.clock.freeze(true);
+    }
+
+    /// Lets time pass for the platforms. Whether it could: a thousand years are the most.
+    pub fn pass(&self, span: Duration) -> bool {
+        i64::try_from(span.as_millis()).is_ok_and(|ms| self.shared.clock.shift(ms))
     }
 
     /// Stops accepting, closes every connection and waits for all tasks.

@@ -151,6 +151,11 @@ impl Ask<'_> {
         let run = self.run;
         if run.spent >= self.policy.budget.per_run {
             let why = format!("{} attempts to make a secret did not succeed", run.spent);
+            if run.lost {
+                // there is nothing to go back to, so that the run takes no abort
+                let why = format!("{why}, and the old secret is dead: set a new secret by hand");
+                return Err(self.stuck(why, command::abandon(run)));
+            }
             return Err(self.stuck(why, command::abort(run)));
         }
         let earlier = run.begin.earlier.iter().flat_map(|earlier| &earlier.intents);

@@ -305,6 +305,20 @@ fn the_budget_ends_a_loop_of_creates() {
 }
 
 #[test]
+fn a_swap_whose_every_answer_was_lost_is_given_up_by_a_command_that_the_run_takes() {
+    let mut sim = Sim::of(Strategy::Swap);
+    for _ in 0..9 {
+        sim.faults.push_back(("regenerate", Fault::LostAnswer));
+    }
+    let decision = sim.drive(10 * DAY);
+    let Decision::NeedsOperator(need) = decision else { panic!("{decision:?}") };
+    assert!(need.why.contains("2 attempts") && need.why.contains("the old secret is dead"), "{need:?}");
+    assert!(need.next.ends_with(" --leave"), "there is nothing to go back to: {need:?}");
+    sim.order(Order::Abandon);
+    assert_eq!(sim.drive(HOUR), Decision::Ended);
+}
+
+#[test]
 fn a_secret_that_never_works_is_deleted_again() {
     let mut sim = Sim::of(Strategy::Overlap);
     sim.new_works = false;

@@ -46,7 +46,11 @@ pub(crate) struct Gate {
     died: Notify,
     watch: Mutex<Option<Watch>>,
     broken: Mutex<Vec<String>>,
+    pauses: Mutex<Option<Pauses>>,
 }
+
+/// Says how long a process stands still at a boundary, as a suspended machine does.
+type Pauses = Box<dyn Fn(&str) -> Option<BoxFuture<'static, ()>> + Send + Sync>;
 
 /// Looks at the whole world at each boundary; answers what is wrong.
 type Watch = Box<dyn Fn() -> Option<String> + Send + Sync>;
@@ -68,6 +72,11 @@ impl Gate {
     /// Watches the world at each boundary.
     pub(crate) fn watch(&self, watch: Watch) {
         *self.watch.lock().unwrap() = Some(watch);
+    }
+
+    /// From now on the process stands still where `pauses` says.
+    pub(crate) fn pause(&self, pauses: Pauses) {
+        *self.pauses.lock().unwrap() = Some(pauses);
     }
 
     /// What was wrong at some boundary.
@@ -93,6 +102,10 @@ impl Gate {
         if dies {
             self.died.notify_one();
             std::future::pending::<()>().await;
+        }
+        let pause = self.pauses.lock().unwrap().as_ref().and_then(|pauses| pauses(what));
+        if let Some(pause) = pause {
+            pause.await;
         }
     }
 

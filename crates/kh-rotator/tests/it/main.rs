@@ -12,6 +12,8 @@ mod orders;
 #[cfg(test)]
 mod platform;
 #[cfg(test)]
+mod real;
+#[cfg(test)]
 mod scenarios;
 #[cfg(test)]
 mod simulation;

@@ -1,0 +1,9 @@
+//! The rotator with the adapters, the store and the journal that it is shipped with, against the sandbox, in virtual
+//! time.
+
+mod histories;
+mod organisation;
+mod processes;
+mod relay;
+mod stage;
+mod world;
