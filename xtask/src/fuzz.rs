@@ -1,9 +1,14 @@
 //! Coverage-guided fuzzing of every parser of outside bytes, on the stable toolchain: the coverage that libFuzzer
 //! needs comes from plain code generation options.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Mutex,
+};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{process, root};
 
@@ -45,25 +50,40 @@ fn fuzz(seconds: u32, wanted: &[&str]) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(root().join("fuzz")).env("RUSTFLAGS", COVERAGE).env("CARGO_TARGET_DIR", &folder);
     process::run(cargo.args(["build", "--quiet", "--release", "--target", &triple]))?;
-    for target in targets()? {
-        if !wanted.is_empty() && !wanted.contains(&target.as_str()) {
-            continue;
-        }
-        let corpus = root().join("fuzz/corpus").join(&target);
-        let artifacts = root().join("fuzz/artifacts").join(&target);
-        fs::create_dir_all(&corpus)?;
-        fs::create_dir_all(&artifacts)?;
-        println!("fuzzing {target} for {seconds} s");
-        let mut fuzzer = Command::new(folder.join(&triple).join("release").join(&target));
-        fuzzer.arg(&corpus).arg(format!("-artifact_prefix={}/", artifacts.display()));
-        fuzzer.args([
-            format!("-max_total_time={seconds}"),
-            format!("-max_len={INPUT_BYTES_MAX}"),
-            "-verbosity=0".into(),
-        ]);
-        fuzzer.args(["-print_final_stats=1", "-timeout=10", "-rss_limit_mb=1024"]);
-        process::run(&mut fuzzer)?;
-    }
+    let chosen = targets()?.into_iter().filter(|name| wanted.is_empty() || wanted.contains(&name.as_str()));
+    let waiting = Mutex::new(chosen.collect::<Vec<_>>());
+    let program = |target: &str| folder.join(&triple).join("release").join(target);
+    // one at a time on each core; each is a process of one thread
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        let work = || -> Result<()> {
+            loop {
+                let next = waiting.lock().expect("nobody panics while holding the list").pop();
+                let Some(target) = next else { return Ok(()) };
+                run_one(&target, &program(&target), seconds)?;
+            }
+        };
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker returns its error"))
+    })
+}
+
+/// Fuzzes one target; tells the counts, and everything that it said when it found something.
+fn run_one(target: &str, program: &Path, seconds: u32) -> Result<()> {
+    let corpus = root().join("fuzz/corpus").join(target);
+    let artifacts = root().join("fuzz/artifacts").join(target);
+    fs::create_dir_all(&corpus)?;
+    fs::create_dir_all(&artifacts)?;
+    println!("fuzzing {target} for {seconds} s");
+    let mut fuzzer = Command::new(program);
+    fuzzer.arg(&corpus).arg(format!("-artifact_prefix={}/", artifacts.display()));
+    fuzzer.args([format!("-max_total_time={seconds}"), format!("-max_len={INPUT_BYTES_MAX}"), "-verbosity=0".into()]);
+    fuzzer.args(["-print_final_stats=1", "-timeout=10", "-rss_limit_mb=1024"]);
+    let done = fuzzer.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", program.display()))?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    let counts = said.lines().filter_map(|line| line.strip_prefix("stat::")).map(str::trim);
+    println!("{target}: {}", counts.map(|line| line.replace(' ', "")).collect::<Vec<_>>().join(", "));
+    ensure!(done.status.success(), "the fuzzer {target} ended with {}:\n{said}", done.status);
     Ok(())
 }
 

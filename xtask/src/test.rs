@@ -6,6 +6,9 @@ use anyhow::Result;
 
 use crate::{bench, delivery, fuzz, process, root, rotation, scenario, stores, tidy, tools};
 
+/// How many tests of one binary run at a time.
+const THREADS: &str = "RUST_TEST_THREADS";
+
 /// Installs the tools and runs all checks; stops at the first that fails.
 pub fn run() -> Result<()> {
     let tools = tools::install()?;
@@ -14,10 +17,8 @@ pub fn run() -> Result<()> {
     step("clippy", || {
         process::run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
     })?;
-    step("tests", || process::run(&mut cargo(&["test", "--workspace", "--no-fail-fast"])))?;
-    step("documentation", || {
-        process::run(cargo(&["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"))
-    })?;
+    step("tests", || process::run(with_threads(&mut cargo(&["test", "--workspace", "--no-fail-fast"]))))?;
+    step("documentation", documentation)?;
     let keyholder = scenario::build()?;
     step("official SDKs", || scenario::run_with(&tools, &keyholder))?;
     step("rotation under load, short form", || rotation::short(&tools, &keyholder))?;
@@ -27,6 +28,22 @@ pub fn run() -> Result<()> {
     step("benchmarks, short form", || bench::short(&keyholder))?;
     println!("xtask test: all checks passed");
     Ok(())
+}
+
+/// No example exists. Asking for them lets cargo choose the dependencies' features as for the tests, so that it finds
+/// what clippy has checked; otherwise it checks every dependency again.
+fn documentation() -> Result<()> {
+    let words = ["doc", "--quiet", "--workspace", "--no-deps", "--lib", "--bins", "--examples"];
+    process::run(cargo(&words).env("RUSTDOCFLAGS", "--deny warnings"))
+}
+
+/// Two tests for each core, unless the developer chose: the long ones wait for processes most of the time.
+fn with_threads(command: &mut Command) -> &mut Command {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match std::env::var_os(THREADS) {
+        Some(_) => command,
+        None => command.env(THREADS, (2 * cores).to_string()),
+    }
 }
 
 fn cargo(words: &[&str]) -> Command {
