@@ -3,7 +3,7 @@
 //! ```text
 //! VaultConfig::new(addresses, mount, auth)?.namespace(..)     what the configuration says, checked
 //! VaultStore::new(config, HttpClient::new(egress, ..))        impl SecretTarget
-//! store.keep_session()                                        a future that renews the login; its owner runs it
+//! store.keep_session(name)                                    a future that renews the login; its owner runs it
 //! ```
 //!
 //! Invariants: a document is staged at `<path>.kh-next` and becomes live by a write with `cas` set to the version that

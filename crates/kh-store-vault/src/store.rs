@@ -60,14 +60,21 @@ impl VaultStore {
     }
 
     /// Keeps the login alive for as long as it is polled: an idle keyholder must not lose a login that it cannot repeat,
-    /// as with a secret id of a single use.
-    pub async fn keep_session(&self) -> std::convert::Infallible {
+    /// as with a secret id of a single use. `name` stands for the store in messages.
+    pub async fn keep_session(&self, name: &str) -> std::convert::Infallible {
+        let mut failures = 0_u32;
         loop {
             let wait = match self.refresh().await {
-                Ok(()) => self.sessions.next_look(&self.servers).await.unwrap_or(LOOK_MAX).clamp(LOOK_MIN, LOOK_MAX),
+                Ok(()) => {
+                    failures = 0;
+                    self.sessions.next_look(&self.servers).await.unwrap_or(LOOK_MAX).clamp(LOOK_MIN, LOOK_MAX)
+                }
                 Err(error) => {
-                    tracing::info!(error = %error, "the login at Vault failed; it is tried again");
-                    LOOK_MIN
+                    if failures == 0 {
+                        tracing::warn!(store.name = name, %error, "the login at a secret store failed; it is tried again");
+                    }
+                    failures += 1;
+                    (LOOK_MIN * 2_u32.saturating_pow(failures - 1)).min(LOOK_MAX)
                 }
             };
             tokio::time::sleep(wait).await;

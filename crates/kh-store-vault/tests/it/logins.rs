@@ -228,7 +228,7 @@ async fn an_idle_store_keeps_a_login_that_it_could_not_repeat() {
     let role_id = world.approle(1).await;
     let store = world.approle_store(&role_id, &world.secret_id().await, false);
     tokio::select! {
-        never = store.keep_session() => match never {},
+        never = store.keep_session("vault") => match never {},
         () = async {
             for _ in 0..50 {
                 tokio::time::sleep(std::time::Duration::from_secs(61)).await;
