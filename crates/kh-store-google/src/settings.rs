@@ -86,7 +86,8 @@ pub enum SetupError {
 }
 
 impl Settings {
-    pub(crate) fn check(&self) -> Result<(), SetupError> {
+    /// Whether a client could be made of them, as far as that can be told without one.
+    pub fn check(&self) -> Result<(), SetupError> {
         let project = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if self.project.is_empty() || self.project.len() > 63 || !self.project.bytes().all(project) {
             return Err(SetupError::Project);

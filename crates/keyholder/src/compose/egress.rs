@@ -36,6 +36,12 @@ impl ProxyVariables {
         Self { https, exceptions: exceptions.unwrap_or_default() }
     }
 
+    /// Whether one is set.
+    #[cfg(feature = "google")]
+    pub(crate) fn is_set(&self) -> bool {
+        self.https.is_some()
+    }
+
     /// Whether a proxy is set that the configuration neither takes nor refuses.
     pub(crate) fn unused(&self, loaded: &Loaded) -> bool {
         let config = &loaded.config;

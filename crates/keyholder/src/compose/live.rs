@@ -15,8 +15,7 @@ use super::{
     egresses, endpoints, outside,
     record::Record,
     sightings::{self, rotated},
-    stores::Targets,
-    targets,
+    stores::{Logins, Targets, targets_after},
     tls::{Certificate, Served, certificate},
 };
 use crate::{
@@ -42,8 +41,18 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Reads and builds everything that `loaded` names. Blocks on the file system.
     pub(crate) fn of(loaded: &Loaded, clock: &Arc<dyn Clock>, reads: &Reads) -> Result<Self, Failure> {
+        Self::after(&Targets::default(), loaded, clock, reads)
+    }
+
+    /// The same while the stores of an earlier configuration are in use.
+    pub(super) fn after(
+        before: &Targets,
+        loaded: &Loaded,
+        clock: &Arc<dyn Clock>,
+        reads: &Reads,
+    ) -> Result<Self, Failure> {
         let ways = egresses(loaded)?;
-        let targets = targets(loaded, clock)?;
+        let targets = targets_after(before, loaded, clock)?;
         let tls = loaded.config.gateway.tls.as_ref();
         Ok(Self {
             specs: endpoints::specs(&loaded.config, &ways, clock),
@@ -80,6 +89,8 @@ pub(crate) struct Live {
     broker: Arc<Broker>,
     sightings: Arc<Sightings>,
     sources: Arc<Sources>,
+    targets: Mutex<Targets>,
+    logins: Logins,
     certificate: Option<Served>,
     ending: Mutex<Ending>,
     limits: Mutex<BTreeMap<&'static str, String>>,
@@ -91,15 +102,19 @@ impl Live {
     pub(super) fn new(
         loaded: &Loaded,
         certificate: (Option<Served>, Option<Sha256>),
-        (broker, logins, sources): (&Arc<Broker>, &sightings::Record, Arc<Sources>),
+        (broker, record, sources): (&Arc<Broker>, &sightings::Record, Arc<Sources>),
+        (targets, logins): (Targets, Logins),
         clock: &Arc<dyn Clock>,
         registry: &mut Registry,
     ) -> Arc<Self> {
         let (served, digest) = certificate;
+        logins.keep(&targets);
         Arc::new(Self {
             broker: Arc::clone(broker),
-            sightings: Arc::clone(logins.sightings()),
+            sightings: Arc::clone(record.sightings()),
             sources,
+            targets: Mutex::new(targets),
+            logins,
             certificate: served,
             ending: Mutex::new(Ending::of(&loaded.config)),
             limits: Mutex::new(limits(&loaded.config)),
@@ -114,6 +129,8 @@ impl Live {
         let digest = prepared.certificate_digest();
         // first, so that a new credential finds its store
         self.sources.replace(prepared.outside);
+        self.logins.keep(&prepared.targets);
+        *self.targets.lock() = prepared.targets;
         self.sightings.write_of(rotated(&loaded.config));
         let applied = self.broker.apply(prepared.specs);
         if let (Some(served), Some(certificate)) = (&self.certificate, prepared.certificate) {
@@ -124,6 +141,11 @@ impl Live {
         let before = self.told().1.map(|tls| tls.certificate_sha256);
         self.record.in_force(loaded, digest, self.clock.now().wall);
         (applied, before != digest.map(Sha256::to_hex))
+    }
+
+    /// The stores in use.
+    pub(super) fn targets(&self) -> Targets {
+        self.targets.lock().clone()
     }
 
     pub(super) fn record(&self) -> &Record {

@@ -25,7 +25,7 @@ use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
 use self::{files::Identities, settling::Settling};
-use super::{Base, Live, Plan, Prepared, Running, Schedule, bind_environments, record::Outcome, systemd};
+use super::{Base, Live, Plan, Prepared, Running, Schedule, Targets, bind_environments, record::Outcome, systemd};
 use crate::{
     cli::{Context, Loaded, audit_config},
     config::Config,
@@ -175,11 +175,11 @@ impl Reloader {
     /// Reads and builds, away from the runtime.
     async fn attempt(&self) -> Option<Attempt> {
         let (context, current, clock) = (Arc::clone(&self.context), Arc::clone(&self.current), &self.base.clock);
-        let (reads, schedule) = (self.base.reads.clone(), self.schedule.clone());
+        let (reads, schedule, targets) = (self.base.reads.clone(), self.schedule.clone(), self.live.targets());
         let (watched, clock) = (self.watched.clone(), Arc::clone(clock));
         let attempt = tokio::task::spawn_blocking(move || {
             let mut seen = Seen(files::look(&watched));
-            let result = build(&context, &current, (&clock, &reads, schedule.as_deref()), &mut seen);
+            let result = build(&context, &current, (&clock, &reads, &targets, schedule.as_deref()), &mut seen);
             Attempt { seen, result }
         });
         match attempt.await {
@@ -255,7 +255,7 @@ impl Reloader {
 fn build(
     context: &Context,
     current: &Loaded,
-    (clock, reads, schedule): (&Arc<dyn Clock>, &Reads, Option<&Schedule>),
+    (clock, reads, targets, schedule): (&Arc<dyn Clock>, &Reads, &Targets, Option<&Schedule>),
     seen: &mut Seen,
 ) -> Result<Built, Failure> {
     let Some(file) = current.file.as_deref() else { return Err(Failure::bug("nothing to reload: there is no file")) };
@@ -264,7 +264,7 @@ fn build(
     let (named, of_current) = (files::of(&loaded), files::of(current));
     seen.0.retain(|path: &PathBuf, _| named.contains(path) || of_current.contains(path));
     refuse_frozen(&current.config, &loaded.config)?;
-    let prepared = Prepared::of(&loaded, clock, reads)?;
+    let prepared = Prepared::after(targets, &loaded, clock, reads)?;
     let plan = schedule.map(|schedule| schedule.plan(&loaded, &prepared.targets)).transpose()?;
     Ok(Built { loaded, prepared, plan })
 }

@@ -33,6 +33,7 @@ use super::{
     schedule::RotationMetrics,
     sightings::Record,
     standing::Standing,
+    stores::Logins,
     tls::Served,
     watches::Watches,
 };
@@ -101,7 +102,9 @@ impl Running {
         let digest = prepared.certificate_digest();
         let served = prepared.certificate.map(|first| Served::new(first, &metrics, started.wall));
         let slot = served.as_ref().map(|served| Arc::clone(served.slot()));
-        let live = Live::new(loaded, (served, digest), (&broker, &record, sources), &base.clock, &mut registry);
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        let kept = (prepared.targets, Logins::new(&tasks, &cancel));
+        let live = Live::new(loaded, (served, digest), (&broker, &record, sources), kept, &base.clock, &mut registry);
         let ports = Ports {
             issuer: Arc::clone(&issuer),
             broker: Arc::clone(&broker),
@@ -118,7 +121,7 @@ impl Running {
             live,
             pulses: pulses::of(&gateways, base),
             draining: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            tasks,
             telemetry,
             local_metrics: LocalMetrics::register(&mut registry),
             gateways,
@@ -127,7 +130,7 @@ impl Running {
             schedule,
             broker_listeners: Vec::new(),
             broker_cancel: CancellationToken::new(),
-            cancel: CancellationToken::new(),
+            cancel,
         };
         running.listen_for_tokens(loaded, base, &ports, &mut sockets).await?;
         let standing = running.standing(loaded, base, metrics, started);

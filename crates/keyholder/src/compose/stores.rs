@@ -1,22 +1,33 @@
 //! The secret stores that a configuration names, made into what reads and writes them.
 //!
-//! Invariant: a store of a kind that this keyholder was built without is told by the name of the feature; nothing is
-//! sent to a store here.
+//! Invariants: a store of a kind that this keyholder was built without is told by the name of the feature; nothing is
+//! sent to a store here; a store whose configuration and files did not change is never made a second time by a reload, so
+//! that a login which cannot be repeated is not lost.
 
 #[cfg(feature = "aws")]
 mod aws;
 #[cfg(feature = "azure")]
 mod azure;
+#[cfg(feature = "google")]
+mod google;
+#[cfg(any(feature = "aws", feature = "google"))]
+mod lazy;
+mod logins;
 #[cfg(feature = "vault")]
 mod vault;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{cell::LazyCell, collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
-#[cfg(any(feature = "vault", feature = "aws", feature = "azure"))]
+#[cfg(any(feature = "vault", feature = "aws", feature = "azure", feature = "google"))]
 use crate::config::SecretStoreDetail;
 
-use kh_core::{Clock, Code, Sha256, StoreName, port::SecretTarget};
+use kh_core::{
+    Clock, Code, Sha256, StoreName,
+    port::{BoxFuture, SecretTarget},
+};
 use kh_net::{Egress, SystemRoots};
+
+pub(crate) use logins::Logins;
 
 use super::egress::{read_named, store_egress};
 use crate::{
@@ -35,13 +46,13 @@ const KINDS: [(&str, bool); 4] = [
     ("vault", cfg!(feature = "vault")),
     ("aws", cfg!(feature = "aws")),
     ("azure", cfg!(feature = "azure")),
-    ("google", false),
+    ("google", cfg!(feature = "google")),
 ];
 
 /// What a store is made from.
 #[cfg_attr(
     not(any(feature = "vault", feature = "aws", feature = "azure")),
-    expect(dead_code, reason = "a lean build has no kind that looks at it")
+    expect(dead_code, reason = "a lean build has no kind that looks at all of it")
 )]
 pub(super) struct Parts<'a> {
     pub(super) name: &'a StoreName,
@@ -50,26 +61,70 @@ pub(super) struct Parts<'a> {
     pub(super) clock: &'a Arc<dyn Clock>,
 }
 
-/// Every store by its name, as rotation writes it.
-pub(crate) type Targets = BTreeMap<StoreName, Arc<dyn SecretTarget>>;
+/// What has to run for as long as a store is in use, so that its login stays.
+type Keep = Arc<dyn Fn() -> BoxFuture<'static, Infallible> + Send + Sync>;
+
+/// A store as its kind makes it.
+struct Store {
+    target: Arc<dyn SecretTarget>,
+    keep: Option<Keep>,
+}
+
+impl From<Arc<dyn SecretTarget>> for Store {
+    fn from(target: Arc<dyn SecretTarget>) -> Self {
+        Self { target, keep: None }
+    }
+}
+
+/// A store with the name of what it was made from.
+#[derive(Clone)]
+struct Made {
+    target: Arc<dyn SecretTarget>,
+    keep: Option<Keep>,
+    digest: Sha256,
+}
+
+/// Every store by its name, as rotation writes it. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct Targets(BTreeMap<StoreName, Made>);
+
+impl Targets {
+    /// The store of this name.
+    pub(crate) fn get(&self, name: &StoreName) -> Option<&Arc<dyn SecretTarget>> {
+        self.0.get(name).map(|made| &made.target)
+    }
+}
 
 /// Makes every store of the configuration. Reads their files.
 pub(crate) fn targets(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Targets, Failure> {
-    each(loaded, clock).map(|(name, target)| Ok((name, target?))).collect()
+    targets_after(&Targets::default(), loaded, clock)
+}
+
+/// The same after an earlier configuration: what is made of the same things stays, with its login.
+pub(crate) fn targets_after(before: &Targets, loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Targets, Failure> {
+    each(before, loaded, clock).map(|(name, made)| Ok((name, made?))).collect::<Result<_, _>>().map(Targets)
 }
 
 /// What is wrong with the stores, all of it.
 pub(crate) fn broken_stores(loaded: &Loaded, clock: &Arc<dyn Clock>) -> Vec<(StoreName, Failure)> {
-    each(loaded, clock).filter_map(|(name, target)| Some((name, target.err()?))).collect()
+    each(&Targets::default(), loaded, clock).filter_map(|(name, made)| Some((name, made.err()?))).collect()
 }
 
 fn each(
+    before: &Targets,
     loaded: &Loaded,
     clock: &Arc<dyn Clock>,
-) -> impl Iterator<Item = (StoreName, Result<Arc<dyn SecretTarget>, Failure>)> {
-    let system = SystemRoots::load();
-    let stores = &loaded.config.secret_stores;
-    stores.iter().map(move |(name, store)| (name.clone(), one(name, store, loaded, clock, &system)))
+) -> impl Iterator<Item = (StoreName, Result<Made, Failure>)> {
+    // the system's authorities are many, and not needed where every store stays
+    let system = LazyCell::new(SystemRoots::load);
+    loaded.config.secret_stores.iter().map(move |(name, store)| {
+        let digest = digest(store, loaded);
+        if let Some(known) = before.0.get(name).filter(|known| known.digest == digest) {
+            return (name.clone(), Ok(known.clone()));
+        }
+        let made = one(name, store, loaded, clock, &system);
+        (name.clone(), made.map(|Store { target, keep }| Made { target, keep, digest }))
+    })
 }
 
 fn one(
@@ -78,18 +133,14 @@ fn one(
     loaded: &Loaded,
     clock: &Arc<dyn Clock>,
     system: &SystemRoots,
-) -> Result<Arc<dyn SecretTarget>, Failure> {
+) -> Result<Store, Failure> {
     let kind = store.detail.kind();
     if !KINDS.contains(&(kind, true)) {
         return Err(Failure::new(
             Code::CONFIG_INVALID,
             format!("[secret_store.{name}] is of the kind {kind}, which this keyholder was built without"),
         )
-        .hint(if kind == "google" {
-            "Google Secret Manager is not there yet; take the section out".to_owned()
-        } else {
-            format!("build it with `cargo build --release --features {kind}`, or take the section out")
-        }));
+        .hint(format!("build it with `cargo build --release --features {kind}`, or take the section out")));
     }
     let egress = Arc::new(store_egress(name, store, loaded, system)?);
     let parts = Parts { name, loaded, egress, clock };
@@ -97,9 +148,12 @@ fn one(
         #[cfg(feature = "vault")]
         SecretStoreDetail::Vault { .. } => vault::target(&store.detail, &parts),
         #[cfg(feature = "aws")]
-        SecretStoreDetail::Aws { .. } => aws::target(&store.detail, &parts),
+        SecretStoreDetail::Aws { .. } => aws::target(&store.detail, &parts).map(Store::from),
         #[cfg(feature = "azure")]
-        SecretStoreDetail::Azure { .. } => azure::target(&store.detail, &parts),
+        SecretStoreDetail::Azure { .. } => azure::target(&store.detail, &parts).map(Store::from),
+        #[cfg(feature = "google")]
+        SecretStoreDetail::Google { .. } => google::target(&store.detail, &parts).map(Store::from),
+        #[cfg(not(all(feature = "vault", feature = "aws", feature = "azure", feature = "google")))]
         _ => {
             drop(parts);
             Err(Failure::bug("a kind without its feature was let through"))
@@ -116,33 +170,36 @@ pub(crate) fn outside(loaded: &Loaded, targets: &Targets, clock: &Arc<dyn Clock>
     };
     let sources = stores.iter().map(|(name, store)| {
         let regions: Vec<_> = std::iter::once(name).chain(&store.fallback).filter_map(region).collect();
-        let digest = digest(std::iter::once(name).chain(&store.fallback).filter_map(|name| stores.get(name)), loaded);
+        let made = std::iter::once(name).chain(&store.fallback).filter_map(|name| targets.0.get(name));
+        let digest = Sha256::of(&made.flat_map(|made| made.digest.0).collect::<Vec<_>>());
         let stale_max = store.stale_max.unwrap_or(STALE_MAX);
         (name.clone(), Regional::new(regions, stale_max, Arc::clone(clock), reads.clone(), digest))
     });
     sources.collect()
 }
 
-/// Names everything that a store and its fallbacks are made of: their sections, and what stands in their files.
-fn digest<'a>(stores: impl Iterator<Item = &'a SecretStoreConfig>, loaded: &Loaded) -> Sha256 {
-    let mut all = Vec::new();
-    for store in stores {
-        all.extend(serde_json::to_vec(store).expect("a configuration has no map with odd keys"));
-        for file in store.detail.files().into_iter().chain(&store.extra_ca) {
-            // one that cannot be read was told when the store was made
-            let content = std::fs::read(loaded.paths.resolve(file)).map(zeroize::Zeroizing::new);
-            all.extend(content.map(|content| Sha256::of(&content).0).unwrap_or_default());
-        }
+/// Names everything that a store is made of: its section, the way out, and what stands in the files of both.
+fn digest(store: &SecretStoreConfig, loaded: &Loaded) -> Sha256 {
+    let network = &loaded.config.network;
+    let mut all = serde_json::to_vec(&(store, network)).expect("a configuration has no map with odd keys");
+    let of_proxy = network.proxy.as_ref().and_then(|proxy| proxy.proxy_auth_file.as_ref());
+    for file in store.detail.files().into_iter().chain(&store.extra_ca).chain(of_proxy) {
+        // one that cannot be read is told when the store is made
+        let content = std::fs::read(loaded.paths.resolve(file)).map(zeroize::Zeroizing::new);
+        all.extend(content.map(|content| Sha256::of(&content).0).unwrap_or_default());
     }
     Sha256::of(&all)
 }
 
-/// A secret file of a store: one line of text that only its owner may read.
+/// A secret file of a store: text that only its owner may read.
 #[cfg_attr(
-    not(any(feature = "vault", feature = "azure")),
+    not(any(feature = "vault", feature = "azure", feature = "google")),
     expect(dead_code, reason = "the other kinds have no file with a secret")
 )]
-pub(super) fn secret_line(parts: &Parts<'_>, path: &std::path::Path) -> Result<kh_core::SecretString, Failure> {
+pub(super) fn secret_file(parts: &Parts<'_>, path: &std::path::Path) -> Result<kh_core::SecretString, Failure> {
     read_named(&parts.loaded.paths.resolve(path))
         .map_err(|failure| failure.hint(format!("see [secret_store.{}] in keyholder.toml", parts.name)))
 }
+
+#[cfg(test)]
+mod tests;

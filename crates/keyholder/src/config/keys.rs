@@ -45,6 +45,8 @@ pub(super) enum Shape {
     HttpUrl,
     /// A list of the former.
     Urls,
+    /// One of the former, or a list of 1 to 16.
+    Servers,
     /// `http://host:port`, `environment` or `none`.
     Proxy,
     /// A list of at most one IP address of each family.

@@ -189,6 +189,14 @@ impl<'a> Section<'a> {
         Some(items.collect())
     }
 
+    /// One text or a list of them; an item that is no text is reported and reads as none.
+    pub(super) fn one_or_more(&self, key: &'static str) -> Option<Vec<Option<Located<&'a str>>>> {
+        match self.entry(key)? {
+            (DeValue::Array(_), _) => self.items(key),
+            _ => Some(vec![Some(self.text(key)?)]),
+        }
+    }
+
     /// A list of text, without the items that are something else.
     pub(super) fn texts(&self, key: &'static str) -> Option<Vec<Located<&'a str>>> {
         Some(self.items(key)?.into_iter().flatten().collect())

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{
     duration,
     keys::{Key, SECTIONS, Section, Shape, Top},
+    stores::SERVERS_MAX,
 };
 
 /// The file's name beside `keyholder.toml`.
@@ -147,6 +148,10 @@ fn of_shape(shape: &Shape) -> Value {
         }
         Shape::Url => text(URL),
         Shape::HttpUrl => text(HTTP_URL),
+        Shape::Servers => {
+            let several = json!({ "type": "array", "items": text(URL), "minItems": 1, "maxItems": SERVERS_MAX });
+            json!({ "anyOf": [text(URL), several] })
+        }
         Shape::Urls => json!({ "type": "array", "items": text(URL) }),
         Shape::Proxy => text(PROXY),
         Shape::Sources => json!({ "type": "array", "items": text(IP), "maxItems": 2 }),

@@ -15,6 +15,9 @@ use super::{
 
 const KINDS: [&str; 4] = ["vault", "aws", "azure", "google"];
 
+/// Most nodes of a cluster: it has seldom more than five.
+pub(super) const SERVERS_MAX: usize = 16;
+
 /// The ways to log in to Vault, by the key that stands for each.
 const VAULT_LOGINS: [&str; 4] = ["role_id_file", "kubernetes_role", "jwt_role", "token_file"];
 
@@ -43,7 +46,8 @@ pub(super) fn read(root: &Section<'_>) -> Stores {
 }
 
 fn store(section: Section<'_>, others: &[String]) -> Option<SecretStoreConfig> {
-    let detail = match section.kind(&KINDS)? {
+    let kind = section.kind(&KINDS)?;
+    let detail = match kind {
         "vault" => vault(&section),
         "aws" => aws(&section),
         "azure" => azure(&section),
@@ -52,7 +56,8 @@ fn store(section: Section<'_>, others: &[String]) -> Option<SecretStoreConfig> {
     let fallback = section.names("fallback", "secret_store", others).unwrap_or_default();
     let fallback = fallback.iter().filter_map(|name| name.parse().ok()).collect();
     let stale_max = section.duration("stale_max").map(|found| found.value);
-    let extra_ca = section.path("extra_ca").map(|found| found.value);
+    // Google's client makes its own connections and cannot be told of an authority
+    let extra_ca = if kind == "google" { None } else { section.path("extra_ca").map(|found| found.value) };
     section.finish();
     Some(SecretStoreConfig { detail: detail?, fallback, stale_max, extra_ca })
 }
@@ -63,15 +68,33 @@ pub(super) fn address(section: &Section<'_>, key: &'static str) -> Option<Addres
     section.parsed(key, hint, |text| Address::parse(text, PlainHttp::LoopbackOnly)).map(|found| found.value)
 }
 
+/// One base address, or a list of them; none when one has a mistake.
+fn servers(section: &Section<'_>, key: &'static str) -> Option<Vec<Address>> {
+    let hint = "write an address such as \"https://vault.example.com:8200\", or a list of them";
+    let found = section.one_or_more(key)?;
+    if let (true, Some(place)) = (found.is_empty() || found.len() > SERVERS_MAX, section.place(key)) {
+        section.error(place, format!("{key} lists {} servers", found.len()), format!("name 1 to {SERVERS_MAX}"));
+        return None;
+    }
+    let read = |item: Option<Located<&str>>| {
+        let Located { value, span } = item?;
+        let parsed = Address::parse(value, PlainHttp::LoopbackOnly);
+        parsed.map_err(|error| section.error(span, format!("{key}: {error}"), hint)).ok()
+    };
+    // read one by one before they are put together, so that every mistake is reported
+    let read: Vec<_> = found.into_iter().map(read).collect();
+    read.into_iter().collect()
+}
+
 fn vault(section: &Section<'_>) -> Option<SecretStoreDetail> {
     section.lacking(&[("address", "address = \"https://vault.example.com:8200\"")]);
-    let (address, auth) = (address(section, "address"), vault_auth(section));
+    let (addresses, auth) = (servers(section, "address"), vault_auth(section));
     Some(SecretStoreDetail::Vault {
         namespace: section.word("namespace", &words::VAULT_PATH),
         mount: section.word("mount", &words::VAULT_PATH),
         auth_mount: section.word("auth_mount", &words::VAULT_PATH),
         auth: auth?,
-        address: address?,
+        addresses: addresses?,
     })
 }
 

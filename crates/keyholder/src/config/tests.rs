@@ -66,6 +66,25 @@ fn the_examples_commented_lines_are_fine_one_by_one() {
     }
 }
 
+/// Whole sections that the example comments out are fine beside the rest of it.
+#[test]
+fn the_examples_commented_sections_are_fine() {
+    let mut inside = false;
+    let mut sections = 0;
+    let lines = EXAMPLE.lines().map(|line| {
+        let head = line.strip_prefix("# [").filter(|rest| {
+            ["secret_store.", "hook.", "notify."].iter().any(|top| rest.starts_with(top)) && rest.ends_with(']')
+        });
+        sections += usize::from(head.is_some());
+        inside = line.starts_with('#') && (inside || head.is_some());
+        if inside { line.trim_start_matches("# ").to_owned() } else { line.to_owned() }
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let parsed = parse(text.as_bytes()).unwrap_or_else(|mistakes| panic!("{}", render("example", &mistakes, false)));
+    let (stores, hooks) = (parsed.config.secret_stores.len(), parsed.config.hooks.len());
+    assert_eq!((sections, stores, hooks, parsed.config.notifiers.len()), (6, 5, 5, 4));
+}
+
 #[test]
 fn no_file_is_a_configuration() {
     let parsed = parse(b"").unwrap();

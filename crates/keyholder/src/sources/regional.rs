@@ -3,7 +3,7 @@
 //!
 //! Invariants: a document from memory was confirmed by a store at most `stale_max` ago, on a clock that does not jump,
 //! and only failures to reach a store let it out: a store that says that the document is gone, or that keyholder may not
-//! read it, is believed. A store that lags behind another one (an older generation in the document's marker) does not
+//! read it, is believed; one that does not take keyholder's login lets another store answer, and no memory. A store that lags behind another one (an older generation in the document's marker) does not
 //! take a newer document back.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -211,6 +211,7 @@ impl Regional {
     async fn read_path(&self, reference: &SecretReference) -> Result<StoredSecret, SourceError> {
         let path = reference.path();
         let (mut failed, mut lagging) = (Vec::new(), None);
+        let mut is_shut_out = false;
         for index in self.order() {
             let Some(region) = self.regions.get(index) else { continue };
             match self.ask(index, region.target.live(&path)).await {
@@ -226,12 +227,19 @@ impl Regional {
                     tracing::debug!(store.name = %region.name, "a secret store did not answer: {error}");
                     // the first choice knows what is gone and who may read; a copy may only lag behind
                     if index == 0 && !is_out_of_reach(&error) {
-                        self.known.lock().remove(&path);
-                        return Err(failure(reference, region, error));
+                        // a login that is not taken says nothing of the document; another store has its own logins
+                        is_shut_out = matches!(error, TargetError::Unauthenticated(_));
+                        if !is_shut_out {
+                            self.known.lock().remove(&path);
+                            return Err(failure(reference, region, error));
+                        }
                     }
                     failed.push((index, error));
                 }
             }
+        }
+        if is_shut_out {
+            self.known.lock().remove(&path);
         }
         if let Some(stored) = self.remembered(&path) {
             self.tell_stale(reference);

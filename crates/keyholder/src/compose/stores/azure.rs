@@ -6,7 +6,7 @@ use kh_core::{Code, port::SecretTarget};
 use kh_platform::{HttpClient, Timeouts};
 use kh_store_azure::{Auth, KeyVaultTarget, Settings};
 
-use super::{Parts, secret_line};
+use super::{Parts, secret_file};
 use crate::{
     config::{AzureAuth, SecretStoreDetail},
     output::Failure,
@@ -26,7 +26,7 @@ pub(super) fn target(detail: &SecretStoreDetail, parts: &Parts<'_>) -> Result<Ar
         AzureAuth::ClientSecret { tenant_id, client_id, client_secret_file } => Auth::ClientSecret {
             tenant: tenant_id.clone(),
             client_id: client_id.clone(),
-            secret: secret_line(parts, client_secret_file)?,
+            secret: secret_file(parts, client_secret_file)?,
         },
     };
     let settings = Settings { vault: vault_url.url().clone(), authority: None, auth };

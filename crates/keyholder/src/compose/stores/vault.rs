@@ -1,12 +1,12 @@
 //! `kind = "vault"`.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
-use kh_core::{Code, port::SecretTarget};
+use kh_core::{Code, port::BoxFuture};
 use kh_platform::{HttpClient, Timeouts};
 use kh_store_vault::{Auth, ConfigError, PlainHttp, ServerAddress, VaultConfig, VaultStore};
 
-use super::{Parts, secret_line};
+use super::{Parts, Store, secret_file};
 use crate::{
     config::{SecretStoreDetail, VaultAuth},
     output::Failure,
@@ -15,20 +15,21 @@ use crate::{
 /// Where Vault mounts an engine unless told otherwise.
 const MOUNT: &str = "secret";
 
-pub(super) fn target(detail: &SecretStoreDetail, parts: &Parts<'_>) -> Result<Arc<dyn SecretTarget>, Failure> {
-    let SecretStoreDetail::Vault { address, namespace, mount, auth, auth_mount } = detail else {
+pub(super) fn target(detail: &SecretStoreDetail, parts: &Parts<'_>) -> Result<Store, Failure> {
+    let SecretStoreDetail::Vault { addresses, namespace, mount, auth, auth_mount } = detail else {
         return Err(Failure::bug("a store of another kind"));
     };
     let refused = |error: ConfigError| {
         Failure::of(Code::CONFIG_INVALID, &error).hint(format!("see [secret_store.{}] in keyholder.toml", parts.name))
     };
-    let server = ServerAddress::parse(address.text(), PlainHttp::LoopbackOnly).map_err(refused)?;
+    let parse = |address: &kh_platform::Address| ServerAddress::parse(address.text(), PlainHttp::LoopbackOnly);
+    let servers = addresses.iter().map(parse).collect::<Result<Vec<_>, _>>().map_err(refused)?;
     let mounted = |usual: &str| auth_mount.clone().unwrap_or_else(|| usual.to_owned());
     let resolve = |path: &std::path::Path| parts.loaded.paths.resolve(path);
     let auth = match auth {
         VaultAuth::Approle { role_id_file, secret_id_file, secret_id_wrapped } => Auth::AppRole {
             mount: mounted("approle"),
-            role_id: secret_line(parts, role_id_file)?.expose().to_owned(),
+            role_id: secret_file(parts, role_id_file)?.expose().to_owned(),
             secret_id_file: resolve(secret_id_file),
             wrapped: *secret_id_wrapped,
         },
@@ -42,11 +43,17 @@ pub(super) fn target(detail: &SecretStoreDetail, parts: &Parts<'_>) -> Result<Ar
         }
         VaultAuth::Token { token_file } => Auth::TokenFile(resolve(token_file)),
     };
-    let config = VaultConfig::new(vec![server], mount.as_deref().unwrap_or(MOUNT), auth).map_err(refused)?;
+    let config = VaultConfig::new(servers, mount.as_deref().unwrap_or(MOUNT), auth).map_err(refused)?;
     let config = match namespace {
         Some(namespace) => config.namespace(namespace).map_err(refused)?,
         None => config,
     };
     let http = HttpClient::new(Arc::clone(&parts.egress), Timeouts::default(), Arc::clone(parts.clock));
-    Ok(Arc::new(VaultStore::new(config, http)))
+    let store = Arc::new(VaultStore::new(config, http));
+    let (kept, name) = (Arc::clone(&store), parts.name.to_string());
+    let keep = move || -> BoxFuture<'static, Infallible> {
+        let (store, name) = (Arc::clone(&kept), name.clone());
+        Box::pin(async move { store.keep_session(&name).await })
+    };
+    Ok(Store { target: store, keep: Some(Arc::new(keep)) })
 }

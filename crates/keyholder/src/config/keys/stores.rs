@@ -21,7 +21,12 @@ pub(super) const VAULT: Section = Section::new(
     "HashiCorp Vault or OpenBao, KV version 2.",
     &[
         Key::new("kind", Shape::Choice(&["vault"]), "What the store is.").required(),
-        Key::new("address", Shape::Url, "The server or cluster, such as https://vault.example.com:8200.").required(),
+        Key::new(
+            "address",
+            Shape::Servers,
+            "The server, or a list of the cluster's nodes: the next is asked when one is sealed, a standby or out of reach.",
+        )
+        .required(),
         Key::new("namespace", Shape::Word(&words::VAULT_PATH), "Namespace of Vault Enterprise."),
         Key::new("mount", Shape::Word(&words::VAULT_PATH), "Where the KV engine is mounted.").default(r#""secret""#),
         Key::new("role_id_file", Shape::Path, "AppRole: file with the role id."),
@@ -108,11 +113,15 @@ pub(super) const GOOGLE: Section = Section::new(
     &[
         Key::new("kind", Shape::Choice(&["google"]), "What the store is.").required(),
         Key::new("project", Shape::Word(&words::ONE_WORD), "The project.").required(),
-        Key::new("alias", Shape::Word(&words::ONE_WORD), "The version alias that consumers read, such as current."),
-        Key::new("credentials_file", Shape::Path, "File with a service account or a workload identity federation."),
+        Key::new("alias", Shape::Word(&words::ONE_WORD), "The version alias that consumers read; never latest.")
+            .default(r#""current""#),
+        Key::new(
+            "credentials_file",
+            Shape::Path,
+            "File with a service account's key or a workload identity federation.",
+        ),
         Key::new("endpoint", Shape::Url, "Another address of the service."),
         FALLBACK,
         STALE_MAX,
-        EXTRA_CA,
     ],
 );

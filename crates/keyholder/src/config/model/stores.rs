@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use kh_core::StoreName;
 use kh_platform::Address;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{optional_address, optional_duration};
 
@@ -29,9 +29,9 @@ pub struct SecretStoreConfig {
 pub enum SecretStoreDetail {
     /// `HashiCorp` Vault, KV version 2.
     Vault {
-        /// Base of the server or cluster.
-        #[serde(serialize_with = "super::address")]
-        address: Address,
+        /// The servers, in the order in which they are asked; at least one.
+        #[serde(rename = "address", serialize_with = "servers")]
+        addresses: Vec<Address>,
         /// Enterprise namespace.
         namespace: Option<String>,
         /// Where the KV engine is mounted; none is `secret`.
@@ -69,7 +69,7 @@ pub enum SecretStoreDetail {
     Google {
         /// The project.
         project: String,
-        /// The version alias that consumers read; none is the newest version.
+        /// The version alias that consumers read; none is `current`.
         alias: Option<String>,
         /// File with a service account's key or a workload identity's configuration.
         credentials_file: Option<PathBuf>,
@@ -94,6 +94,7 @@ impl SecretStoreDetail {
     pub fn files(&self) -> Vec<&PathBuf> {
         match self {
             Self::Azure { auth: AzureAuth::ClientSecret { client_secret_file, .. }, .. } => vec![client_secret_file],
+            Self::Vault { auth: VaultAuth::Approle { role_id_file, .. }, .. } => vec![role_id_file],
             Self::Vault { .. }
             | Self::Aws { .. }
             | Self::Azure { auth: AzureAuth::Workload { .. } | AzureAuth::Managed { .. }, .. } => Vec::new(),
@@ -165,4 +166,12 @@ pub enum AzureAuth {
         /// A user-assigned identity.
         client_id: Option<String>,
     },
+}
+
+/// One as a text, several as a list, as people write them.
+fn servers<S: Serializer>(values: &[Address], to: S) -> Result<S::Ok, S::Error> {
+    match values {
+        [one] => super::address(one, to),
+        all => super::addresses(all, to),
+    }
 }

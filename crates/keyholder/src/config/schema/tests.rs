@@ -44,6 +44,7 @@ fn sample(shape: &Shape, name: &str) -> String {
         Shape::Numbers(least, _) => format!("[{least}, {}]", least + 1),
         Shape::Url => "\"https://example.com\"".to_owned(),
         Shape::HttpUrl => "\"http://collector.example:4318\"".to_owned(),
+        Shape::Servers => "[\"https://a.example.com\", \"https://b.example.com:8200\"]".to_owned(),
         Shape::Urls => "[\"https://example.com\"]".to_owned(),
         Shape::Proxy => "\"http://proxy.example.com:3128\"".to_owned(),
         Shape::Sources => "[\"192.0.2.10\", \"2001:db8::10\"]".to_owned(),
@@ -105,6 +106,9 @@ fn usual_wrong(shape: &Shape) -> Vec<&'static str> {
             "\"https://a?b\"",
         ],
         Shape::HttpUrl => vec!["\"\"", "\"a:1\"", "\"ftp://a\"", "\"https://u:p@a\"", "\"https://a?b\""],
+        Shape::Servers => {
+            return vec!["1", "\"\"", "\"http://example.com\"", "[]", "[1]", "[\"a\"]", "[\"https://u:p@a\"]"];
+        }
         Shape::Urls => return vec!["1", "\"https://a\"", "[\"a\"]", "[\"http://example.com\"]"],
         Shape::Proxy => vec![
             "\"\"",

@@ -17,6 +17,7 @@ enum Mood {
     Down,
     Gone,
     Refuses,
+    KnowsNobody,
     Hangs,
 }
 
@@ -37,6 +38,7 @@ impl Fake {
             }
             Mood::Down | Mood::Hangs => Err(TargetError::Unavailable("down".to_owned())),
             Mood::Gone => Err(TargetError::NotFound(path.clone())),
+            Mood::KnowsNobody => Err(TargetError::Unauthenticated("the secret id has ended".to_owned())),
             Mood::Refuses => Err(TargetError::Denied("no".to_owned())),
         }
     }
@@ -203,6 +205,17 @@ async fn what_is_gone_or_forbidden_is_not_served_from_memory() {
         *bench.west.mood.lock() = Mood::Down;
         assert_eq!(bench.read().await, "store.unavailable", "and it was forgotten");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_take_the_login_lets_another_one_answer_and_no_memory() {
+    let bench = bench(Mood::KnowsNobody, Mood::Serves("one", 1, "77"));
+    assert_eq!(bench.read().await, "one:1");
+    *bench.west.mood.lock() = Mood::Down;
+    assert_eq!(bench.read().await, Code::STORE_DENIED.short());
+    *bench.east.mood.lock() = Mood::Down;
+    bench.clock.advance(REST);
+    assert_eq!(bench.read().await, "store.unavailable", "and it was forgotten");
 }
 
 #[tokio::test(start_paused = true)]

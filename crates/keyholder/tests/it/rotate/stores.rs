@@ -1,11 +1,11 @@
 //! Copies between places, the report, and stores that this keyholder cannot make.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::world::World;
-use crate::harness::text;
+use crate::harness::{eventually, request, text};
 
 #[test]
 fn a_copy_is_the_same_login_and_replaces_nothing_unasked() {
@@ -46,12 +46,115 @@ fn the_report_tells_whom_nobody_looks_after() {
     assert!(html.out.starts_with("<!doctype html>") && html.out.contains("=stray"), "{}", html.out);
 }
 
+#[cfg(not(feature = "google"))]
 #[test]
 fn a_kind_that_was_not_built_is_told_with_its_section() {
     let world = World::new("", "[secret_store.g]\nkind = \"google\"\nproject = \"acme\"\n");
     let (code, problem) = world.told(&["rotate", "plan"]);
     assert_eq!((code, text(&problem, "code")), (Some(2), "keyholder.config.invalid"), "{problem}");
     assert!(text(&problem, "detail").contains("[secret_store.g] is of the kind google"), "{problem}");
+}
+
+/// A strict fake on a runtime of its own.
+struct Fake {
+    running: kh_fakes::Running,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Fake {
+    fn start(fake: Arc<dyn kh_fakes::Fake>) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let running = runtime.block_on(kh_fakes::start(fake, kh_fakes::Options::default())).unwrap();
+        Self { running, _runtime: runtime }
+    }
+
+    /// How often this was asked and done.
+    #[cfg(feature = "vault")]
+    fn count(&self, operation: &str) -> usize {
+        let journal = self.running.control.journal();
+        journal.iter().filter(|entry| entry.operation == operation && entry.status == 200).count()
+    }
+}
+
+#[cfg(feature = "google")]
+#[test]
+fn secret_manager_is_a_place_like_the_others() {
+    let fake = Fake::start(Arc::new(kh_fakes::google::SecretManager::default()));
+    let url = &fake.running.url;
+    let store = format!("[secret_store.g]\nkind = \"google\"\nproject = \"acme\"\nendpoint = \"{url}\"\n");
+    let world = World::new("strategy = \"pair\"\ntargets = [\"g:app\"]", &store);
+    // the pod's service account, from the metadata server
+    let metadata = fake.running.address.to_string();
+    let run = |words: &[&str]| {
+        let mut command = world.installation.command(words);
+        crate::harness::run(command.env("GCE_METADATA_HOST", &metadata), b"")
+    };
+    run(&["secret", "copy", "store:app", "g:app"]).done();
+    run(&["secret", "copy", "g:app", "store:again"]).done();
+    // nobody was seen with the new secret yet, so the old one stays; it is written everywhere
+    let ran = run(&["rotate", "run", "app"]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert_eq!(run(&["secret", "copy", "store:again", "store:app"]).code, Some(1), "another document is there");
+    let same = run(&["--output", "json", "secret", "copy", "store:app", "g:app"]).json();
+    assert_eq!(same["copied"], false, "the rotation wrote the same into both: {same}");
+    let (code, status) = world.told(&["rotate", "status", "app"]);
+    assert_eq!((code, text(&status, "state")), (Some(0), "overlap"), "{status}");
+}
+
+/// While it serves, a login lives on by renewals without any use, and one that was lost is made anew. A credential whose
+/// first store is out of reach is read from the other region.
+#[cfg(feature = "vault")]
+#[test]
+fn a_login_at_vault_is_kept_while_serving() {
+    let vault = Arc::new(kh_fakes::vault::Vault::new());
+    let fake = Fake::start(Arc::clone(&vault) as Arc<dyn kh_fakes::Fake>);
+    let ready = fake.running.ready();
+    let root = |method: &str, path: &str, body: &Value| {
+        let url = format!("{}/v1/{path}", fake.running.url);
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let answer = request(method, &url, &[("X-Vault-Token", text(&ready, "root_token"))], &body);
+        assert!(answer.status < 300, "{path}: {answer:?}");
+        serde_json::from_slice(&answer.body).unwrap_or(Value::Null)
+    };
+    let policy = json!({ "path": { "secret/*": { "capabilities": ["read", "list"] } } }).to_string();
+    root("PUT", "sys/policies/acl/keyholder", &json!({ "policy": policy }));
+    let role = json!({ "token_policies": ["keyholder"], "token_ttl": 6, "token_max_ttl": 3600 });
+    root("POST", "auth/approle/role/kh", &role);
+    let role_id = root("GET", "auth/approle/role/kh/role-id", &Value::Null);
+    let secret_id = root("POST", "auth/approle/role/kh/secret-id", &json!({}));
+
+    let world = World::new(
+        "",
+        &format!(
+            "[secret_store.west]\nkind = \"vault\"\naddress = [\"http://127.0.0.1:9\", \"{}\"]\nrole_id_file = \"role\"\n\
+             secret_id_file = \"secret\"\n\
+             [secret_store.east]\nkind = \"vault\"\naddress = \"http://127.0.0.1:9\"\ntoken_file = \"secret\"\n\
+             fallback = [\"west\"]\n\
+             [credential.far]\nplatform = \"genesys\"\nsecret = \"east:team/app\"\n",
+            fake.running.url
+        ),
+    );
+    root("POST", "secret/data/team/app", &json!({ "data": world.first }));
+    for (name, value) in
+        [("role", text(&role_id["data"], "role_id")), ("secret", text(&secret_id["data"], "secret_id"))]
+    {
+        fs::write(world.installation.path(name), value).unwrap();
+        fs::set_permissions(world.installation.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let server = world.installation.serve();
+    eventually(&true, || fake.count("auth.login") >= 1);
+    eventually(&true, || fake.count("auth.renew-self") >= 1);
+    let guard = server.guard();
+    let token = || {
+        let url = format!("{}/v1/token/far", server.broker());
+        request("GET", &url, &[("X-Keyholder-Token", &guard)], b"").status
+    };
+    eventually(&200, token);
+    let logins = fake.count("auth.login");
+    vault.revoke_tokens();
+    eventually(&true, || fake.count("auth.login") > logins);
+    let (code, log) = server.process.stop();
+    assert_eq!(code, Some(0), "{log}");
 }
 
 /// A credential whose document is in a Vault that does not answer cannot log in, and says which store it is.
