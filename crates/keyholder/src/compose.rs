@@ -55,7 +55,9 @@ pub(crate) use private_broker::{PrivateBroker, Reach};
 pub(crate) use private_folder::PrivateFolder;
 pub(crate) use profile_proxy::GatewayProxy;
 pub(crate) use reload::{Reloader, Seen};
-pub(crate) use rotation::{Rotation, embedded_target, managements, private_tokens, services, subjects, target_of};
+pub(crate) use rotation::{
+    Rotation, embedded_target, managements, private_tokens, rules, services, subjects, target_of,
+};
 pub(crate) use running::Running;
 pub(crate) use schedule::{Plan, Schedule};
 pub(crate) use serving::{Claim, Serving, running as running_on};

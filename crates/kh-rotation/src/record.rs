@@ -332,6 +332,11 @@ pub enum Order {
         /// Their ids.
         ids: Vec<ManagedId>,
     },
+    /// The old secret leaked meanwhile: go on as urgently as this. Until the old one is being deleted.
+    Hurry {
+        /// How urgent the run is from here on.
+        level: Level,
+    },
     /// Make the old secret live again and delete the new one. Until the old one is deleted.
     Rollback,
     /// Give up before anything was promoted: delete what was made.

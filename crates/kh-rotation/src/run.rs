@@ -117,6 +117,8 @@ pub struct Run {
     pub(crate) seq: u64,
     pub(crate) last_at: UnixMillis,
     pub(crate) approved: bool,
+    /// When and by whom it was made urgent after it had begun.
+    pub(crate) hurried: Option<(UnixMillis, String)>,
     pub(crate) base: Option<Baseline>,
     pub(crate) base_at: UnixMillis,
     pub(crate) open: Option<Open>,
@@ -186,6 +188,14 @@ impl Run {
     /// When it began.
     pub fn began_at(&self) -> UnixMillis {
         self.began_at
+    }
+
+    /// Since when it is as urgent as it is, and by whose order.
+    pub(crate) fn urgent(&self) -> (UnixMillis, &str) {
+        match &self.hurried {
+            Some((at, by)) => (*at, by),
+            None => (self.began_at, &self.begin.actor),
+        }
     }
 
     /// The position of its newest record, from 1 upward: the next one is written at `seq() + 1`.

@@ -7,7 +7,7 @@ use kh_core::{
     audit::AuditEvent,
     port::{Notice, Urgency},
 };
-use kh_rotation::{Begin, Effect, End, Escrow, Finding, Order, Outcome, Run, Step};
+use kh_rotation::{Begin, Effect, End, Escrow, Finding, Level, Order, Outcome, Run, Step};
 use uuid::Uuid;
 
 use crate::services::Services;
@@ -152,6 +152,12 @@ fn order_in_words(order: &Order) -> String {
         Order::Adopt { store, version } => format!("adopt version {version} of {store}"),
         Order::Own { ids } => format!("delete {}", listed(ids)),
         Order::Foreign { ids } => format!("leave {}", listed(ids)),
+        Order::Hurry { level } => match level {
+            Level::Regular => "take the time that it needs".to_owned(),
+            Level::Fast => "hurry, and give consumers some minutes".to_owned(),
+            Level::Revoke => "hurry, and revoke the old secret".to_owned(),
+            Level::Kill => "take the secret away at once".to_owned(),
+        },
         Order::Rollback => "roll back".to_owned(),
         Order::Abort => "abort".to_owned(),
         Order::Abandon => "abandon".to_owned(),

@@ -57,6 +57,13 @@ impl FileStore {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
+    /// The versions of `name` before the newest one that are still kept, oldest first; damaged ones are left out. What
+    /// leaked may be one of them.
+    pub fn earlier(&self, name: &SecretName) -> BoxFuture<'_, Result<Vec<StoredSecret>, StoreError>> {
+        let name = name.clone();
+        self.run(move |worker| worker.earlier(&name))
+    }
+
     fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Worker) -> Result<T, StoreError> + Send + 'static,

@@ -58,6 +58,22 @@ impl Worker {
         })
     }
 
+    pub(crate) fn earlier(&mut self, name: &SecretName) -> Result<Vec<StoredSecret>, StoreError> {
+        self.transact(TransactionBehavior::Deferred, |transaction, manifest, vault| {
+            let newest = manifest.newest(name).ok_or_else(|| StoreError::NotFound(name.clone()))?.version;
+            let mut all = Vec::new();
+            for listed in manifest.versions(name).filter(|listed| listed.version != newest) {
+                match Row::load(transaction, listed).and_then(|row| row.open(&vault.store_id, &vault.key)) {
+                    Ok(value) => all.push(StoredSecret { value, version: listed.version }),
+                    Err(StoreError::Tampered(_) | StoreError::Truncated(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            all.sort_by_key(|secret| secret.version);
+            Ok(all)
+        })
+    }
+
     pub(crate) fn newest_version(&mut self, name: &SecretName) -> Result<u64, StoreError> {
         self.transact(TransactionBehavior::Deferred, |_, manifest, _| {
             manifest.newest(name).map(|row| row.version).ok_or_else(|| StoreError::NotFound(name.clone()))

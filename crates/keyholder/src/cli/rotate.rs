@@ -3,10 +3,14 @@
 //! Invariants: whatever a command changes goes through the rotation core and its journal; a command that was killed is
 //! resumed by the next one; answers hold fingerprints and ids, never a secret.
 
+pub(in crate::cli) mod finding;
 mod plan;
 mod progress;
 mod standing;
+mod told;
 mod world;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use kh_core::{
@@ -15,7 +19,7 @@ use kh_core::{
     rotation::{ManagedId, VersionId},
 };
 use kh_rotation::{Level, Order};
-use kh_rotator::{Patience, Person, Wanted, orders};
+use kh_rotator::{NotTaken, Patience, Person, Wanted, orders};
 
 use self::world::{Subjects, World};
 use super::{Context, Loaded, QUIET};
@@ -23,6 +27,12 @@ use crate::{
     compose::harden,
     output::{Exit, Failure},
 };
+
+/// Longest reason: a sentence with a ticket's number.
+const REASON_MAX: usize = 500;
+
+/// How long an order is waited for before a person is told that it waits.
+const TOLD_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Replace the secrets of credentials without an outage
 #[derive(Debug, Subcommand)]
@@ -45,7 +55,7 @@ pub(crate) enum RotateCommand {
     /// Look whether credentials can be rotated, and say what would happen. Changes nothing
     #[command(
         after_help = "Looks at the platform's rights and free places, at every store, and at the consumers. Exit 0: nothing is
-in the way. Exit 1: something is.
+in the way. Exit 1: something is. Exit 3: the platform or a store could not be asked.
 
 Examples:
   keyholder rotate plan
@@ -101,8 +111,8 @@ Examples:
     Hold {
         /// The credential
         credential: CredentialName,
-        /// Why
-        #[arg(long, value_name = "TEXT", default_value = "")]
+        /// Why, for the audit log and everybody who asks for the status
+        #[arg(long, value_name = "TEXT", default_value = "by hand", value_parser = reason)]
         reason: String,
         /// Lift the hold
         #[arg(long)]
@@ -112,12 +122,17 @@ Examples:
     #[command(
         after_help = "By itself the old secret dies as soon as the new one is live, and at the latest after a minute. --level fast
 waits some minutes for consumers; --level kill takes the secret away and makes no new one. Access tokens that
-were made with the old secret live on until they end, where the platform cannot revoke them.
+were made with the old secret live on until they end, where the platform cannot revoke them. A rotation that
+is under way already is made urgent.
+
+With --from-finding the leaked secret is looked up by its fingerprint in the stores and in earlier versions. Exit
+0 without a rotation: it is one that the platform refuses already. Exit 1: it is nobody's here.
 
 Examples:
   keyholder rotate now acme-prod --reason leaked
   keyholder rotate now acme-prod --reason leaked --level fast --wait
-  keyholder rotate now acme-prod --from-finding 7f3a"
+  keyholder rotate now --from-finding 7f3a --findings scan.json
+  keyholder rotate now --from-finding scan.json#7f3a --level fast"
     )]
     Now(NowArgs),
     /// Agree to something that a rotation needs agreement for
@@ -136,7 +151,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     wait: bool,
     /// Why, for the audit log
-    #[arg(long, value_name = "TEXT", default_value = "by hand")]
+    #[arg(long, value_name = "TEXT", default_value = "by hand", value_parser = reason)]
     reason: String,
 }
 
@@ -146,7 +161,7 @@ pub(crate) struct OfRun {
     /// A run or a credential
     run: String,
     /// Why, for the audit log
-    #[arg(long, value_name = "TEXT", default_value = "by hand")]
+    #[arg(long, value_name = "TEXT", default_value = "by hand", value_parser = reason)]
     reason: String,
     /// Stay until the end, and show what happens
     #[arg(long)]
@@ -175,14 +190,18 @@ pub(crate) struct ResumeArgs {
 /// What an urgent rotation is begun with.
 #[derive(Debug, Args)]
 pub(crate) struct NowArgs {
-    /// The credential
-    credential: CredentialName,
+    /// The credential; with --from-finding, the one whose secret was found
+    #[arg(required_unless_present = "from_finding")]
+    credential: Option<CredentialName>,
     /// Why, for the audit log
-    #[arg(long, value_name = "TEXT", required_unless_present = "from_finding")]
+    #[arg(long, value_name = "TEXT", required_unless_present = "from_finding", value_parser = reason)]
     reason: Option<String>,
-    /// The finding of a scan that this answers; it stands in the audit log
-    #[arg(long, value_name = "ID")]
+    /// The finding of a scan that this answers
+    #[arg(long, value_name = "ID|FILE#ID")]
     from_finding: Option<String>,
+    /// The file that the scan wrote [default: keyholder-findings.json]
+    #[arg(long, value_name = "FILE", requires = "from_finding")]
+    findings: Option<PathBuf>,
     /// How urgent it is
     #[arg(long, value_enum, default_value_t = Urgent::Revoke)]
     level: Urgent,
@@ -210,7 +229,7 @@ pub(crate) struct ApproveArgs {
     #[command(flatten)]
     what: What,
     /// Why, for the audit log
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: String,
 }
 
@@ -227,6 +246,16 @@ pub(crate) struct What {
     /// To the revocation
     #[arg(long)]
     revoke: bool,
+}
+
+/// A reason that says something, on one line.
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match text.chars().count() {
+        0 => Err("say why: it stands in the audit log".to_owned()),
+        1..=REASON_MAX if !text.contains(char::is_control) => Ok(text.to_owned()),
+        _ => Err(format!("give one line of at most {REASON_MAX} characters")),
+    }
 }
 
 fn adopted(text: &str) -> Result<(String, VersionId), String> {
@@ -252,7 +281,7 @@ pub(super) fn run(command: RotateCommand, context: &Context) -> Result<Exit, Fai
             | RotateCommand::Now(_) => Subjects::All,
         };
         let world = World::open(&loaded, context, subjects)?;
-        let ended = carry_out(command, &world, &loaded, context).await;
+        let ended = Box::pin(carry_out(command, &world, &loaded, context)).await;
         world.close().await;
         ended
     })
@@ -263,7 +292,7 @@ async fn carry_out(command: RotateCommand, world: &World, loaded: &Loaded, conte
         RotateCommand::Plan { credential } => plan::run(world, &credential, context).await,
         RotateCommand::Status { run } => standing::run(world, run.as_deref(), loaded, context).await,
         RotateCommand::Run(arguments) => begin(world, arguments, context).await,
-        RotateCommand::Now(arguments) => now(world, arguments, context).await,
+        RotateCommand::Now(arguments) => Box::pin(now(world, arguments, loaded, context)).await,
         RotateCommand::Resume(arguments) => {
             let order = order_of(&arguments);
             ordered(world, &arguments.of, order, context).await
@@ -288,26 +317,62 @@ async fn begin(world: &World, arguments: RunArgs, context: &Context) -> Result<E
     standing::drive(world, &arguments.credential, Some(wanted), patience(arguments.wait), context).await
 }
 
-async fn now(world: &World, arguments: NowArgs, context: &Context) -> Result<Exit, Failure> {
+async fn now(world: &World, arguments: NowArgs, loaded: &Loaded, context: &Context) -> Result<Exit, Failure> {
     let level = match arguments.level {
         Urgent::Fast => Level::Fast,
         Urgent::Revoke => Level::Revoke,
         Urgent::Kill => Level::Kill,
     };
-    let finding = arguments.from_finding.map(|id| format!("finding {id}"));
-    let reason = [arguments.reason, finding].into_iter().flatten().collect::<Vec<_>>().join(", ");
-    let wanted = Wanted { level, actor: context.environment.actor(), reason };
-    let credential = &arguments.credential;
+    let services = &world.rotation.services;
+    let mut reasons: Vec<_> = arguments.reason.into_iter().collect();
+    let credential = match &arguments.from_finding {
+        None => arguments.credential.ok_or_else(|| Failure::bug("neither a credential nor a finding"))?,
+        Some(wanted) => {
+            let (file, id) = finding::place(wanted, arguments.findings.as_deref())?;
+            let found = finding::read(file, id, &services.fingerprinter)?;
+            match finding::judge(&found, arguments.credential.as_ref(), world, loaded).await? {
+                finding::Verdict::Rotate(credential) => {
+                    reasons.push(found.in_words());
+                    credential
+                }
+                finding::Verdict::Dead { credential, why } => {
+                    return Ok(already_dead(&found.id, &credential, &why, context));
+                }
+            }
+        }
+    };
+    let credential = &credential;
+    let (actor, reason) = (context.environment.actor(), reasons.join(", "));
     if let Some(run) = world.unfinished(credential).await?.filter(|run| run.began().level < level) {
-        let failure = Failure::new(
-            kh_core::Code::ROTATION_UNFINISHED,
-            format!("{credential} has the unfinished run {}, which is not urgent", run.began().run),
-        );
-        return Err(failure
-            .hint(format!("keyholder rotate abort {credential} --reason TEXT"))
-            .hint("then begin the urgent one again"));
+        let person = Person { actor, reason };
+        match give(world, credential, Order::Hurry { level }, &person, context).await {
+            Ok(()) => return standing::drive(world, credential, None, patience(arguments.wait), context).await,
+            Err(NotTaken::Refused(refused)) => return Err(not_hurried(&run, &refused)),
+            Err(error) => return Err(world::not_taken(&error)),
+        }
     }
+    let wanted = Wanted { level, actor, reason };
     standing::drive(world, credential, Some(wanted), patience(arguments.wait), context).await
+}
+
+/// A run that cannot be made urgent: what its state is, and how to get a new one.
+fn not_hurried(run: &kh_rotation::Run, refused: &kh_rotation::run::Refused) -> Failure {
+    let began = run.began();
+    let failure = Failure::new(
+        kh_core::Code::ROTATION_UNFINISHED,
+        format!("{} has the unfinished run {}, and {}", began.credential, began.run, refused.why),
+    );
+    let failure =
+        refused.next.iter().fold(failure, |failure, next| failure.hint(format!("{next} ends it as it stands")));
+    failure.hint("then begin the urgent one: it takes away the secret that is live then")
+}
+
+fn already_dead(id: &str, credential: &CredentialName, why: &str, context: &Context) -> Exit {
+    let answer = serde_json::json!({
+        "finding": id, "credential": credential, "run_id": null, "leaked_secret": "dead", "reason": why,
+    });
+    context.terminal.answer(&answer, || format!("nothing was rotated: {why}\n"));
+    Exit::Done
 }
 
 fn order_of(arguments: &ResumeArgs) -> Order {
@@ -327,12 +392,30 @@ fn order_of(arguments: &ResumeArgs) -> Order {
     Order::Resume
 }
 
+/// Gives an order, and says so when another process has to let go of the credential first.
+async fn give(
+    world: &World,
+    credential: &CredentialName,
+    order: Order,
+    person: &Person,
+    context: &Context,
+) -> Result<(), NotTaken> {
+    let given = orders::order(&world.rotation.services, credential, order, person);
+    tokio::pin!(given);
+    if let Ok(done) = tokio::time::timeout(TOLD_AFTER, &mut given).await {
+        return done.map(drop);
+    }
+    context
+        .terminal
+        .note(&format!("another process works on {credential}; this waits until it lets go, 3 min at most"));
+    given.await.map(drop)
+}
+
 /// Gives an order and does what follows from it.
 async fn ordered(world: &World, of: &OfRun, order: Order, context: &Context) -> Result<Exit, Failure> {
     let credential = world.credential_of(&of.run).await?;
     let person = Person { actor: context.environment.actor(), reason: of.reason.clone() };
-    let services = &world.rotation.services;
-    orders::order(services, &credential, order, &person).await.map_err(|error| world::not_taken(&error))?;
+    give(world, &credential, order, &person, context).await.map_err(|error| world::not_taken(&error))?;
     standing::drive(world, &credential, None, patience(of.wait), context).await
 }
 
@@ -348,7 +431,10 @@ async fn hold(
     }
     let person = Person { actor: context.environment.actor(), reason: reason.to_owned() };
     let services = &world.rotation.services;
-    let done = if lift {
+    let was = services.journal.hold(credential).await.map_err(|error| world::journal(&error))?;
+    let done = if lift && was.is_none() {
+        Ok(())
+    } else if lift {
         orders::unhold(services, credential, &person).await
     } else {
         orders::hold(services, credential, &person).await
@@ -356,7 +442,9 @@ async fn hold(
     done.map_err(|error| world::journal(&error))?;
     let answer = serde_json::json!({ "credential": credential, "held": !lift, "reason": reason });
     context.terminal.answer(&answer, || {
-        if lift {
+        if lift && was.is_none() {
+            format!("{credential} was not on hold\n")
+        } else if lift {
             format!("the hold on {credential} is lifted\n")
         } else {
             format!("{credential} is on hold: nothing is promoted or pruned\n")
@@ -375,8 +463,14 @@ async fn approve(world: &World, arguments: ApproveArgs, context: &Context) -> Re
     let person = Person { actor: context.environment.actor(), reason: arguments.reason };
     let taken = orders::approve(&world.rotation.services, &credential, of, &person).await;
     let run = taken.map_err(|error| world::not_taken(&error))?;
-    let answer =
-        serde_json::json!({ "run_id": run, "credential": credential, "approved": word, "actor": person.actor });
-    context.terminal.answer(&answer, || format!("{} agreed to the {word} of {run}\n", person.actor));
+    let next = format!("keyholder rotate resume {run}");
+    let answer = serde_json::json!({
+        "run_id": run, "credential": credential, "approved": word, "actor": person.actor, "reason": person.reason,
+        "next_command": next,
+    });
+    context.terminal.answer(&answer, || format!("{} agreed to the {word} of {run}\n  type     {next}\n", person.actor));
     Ok(Exit::Done)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::{Args, Subcommand};
 use kh_core::{
-    Code, PlatformKind, SecretBytes, SecretName, UnixMillis,
+    Code, PlatformKind, SecretBytes, SecretName, SecretString, UnixMillis,
     audit::AuditEvent,
     credential::CredentialDocument,
     port::{Expected, SecretMetadata, SecretStore},
@@ -43,6 +43,28 @@ pub(crate) enum SecretCommand {
     Rm(RmArgs),
     Copy(copy::CopyArgs),
     Report(report::ReportArgs),
+    Fingerprint(FingerprintArgs),
+}
+
+/// Name a secret without telling it, as findings and the audit log do
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Reads one secret from a prompt, standard input or a file, and prints its keyed fingerprint: equal for equal
+secrets of this installation, and of no use to anybody else. With --finding it prints a whole findings
+file, for `keyholder rotate now --from-finding`.
+
+Examples:
+  keyholder secret fingerprint
+  pbpaste | keyholder secret fingerprint --finding wiki-1 > leak.json
+  keyholder rotate now --from-finding leak.json#wiki-1"
+)]
+pub(crate) struct FingerprintArgs {
+    /// Read the secret from this file
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print a findings file with this one finding
+    #[arg(long, value_name = "ID")]
+    finding: Option<String>,
 }
 
 /// Store a new version of a secret, read from a prompt, standard input or a file
@@ -131,6 +153,14 @@ pub(super) fn run(command: SecretCommand, context: &Context) -> Result<Exit, Fai
             let base = Base::open(&loaded, &context.environment)?;
             runtime.block_on(report::run(&arguments, &loaded, &base, context))
         }
+        SecretCommand::Fingerprint(arguments) => {
+            let secret = match (&arguments.file, context.environment.stdin_is_terminal) {
+                (None, true) => input::prompt("Secret (hidden): ")?,
+                (file, _) => input::line(input::raw(file.as_deref())?)?,
+            };
+            let base = Base::open(&loaded, &context.environment)?;
+            Ok(fingerprint(&arguments, &secret, &base, context))
+        }
         SecretCommand::Rm(arguments) => {
             let base = Base::open(&loaded, &context.environment)?;
             runtime.block_on(remove(&arguments, &loaded, &base, context))
@@ -204,6 +234,19 @@ async fn set(arguments: &SetArgs, value: SecretBytes, base: &Base, context: &Con
     });
     context.terminal.answer(&answer, || format!("{} is now at version {version}\n", arguments.name));
     Ok(Exit::Done)
+}
+
+fn fingerprint(arguments: &FingerprintArgs, secret: &SecretString, base: &Base, context: &Context) -> Exit {
+    let fingerprint = base.fingerprinter.fingerprint(secret.expose().as_bytes());
+    let key = super::rotate::finding::key_name(&base.fingerprinter);
+    if let Some(id) = &arguments.finding {
+        let file = super::rotate::finding::file(&key, id, &fingerprint);
+        context.terminal.out(&format!("{file}\n"));
+        return Exit::Done;
+    }
+    let answer = serde_json::json!({ "fingerprint": fingerprint, "fingerprint_key": key });
+    context.terminal.answer(&answer, || format!("{fingerprint}\n"));
+    Exit::Done
 }
 
 fn as_json(secret: &SecretMetadata) -> serde_json::Value {

@@ -5,6 +5,8 @@
 mod management;
 mod policy;
 
+pub(crate) use policy::rules;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use kh_broker::{Broker, RotatorCredentials};

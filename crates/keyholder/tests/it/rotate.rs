@@ -3,6 +3,9 @@
 
 mod faults;
 mod kills;
+mod leaked;
+mod overrides;
+mod plans;
 mod receiver;
 mod refusals;
 mod rig;

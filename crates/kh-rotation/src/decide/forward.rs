@@ -124,7 +124,7 @@ impl Ask<'_> {
         };
         self.not_held()?;
         let mut by = self.approved(ApprovalOf::Revoke)?;
-        by.insert(0, run.begin.actor.clone());
+        by.insert(0, run.urgent().1.to_owned());
         let basis = Basis { evidence: Vec::new(), overridden: vec![why.to_owned()], by };
         let effect = if run.begin.platform.reversible_stop && run.stopped_at.is_none() {
             Effect::Stop { id, by: self.acting() }
@@ -138,7 +138,7 @@ impl Ask<'_> {
     fn revoke_in_time(self, base: &Baseline) -> Answer<()> {
         let run = self.run;
         let dead = run.stopped_at.is_some() || run.pruned_at.is_some();
-        let over = self.now.since(run.began_at) >= self.policy.emergency.revoke || (run.full && run.new.is_none());
+        let over = self.now.since(run.urgent().0) >= self.policy.emergency.revoke || (run.full && run.new.is_none());
         // A place becomes free only when the old one is deleted, not when it is stopped.
         let in_the_way = run.full && run.new.is_none() && run.pruned_at.is_none();
         if run.begin.strategy == Strategy::Swap || run.promoted_at.is_some() || !over || (dead && !in_the_way) {

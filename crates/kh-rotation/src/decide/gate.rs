@@ -95,7 +95,7 @@ impl Ask<'_> {
         let picked_up = self.now.since(side.since) >= self.policy.emergency.pickup;
         if run.begin.level == Level::Fast && picked_up {
             let mut by = self.approved(ApprovalOf::Revoke)?;
-            by.insert(0, run.begin.actor.clone());
+            by.insert(0, run.urgent().1.to_owned());
             return Ok(by);
         }
         let by = self.approved(ApprovalOf::Prune)?;

@@ -54,6 +54,7 @@ pub(super) fn begin(record: &Record) -> Result<Run, Impossible> {
         seq: 1,
         last_at: record.at,
         approved: false,
+        hurried: None,
         base: None,
         base_at: record.at,
         open: None,
@@ -140,7 +141,7 @@ fn step(run: &mut Run, at: UnixMillis, step: &Step) -> Fold {
             run.old_tokens = Some(*alive);
             Ok(())
         }
-        Step::Ordered { order, .. } => ordered(run, at, order),
+        Step::Ordered { order, actor, .. } => ordered(run, at, order, actor),
         Step::Alarmed { why, next } => {
             run.alarm = Some(Need { why: why.clone(), next: next.clone() });
             Ok(())
@@ -419,7 +420,7 @@ fn rejected(run: &mut Run) -> Fold {
     Ok(())
 }
 
-fn ordered(run: &mut Run, at: UnixMillis, order: &Order) -> Fold {
+fn ordered(run: &mut Run, at: UnixMillis, order: &Order, actor: &str) -> Fold {
     ensure(super::order::refusal(run, order).is_none(), "the order was not possible")?;
     run.stuck = None;
     run.alarm = None;
@@ -440,6 +441,12 @@ fn ordered(run: &mut Run, at: UnixMillis, order: &Order) -> Fold {
         }
         Order::Own { ids } => orphaned(run, ids)?,
         Order::Foreign { ids } => run.foreign.extend(ids.iter().cloned()),
+        Order::Hurry { level } => {
+            run.begin.level = *level;
+            run.hurried = Some((at, actor.to_owned()));
+            // who agreed to a plain run did not agree to this
+            run.approved = false;
+        }
         Order::Rollback | Order::Abort => {
             run.course = Course::Back { since: at, abort: *order == Order::Abort };
             // A promotion that found another version there will not happen any more.

@@ -7,7 +7,7 @@ use kh_core::{UnixMillis, port::Strategy};
 use super::{Course, Entry, Run};
 use crate::{
     effect::Effect,
-    record::{Order, Step},
+    record::{Level, Order, Step},
 };
 
 /// Why an order was not taken.
@@ -36,6 +36,7 @@ impl Run {
         }
         match order {
             Order::Abort if refusal(self, &Order::Rollback).is_none() => Some(crate::status::command::rollback(self)),
+            Order::Hurry { .. } => Some(crate::status::command::abandon(self)),
             Order::Rollback | Order::Abort => Some(crate::status::command::now(self)),
             _ => None,
         }
@@ -67,6 +68,12 @@ pub(super) fn refusal(run: &Run, order: &Order) -> Option<&'static str> {
             if same { None } else { Some("no promotion into this store found another version") }
         }
         Order::Own { ids } | Order::Foreign { ids } if kept(ids) => Some("the run uses this secret itself"),
+        Order::Hurry { level } if *level <= run.begin.level => Some("the run is as urgent already"),
+        Order::Hurry { .. } if back => Some("the run goes back, and makes the old secret live again"),
+        Order::Hurry { .. } if run.prune_intended || regenerated => Some("the old secret is being deleted, or is gone"),
+        Order::Hurry { level: Level::Kill } if run.attempts > 0 => {
+            Some("a new secret is being made: revoke the old one")
+        }
         Order::Rollback | Order::Abort if back => Some("the run goes back already"),
         Order::Rollback | Order::Abort if run.prune_intended => Some("the old secret is being deleted, or is gone"),
         Order::Rollback | Order::Abort if regenerated => {
@@ -78,6 +85,7 @@ pub(super) fn refusal(run: &Run, order: &Order) -> Option<&'static str> {
         | Order::SkipHooks
         | Order::Own { .. }
         | Order::Foreign { .. }
+        | Order::Hurry { .. }
         | Order::Rollback
         | Order::Abort => None,
     }

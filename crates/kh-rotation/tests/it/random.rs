@@ -46,6 +46,9 @@ fn event() -> impl Strategy_<Value = Event> {
         Just(Order::SkipHooks),
         Just(Order::Rollback),
         Just(Order::Abort),
+        Just(Order::Hurry { level: Level::Fast }),
+        Just(Order::Hurry { level: Level::Revoke }),
+        Just(Order::Hurry { level: Level::Kill }),
         Just(Order::Own { ids: vec![id(2)] }),
         Just(Order::Foreign { ids: vec![id(3)] }),
     ];
@@ -183,10 +186,10 @@ proptest! {
         sim.policy.backoff.poll = Duration::from_mins(10);
         for event in &events {
             happen(&mut sim, event);
-            safe(&sim, level)?;
+            safe(&sim, sim.run.began().level)?;
         }
         settle_down(&mut sim);
-        safe(&sim, level)?;
+        safe(&sim, sim.run.began().level)?;
         prop_assert_eq!(&Run::replay(&sim.journal).unwrap(), &sim.run);
     }
 

@@ -157,6 +157,54 @@ fn revoke_makes_room_by_deleting_the_old_one() {
     assert_eq!(sim.sent(), ["create", "prune", "create", "stage", "promote", "revoke_tokens"]);
 }
 
+/// The old secret leaks while a plain rotation keeps both: it dies now, and not when its overlap is over.
+#[test]
+fn a_plain_run_that_is_made_urgent_revokes_the_old_secret() {
+    let mut sim = Sim::of(Strategy::Pair);
+    sim.policy.overlap_min = DAY;
+    sim.policy.approvals.revoke = 1;
+    sim.drive(HOUR);
+    assert_eq!((sim.run.state(), sim.world.platform.accepts(1)), (State::Overlap, true));
+    sim.order(Order::Hurry { level: Level::Revoke });
+    assert!(matches!(sim.drive(HOUR), Decision::Wait { why: Why::Approval { have: 0, need: 1, .. }, .. }));
+    assert!(sim.world.platform.accepts(1), "who agreed to a plain run did not agree to this");
+    sim.approve(ApprovalOf::Revoke, "bob");
+    sim.drive(MINUTE);
+    assert!(!sim.world.platform.accepts(1));
+    assert_eq!(sim.run.basis().unwrap().by, ["ann", "bob"]);
+    assert_eq!(sim.drive(4 * DAY), Decision::Ended);
+    assert_eq!(sim.sent(), ["create", "stage", "promote", "stop", "prune", "revoke_tokens"]);
+}
+
+/// Before there is a new secret the deadline counts from the order, not from the run's beginning.
+#[test]
+fn an_urgent_order_gives_the_new_secret_its_minute() {
+    let mut sim = Sim::of(Strategy::Overlap);
+    sim.new_works = false;
+    sim.drive(5 * MINUTE);
+    sim.order(Order::Hurry { level: Level::Revoke });
+    sim.drive(MINUTE / 2);
+    assert!(sim.world.platform.accepts(1));
+    sim.drive(MINUTE);
+    assert!(!sim.world.platform.accepts(1));
+}
+
+#[test]
+fn what_is_over_cannot_be_made_urgent() {
+    let mut sim = Sim::of(Strategy::Pair);
+    sim.drive(HOUR);
+    let hurry = |sim: &Sim, level| sim.run.order(Order::Hurry { level }, "ann", "", sim.now).map_err(|error| error.why);
+    assert_eq!(hurry(&sim, Level::Regular).unwrap_err(), "the run is as urgent already");
+    assert_eq!(hurry(&sim, Level::Kill).unwrap_err(), "a new secret is being made: revoke the old one");
+    sim.order(Order::Rollback);
+    assert!(hurry(&sim, Level::Revoke).unwrap_err().contains("goes back"));
+    let mut sim = Sim::of(Strategy::Swap);
+    while regenerates(&sim).is_empty() {
+        assert!(sim.turn().is_none());
+    }
+    assert!(hurry(&sim, Level::Revoke).unwrap_err().contains("is gone"));
+}
+
 #[test]
 fn an_emergency_may_need_two_persons() {
     let mut sim = Sim::new(begin_of(Strategy::Pair, Level::Kill, 1));

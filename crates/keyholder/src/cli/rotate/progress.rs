@@ -25,10 +25,10 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    /// Shows everything that happens from here on; a line that changes only on a terminal.
-    pub(super) fn new(context: &'a Context) -> Self {
+    /// Shows everything that happens after the record `shown`; a line that changes only on a terminal.
+    pub(super) fn new(context: &'a Context, shown: u64) -> Self {
         let is_live = context.environment.stderr_is_terminal && !context.terminal.is_json();
-        Self { context, shown: 0, drawn: false, is_live }
+        Self { context, shown, drawn: false, is_live }
     }
 
     /// Prints what is new.

@@ -5,18 +5,16 @@
 
 use kh_core::{
     CredentialName, UnixMillis,
-    port::rotation_journal::{Sighting, StoredRun},
+    port::rotation_journal::{Hold, StoredRun},
 };
-use kh_rotation::{
-    End, State, Status,
-    status::{EvidenceLine, status},
-};
-use kh_rotator::{Outlook, Patience, Standing, Wanted, begin::readable, drive as driven, open};
+use kh_rotation::{End, State, Status};
+use kh_rotator::{Outlook, Patience, Standing, Wanted, drive as driven, open};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     progress::{Progress, rest},
+    told::{answer, told},
     world::{self, World},
 };
 use crate::{
@@ -44,7 +42,9 @@ pub(super) async fn drive(
     };
     let run = session.run().began().run;
     let mut lines = session.watch();
-    let mut progress = Progress::new(context);
+    // what happened before this command stands in the journal; a run that it begins is shown from its beginning
+    let before = session.run().seq();
+    let mut progress = Progress::new(context, if before > 1 { before } else { 0 });
     let stop = CancellationToken::new();
     let mut signal = StopSignal::new()?;
     let driving = driven(&mut session, services, patience, &stop);
@@ -82,11 +82,11 @@ pub(super) async fn drive(
     progress.finish();
     let standing = result.map_err(|error| world::halt(&error))?;
     let stored = services.journal.run(run).await.map_err(|error| world::journal(&error))?;
-    let mut status = told(world, &stored, standing.as_ref()).await?;
+    let mut told = told(world, &stored, standing.as_ref()).await?;
     if let (None, Outlook::Waiting { until, why }) = (&standing, last.outlook) {
-        (status.next_at, status.reason) = (Some(until), Some(why));
+        (told.status.next_at, told.status.reason) = (Some(until), Some(why));
     }
-    answer(&status, context);
+    answer(&told, context);
     Ok(exit_of(standing.as_ref()))
 }
 
@@ -110,9 +110,9 @@ async fn newest(world: &World, name: &CredentialName, context: &Context) -> Resu
         });
         return Ok(Exit::Done);
     };
-    let status = told(world, stored, None).await?;
-    answer(&status, context);
-    Ok(exit_of_state(status.state))
+    let told = told(world, stored, None).await?;
+    answer(&told, context);
+    Ok(exit_of_state(told.status.state))
 }
 
 fn exit_of_state(state: State) -> Exit {
@@ -123,72 +123,15 @@ fn exit_of_state(state: State) -> Exit {
     }
 }
 
-/// The status of a stored run with what consumers were seen with.
-async fn told(world: &World, stored: &StoredRun, standing: Option<&Standing>) -> Result<Status, Failure> {
-    let unreadable = || {
-        let told = format!("the records of the run {} do not fit together", stored.id);
-        Failure::new(kh_core::Code::ROTATION_NEEDS_OPERATOR, told)
-            .hint("it was written by a newer keyholder, or is damaged")
-    };
-    let run = readable(stored).ok_or_else(unreadable)?;
-    let mut told = status(&run, None, &[]);
-    if let Some(Standing::Waiting { until, why }) = standing {
-        told.next_at = Some(*until);
-        told.reason = Some(why.to_string());
-    }
-    if told.next_command.is_none() && !told.state.ended() {
-        told.next_command = Some(format!("keyholder rotate resume {}", told.run_id));
-    }
-    let journal = &world.rotation.services.journal;
-    let sightings = journal.sightings(&stored.credential).await.map_err(|error| world::journal(&error))?;
-    let of_new = |seen: &&Sighting| told.new.as_ref().is_some_and(|new| new.fingerprint == seen.fingerprint);
-    told.evidence = sightings
-        .iter()
-        .filter(of_new)
-        .map(|seen| EvidenceLine {
-            consumer: seen.consumer.clone(),
-            grade: Some(seen.grade),
-            seen_version: seen.version.clone(),
-            at: Some(seen.at),
-        })
-        .collect();
-    Ok(told)
-}
-
-/// One run, in the words of the contract.
-fn answer(status: &Status, context: &Context) {
-    context.terminal.answer(status, || text(status));
-}
-
-fn text(status: &Status) -> String {
-    let mut lines = vec![format!("{} ({}): {}", status.credential, status.strategy.as_str(), status.state.as_str())];
-    lines.push(format!("  run      {}", status.run_id));
-    for (word, secret) in [("old", &status.old), ("new", &status.new)] {
-        if let Some(secret) = secret {
-            let version = secret.version.as_ref().map(|version| format!(" at version {version}")).unwrap_or_default();
-            lines.push(format!("  {word}      {}{version}", secret.fingerprint.as_str()));
-        }
-    }
-    for seen in &status.evidence {
-        let at = seen.at.map(time).unwrap_or_default();
-        lines.push(format!("  seen     {} with the new secret at {at}", seen.consumer));
-    }
-    lines.extend(status.reason.iter().map(|reason| format!("  waits    {reason}")));
-    lines.extend(status.next_at.iter().map(|at| format!("  next     {}", time(*at))));
-    lines.extend(status.next_command.iter().map(|command| format!("  type     {command}")));
-    lines.push(String::new());
-    lines.join("\n")
-}
-
 /// `rotate status`: one, or all.
 pub(super) async fn run(world: &World, run: Option<&str>, loaded: &Loaded, context: &Context) -> Result<Exit, Failure> {
     let journal = &world.rotation.services.journal;
     if let Some(text) = run {
         if let Ok(id) = text.parse() {
             let stored = journal.run(id).await.map_err(|error| world::journal(&error))?;
-            let status = told(world, &stored, None).await?;
-            answer(&status, context);
-            return Ok(exit_of_state(status.state));
+            let told = told(world, &stored, None).await?;
+            answer(&told, context);
+            return Ok(exit_of_state(told.status.state));
         }
         let name = world.credential_of(text).await?;
         return newest(world, &name, context).await;
@@ -196,10 +139,9 @@ pub(super) async fn run(world: &World, run: Option<&str>, loaded: &Loaded, conte
     let mut all = Vec::new();
     let mut exit = Exit::Done;
     for name in world.configured() {
-        let newest = journal.runs(Some(name), 1).await.map_err(|error| world::journal(&error))?;
-        let hold = journal.hold(name).await.map_err(|error| world::journal(&error))?;
-        let status = match newest.first() {
-            Some(stored) => Some(told(world, stored, None).await?),
+        let newest = journal.runs(Some(name), 1).await.map_err(|error| world::journal(&error))?.into_iter().next();
+        let status = match &newest {
+            Some(stored) => Some(told(world, stored, None).await?.status),
             None => None,
         };
         exit = match (status.as_ref().map_or(Exit::Done, |status| exit_of_state(status.state)), exit) {
@@ -207,33 +149,50 @@ pub(super) async fn run(world: &World, run: Option<&str>, loaded: &Loaded, conte
             (Exit::Unfinished, _) | (_, Exit::Unfinished) => Exit::Unfinished,
             (own, _) => own,
         };
-        let ended_at = newest.first().and_then(|stored| stored.ended_at);
-        all.push((name, status, hold, ended_at));
+        let hold = journal.hold(name).await.map_err(|error| world::journal(&error))?;
+        all.push(Standings { name, status, hold, newest });
     }
-    let rows: Vec<Value> = all
-        .iter()
-        .map(|(name, status, hold, ended_at)| {
-            json!({ "credential": name, "run": status, "hold": hold, "ended_at": ended_at.map(time) })
-        })
-        .collect();
+    let rows: Vec<Value> = all.iter().map(Standings::json).collect();
     let now = world.rotation.services.now();
     context.terminal.answer(&json!({ "rotations": rows }), || {
         if all.is_empty() {
             return format!("{} says of no credential how it is rotated\n", loaded.file_name());
         }
-        let mut table = Table::new(&["credential", "state", "strategy", "since", "hold"]);
-        for (name, status, hold, ended_at) in &all {
-            let of = |cell: fn(&Status) -> String| status.as_ref().map(cell).unwrap_or_default();
-            let since = ended_at.map(|at: UnixMillis| rest(now.since(at))).unwrap_or_default();
-            table.row(vec![
-                name.to_string(),
-                status.as_ref().map_or_else(|| "never".to_owned(), |status| status.state.as_str().to_owned()),
-                of(|status| status.strategy.as_str().to_owned()),
-                since,
-                hold.as_ref().map(|hold| hold.reason.clone()).unwrap_or_default(),
-            ]);
+        let mut table = Table::new(&["credential", "state", "strategy", "for", "next", "hold"]);
+        for one in &all {
+            table.row(one.cells(now));
         }
         table.text()
     });
     Ok(exit)
+}
+
+/// One credential in the list of all.
+struct Standings<'a> {
+    name: &'a CredentialName,
+    status: Option<Status>,
+    hold: Option<Hold>,
+    newest: Option<StoredRun>,
+}
+
+impl Standings<'_> {
+    fn json(&self) -> Value {
+        let ended_at = self.newest.as_ref().and_then(|stored| stored.ended_at);
+        json!({
+            "credential": self.name, "run": self.status, "hold": self.hold, "ended_at": ended_at.map(time),
+        })
+    }
+
+    fn cells(&self, now: UnixMillis) -> Vec<String> {
+        let of = |cell: fn(&Status) -> String| self.status.as_ref().map(cell).unwrap_or_default();
+        let since = self.newest.as_ref().map(|stored| stored.ended_at.unwrap_or(stored.began_at));
+        vec![
+            self.name.to_string(),
+            self.status.as_ref().map_or_else(|| "never".to_owned(), |status| status.state.as_str().to_owned()),
+            of(|status| status.strategy.as_str().to_owned()),
+            since.map(|at| rest(now.since(at))).unwrap_or_default(),
+            of(|status| status.next_command.clone().unwrap_or_default()),
+            self.hold.as_ref().map(|hold| hold.reason.clone()).unwrap_or_default(),
+        ]
+    }
 }

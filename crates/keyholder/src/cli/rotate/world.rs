@@ -10,14 +10,14 @@ use kh_core::{
     port::{JournalError, Notifier},
     rotation::RunId,
 };
-use kh_rotation::Run;
-use kh_rotator::{Halt, NotBegun, NotTaken, Subject, orders};
+use kh_rotation::{Policy, Run};
+use kh_rotator::{Halt, NotBegun, NotTaken, Subject, Times, orders};
 
 use crate::{
     cli::{Context, Loaded},
     compose::{
-        Base, Deliveries, Notices, Rotation, Senders, host, private_tokens, services, subjects as make_subjects,
-        targets,
+        Base, Deliveries, Notices, Rotation, Senders, Targets, host, private_tokens, rules, services,
+        subjects as make_subjects, targets,
     },
     output::Failure,
 };
@@ -39,6 +39,11 @@ pub(super) struct World {
     pub(super) rotation: Rotation,
     notices: Arc<Notices>,
     broker: Option<Arc<Broker>>,
+    rules: BTreeMap<CredentialName, (Policy, Times)>,
+    /// The installation.
+    pub(super) base: Base,
+    /// The stores outside, for commands that touch them.
+    pub(super) targets: Targets,
     configured: Vec<CredentialName>,
 }
 
@@ -52,15 +57,16 @@ impl World {
         let Deliveries { hooks, channels } = senders.all(&host())?;
         let notices = Notices::start(channels, &loaded.config, &base.entropy);
         let services = services(&base, Arc::clone(&notices) as Arc<dyn Notifier>)?;
-        let (made, broker) = match subjects {
+        let (subjects, broker, targets) = match subjects {
             Subjects::All => {
                 let broker = private_tokens(loaded, &base)?;
                 let targets = targets(loaded, &base.clock)?;
-                (make_subjects(loaded, &base, &broker, &targets, &hooks)?, Some(broker))
+                (make_subjects(loaded, &base, &broker, &targets, &hooks)?, Some(broker), targets)
             }
-            Subjects::None => (BTreeMap::new(), None),
+            Subjects::None => (BTreeMap::new(), None, Targets::new()),
         };
-        Ok(Self { rotation: Rotation { services, subjects: made }, notices, broker, configured })
+        let rotation = Rotation { services, subjects };
+        Ok(Self { rotation, notices, broker, rules: rules(loaded), base, targets, configured })
     }
 
     /// Whether the configuration says how this credential is rotated.
@@ -80,6 +86,12 @@ impl World {
             Some(similar) => failure.hint(format!("did you mean {similar}?")),
             None => failure.hint(format!("add the section [credential.{name}.rotation]")),
         }
+    }
+
+    /// The rules of a credential now.
+    pub(super) fn policy(&self, name: &CredentialName) -> Option<Policy> {
+        let (policy, times) = self.rules.get(name)?;
+        Some(Policy { calendar: times.calendar(self.rotation.services.now()), ..policy.clone() })
     }
 
     /// What is rotated under this name.

@@ -2,25 +2,29 @@
 //!
 //! Invariant: asks by reading alone, and holds ids, names and times; no secret and no fingerprint of one.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+mod forms;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use clap::Args;
 use kh_core::{
-    CredentialName, PlatformName, SecretReference, UnixMillis,
+    CredentialName, PlatformKind, PlatformName, SecretReference, UnixMillis,
     credential::CredentialDocument,
     port::{
-        SecretTarget,
+        ManageError, RotationJournal, SecretManagement, SecretTarget,
         secret_management::{ManagedSecret, Rotator},
     },
-    rotation::ManagedId,
+    rotation::{ManagedId, RunId},
 };
+use kh_rotator::begin::readable;
 use serde::Serialize;
 
+use self::forms::tell;
 use super::time;
 use crate::{
     cli::{Context, Loaded},
     compose::{Base, embedded_target, managements, private_tokens, target_of, targets},
-    output::{Exit, Failure, Table},
+    output::{Exit, Failure},
 };
 
 /// A secret older than this is told as old where nothing says how often it is replaced.
@@ -28,16 +32,25 @@ const OLD: u64 = 90;
 
 const DAY_MS: u64 = 86_400_000;
 
+/// The time in which uses are counted.
+const USES_WITHIN: Duration = Duration::from_hours(30 * 24);
+
 /// Show every client of the organisations: age, use, owner, and whether keyholder looks after it
 #[derive(Debug, Args)]
 #[command(
     after_help = "Asks each platform that names a rotator. Findings: unmanaged (no credential of the configuration),
-not rotated (no [credential.NAME.rotation]), old, never used, owned by a person, stores disagree.
+not rotated (no [credential.NAME.rotation]), old, never used, owned by a person, stores disagree,
+unknown secrets (more than one that no rotation under way accounts for), being replaced.
+
+Who owns one is known from the platform: a client of the same organisation made it, or a user did, or it
+belongs to a user (CXone). A person is known by a mail address alone; which users are service users the
+platforms do not tell.
 
 Exit 0: no finding. Exit 1: findings. Exit 3: a platform could not be asked.
 
 Examples:
   keyholder secret report
+  keyholder secret report --uses
   keyholder secret report --format csv > clients.csv
   keyholder secret report --format html > clients.html
   keyholder secret report --output json"
@@ -46,6 +59,9 @@ pub(crate) struct ReportArgs {
     /// The form
     #[arg(long, value_enum)]
     format: Option<Form>,
+    /// Also ask how often each was used within 30 days, where the platform counts: some calls for each
+    #[arg(long)]
+    uses: bool,
 }
 
 /// The form of a report.
@@ -62,7 +78,7 @@ pub(crate) enum Form {
 }
 
 /// One client, key or secret.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 struct Row {
     platform: String,
     id: String,
@@ -71,10 +87,58 @@ struct Row {
     created_at: Option<String>,
     age_days: Option<u64>,
     last_used_at: Option<String>,
-    owner: Option<String>,
+    /// Within [`USES_WITHIN`], where it was asked for and the platform counts.
+    uses: Option<u64>,
+    owner: Option<Owner>,
     credential: Option<String>,
     strategy: Option<String>,
     findings: Vec<String>,
+}
+
+/// Who stands behind one, and from what that is known.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+struct Owner {
+    /// As the platform names it.
+    id: String,
+    /// Its name, where it is another client of the same organisation.
+    name: Option<String>,
+    kind: OwnerKind,
+    /// What the platform said that tells it.
+    basis: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum OwnerKind {
+    Person,
+    Client,
+    /// Of the organisation: the platform does not say whether a person or a service.
+    User,
+}
+
+impl Owner {
+    fn of(found: &ManagedSecret, all: &[ManagedSecret], kind: PlatformKind) -> Option<Self> {
+        let id = found.owner.clone()?;
+        let client = all.iter().find(|other| other.id.0 == id || other.name.as_ref() == Some(&id));
+        let (kind, basis) = match (kind, client) {
+            _ if id.contains('@') => (OwnerKind::Person, "its name is a mail address"),
+            (_, Some(_)) => (OwnerKind::Client, "it was made by a client of the organisation"),
+            (PlatformKind::Cxone, None) => (OwnerKind::User, "access keys belong to users"),
+            (PlatformKind::Genesys | PlatformKind::Oauth2, None) => {
+                (OwnerKind::User, "it was made by somebody who is no client of the organisation")
+            }
+        };
+        Some(Self { id, name: client.and_then(|client| client.name.clone()), kind, basis })
+    }
+
+    fn in_words(&self) -> String {
+        let kind = match self.kind {
+            OwnerKind::Person => "person",
+            OwnerKind::Client => "client",
+            OwnerKind::User => "user",
+        };
+        format!("{kind} {}", self.name.as_ref().unwrap_or(&self.id))
+    }
 }
 
 /// What the configuration says of an id.
@@ -84,6 +148,10 @@ struct Known {
     strategy: Option<String>,
     interval_days: Option<u64>,
     disagree: Vec<String>,
+    /// Secrets of the same client that nobody accounts for.
+    strangers: Vec<ManagedId>,
+    /// The rotation that replaces it now.
+    replaced_by: Option<RunId>,
 }
 
 pub(super) async fn run(
@@ -102,35 +170,27 @@ pub(super) async fn run(
     let embedded = embedded_target(base);
     let read = |reference: &SecretReference| target_of(reference, &targets, &embedded);
     let (mut rows, mut unreached) = (Vec::new(), Vec::new());
+    let now = base.clock.now().wall;
     for (platform, management) in &all {
-        let mut known: BTreeMap<ManagedId, Known> = BTreeMap::new();
-        for (name, credential) in
-            loaded.config.credentials.iter().filter(|(_, credential)| credential.platform == *platform)
-        {
-            let Some((document, disagree)) = document(loaded, name, &read).await else { continue };
-            let Some(id) = management.id_of(&document) else { continue };
-            let rotation = credential.rotation.as_ref();
-            let usual = loaded.config.rotation.usual.interval;
-            let interval = rotation.and_then(|rotation| rotation.times.interval.or(usual));
-            known.insert(
-                id,
-                Known {
-                    credential: name.to_string(),
-                    strategy: rotation.map(|rotation| {
-                        let way = rotation.strategy.or_else(|| management.traits().strategies.first().copied());
-                        way.map_or_else(|| "none".to_owned(), |way| way.as_str().to_owned())
-                    }),
-                    interval_days: interval.map(|interval| interval.as_secs() / 86_400),
-                    disagree,
-                },
-            );
-        }
-        match management.inventory(Rotator::First).await {
-            Ok(found) => {
-                let now = base.clock.now().wall;
-                rows.extend(found.iter().map(|one| row(platform, one, known.get(&one.id), now)));
+        let Some(of) = loaded.config.platforms.get(platform) else { continue };
+        let known = known(platform, management, loaded, base, &read).await?;
+        let found = match management.inventory(Rotator::First).await {
+            Ok(found) => found,
+            Err(error) => {
+                unreached.push((platform.to_string(), reason(&error)));
+                continue;
             }
-            Err(error) => unreached.push((platform.to_string(), error.to_string())),
+        };
+        for one in &found {
+            let mut row = row(platform, one, known.get(&one.id), now);
+            row.owner = Owner::of(one, &found, of.kind());
+            if arguments.uses {
+                match management.used_since(&one.id, now.minus(USES_WITHIN), Rotator::First).await {
+                    Ok(uses) => row.uses = uses,
+                    Err(error) => unreached.push((format!("{platform}: uses of {}", one.id), reason(&error))),
+                }
+            }
+            rows.push(row);
         }
     }
     broker.shutdown().await;
@@ -147,11 +207,69 @@ pub(super) async fn run(
     })
 }
 
+/// What the configuration and the journal know of the ids of one platform.
+async fn known(
+    platform: &PlatformName,
+    management: &Arc<dyn SecretManagement>,
+    loaded: &Loaded,
+    base: &Base,
+    read: &impl Fn(&SecretReference) -> Option<Arc<dyn SecretTarget>>,
+) -> Result<BTreeMap<ManagedId, Known>, Failure> {
+    let mut all = BTreeMap::new();
+    let of_platform = loaded.config.credentials.iter().filter(|(_, credential)| credential.platform == *platform);
+    for (name, credential) in of_platform {
+        let Some((document, disagree)) = document(loaded, name, read).await else { continue };
+        let rotation = credential.rotation.as_ref();
+        let usual = loaded.config.rotation.usual.interval;
+        let interval = rotation.and_then(|rotation| rotation.times.interval.or(usual));
+        let mut known = Known {
+            credential: name.to_string(),
+            strategy: rotation.map(|rotation| {
+                let way = rotation.strategy.or_else(|| management.traits().strategies.first().copied());
+                way.map_or_else(|| "none".to_owned(), |way| way.as_str().to_owned())
+            }),
+            interval_days: interval.map(|interval| interval.as_secs() / 86_400),
+            disagree,
+            ..Known::default()
+        };
+        let unfinished = base.state.unfinished().await;
+        let unfinished = unfinished.map_err(|error| Failure::of(error.code(), &error))?;
+        let run = unfinished.iter().find(|run| run.credential == *name).and_then(readable);
+        let Some(id) = management.id_of(&document) else {
+            // the document names the client, and which of the client's secrets it holds is not told
+            let Some(client) = document.client_id.clone().map(ManagedId) else { continue };
+            if run.is_none() {
+                let listed = management.list(&document, Rotator::First).await.unwrap_or_default();
+                known.strangers = listed.into_iter().map(|secret| secret.id).collect();
+            }
+            all.insert(client, known);
+            continue;
+        };
+        all.insert(id.clone(), known.clone());
+        let ids = run.iter().flat_map(|run| {
+            let old = run.baseline().and_then(|base| base.old_id.clone());
+            old.into_iter().chain(run.new_secret().and_then(|new| new.id.clone()))
+        });
+        let other: Vec<_> = ids.filter(|other| *other != id).collect();
+        let replaced_by = run.as_ref().map(|run| run.began().run);
+        all.extend(other.into_iter().map(|id| (id, Known { replaced_by, disagree: Vec::new(), ..known.clone() })));
+    }
+    Ok(all)
+}
+
+/// A failure with what would help.
+fn reason(error: &ManageError) -> String {
+    match error {
+        ManageError::Denied { hint, .. } => format!("{error}: {hint}"),
+        _ => error.to_string(),
+    }
+}
+
 /// The credential's document, and the targets that hold another one.
 async fn document(
     loaded: &Loaded,
     name: &CredentialName,
-    read: &impl Fn(&SecretReference) -> Option<std::sync::Arc<dyn SecretTarget>>,
+    read: &impl Fn(&SecretReference) -> Option<Arc<dyn SecretTarget>>,
 ) -> Option<(CredentialDocument, Vec<String>)> {
     let credential = loaded.config.credentials.get(name)?;
     let live = read(&credential.secret)?.live(&credential.secret.path()).await.ok()?;
@@ -187,6 +305,14 @@ fn row(platform: &PlatformName, found: &ManagedSecret, known: Option<&Known>, no
     if found.last_used_at.is_none() && age_days.is_some_and(|age| age > OLD) && known.is_none() {
         findings.push("never used, as far as the platform tells".to_owned());
     }
+    if let Some(run) = known.and_then(|known| known.replaced_by) {
+        findings.push(format!("being replaced: one of the two of the rotation {run}"));
+    }
+    // one of them is in use; more than one without a rotation under way is an orphan or somebody's own
+    if let Some(known) = known.filter(|known| known.strangers.len() > 1) {
+        let ids = known.strangers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        findings.push(format!("unknown secrets: the client has {}, and one is in use: {ids}", known.strangers.len()));
+    }
     if let Some(owner) = found.owner.as_ref().filter(|owner| owner.contains('@')) {
         findings.push(format!("owned by a person: {owner}"));
     }
@@ -200,89 +326,12 @@ fn row(platform: &PlatformName, found: &ManagedSecret, known: Option<&Known>, no
         created_at: found.created_at.map(time),
         age_days,
         last_used_at: found.last_used_at.map(time),
-        owner: found.owner.clone(),
+        uses: None,
+        owner: None,
         credential: known.map(|known| known.credential.clone()),
         strategy: known.and_then(|known| known.strategy.clone()),
         findings,
     }
-}
-
-fn tell(arguments: &ReportArgs, rows: &[Row], unreached: &[(String, String)], context: &Context) {
-    let json = serde_json::json!({
-        "clients": rows,
-        "not_asked": unreached.iter().map(|(platform, why)| serde_json::json!({ "platform": platform, "why": why })).collect::<Vec<_>>(),
-    });
-    match arguments.format {
-        None | Some(Form::Text) => context.terminal.answer(&json, || text(rows)),
-        Some(Form::Json) => context.terminal.out(&format!("{json}\n")),
-        Some(Form::Csv) => context.terminal.out(&csv(rows)),
-        Some(Form::Html) => context.terminal.out(&html(rows)),
-    }
-}
-
-const HEADINGS: [&str; 10] =
-    ["platform", "name", "id", "active", "created", "age (days)", "last used", "owner", "credential", "findings"];
-
-fn cells(row: &Row) -> Vec<String> {
-    let or = |value: &Option<String>| value.clone().unwrap_or_default();
-    vec![
-        row.platform.clone(),
-        or(&row.name),
-        row.id.clone(),
-        if row.active { "yes" } else { "no" }.to_owned(),
-        or(&row.created_at),
-        row.age_days.map(|age| age.to_string()).unwrap_or_default(),
-        or(&row.last_used_at),
-        or(&row.owner),
-        match (&row.credential, &row.strategy) {
-            (Some(credential), Some(strategy)) => format!("{credential} ({strategy})"),
-            (credential, _) => or(credential),
-        },
-        row.findings.join("; "),
-    ]
-}
-
-fn text(rows: &[Row]) -> String {
-    let mut table = Table::new(&HEADINGS);
-    for row in rows {
-        table.row(cells(row).iter().map(|cell| cell.replace(char::is_control, " ")).collect());
-    }
-    let found = rows.iter().filter(|row| !row.findings.is_empty()).count();
-    format!("{}\n{} clients, {found} with findings\n", table.text(), rows.len())
-}
-
-/// RFC 4180. A cell that a spreadsheet would take as a formula gets an apostrophe before it.
-fn csv(rows: &[Row]) -> String {
-    let quoted = |cell: &str| {
-        let guard = if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
-        format!("\"{guard}{}\"", cell.replace('"', "\"\""))
-    };
-    let line = |cells: &[String]| cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",") + "\r\n";
-    let mut all = line(&HEADINGS.map(str::to_owned));
-    for row in rows {
-        all.push_str(&line(&cells(row)));
-    }
-    all
-}
-
-fn html(rows: &[Row]) -> String {
-    let escaped =
-        |cell: &str| cell.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
-    let mut page = String::from(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Clients and their secrets</title>\n<style>body{font:14px sans-serif}table{border-collapse:collapse}th,td{border:1px solid #bbb;padding:4px 8px;text-align:left}tr.finding{background:#fff3e0}</style></head>\n<body><h1>Clients and their secrets</h1>\n<table><thead><tr>",
-    );
-    for heading in HEADINGS {
-        write!(page, "<th>{heading}</th>").ok();
-    }
-    page.push_str("</tr></thead><tbody>\n");
-    for row in rows {
-        page.push_str(if row.findings.is_empty() { "<tr>" } else { "<tr class=\"finding\">" });
-        for cell in cells(row) {
-            write!(page, "<td>{}</td>", escaped(&cell)).ok();
-        }
-        page.push_str("</tr>\n");
-    }
-    page + "</tbody></table></body></html>\n"
 }
 
 #[cfg(test)]
@@ -309,6 +358,7 @@ mod tests {
             strategy: strategy.map(str::to_owned),
             interval_days,
             disagree: disagree.iter().map(|place| (*place).to_owned()).collect(),
+            ..Known::default()
         };
         let of = |found: &ManagedSecret, known: Option<&Known>| {
             let all = row(&platform, found, known, now).findings;
@@ -324,14 +374,5 @@ mod tests {
         assert_eq!(of(&found("a", 10, Some("ann@example.com")), None), "unmanaged owned by a person");
         assert_eq!(of(&found("a", 91, None), None), "unmanaged old never used, as far as the platform tells");
         assert_eq!(of(&found("a", 1, None), Some(&known(Some("swap"), None, &["aws:x"]))), "stores disagree");
-    }
-
-    #[test]
-    fn names_from_the_platform_cannot_break_out_of_csv_or_html() {
-        let row = row(&"p".parse().unwrap(), &found("a", 1, None), None, UnixMillis(1_000 * DAY_MS));
-        let csv = csv(std::slice::from_ref(&row));
-        assert!(csv.contains(r#""'=cmd|'<b>""x""","#), "{csv}");
-        let html = html(&[row]);
-        assert!(html.contains("=cmd|'&lt;b&gt;&quot;x&quot;") && !html.contains("<b>"), "{html}");
     }
 }

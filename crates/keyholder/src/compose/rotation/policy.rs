@@ -1,6 +1,9 @@
 //! What a configuration says of a rotation, in the core's words.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::{
     civil::{Time, Weekday},
@@ -15,6 +18,7 @@ use kh_rotator::{Blackout, Times, Window};
 
 use super::GRADE;
 use crate::{
+    cli::Loaded,
     config::{ConsumerConfig, CredentialRotationConfig, RotationConfig, RotationTimes, calendar},
     output::Failure,
 };
@@ -35,6 +39,16 @@ fn either<'a, T>(
     key: fn(&RotationTimes) -> &Option<T>,
 ) -> Option<&'a T> {
     key(own).as_ref().or(key(usual).as_ref())
+}
+
+/// The rules of every credential that is rotated, but for the ones that do not fit together.
+pub(crate) fn rules(loaded: &Loaded) -> BTreeMap<CredentialName, (Policy, Times)> {
+    let defaults = &loaded.config.rotation;
+    let rotated = loaded.config.credentials.iter().filter_map(|(name, of)| Some((name, of.rotation.as_ref()?)));
+    let fitting = rotated.filter_map(|(name, rotation)| {
+        Some((name.clone(), (policy(name, rotation, defaults).ok()?, times(rotation, &defaults.usual))))
+    });
+    fitting.collect()
 }
 
 /// The policy of one credential.

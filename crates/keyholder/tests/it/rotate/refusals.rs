@@ -39,10 +39,6 @@ fn a_second_process_is_told_that_another_one_works() {
     eventually(&true, || !["none", "planned"].contains(&world.state().as_str()));
     let (exit, problem) = world.told(&["rotate", "run", "app"]);
     assert_eq!((exit, code(&problem)), (Some(3), "keyholder.rotation.fenced"), "{problem}");
-    // an urgent one is not begun beside a plain one
-    let (exit, problem) = world.told(&["rotate", "now", "app", "--reason", "leaked"]);
-    assert_eq!((exit, code(&problem)), (Some(3), "keyholder.rotation.unfinished"), "{problem}");
-    assert!(problem["hints"].to_string().contains("rotate abort"), "{problem}");
 }
 
 #[test]

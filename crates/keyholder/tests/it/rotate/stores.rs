@@ -40,10 +40,64 @@ fn the_report_tells_whom_nobody_looks_after() {
     assert_eq!((text(row("app"), "credential"), text(row("app"), "strategy")), ("app", "pair"));
     assert_eq!(findings(row("app")), "[]");
     assert!(findings(row("=stray")).contains("unmanaged"), "{report}");
+    // each column: the sandbox's clients were made by the admin client, which a person of the organisation made
+    let owner = |row: &Value| (row["owner"]["kind"].to_string(), row["owner"]["name"].to_string());
+    assert_eq!(owner(row("app")), ("\"client\"".to_owned(), "\"admin\"".to_owned()), "{report}");
+    assert_eq!(row("admin")["owner"]["kind"], "user", "{report}");
+    assert!(!text(&row("admin")["owner"], "basis").is_empty(), "{report}");
+    assert!(findings(row("admin")).contains("not rotated"), "{report}");
+    for (name, age) in [("app", 0), ("admin", 90)] {
+        assert!(!text(row(name), "created_at").is_empty() && row(name)["age_days"] == age, "{report}");
+    }
+    let key = rows.iter().find(|row| row["platform"] == "cxone");
+    assert!(key.is_none(), "a platform without a rotator is not asked: {report}");
     let csv = world.run(&["secret", "report", "--format", "csv"]);
     assert!(csv.out.starts_with("\"platform\",") && csv.out.contains("\"'=stray\""), "{}", csv.out);
     let html = world.run(&["secret", "report", "--format", "html"]);
-    assert!(html.out.starts_with("<!doctype html>") && html.out.contains("=stray"), "{}", html.out);
+    assert!(html.out.starts_with("<!DOCTYPE html>") && html.out.contains("=stray"), "{}", html.out);
+}
+
+#[test]
+fn the_report_tells_keys_and_stores_and_what_is_being_replaced() {
+    let world = World::new("strategy = \"pair\"\ntargets = [\"store:app-too\"]", "");
+    let file = world.installation.path("keyholder.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    let keyed = config.replace("kind = \"cxone\"\n", "kind = \"cxone\"\nrotator = \"cxone\"\n");
+    fs::write(&file, keyed).unwrap();
+    world.installation.store_secret("app-too", &world.installation.sandbox.genesys_document());
+    let (_, report) = world.told(&["secret", "report", "--uses"]);
+    let rows = report["clients"].as_array().unwrap();
+    let app = rows.iter().find(|row| row["name"] == "app").unwrap();
+    assert!(app["findings"].to_string().contains("stores disagree: store:app-too"), "{report}");
+    let key = rows.iter().find(|row| row["platform"] == "cxone").unwrap_or_else(|| panic!("{report}"));
+    assert_eq!((text(key, "credential"), &key["owner"]["kind"]), ("cxone", &"user".into()), "{report}");
+    assert!(!text(key, "last_used_at").is_empty() && key["uses"].is_u64(), "{report}");
+
+    world.installation.store_secret("app-too", &world.first);
+    assert_eq!(world.told(&["rotate", "run", "app"]).0, Some(3));
+    let (_, report) = world.told(&["secret", "report"]);
+    let ours = report["clients"].as_array().unwrap().iter().filter(|row| row["credential"] == "app");
+    let findings: Vec<_> = ours.map(|row| row["findings"].to_string()).collect();
+    assert_eq!(findings.len(), 2, "{report}");
+    assert!(findings.iter().any(|told| told.contains("being replaced")), "{report}");
+    assert!(!findings.iter().any(|told| told.contains("unmanaged")), "{report}");
+}
+
+#[test]
+fn secrets_that_no_rotation_made_are_told() {
+    let world = World::on("[behaviours]\nsecrets_api = true\n", "secrets_api = true\n", "strategy = \"overlap\"", "");
+    let told = || {
+        let (_, report) = world.told(&["secret", "report"]);
+        let rows = report["clients"].as_array().unwrap().clone();
+        rows.iter().find(|row| row["credential"] == "app").unwrap()["findings"].to_string()
+    };
+    assert_eq!(told(), "[]");
+    let url = world.installation.sandbox.url();
+    let token = super::world::log_in(url, &world.installation.sandbox.genesys_document()).unwrap();
+    let bearer = format!("Bearer {token}");
+    let path = format!("{url}/api/v2/oauth/clients/{}/secrets", text(&world.first, "client_id"));
+    assert_eq!(crate::harness::request("POST", &path, &[("Authorization", &bearer)], b"").status, 200);
+    assert!(told().contains("unknown secrets: the client has 2"), "{}", told());
 }
 
 #[cfg(not(feature = "google"))]
