@@ -63,7 +63,7 @@ impl World {
                 let targets = targets(loaded, &base.clock)?;
                 (make_subjects(loaded, &base, &broker, &targets, &hooks)?, Some(broker), targets)
             }
-            Subjects::None => (BTreeMap::new(), None, Targets::new()),
+            Subjects::None => (BTreeMap::new(), None, Targets::default()),
         };
         let rotation = Rotation { services, subjects };
         Ok(Self { rotation, notices, broker, rules: rules(loaded), base, targets, configured })

@@ -96,7 +96,7 @@ fn secrets_that_no_rotation_made_are_told() {
     let token = super::world::log_in(url, &world.installation.sandbox.genesys_document()).unwrap();
     let bearer = format!("Bearer {token}");
     let path = format!("{url}/api/v2/oauth/clients/{}/secrets", text(&world.first, "client_id"));
-    assert_eq!(crate::harness::request("POST", &path, &[("Authorization", &bearer)], b"").status, 200);
+    assert_eq!(request("POST", &path, &[("Authorization", &bearer)], b"").status, 200);
     assert!(told().contains("unknown secrets: the client has 2"), "{}", told());
 }
 
