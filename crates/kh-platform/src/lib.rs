@@ -23,5 +23,5 @@ pub use address::{Address, AddressError, PlainHttp};
 pub use body::ClientAuth;
 pub use cxone::{AllowedHosts, CxoneEndpoint, CxoneLogin};
 pub use genesys::GenesysEndpoint;
-pub use http::{HttpClient, HttpError, RateLimit, Timeouts};
+pub use http::{HttpClient, HttpError, Media, RateLimit, Timeouts};
 pub use oauth2::{OAuth2Endpoint, OAuth2Settings, OAuth2Source};

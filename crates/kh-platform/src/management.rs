@@ -14,10 +14,13 @@ mod calls;
 pub mod client_document;
 mod cxone;
 mod genesys;
+mod pace;
 pub mod refusal;
 mod secrets_api;
+mod shared;
 pub mod superset;
 
 pub use cxone::CxoneManagement;
 pub use genesys::{GenesysManagement, GenesysRotation};
 pub use secrets_api::SecretsApiManagement;
+pub use shared::Shared;

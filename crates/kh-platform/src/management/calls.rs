@@ -1,6 +1,6 @@
 //! One management call: the rotator's token, one request, and what its answer means.
 //!
-//! Invariant: one call here is at most one request; a token that the platform refused is reported before anything else.
+//! Invariant: one call here is at most one request, sent when the platform's limit has a place for it; a token that the platform refused is reported before anything else.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,10 @@ use kh_core::{
 use kh_net::http::{ANSWER_MAX, OutBody, Request};
 use url::Url;
 
-use super::refusal::{Effect, refused, unanswered};
+use super::{
+    refusal::{Effect, refused, unanswered},
+    shared::Shared,
+};
 use crate::{
     Address, HttpClient, PlainHttp,
     http::{Answer, Media},
@@ -40,6 +43,7 @@ pub(super) struct Calls {
     pub(super) http: HttpClient,
     base: Base,
     pub(super) tokens: Arc<dyn RotatorTokens>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// One request. `about` is the one that its path names.
@@ -70,7 +74,12 @@ impl<'a> Ask<'a> {
 
 impl Calls {
     pub(super) fn new(http: HttpClient, base: Base, tokens: Arc<dyn RotatorTokens>) -> Self {
-        Self { http, base, tokens }
+        Self { http, base, tokens, shared: Arc::default() }
+    }
+
+    /// Monotonic time.
+    pub(super) fn mono(&self) -> Duration {
+        self.http.clock().now().mono
     }
 
     /// The address of `path` with ids as further segments: `/a/b` and `["x", "c"]` make `/a/b/x/c`.
@@ -106,8 +115,10 @@ impl Calls {
     /// Sends `ask` as `by` and gives an answer 2xx; everything else is an error.
     pub(super) async fn send(&self, by: Rotator, ask: Ask<'_>) -> Result<Answer, ManageError> {
         let token = self.tokens.token(by, TOKEN_TTL_MIN).await?;
+        self.shared.pace.turn(by, || self.mono()).await?;
         let (effect, about) = (ask.effect, ask.about);
         let answer = self.exchange(&token, ask).await?;
+        self.shared.pace.heard(by, self.mono(), &answer.head);
         if answer.head.status == 401 {
             self.tokens.refused(by, &token);
         }

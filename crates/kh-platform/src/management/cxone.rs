@@ -27,6 +27,7 @@ use super::{
     calls::{Ask, Base, Calls},
     client_document::{text, time},
     refusal::{Effect, refused, unreadable},
+    shared::Shared,
 };
 use crate::{Address, HttpClient, http::Answer};
 
@@ -74,6 +75,13 @@ impl CxoneManagement {
         Self { calls: Calls::new(http, Base::OfLogin, tokens) }
     }
 
+    /// Shares the platform's limit and looks with its other managements.
+    #[must_use]
+    pub fn sharing(mut self, shared: &Arc<Shared>) -> Self {
+        self.calls.shared = Arc::clone(shared);
+        self
+    }
+
     async fn row(&self, id: &ManagedId, by: Rotator) -> Result<Map<String, Value>, ManageError> {
         let answer = self.calls.send(by, Ask::read(self.calls.url(by, KEYS, &[&id.0]).await?).about(id)).await?;
         let row = parse(&answer).and_then(|mut body| Some(body.get_mut("resultSet")?.take()));
@@ -115,6 +123,25 @@ impl CxoneManagement {
         let row = self.row(&named(current)?, by).await?;
         let user = text(&row, "userId").ok_or_else(nobodys)?;
         Ok(self.rows(Some(user), by).await?.iter().filter_map(listed).collect())
+    }
+
+    /// The same out of one look at all keys, where looks are shared.
+    async fn seen_of_user(
+        &self,
+        own: &ManagedId,
+        current: &CredentialDocument,
+        by: Rotator,
+    ) -> Result<Vec<ManagedSecret>, ManageError> {
+        let shared = &self.calls.shared;
+        if shared.keeps_looks() {
+            let look = async { Ok(self.rows(None, by).await?.iter().filter_map(listed).collect()) };
+            let all = shared.keys(by, || self.calls.mono(), look).await?;
+            let owner = all.iter().find(|key| key.id == *own).and_then(|key| key.owner.as_ref());
+            if owner.is_some() {
+                return Ok(all.iter().filter(|key| key.owner.as_ref() == owner).cloned().collect());
+            }
+        }
+        self.of_user(current, by).await
     }
 
     async fn make(&self, current: &CredentialDocument, by: Rotator) -> Result<CreatedSecret, ManageError> {
@@ -160,8 +187,8 @@ impl CxoneManagement {
             check.obstacles.push("CXone access keys overlap: use the strategy overlap".to_owned());
             return Ok(check);
         }
-        let keys = self.of_user(current, by).await?;
         let own = named(current)?;
+        let keys = self.seen_of_user(&own, current, by).await?;
         if !keys.iter().any(|key| key.id == own && key.active) {
             check.obstacles.push("the access key in use is not active: make it active first".to_owned());
         }

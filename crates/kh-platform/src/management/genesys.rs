@@ -30,6 +30,7 @@ use super::{
     calls::{Ask, Base, Calls},
     client_document::{self, Client},
     refusal::{Effect, refused, unreadable},
+    shared::Shared,
     superset::{Gap, Held, gaps},
 };
 use crate::{Address, HttpClient, http::Answer};
@@ -89,6 +90,13 @@ impl GenesysManagement {
     /// Manages clients at `api` (`https://api.<domain>`) with the tokens of `tokens`.
     pub fn new(http: HttpClient, api: Address, tokens: Arc<dyn RotatorTokens>, settings: GenesysRotation) -> Self {
         Self { calls: Calls::new(http, Base::Fixed(api), tokens), settings }
+    }
+
+    /// Shares the platform's limit and looks with its other managements.
+    #[must_use]
+    pub fn sharing(mut self, shared: &Arc<Shared>) -> Self {
+        self.calls.shared = Arc::clone(shared);
+        self
     }
 
     pub(super) fn calls(&self) -> &Calls {

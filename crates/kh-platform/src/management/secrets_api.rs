@@ -25,6 +25,7 @@ use super::{
     client_document::{text, time},
     genesys::{GenesysManagement, GenesysRotation},
     refusal::{Effect, unreadable},
+    shared::Shared,
 };
 use crate::{Address, HttpClient};
 
@@ -56,6 +57,14 @@ impl SecretsApiManagement {
         let calls = Calls::new(http.clone(), Base::Fixed(api.clone()), Arc::clone(&tokens));
         let clients = GenesysManagement::new(http, api, tokens, settings);
         Self { calls, clients, settles_within: settings.settles_within, active_max }
+    }
+
+    /// Shares the platform's limit and looks with its other managements.
+    #[must_use]
+    pub fn sharing(mut self, shared: &Arc<Shared>) -> Self {
+        self.calls.shared = Arc::clone(shared);
+        self.clients = self.clients.sharing(shared);
+        self
     }
 
     async fn secrets(&self, client: &ManagedId, by: Rotator) -> Result<Vec<ManagedSecret>, ManageError> {

@@ -14,10 +14,11 @@ use kh_core::{
 };
 use serde_json::Value;
 
-use super::{GenesysManagement, Me, held, named, parse};
+use super::{GenesysManagement, held, named, parse};
 use crate::management::{
     calls::Ask,
     client_document::{self, Client},
+    shared::Organisation,
     superset::{gaps, granted, grants},
 };
 
@@ -40,14 +41,15 @@ impl GenesysManagement {
             return Ok(check);
         }
         let id = named(current)?;
-        let client = self.client(&id, by).await?;
-        let me = self.me(by).await?;
-        about_client(&mut check, &client, strategy);
-        about_rotator(&mut check, &me.client, &client, by, strategy);
-        self.permissions(&mut check, &me, strategy, by).await;
+        let seen = self.calls().shared.organisation(by, || self.calls().mono(), self.organisation(by)).await?;
+        // a client that was just made may not be in the list yet
+        let read = if seen.clients.contains_key(&id) { None } else { Some(self.client(&id, by).await?) };
+        let Some(client) = seen.clients.get(&id).or(read.as_ref()) else { return Ok(check) };
+        about_client(&mut check, client, strategy);
+        about_rotator(&mut check, &seen.me, client, by, strategy);
+        permissions(&mut check, &seen, strategy);
         if strategy == Strategy::Pair {
-            let pair = self.pair(current, by).await?;
-            let others: Vec<_> = pair.iter().filter(|other| other.id != id).map(|other| other.id.0.as_str()).collect();
+            let others: Vec<_> = seen.twins(&id, client).into_iter().map(|other| other.0.as_str()).collect();
             if !others.is_empty() {
                 check.warnings.push(format!("this pair already has further clients: {}", others.join(", ")));
             }
@@ -58,9 +60,12 @@ impl GenesysManagement {
         Ok(check)
     }
 
-    async fn permissions(&self, check: &mut ManagementCheck, me: &Me, strategy: Strategy, by: Rotator) {
+    /// Everything that checks look at, in as many requests for a thousand clients as for one.
+    async fn organisation(&self, by: Rotator) -> Result<Organisation, ManageError> {
+        let clients = self.clients(by).await?;
+        let me = self.me(by).await?.client;
         let mut held = BTreeSet::new();
-        let roles = client_document::roles(&me.client);
+        let roles = client_document::roles(&me);
         let mut unread = roles.len().saturating_sub(ROLES_MAX);
         for role in roles.keys().take(ROLES_MAX) {
             match self.role(role, by).await {
@@ -68,25 +73,29 @@ impl GenesysManagement {
                 Err(_) => unread += 1,
             }
         }
-        let missing: Vec<&str> =
-            needed(strategy).iter().filter(|permission| !granted(&held, permission)).copied().collect();
-        if missing.is_empty() {
-            return;
-        }
-        let missing = missing.join(", ");
-        if unread == 0 {
-            check.obstacles.push(format!("the rotator lacks permissions: give one of its roles {missing}"));
-        } else {
-            check.warnings.push(format!(
-                "whether the rotator has {missing} could not be seen, because {unread} of its roles cannot be read (authorization:role:view)"
-            ));
-        }
+        Ok(Organisation::new(clients, me, held, unread))
     }
 
     async fn role(&self, id: &str, by: Rotator) -> Result<Value, ManageError> {
         let answer =
             self.calls().send(by, Ask::read(self.calls().url(by, "/api/v2/authorization/roles", &[id]).await?)).await?;
         Ok(parse(&answer).unwrap_or(Value::Null))
+    }
+}
+
+fn permissions(check: &mut ManagementCheck, seen: &Organisation, strategy: Strategy) {
+    let missing: Vec<&str> =
+        needed(strategy).iter().filter(|permission| !granted(&seen.grants, permission)).copied().collect();
+    if missing.is_empty() {
+        return;
+    }
+    let (missing, unread) = (missing.join(", "), seen.unread);
+    if unread == 0 {
+        check.obstacles.push(format!("the rotator lacks permissions: give one of its roles {missing}"));
+    } else {
+        check.warnings.push(format!(
+            "whether the rotator has {missing} could not be seen, because {unread} of its roles cannot be read (authorization:role:view)"
+        ));
     }
 }
 

@@ -1,0 +1,172 @@
+//! How fast a platform's management is asked: by what its own answers say of its limit.
+//!
+//! Genesys Cloud counts requests of a token in windows and tells both with every answer (`inin-ratelimit-*`). Invariant:
+//! keyholder's own requests leave a tenth of every window free, so that those which overtake each other never meet the
+//! limit; a request that would have to wait longer than a lease allows is not sent, and its caller is told for how long.
+
+use std::time::Duration;
+
+use kh_core::port::{ManageError, secret_management::Rotator};
+use parking_lot::Mutex;
+
+use crate::http::AnswerHead;
+
+/// Longest wait for a place in the window: a rotation holds its lease meanwhile.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Part of each window that is left free: answers that are under way have not been counted yet.
+const ROOM: u32 = 10;
+
+/// Least number of requests that is left free: as many as a schedule has under way at a time.
+const ROOM_MIN: u32 = 8;
+
+/// Wait after a refusal that names none, as for the platform's own clients.
+const REFUSED_WAIT: Duration = Duration::from_secs(3);
+
+/// What is known of one identity's window.
+#[derive(Clone, Copy, Default, Debug)]
+struct Window {
+    allowed: Option<u32>,
+    used: u32,
+    /// Monotonic time; none while no answer of this window came.
+    ends: Option<Duration>,
+}
+
+/// The windows of both identities, shared by everything that asks one platform.
+#[derive(Default, Debug)]
+pub(super) struct Pace(Mutex<[Window; 2]>);
+
+fn place(by: Rotator) -> usize {
+    match by {
+        Rotator::First => 0,
+        Rotator::Second => 1,
+    }
+}
+
+impl Window {
+    /// Takes a place; else how long there is none.
+    fn take(&mut self, now: Duration) -> Result<(), Duration> {
+        if self.ends.is_some_and(|ends| ends <= now) {
+            (self.used, self.ends) = (0, None);
+        }
+        if let (Some(allowed), Some(ends)) = (self.allowed, self.ends)
+            && self.used >= allowed.saturating_sub((allowed / ROOM).max(ROOM_MIN)).max(1)
+        {
+            return Err(ends.saturating_sub(now));
+        }
+        self.used = self.used.saturating_add(1);
+        Ok(())
+    }
+
+    fn hear(&mut self, now: Duration, head: &AnswerHead) {
+        if let Some(limit) = head.rate_limit {
+            self.allowed = Some(limit.allowed);
+            self.used = self.used.max(limit.count);
+            self.ends = Some(now.saturating_add(Duration::from_secs(u64::from(limit.reset_seconds))));
+        }
+        if head.status == 429 {
+            // nothing more until then, whatever the counts say
+            let allowed = self.allowed.unwrap_or(0);
+            (self.allowed, self.used) = (Some(allowed), u32::MAX);
+            self.ends = Some(now.saturating_add(head.retry_after.unwrap_or(REFUSED_WAIT)));
+        }
+    }
+}
+
+impl Pace {
+    /// Waits for a place, or says for how long there is none.
+    pub(super) async fn turn(&self, by: Rotator, now: impl Fn() -> Duration) -> Result<(), ManageError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let taken = self.0.lock().get_mut(place(by)).map_or(Ok(()), |window| window.take(now()));
+            let Err(wait) = taken else { return Ok(()) };
+            waited = waited.saturating_add(wait);
+            if waited > WAIT_MAX {
+                return Err(ManageError::Throttled { retry_after: Some(wait) });
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// What an answer says of the window.
+    pub(super) fn heard(&self, by: Rotator, now: Duration, head: &AnswerHead) {
+        if let Some(window) = self.0.lock().get_mut(place(by)) {
+            window.hear(now, head);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Media, RateLimit};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn head(status: u16, allowed: u32, count: u32, reset_seconds: u32) -> AnswerHead {
+        AnswerHead {
+            status,
+            retry_after: (status == 429).then_some(7 * SECOND),
+            correlation_id: None,
+            status_text: None,
+            media: Media::MaybeJson,
+            date: None,
+            rate_limit: Some(RateLimit { allowed, count, reset_seconds }),
+        }
+    }
+
+    #[test]
+    fn a_tenth_of_each_window_stays_free() {
+        let mut window = Window::default();
+        let mut sent = 0;
+        while window.take(SECOND).is_ok() {
+            sent += 1;
+            window.hear(SECOND, &head(200, 300, sent, 60));
+        }
+        assert_eq!(sent, 270);
+        assert_eq!(window.take(21 * SECOND), Err(40 * SECOND));
+        assert_eq!(window.take(61 * SECOND), Ok(()), "the next window");
+        assert_eq!(window.used, 1);
+    }
+
+    #[test]
+    fn requests_that_overtake_each_other_are_counted_before_their_answers() {
+        let mut window = Window::default();
+        window.hear(SECOND, &head(200, 300, 268, 60));
+        assert_eq!(window.take(SECOND), Ok(()));
+        assert_eq!(window.take(SECOND), Ok(()));
+        assert_eq!(window.take(SECOND), Err(60 * SECOND), "no answer came yet, and there is no place");
+        // an older answer comes late
+        window.hear(2 * SECOND, &head(200, 300, 269, 59));
+        assert!(window.take(2 * SECOND).is_err());
+    }
+
+    #[test]
+    fn a_refusal_stops_everybody_for_as_long_as_it_says() {
+        let mut window = Window::default();
+        window.hear(SECOND, &AnswerHead { rate_limit: None, ..head(429, 0, 0, 0) });
+        assert_eq!(window.take(2 * SECOND), Err(6 * SECOND));
+        assert_eq!(window.take(8 * SECOND), Ok(()));
+    }
+
+    #[test]
+    fn a_small_limit_lets_one_through() {
+        let mut window = Window::default();
+        window.hear(SECOND, &head(200, 3, 0, 60));
+        assert_eq!(window.take(SECOND), Ok(()));
+        assert!(window.take(SECOND).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_wait_is_waited_and_a_long_one_told() {
+        let (pace, start) = (Pace::default(), tokio::time::Instant::now());
+        let now = || start.elapsed();
+        pace.heard(Rotator::First, now(), &head(200, 20, 19, 1));
+        pace.turn(Rotator::First, now).await.unwrap();
+        assert!(start.elapsed() >= SECOND);
+        pace.heard(Rotator::First, now(), &head(200, 20, 19, 30));
+        let told = pace.turn(Rotator::First, now).await.unwrap_err();
+        assert!(matches!(told, ManageError::Throttled { retry_after: Some(wait) } if wait > 25 * SECOND), "{told:?}");
+        pace.turn(Rotator::Second, now).await.unwrap();
+    }
+}
