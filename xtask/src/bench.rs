@@ -6,6 +6,7 @@ mod cpu;
 mod gateway;
 mod instructions;
 mod rig;
+mod rotation;
 
 use std::path::Path;
 
@@ -22,6 +23,7 @@ pub fn run(which: &str, options: &[&str]) -> Result<()> {
         "latency" => gateway::latency(&keyholder),
         "instructions" => instructions::run(&keyholder),
         "memory" => gateway::memory(&keyholder),
+        "rotation" => rotation::plan(&keyholder, &rotation::Form::parse(options)?),
         other => bail!("there is no benchmark {other}"),
     }
 }
@@ -29,7 +31,8 @@ pub fn run(which: &str, options: &[&str]) -> Result<()> {
 /// The short form for CI: it proves that the rig works and prints what it saw.
 pub fn short(keyholder: &Path) -> Result<()> {
     gateway::throughput(keyholder, &gateway::Plan { pairs: 1, seconds: 1 })?;
-    gateway::memory(keyholder)
+    gateway::memory(keyholder)?;
+    rotation::plan(keyholder, &rotation::Form::short())
 }
 
 fn build_release() -> Result<std::path::PathBuf> {

@@ -34,6 +34,7 @@ cargo xtask COMMAND
   bench latency        added latency per hop on one connection, and a local token call
   bench instructions   instructions per proxied request, counted by callgrind
   bench memory         resident memory of an idle keyholder
+  bench rotation       a dry run of 1,000 credentials: time and requests
   delivery             install the package, run the units and the image, check the manifests (part of test)
   dist                 the static release binary, its SBOM, a .deb and checksums, in target/dist-out
   dist deb|image|sbom  one of them

@@ -17,6 +17,7 @@ use kh_core::{
         rotation_journal::Grade, secret_management::Rotator,
     },
 };
+use kh_platform::management::Shared;
 use kh_rotator::{EscrowKey, Services, Store, Subject, TokioTimer};
 use kh_store::EmbeddedTarget;
 
@@ -83,14 +84,16 @@ pub(crate) fn subjects(
     }
     let embedded = embedded_target(base);
     let ways = egresses(loaded)?;
+    let shared: BTreeMap<_, _> = ways.keys().map(|platform| (platform, Shared::of_platform())).collect();
     for (name, credential) in &loaded.config.credentials {
         let Some(platform) = loaded.config.platforms.get(&credential.platform) else { continue };
         let Some(way) = ways.get(&credential.platform) else { continue };
+        let Some(shared) = shared.get(&credential.platform) else { continue };
         if credential.rotation.is_none() {
             continue;
         }
         let http = super::endpoints::http(way, &base.clock);
-        let of = Of { name, credential, platform, loaded, broker };
+        let of = Of { name, credential, platform, loaded, broker, shared };
         let subject = subject(&of, http, targets, &embedded, hooks)?;
         subjects.insert(name.clone(), Arc::new(subject));
     }
@@ -147,7 +150,11 @@ pub(crate) fn managements(
     let mut all = BTreeMap::new();
     for (name, platform) in &loaded.config.platforms {
         let (Some(rotator), Some(way)) = (&platform.rotator, ways.get(name)) else { continue };
-        let Ok(make) = management::of(rotator, platform, super::endpoints::http(way, &base.clock)) else { continue };
+        let Ok(make) =
+            management::of(rotator, platform, super::endpoints::http(way, &base.clock), &Shared::of_platform())
+        else {
+            continue;
+        };
         all.insert(name.clone(), make(rotator_tokens(broker, platform)));
     }
     Ok(all)
@@ -160,6 +167,8 @@ struct Of<'a> {
     platform: &'a PlatformConfig,
     loaded: &'a Loaded,
     broker: &'a Arc<Broker>,
+    /// What the rotations of this platform share.
+    shared: &'a Arc<Shared>,
 }
 
 fn subject(
@@ -169,14 +178,14 @@ fn subject(
     embedded: &Arc<dyn SecretTarget>,
     hooks: &Hooks,
 ) -> Result<Subject, Failure> {
-    let Of { name, credential, platform, loaded, broker } = of;
+    let Of { name, credential, platform, loaded, broker, shared } = of;
     let rotation = credential.rotation.as_ref().ok_or_else(|| Failure::bug("a credential that is not rotated"))?;
     let tokens = rotator_tokens(broker, platform);
     let second_rotator = platform.rotator_second.is_some();
     let own = [&platform.rotator, &platform.rotator_second].into_iter().flatten().any(|rotator| rotator == *name);
     // a rotator is rotated by the other one
     let by = if platform.rotator.as_ref() == Some(*name) && second_rotator { Rotator::Second } else { Rotator::First };
-    let make = management::of(name, platform, http.clone())?;
+    let make = management::of(name, platform, http.clone(), shared)?;
     let mut stores = Vec::new();
     for reference in std::iter::once(&credential.secret).chain(&rotation.targets) {
         let target = target_of(reference, targets, embedded)

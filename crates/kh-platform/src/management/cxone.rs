@@ -134,7 +134,7 @@ impl CxoneManagement {
     ) -> Result<Vec<ManagedSecret>, ManageError> {
         let shared = &self.calls.shared;
         if shared.keeps_looks() {
-            let look = async { Ok(self.rows(None, by).await?.iter().filter_map(listed).collect()) };
+            let look = Box::pin(async { Ok(self.rows(None, by).await?.iter().filter_map(listed).collect()) });
             let all = shared.keys(by, || self.calls.mono(), look).await?;
             let owner = all.iter().find(|key| key.id == *own).and_then(|key| key.owner.as_ref());
             if owner.is_some() {

@@ -2,8 +2,10 @@
 //! time.
 
 mod histories;
+mod limits;
 mod organisation;
 mod processes;
 mod relay;
 mod stage;
+mod volume;
 mod world;

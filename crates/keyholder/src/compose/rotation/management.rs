@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kh_core::{Code, CredentialName, port::SecretManagement};
 use kh_platform::{
     HttpClient,
-    management::{CxoneManagement, GenesysManagement, GenesysRotation, SecretsApiManagement},
+    management::{CxoneManagement, GenesysManagement, GenesysRotation, SecretsApiManagement, Shared},
 };
 use kh_rotator::ActWith;
 
@@ -21,16 +21,22 @@ use crate::{
 const SECRETS_MAX: u32 = 2;
 
 /// Makes the management of a platform's secrets, with whatever tokens it is given.
-pub(super) fn of(name: &CredentialName, platform: &PlatformConfig, http: HttpClient) -> Result<ActWith, Failure> {
+pub(super) fn of(
+    name: &CredentialName,
+    platform: &PlatformConfig,
+    http: HttpClient,
+    shared: &Arc<Shared>,
+) -> Result<ActWith, Failure> {
+    let shared = Arc::clone(shared);
     match &platform.detail {
         PlatformDetail::Genesys { api_url, secrets_api, .. } => {
             let (api, secrets_api) = (api_url.clone(), *secrets_api);
             Ok(Arc::new(move |tokens| -> Arc<dyn SecretManagement> {
                 let (http, api, settings) = (http.clone(), api.clone(), GenesysRotation::default());
                 if secrets_api {
-                    Arc::new(SecretsApiManagement::new(http, api, tokens, settings, Some(SECRETS_MAX)))
+                    Arc::new(SecretsApiManagement::new(http, api, tokens, settings, Some(SECRETS_MAX)).sharing(&shared))
                 } else {
-                    Arc::new(GenesysManagement::new(http, api, tokens, settings))
+                    Arc::new(GenesysManagement::new(http, api, tokens, settings).sharing(&shared))
                 }
             }))
         }
@@ -42,8 +48,8 @@ pub(super) fn of(name: &CredentialName, platform: &PlatformConfig, http: HttpCli
             };
             Ok(Arc::new(move |tokens| -> Arc<dyn SecretManagement> {
                 match region.clone() {
-                    Some(region) => Arc::new(CxoneManagement::new(http.clone(), region, tokens)),
-                    None => Arc::new(CxoneManagement::discovered(http.clone(), tokens)),
+                    Some(region) => Arc::new(CxoneManagement::new(http.clone(), region, tokens).sharing(&shared)),
+                    None => Arc::new(CxoneManagement::discovered(http.clone(), tokens).sharing(&shared)),
                 }
             }))
         }

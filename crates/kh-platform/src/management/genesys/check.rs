@@ -41,7 +41,8 @@ impl GenesysManagement {
             return Ok(check);
         }
         let id = named(current)?;
-        let seen = self.calls().shared.organisation(by, || self.calls().mono(), self.organisation(by)).await?;
+        let seen =
+            self.calls().shared.organisation(by, || self.calls().mono(), Box::pin(self.organisation(by))).await?;
         // a client that was just made may not be in the list yet
         let read = if seen.clients.contains_key(&id) { None } else { Some(self.client(&id, by).await?) };
         let Some(client) = seen.clients.get(&id).or(read.as_ref()) else { return Ok(check) };

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::Method;
 use kh_core::{
-    ManualClock, SecretString, UnixMillis,
+    Clock, ManualClock, SecretString, UnixMillis,
     credential::CredentialDocument,
     port::{
         BoxFuture, ManageError, RotatorTokens, SecretManagement, Strategy, TokenEndpoint, secret_management::Rotator,
@@ -79,7 +79,7 @@ pub(crate) fn address(text: &str) -> Address {
     Address::parse(text, PlainHttp::LoopbackOnly).unwrap()
 }
 
-fn document(id: &str, secret: &str) -> CredentialDocument {
+pub(crate) fn document(id: &str, secret: &str) -> CredentialDocument {
     CredentialDocument {
         client_id: Some(id.to_owned()),
         client_secret: Some(SecretString::copied(secret)),
@@ -134,15 +134,16 @@ fn config(temper: Temper) -> SandboxConfig {
 
 impl Organisation {
     pub(crate) async fn start(temper: Temper) -> Self {
-        Self::with(config(temper)).await
+        let organisation = Self::with(config(temper)).await;
+        organisation.sandbox.freeze();
+        organisation
     }
 
     pub(crate) async fn with(config: SandboxConfig) -> Self {
         let sandbox = Sandbox::start(config).await.unwrap();
-        sandbox.freeze();
         let egress = Arc::new(Egress::new(Settings::default(), &SystemRoots::load()).unwrap());
         let clock = ManualClock::at(UnixMillis(u64::try_from(sandbox.now_ms()).unwrap()));
-        let direct = client(&egress, &clock);
+        let direct = client(&egress, &(Arc::new(clock) as Arc<dyn Clock>));
         Self { sandbox, egress, direct }
     }
 
@@ -166,14 +167,14 @@ impl Organisation {
     }
 
     /// The adapters of one process: it reaches the platform at `base` and has a clock of its own.
-    pub(crate) fn adapters(&self, way: Way, base: &str, clock: &ManualClock) -> Adapters {
+    pub(crate) fn adapters(&self, way: Way, base: &str, clock: &Arc<dyn Clock>) -> Adapters {
         let http = client(&self.egress, clock);
         let endpoint = endpoint(way, &http, base);
         let tokens: Arc<dyn RotatorTokens> = Arc::new(Tokens {
             endpoint: Arc::clone(&endpoint),
             rotators: self.rotators(way),
             known: [(); 2].map(|()| Mutex::new(None)),
-            clock: clock.clone(),
+            clock: Arc::clone(clock),
         });
         // this organisation's figures are up to date, and nothing waits for them in real time
         let settings = GenesysRotation {
@@ -196,7 +197,8 @@ impl Organisation {
 
     /// The adapters of an observer, with nothing in between.
     pub(crate) fn observer(&self, way: Way) -> Adapters {
-        self.adapters(way, self.upstream(way), &ManualClock::at(self.now()))
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(self.now()));
+        self.adapters(way, self.upstream(way), &clock)
     }
 
     /// A new credential.
@@ -252,10 +254,10 @@ pub(crate) struct Adapters {
     pub(crate) management: Arc<dyn SecretManagement>,
 }
 
-fn client(egress: &Arc<Egress>, clock: &ManualClock) -> HttpClient {
+fn client(egress: &Arc<Egress>, clock: &Arc<dyn Clock>) -> HttpClient {
     // in real time: what is slow here is virtual
     let timeouts = Timeouts { connect: Duration::from_mins(1), total: Duration::from_mins(4) };
-    HttpClient::new(Arc::clone(egress), timeouts, Arc::new(clock.clone()))
+    HttpClient::new(Arc::clone(egress), timeouts, Arc::clone(clock))
 }
 
 fn endpoint(way: Way, http: &HttpClient, base: &str) -> Arc<dyn TokenEndpoint> {
@@ -273,7 +275,7 @@ struct Tokens {
     endpoint: Arc<dyn TokenEndpoint>,
     rotators: [CredentialDocument; 2],
     known: [Known; 2],
-    clock: ManualClock,
+    clock: Arc<dyn Clock>,
 }
 
 fn place(which: Rotator) -> usize {
@@ -286,7 +288,7 @@ fn place(which: Rotator) -> usize {
 impl RotatorTokens for Tokens {
     fn token(&self, which: Rotator, min_ttl: Duration) -> BoxFuture<'_, Result<SecretString, ManageError>> {
         Box::pin(async move {
-            let now = kh_core::Clock::now(&self.clock).wall;
+            let now = self.clock.now().wall;
             let mut known = self.known[place(which)].lock().await;
             if let Some((token, ends)) = &*known
                 && *ends > now.plus(min_ttl)

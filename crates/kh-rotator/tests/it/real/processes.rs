@@ -246,7 +246,7 @@ impl Slot {
         Self { number, gate, relay, random, world: Arc::clone(world) }
     }
 
-    fn services(&self, boot: u64) -> Arc<Services> {
+    pub(crate) fn services(&self, boot: u64) -> Arc<Services> {
         let world = &self.world;
         let machine = &world.machines[self.number];
         let file: Arc<dyn RotationJournal> = Arc::new(open_state(&world.folder, &world.audit, machine));
@@ -268,10 +268,11 @@ impl Slot {
         })
     }
 
-    fn subject(&self) -> Arc<Subject> {
+    pub(crate) fn subject(&self) -> Arc<Subject> {
         let world = &self.world;
         let machine = &world.machines[self.number];
-        let adapters = world.organisation.adapters(world.way, &self.relay.url, machine);
+        let adapters =
+            world.organisation.adapters(world.way, &self.relay.url, &(Arc::new(machine.clone()) as Arc<dyn Clock>));
         let file = open_store(&world.folder, &world.audit, machine);
         let inner: Arc<dyn SecretTarget> = Arc::new(target(&file, machine));
         let place = |place: &&str| Store {
