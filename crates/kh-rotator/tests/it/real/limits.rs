@@ -92,7 +92,7 @@ impl Keyholder {
                 platform: "genesys".parse().unwrap(),
                 own: false,
                 strategy: None,
-                policy: short(),
+                policy: short(rotations),
                 times: Times::default(),
                 stores: vec![Store { path: name.parse().unwrap(), name, target: Arc::clone(&target) }],
                 management: Arc::clone(&adapters.management),
@@ -163,7 +163,7 @@ async fn write(organisation: &Organisation, store: &FileStore, clock: &dyn Clock
 }
 
 /// As quick as real time asks for; what is looked at is the same.
-fn short() -> Policy {
+fn short(rotations: usize) -> Policy {
     let second = Duration::from_secs(1);
     let mut policy = policy();
     policy.consumers.truncate(1);
@@ -171,7 +171,8 @@ fn short() -> Policy {
     policy.quiet = second;
     policy.watch = Some(second);
     policy.verification.spacing = Duration::from_millis(100);
-    policy.backoff.poll = Duration::from_millis(500);
+    // each look at a wait may log in, and the platform takes 60 logins a minute of one client
+    policy.backoff.poll = if rotations > ROTATIONS { 5 * second } else { second };
     policy
 }
 
