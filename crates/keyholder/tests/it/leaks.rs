@@ -10,6 +10,7 @@ pub mod forms;
 mod hostile;
 mod process;
 mod recorder;
+mod rotation;
 mod world;
 
 use std::fs;

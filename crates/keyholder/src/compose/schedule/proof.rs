@@ -1,5 +1,5 @@
 //! Sees to it that a rotation of a credential which nobody uses can end: once its new secret is live, the broker logs in
-//! with it of its own accord, so that the gateway is seen with it.
+//! with it of its own accord, so that the gateway is seen with it; likewise with the old one once that is live again.
 //!
 //! Invariant: one login for each new version, by the broker's own single flight and with its pauses, and only while a
 //! rotation of that credential waits with both secrets.
@@ -44,8 +44,9 @@ impl Proof {
             // the schedule tells of a journal that does not answer
             Err(error) => return tracing::debug!("rotations that wait for a login cannot be read: {error}"),
         };
-        let waiting = unfinished.iter().filter(|run| readable(run).is_some_and(|run| run.state() == State::Overlap));
-        for run in waiting {
+        // after a rollback it is the old secret that somebody must be seen with again
+        let waits = |state| matches!(state, State::Overlap | State::RollbackIntent);
+        for run in unfinished.iter().filter(|run| readable(run).is_some_and(|run| waits(run.state()))) {
             if let Some(credential) = self.broker.credential(&run.credential) {
                 credential.use_newest();
             }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::forms::{Found, Marked, Searcher};
+use super::forms::{FORMS, Found, Marked, Searcher};
 
 /// Named bytes that must hold no secret, and the secrets.
 #[derive(Default)]
@@ -77,6 +77,24 @@ impl Evidence {
 
     pub fn bytes(&self) -> usize {
         self.items.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
+    /// Every secret would be found in every form, wherever it begins in a group of base64; answers how many such leaks
+    /// were tried.
+    pub fn control(&self) -> usize {
+        let searcher = Searcher::new(&self.secrets);
+        let mut planted = 0;
+        for secret in &self.secrets {
+            for form in FORMS {
+                for before in [b"".as_slice(), b"x", b"xy"] {
+                    let told = form.write(&[before, &secret.bytes, before].concat());
+                    let found = searcher.search(&[b"INFO a line tells ", told.as_slice(), b" of it"].concat());
+                    assert!(!found.is_empty(), "{} as {form:?} would not be found", secret.name);
+                    planted += 1;
+                }
+            }
+        }
+        planted
     }
 
     /// Every leak, as a line to read.

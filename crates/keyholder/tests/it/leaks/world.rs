@@ -292,7 +292,7 @@ api_url = "{cxone}"
     }
 }
 
-fn limits() -> String {
+pub fn limits() -> String {
     "[limits]\nlogins_per_minute = 100000\nrequests_per_client_minute = 100000\nrequests_per_token = 100000\n"
         .to_owned()
 }
@@ -331,7 +331,7 @@ fn sandbox(folder: &Path, name: &str, config: &str) -> (Apart, Value) {
     sandbox_with(folder, name, config)
 }
 
-fn sandbox_with(folder: &Path, name: &str, config: &str) -> (Apart, Value) {
+pub fn sandbox_with(folder: &Path, name: &str, config: &str) -> (Apart, Value) {
     let inputs = folder.join("inputs");
     let (file, ready) = (inputs.join(format!("{name}.toml")), inputs.join(format!("{name}.json")));
     fs::write(&file, config).unwrap();

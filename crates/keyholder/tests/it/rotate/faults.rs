@@ -4,15 +4,22 @@
 
 use serde_json::{Value, json};
 
-use super::rig::{Rig, Way};
+use super::{
+    rig::{Rig, Way},
+    world::KEYS,
+};
 
 /// Calls of a rotation besides the one that makes a secret; each fails the first time it is made.
-const CALLS: [(&str, &str); 5] = [
+const CALLS: [(&str, &str); 9] = [
     ("GET", "/api/v2/oauth/clients"),
     ("GET", "/api/v2/oauth/clients/{clientId}"),
     ("PUT", "/api/v2/oauth/clients/{clientId}"),
     ("DELETE", "/api/v2/oauth/clients/{clientId}"),
     ("DELETE", "/api/v2/oauth/clients/{clientId}/secrets/{secretId}"),
+    ("GET", KEYS),
+    ("GET", "/access-key-management/v1/access-keys/{accessKeyId}"),
+    ("PATCH", KEYS),
+    ("DELETE", "/access-key-management/v1/access-keys/{accessKeyId}"),
 ];
 
 fn rules(way: Way, effect: &Value) -> Value {
@@ -49,11 +56,11 @@ fn fails_everywhere(way: Way) {
 }
 
 /// Of a swap the answer of a regenerate is lost: the old secret is dead, and the second rotator regenerates under a new
-/// intent. The three run at the same time, because each mostly waits.
+/// intent. All run at the same time, because each mostly waits.
 #[test]
 fn every_strategy_ends_although_every_call_fails_once() {
     std::thread::scope(|scope| {
-        for way in [Way::Pair, Way::Swap, Way::Overlap] {
+        for way in Way::ALL {
             scope.spawn(move || fails_everywhere(way));
         }
     });

@@ -15,7 +15,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
-use super::world::{World, client, log_in};
+use super::world::{KEYS, World, client, log_in};
 use crate::harness::{Process, Said, request, run, text};
 
 /// The library of Debian's package faketime that is made for programs with threads.
@@ -39,14 +39,19 @@ pub(crate) enum Way {
     Pair,
     Swap,
     Overlap,
+    /// Access keys of NICE CXone overlap too.
+    Keys,
 }
 
 impl Way {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Pair, Self::Swap, Self::Overlap, Self::Keys];
+
     fn word(self) -> &'static str {
         match self {
             Self::Pair => "pair",
             Self::Swap => "swap",
-            Self::Overlap => "overlap",
+            Self::Overlap | Self::Keys => "overlap",
         }
     }
 
@@ -56,6 +61,7 @@ impl Way {
             Self::Pair => "/api/v2/oauth/clients",
             Self::Swap => "/api/v2/oauth/clients/{clientId}/secret",
             Self::Overlap => "/api/v2/oauth/clients/{clientId}/secrets",
+            Self::Keys => KEYS,
         }
     }
 }
@@ -127,14 +133,14 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn new(way: Way) -> Self {
         assert!(Path::new(LIBFAKETIME).exists(), "install Debian's package faketime");
-        let (sandbox, platform) = match way {
-            Way::Overlap => ("[behaviours]\nsecrets_api = true\n", "secrets_api = true\n"),
-            Way::Pair => ("", ""),
-            Way::Swap => ("", "rotator_second = \"second\"\n"),
-        };
         let rotation = format!("strategy = \"{}\"\nverify = {{ successes = 1 }}", way.word());
         let second = "[credential.second]\nplatform = \"genesys\"\nsecret = \"store:second\"\n";
-        let world = World::on(sandbox, platform, &rotation, if way == Way::Swap { second } else { "" });
+        let world = match way {
+            Way::Overlap => World::on("[behaviours]\nsecrets_api = true\n", "secrets_api = true\n", &rotation, ""),
+            Way::Pair => World::new(&rotation, ""),
+            Way::Swap => World::on("", "rotator_second = \"second\"\n", &rotation, second),
+            Way::Keys => World::keys(&rotation),
+        };
         if way == Way::Swap {
             let document = client(&world.installation, "rotator-two");
             world.installation.store_secret("second", &document);
@@ -297,7 +303,7 @@ impl Rig {
         let answer: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
         let command = text(&answer, "next_command");
         let words: Vec<_> = command.split(' ').skip(1).collect();
-        assert!(self.way == Way::Overlap && words.contains(&"--own"), "{said}");
+        assert!([Way::Overlap, Way::Keys].contains(&self.way) && words.contains(&"--own"), "{said}");
         let mut process = self.start(&words);
         self.watch(&mut process, |_| false);
         let code = process.end();
@@ -324,14 +330,15 @@ impl Rig {
         assert_eq!((run.over, run.end()), (true, "completed"), "{:#?}", run.steps);
         self.is_sound();
         assert_eq!(self.secrets(), 1, "no orphan is left: {:#?}", run.steps);
-        let dead = log_in(self.world.installation.sandbox.url(), &self.world.first).is_err();
-        assert!(dead, "the first secret is dead after every rotation");
+        assert!(!self.world.lets_in(&self.world.first), "the first secret is dead after every rotation");
     }
 
     /// How many secrets of the credential the platform lists.
     fn secrets(&self) -> usize {
-        if self.way != Way::Overlap {
-            return self.world.clients().len();
+        match self.way {
+            Way::Pair | Way::Swap => return self.world.clients().len(),
+            Way::Keys => return self.world.access_keys().len(),
+            Way::Overlap => {}
         }
         let sandbox = &self.world.installation.sandbox;
         let token = log_in(sandbox.url(), &sandbox.genesys_document()).unwrap();

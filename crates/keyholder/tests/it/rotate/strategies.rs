@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::world::{Load, World, log_in};
+use super::world::{KEYS, Load, World, log_in};
 use crate::harness::{eventually, text};
 
 /// Calls that are made before, and again after.
@@ -70,4 +70,49 @@ fn without_evidence_the_old_secret_stays() {
     assert!(text(&status, "next_command").starts_with("keyholder rotate resume"), "{status}");
     assert!(log_in(world.installation.sandbox.url(), &world.first).is_ok(), "both secrets work");
     assert_eq!(world.clients().len(), 2);
+}
+
+/// The calls that change access keys, in the order in which the platform carried them out.
+fn changes(world: &World) -> Vec<String> {
+    let seen = world.installation.sandbox.control("GET", "requests?limit=20000", &Value::Null);
+    let calls = seen["requests"].as_array().cloned().unwrap_or_default();
+    let changes = calls.iter().filter(|call| text(call, "endpoint").starts_with(KEYS) && call["method"] != "GET");
+    changes.map(|call| format!("{} {}", text(call, "method"), call["status"])).collect()
+}
+
+/// Create, verify, deactivate, delete: and the first key lets nobody in.
+#[test]
+fn an_access_key_of_cxone_is_replaced_while_an_application_calls() {
+    let world = World::keys("strategy = \"auto\"");
+    let (code, plan) = world.told(&["rotate", "plan", "app"]);
+    assert_eq!((code, text(&plan["plans"][0], "strategy")), (Some(0), "overlap"), "{plan}");
+    let login = world.installation.add_client("application", &["--credential", "app", "--allow-all"]);
+    let server = world.installation.serve();
+    let load = Load::with_key(&server, &login);
+    eventually(&true, || load.count() >= CALLS);
+    let (code, status) = world.told(&["rotate", "run", "app", "--wait"]);
+    let after = load.count() + CALLS;
+    eventually(&true, || load.count() >= after);
+    let statuses = load.end();
+    assert_eq!((code, text(&status, "state")), (Some(0), "completed"), "{status}");
+    assert!(statuses.iter().all(|status| *status == 200) && statuses.len() >= 2 * CALLS, "{statuses:?}");
+    let seen = status["evidence"].as_array().unwrap();
+    assert!(seen.iter().any(|seen| text(seen, "grade") == "used"), "{status}");
+    assert_eq!(changes(&world), ["POST 200", "PATCH 200", "DELETE 200"]);
+    let keys = world.access_keys();
+    assert!(matches!(keys.as_slice(), [(id, true)] if id != text(&world.first, "access_key_id")), "{keys:?}");
+    assert!(!world.lets_in(&world.first), "the first key is dead");
+    world.run(&["audit", "verify"]).done();
+}
+
+/// Nobody is seen with the new key, and nothing is taken away.
+#[test]
+fn without_evidence_an_access_key_stays_active() {
+    let world = World::keys("strategy = \"overlap\"");
+    let (code, status) = world.told(&["rotate", "run", "app"]);
+    assert_eq!((code, text(&status, "state")), (Some(3), "overlap"), "{status}");
+    assert!(text(&status, "reason").contains("consumer"), "{status}");
+    assert!(world.lets_in(&world.first), "both keys work");
+    assert_eq!(world.access_keys().iter().filter(|(_, active)| *active).count(), 2);
+    assert_eq!(changes(&world), ["POST 200"]);
 }

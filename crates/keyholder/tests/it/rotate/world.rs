@@ -12,10 +12,19 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Installation, Login, Said, Server, request, text};
+use crate::{
+    harness::{Answer, Installation, Login, Said, Server, request, text},
+    leaks::forms::key_text,
+};
 
 /// Between two calls of the load: 200 in 20 s stay below the platform's 300 a minute for one token.
 const PACE: Duration = Duration::from_millis(100);
+
+/// Where CXone has access keys, also as an endpoint of the journal.
+pub(crate) const KEYS: &str = "/access-key-management/v1/access-keys";
+
+/// A list of CXone's that every tenant has.
+const AGENTS: &str = "/inContactAPI/services/v30.0/agents";
 
 /// An installation whose credential `app` is a client that the rotator made for it.
 pub(crate) struct World {
@@ -31,6 +40,27 @@ pub(crate) fn log_in(url: &str, document: &Value) -> Result<String, Answer> {
     let headers = [("Content-Type", "application/x-www-form-urlencoded")];
     let answer = request("POST", &format!("{url}/oauth/token"), &headers, form.as_bytes());
     if answer.status == 200 { Ok(text(&answer.json(), "access_token").to_owned()) } else { Err(answer) }
+}
+
+/// Login with an access key, at keyholder or at the platform (regional host).
+pub(crate) fn key_login(url: &str, key: &Value) -> Answer {
+    let url = format!("{url}/authentication/v1/token/access-key");
+    request("POST", &url, &[("Content-Type", "application/json")], key.to_string().as_bytes())
+}
+
+/// Adds the credential `app` of this platform to the configuration, and its rotator, who has the platform's name.
+fn configure(installation: &Installation, platform: &str, lines_of_platform: &str, rotation: &str, lines: &str) {
+    let file = installation.path("keyholder.toml");
+    let before = fs::read_to_string(&file).unwrap();
+    let section = format!("[platform.{platform}]\nkind = \"{platform}\"\n");
+    assert!(before.contains(&section));
+    let config = before.replace(&section, &format!("{section}rotator = \"{platform}\"\n{lines_of_platform}"));
+    let app = format!(
+        "[credential.app]\nplatform = \"{platform}\"\nsecret = \"store:app\"\n\
+         [credential.app.rotation]\noverlap_min = \"1s\"\nquiet = \"1s\"\nwatch = \"1s\"\n{rotation}\n\
+         [rotation]\ncall_max = \"20s\"\n{lines}"
+    );
+    fs::write(&file, config + &app).unwrap();
 }
 
 impl World {
@@ -51,21 +81,52 @@ impl World {
         Self::made(Installation::with(sandbox, ""), platform, rotation, lines)
     }
 
+    /// A sandbox of NICE CXone with two users: the rotator's, and the one whose access key is the credential.
+    pub(crate) fn keys(rotation: &str) -> Self {
+        let user = |name: &str| {
+            let (id, secret) = (key_text(&format!("id of {name}")), key_text(name));
+            format!(
+                "[[cxone.tenants.users]]\nname = \"{name}\"\n\
+                 [[cxone.tenants.users.access_keys]]\nid = \"{id}\"\nsecret = \"{secret}\"\n"
+            )
+        };
+        let tenant = format!("[[cxone.tenants]]\nname = \"acme\"\n{}{}", user("robot"), user("app"));
+        let installation = Installation::with(&tenant, "");
+        let mut first = installation.sandbox.cxone_document();
+        first["access_key_id"] = key_text("id of app").into();
+        first["access_key_secret"] = key_text("app").into();
+        configure(&installation, "cxone", "", rotation, "");
+        installation.store_secret("app", &first);
+        Self { installation, first }
+    }
+
     fn made(installation: Installation, platform: &str, rotation: &str, lines: &str) -> Self {
-        let file = installation.path("keyholder.toml");
-        let before = fs::read_to_string(&file).unwrap();
-        let section = "[platform.genesys]\nkind = \"genesys\"\n";
-        assert!(before.contains(section));
-        let config = before.replace(section, &format!("{section}rotator = \"genesys\"\n{platform}"));
-        let app = format!(
-            "[credential.app]\nplatform = \"genesys\"\nsecret = \"store:app\"\n\
-             [credential.app.rotation]\noverlap_min = \"1s\"\nquiet = \"1s\"\nwatch = \"1s\"\n{rotation}\n\
-             [rotation]\ncall_max = \"20s\"\n{lines}"
-        );
-        fs::write(&file, config + &app).unwrap();
+        configure(&installation, "genesys", platform, rotation, lines);
         let first = client(&installation, "app");
         installation.store_secret("app", &first);
         Self { installation, first }
+    }
+
+    /// Whether the platform lets this document in.
+    pub(crate) fn lets_in(&self, document: &Value) -> bool {
+        let sandbox = &self.installation.sandbox;
+        if document.get("access_key_id").is_none() {
+            return log_in(sandbox.url(), document).is_ok();
+        }
+        let key = json!({ "accessKeyId": document["access_key_id"], "accessKeySecret": document["access_key_secret"] });
+        key_login(sandbox.cxone_url(), &key).status == 200
+    }
+
+    /// The access keys of the tenant besides the rotator's, with whether each is active.
+    pub(crate) fn access_keys(&self) -> Vec<(String, bool)> {
+        let sandbox = &self.installation.sandbox;
+        let robot = json!({ "accessKeyId": key_text("id of robot"), "accessKeySecret": key_text("robot") });
+        let bearer = format!("Bearer {}", text(&key_login(sandbox.cxone_url(), &robot).json(), "access_token"));
+        let url = format!("{}{KEYS}", sandbox.cxone_url());
+        let answer = request("GET", &url, &[("Authorization", &bearer), ("Accept", "application/json")], b"");
+        let all = answer.json()["accessKeys"].as_array().cloned().unwrap_or_default();
+        let ours = all.iter().filter(|key| key["accessKeyId"] != robot["accessKeyId"]);
+        ours.map(|key| (text(key, "accessKeyId").to_owned(), key["isActive"] == true)).collect()
     }
 
     pub(crate) fn run(&self, words: &[&str]) -> Said {
@@ -127,13 +188,24 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn start(server: &Server, login: &Login) -> Self {
+        Self::calling(server, server.login(login), "/api/v2/users")
+    }
+
+    /// The same at CXone, with a login by access key.
+    pub(crate) fn with_key(server: &Server, login: &Login) -> Self {
+        let key = json!({ "accessKeyId": login.id, "accessKeySecret": login.secret });
+        let token = text(&key_login(server.gateway(), &key).json(), "access_token").to_owned();
+        Self::calling(server, token, AGENTS)
+    }
+
+    fn calling(server: &Server, token: String, path: &'static str) -> Self {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-        let token = server.login(login);
         let (gateway, ended, statuses) = (server.gateway().to_owned(), Arc::clone(&stop), Arc::clone(&seen));
         let thread = std::thread::spawn(move || {
             let bearer = format!("Bearer {token}");
             while !ended.load(Ordering::SeqCst) {
-                let answer = request("GET", &format!("{gateway}/api/v2/users"), &[("Authorization", &bearer)], b"");
+                let headers = [("Authorization", bearer.as_str()), ("Accept", "application/json")];
+                let answer = request("GET", &format!("{gateway}{path}"), &headers, b"");
                 statuses.lock().unwrap().push(answer.status);
                 std::thread::sleep(PACE);
             }
