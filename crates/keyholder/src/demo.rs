@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &DemoArgs, context: &Context) -> Result<Exit, Failu
 
 async fn demo(arguments: &DemoArgs, context: &Context) -> Result<Exit, Failure> {
     let mut stop = StopSignal::new()?;
-    let narrator = Narrator::new(context.terminal.clone());
+    let narrator = Narrator::new(context.terminal.clone(), context.environment.stdout_is_terminal);
     narrator.title();
     let world = World::start(arguments.listen_base, context).await?;
     let outcome = tokio::select! {

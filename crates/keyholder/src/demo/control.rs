@@ -7,8 +7,8 @@ use reqwest::{Client, Method};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Journal entries asked for at once; a step makes at most a few dozen.
-const ENTRIES: u32 = 2_000;
+/// Journal entries asked for at once; the step under load makes some thousand.
+const ENTRIES: u32 = 20_000;
 
 /// One request as the platform saw it.
 #[derive(Clone, Debug, Deserialize)]

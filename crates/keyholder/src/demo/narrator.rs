@@ -1,6 +1,6 @@
 //! Tells the story in the terminal: numbered steps, what was done, what the platform saw, how long it took.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use serde_json::json;
 
@@ -10,22 +10,46 @@ use crate::output::Terminal;
 /// Width of the column in front of a step's findings.
 const INDENT: &str = "     ";
 
+/// Back to the beginning of the line, and everything on it gone.
+const ERASE: &str = "\r\u{1b}[2K";
+
 /// The teller.
 #[derive(Clone, Debug)]
 pub(super) struct Narrator {
     terminal: Terminal,
+    /// Whether a line that changes may be drawn.
+    is_live: bool,
+    /// Whether such a line stands at the end of what was written.
+    drawn: Cell<bool>,
 }
 
 impl Narrator {
-    pub(super) fn new(terminal: Terminal) -> Self {
-        Self { terminal }
+    /// A line that changes is drawn only where a person looks at it: not in a pipe, and not with JSON.
+    pub(super) fn new(terminal: Terminal, is_terminal: bool) -> Self {
+        let is_live = is_terminal && !terminal.is_json();
+        Self { terminal, is_live, drawn: Cell::new(false) }
     }
 
     /// With `--output json` the answer comes at the end, and there is nothing to tell.
     pub(super) fn line(&self, text: &str) {
         if !self.terminal.is_json() {
-            self.terminal.out(&format!("{text}\n"));
+            let erase = if self.drawn.take() { ERASE } else { "" };
+            self.terminal.out(&format!("{erase}{text}\n"));
         }
+    }
+
+    /// The line that changes, below everything that was told; the next thing told takes its place.
+    pub(super) fn live(&self, text: &str) {
+        if self.is_live {
+            self.terminal.out(&format!("{ERASE}{INDENT}{text}"));
+            self.drawn.set(true);
+        }
+    }
+
+    /// One line of a timeline: when, after how many calls, what.
+    pub(super) fn event(&self, after: Duration, calls: usize, text: &str) {
+        let at = format!("{:>5.1} s {calls:>5} calls", after.as_secs_f64());
+        self.tell(&format!("{}  {text}", self.terminal.out_style.dim(&at)));
     }
 
     pub(super) fn title(&self) {

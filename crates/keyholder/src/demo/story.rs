@@ -19,6 +19,8 @@ pub(super) enum StepName {
     TokenKilled,
     /// The platform asks to wait for two hours instead of seconds.
     RateLimit,
+    /// The platform refuses one call while the secret is replaced.
+    Rotation,
     /// The forbidden call is made past keyholder, straight at the platform.
     ForbiddenCall,
     /// The platform puts its token into an answer.
@@ -31,11 +33,12 @@ pub(super) enum StepName {
 
 impl StepName {
     /// Every step, in the story's order.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Login,
         Self::CachedToken,
         Self::TokenKilled,
         Self::RateLimit,
+        Self::Rotation,
         Self::ForbiddenCall,
         Self::SecretStays,
         Self::Cxone,
@@ -48,6 +51,7 @@ impl StepName {
             Self::CachedToken => "More calls share one platform token",
             Self::TokenKilled => "The platform kills the token in the middle of the traffic",
             Self::RateLimit => "The platform's rate limit is met and waited out",
+            Self::Rotation => "The platform's secret is replaced under load, and no call notices",
             Self::ForbiddenCall => "A call that the application may not make is refused",
             Self::SecretStays => "Nothing of the platform is anywhere in the application",
             Self::Cxone => "The same for NICE CXone, with its own login",

@@ -1,24 +1,32 @@
 //! The stage: a sandbox, a keyholder with its own configuration and state, and the clients of the story.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
+use kh_broker::Broker;
 use kh_core::{
     ClientName, CredentialName, SecretBytes, SecretName, SecretString, SystemEntropy,
     audit::AuditEvent,
-    port::{AllowRule, Expected, SecretStore},
+    credential::CredentialDocument,
+    port::{AllowRule, Expected, Notifier, SecretStore},
 };
 use kh_issuer::NewClient;
-use kh_sandbox::{Sandbox, SandboxConfig, SandboxHandle};
+use kh_rotator::{Services, Subject};
+use kh_sandbox::{Sandbox, SandboxConfig, SandboxHandle, config::ClientConfig};
 use serde_json::{Value, json};
 
 use super::{application::Application, control::Control};
 use crate::{
     cli::{Context, Loaded, sandbox_failure},
-    compose::{Addresses, Base, Prepared, PrivateFolder, Running, Sockets, Watches, local_http},
+    compose::{
+        Addresses, Base, Notices, Prepared, PrivateFolder, Running, Sockets, Watches, local_http, private_tokens,
+        services, subjects, targets,
+    },
     output::Failure,
 };
 
@@ -30,6 +38,16 @@ pub(super) const ALLOWED: &str = "GET /api/v2/users/**";
 
 /// No call of the story takes longer, also not one whose token cannot be had (the gateway waits 30 s for one).
 const CALL_LIMIT: Duration = Duration::from_secs(35);
+
+/// The credential whose secret is replaced; its platform's rotator is the organisation's admin.
+const SHOP: &str = "shop";
+
+/// What a rotation needs; the broker, which mints the rotator's tokens, ends after it.
+pub(super) struct Rotating {
+    pub(super) services: Arc<Services>,
+    pub(super) subject: Arc<Subject>,
+    pub(super) broker: Arc<Broker>,
+}
 
 /// An application's login.
 pub(super) struct Login {
@@ -50,6 +68,8 @@ pub(super) struct World {
     pub(super) restricted: Login,
     /// Calls CXone.
     pub(super) cxone: Login,
+    /// May call everything with the credential whose secret is replaced.
+    pub(super) shop: Login,
     // Last, so that it is removed after everything that writes into it.
     folder: PrivateFolder,
 }
@@ -70,6 +90,7 @@ impl World {
         config.listen.genesys = at(3);
         config.listen.cxone = at(4);
         config.listen.control = at(5);
+        config.genesys.clients = ["admin", SHOP].map(platform_client).into();
         let sandbox = Sandbox::start(config).await.map_err(|error| sandbox_failure(&error))?;
         let text = configuration(&sandbox, folder.path(), [at(0), at(1), at(2)]);
         let file = folder.path().join("keyholder.toml");
@@ -83,8 +104,9 @@ impl World {
         let main = add_client(&running, "application", "genesys", None).await?;
         let restricted = add_client(&running, "restricted", "genesys", Some(ALLOWED)).await?;
         let cxone = add_client(&running, "cxone-application", "cxone", None).await?;
+        let shop = add_client(&running, "shop-application", SHOP, None).await?;
         let http = local_http(CALL_LIMIT)?;
-        Ok(Self { sandbox, running, loaded, base, http, main, restricted, cxone, folder })
+        Ok(Self { sandbox, running, loaded, base, http, main, restricted, cxone, shop, folder })
     }
 
     pub(super) fn addresses(&self) -> &Addresses {
@@ -123,6 +145,26 @@ impl World {
     /// An application that has one of the logins.
     pub(super) fn application(&self, login: &Login) -> Application {
         Application::new(self.http.clone(), &self.gateway(), &login.id, login.secret.expose())
+    }
+
+    /// What replaces the secret of [`SHOP`], as `keyholder rotate` and `keyholder serve` make it.
+    pub(super) fn rotation(&self) -> Result<Rotating, Failure> {
+        let (loaded, base) = (&self.loaded, &self.base);
+        let notices = Notices::start(Vec::new(), &loaded.config, &base.entropy);
+        let services = services(base, notices as Arc<dyn Notifier>)?;
+        let broker = private_tokens(loaded, base)?;
+        let stores = targets(loaded, &base.clock)?;
+        let mut subjects = subjects(loaded, base, &broker, &stores, &BTreeMap::new())?;
+        let name: CredentialName = SHOP.parse().map_err(|_| Failure::bug("a credential's name"))?;
+        let subject = subjects.remove(&name).ok_or_else(|| Failure::bug("nothing is rotated"))?;
+        Ok(Rotating { services, subject, broker })
+    }
+
+    /// The login that the store serves for [`SHOP`].
+    pub(super) async fn shop_document(&self) -> Result<CredentialDocument, Failure> {
+        let name: SecretName = SHOP.parse().map_err(|_| Failure::bug("a secret's name"))?;
+        let stored = self.base.store.get(&name).await?;
+        CredentialDocument::parse(&stored.value).map_err(|_| Failure::bug("a document that cannot be read"))
     }
 
     /// The key that signs the audit log.
@@ -178,6 +220,7 @@ level = "error"
 kind = "genesys"
 login_url = "{genesys}"
 api_url = "{genesys}"
+rotator = "genesys"
 [platform.sandbox-cxone]
 kind = "cxone"
 issuer = "{cxone}"
@@ -188,8 +231,23 @@ secret = "store:genesys"
 [credential.cxone]
 platform = "sandbox-cxone"
 secret = "store:cxone"
+[credential.shop]
+platform = "sandbox"
+secret = "store:shop"
+# Spans of a story: usual ones are hours and days.
+[credential.shop.rotation]
+strategy = "pair"
+overlap_min = "2s"
+quiet = "1s"
+watch = "1s"
+verify = {{ successes = 2 }}
 "#
     )
+}
+
+/// A client of the organisation that may do everything.
+fn platform_client(name: &str) -> ClientConfig {
+    ClientConfig { roles: vec!["admin".to_owned()], ..ClientConfig::with_permissions(name, &[]) }
 }
 
 async fn store_secrets(sandbox: &SandboxHandle, base: &Base) -> Result<(), Failure> {
@@ -204,7 +262,11 @@ async fn store_secrets(sandbox: &SandboxHandle, base: &Base) -> Result<(), Failu
         "access_key_id": key.id,
         "access_key_secret": key.secret.expose(),
     });
-    for (name, document) in [("genesys", genesys), ("cxone", cxone)] {
+    let Some(client) = sandbox.clients.iter().find(|client| client.name == SHOP) else {
+        return Err(Failure::bug("the sandbox has no second client"));
+    };
+    let shop = json!({ "client_id": client.id, "client_secret": client.secret.expose() });
+    for (name, document) in [("genesys", genesys), ("cxone", cxone), (SHOP, shop)] {
         let name: SecretName = name.parse().map_err(|_| Failure::bug("a secret's name"))?;
         let event = AuditEvent::new(&*base.entropy, base.clock.now().wall, ACTOR, "secret.set", name.as_str());
         let value = SecretBytes::new(document.to_string().into_bytes());

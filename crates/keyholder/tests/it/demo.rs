@@ -16,9 +16,12 @@ fn story(words: &[&str]) -> Said {
 fn every_step_holds() {
     let said = story(&[]);
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
-    assert_eq!(said.out.matches("     held ").count(), 8, "{}", said.out);
+    assert_eq!(said.out.matches("     held ").count(), 9, "{}", said.out);
     assert!(said.out.contains("the sandbox's limit is lowered"), "{}", said.out);
-    assert!(!said.out.contains('\u{1b}'), "colours are for terminals");
+    for told in ["makes a new secret", "promoted", "deletes the old", "while the secret was replaced, 0 failed"] {
+        assert!(said.out.contains(told), "the timeline lacks {told}: {}", said.out);
+    }
+    assert!(!said.out.contains('\u{1b}') && !said.out.contains('\r'), "colours and a changing line are for terminals");
     assert_eq!(said.err, "");
 }
 
@@ -27,8 +30,8 @@ fn with_json_the_answer_is_one_document() {
     let answer = story(&["--output", "json"]).json();
     assert_eq!(answer["held"], true);
     let steps: Vec<_> = answer["steps"].as_array().unwrap().iter().map(|step| text(step, "step")).collect();
-    assert_eq!(steps.len(), 8);
-    assert_eq!((steps[0], steps[7]), ("login", "audit"));
+    assert_eq!(steps.len(), 9);
+    assert_eq!((steps[0], steps[8]), ("login", "audit"));
 }
 
 fn broken(step: &str) {
@@ -58,6 +61,11 @@ fn a_token_that_cannot_be_replaced_is_noticed() {
 #[test]
 fn a_limit_that_is_not_waited_out_is_noticed() {
     broken("rate-limit");
+}
+
+#[test]
+fn a_call_that_fails_during_a_rotation_is_noticed() {
+    broken("rotation");
 }
 
 #[test]

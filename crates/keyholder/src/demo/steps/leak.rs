@@ -76,10 +76,12 @@ impl Scene<'_> {
             bytes: STANDARD.encode(basic).into_bytes(),
         });
         needles.extend(self.cast.platform_tokens.iter().flat_map(|token| forms("a platform token", token.expose())));
+        let replaced = &self.cast.platform_secrets;
+        needles.extend(replaced.iter().flat_map(|secret| forms("a secret that was replaced", secret.expose())));
         needles.extend(sandbox.access_keys.iter().flat_map(|key| forms("the CXone access key", key.secret.expose())));
         let probe = needles.first().map(|needle| needle.bytes.clone()).unwrap_or_default();
         ensure(found(&probe, &needles).is_some(), || "the search finds nothing at all".to_owned())?;
-        let players = [&self.cast.application, &self.cast.restricted, &self.cast.cxone];
+        let players = [&self.cast.application, &self.cast.restricted, &self.cast.cxone, &self.cast.shop];
         let received: Vec<String> = players.iter().flat_map(|player| player.everything()).collect();
         for text in &received {
             if let Some(needle) = found(text.as_bytes(), &needles) {
