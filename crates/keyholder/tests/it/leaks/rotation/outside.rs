@@ -126,11 +126,14 @@ fn tunnel(mut client: TcpStream, target: SocketAddr, asked: &Mutex<Vec<String>>)
     server.shutdown(Shutdown::Write).ok()
 }
 
+/// Each request's path with all of its bytes.
+type Came = Mutex<Vec<(String, Vec<u8>)>>;
+
 /// Takes webhooks, notices, and what GitHub takes. It lives as long as the test's process.
 pub struct Receiver {
     pub url: String,
     statuses: Arc<Mutex<BTreeMap<&'static str, u16>>>,
-    came: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    came: Arc<Came>,
 }
 
 impl Receiver {
@@ -158,11 +161,7 @@ impl Receiver {
     }
 }
 
-fn take(
-    mut stream: TcpStream,
-    statuses: &Mutex<BTreeMap<&'static str, u16>>,
-    kept: &Mutex<Vec<(String, Vec<u8>)>>,
-) -> Option<()> {
+fn take(mut stream: TcpStream, statuses: &Mutex<BTreeMap<&'static str, u16>>, kept: &Came) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let (mut all, mut length) = (Vec::new(), 0);
     loop {

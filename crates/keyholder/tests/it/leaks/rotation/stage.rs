@@ -313,12 +313,13 @@ rotator = "rotator-of-keys"
         for (rotator, platform) in
             [("rotator", "clients"), ("rotator-of-secrets", "secrets"), ("rotator-of-keys", "keys")]
         {
-            config += &format!("[credential.{rotator}]\nplatform = \"{platform}\"\nsecret = \"store:{rotator}\"\n");
+            config
+                .extend([format!("[credential.{rotator}]\nplatform = \"{platform}\"\nsecret = \"store:{rotator}\"\n")]);
         }
         for (name, platform, secret, rotation) in ROTATED {
-            config += &format!(
+            config.extend([format!(
                 "[credential.{name}]\nplatform = \"{platform}\"\nsecret = \"{secret}\"\n[credential.{name}.rotation]\n{rotation}"
-            );
+            )]);
         }
         config
     }
@@ -391,24 +392,24 @@ fn platforms(evidence: &mut Evidence) -> String {
     for name in CLIENTS {
         evidence.secret(&format!("the first secret of {name}"), secret_text(name));
         let roles = if name.starts_with("rotator") { "[\"admin\", \"application\"]" } else { "[\"application\"]" };
-        config += &format!(
+        config.extend([format!(
             "[[genesys.clients]]\nid = \"{}\"\nsecret = \"{}\"\nname = \"{name}\"\nroles = {roles}\n",
             id_of(name),
             secret_text(name)
-        );
+        )]);
     }
     evidence.secret("the vendor's secret of the application", secret_text("vendor"));
-    config += &format!(
+    config.extend([format!(
         "[[cxone.applications]]\nid = \"app@x\"\nsecret = \"{}\"\n[[cxone.tenants]]\nname = \"acme\"\n",
         secret_text("vendor")
-    );
+    )]);
     for user in ["app", "robot"] {
         evidence.secret(&format!("the first key of {user}"), key_text(user));
-        config += &format!(
+        config.extend([format!(
             "[[cxone.tenants.users]]\nname = \"{user}\"\n[[cxone.tenants.users.access_keys]]\nid = \"{}\"\nsecret = \"{}\"\n",
             key_text(&format!("id of {user}")),
             key_text(user)
-        );
+        )]);
     }
     config
 }
