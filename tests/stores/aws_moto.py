@@ -1,19 +1,21 @@
 """moto's AWS with its signature and rights checks on, for tests of the adapter.
 
-Prints one line of JSON (address, access keys) when it listens, and ends with its standard input. Two identities: `full`
-may do everything with Secrets Manager and Lambda, `reader` may only read secrets. Further requests: GET /_changes tells
-how many requests changed a secret.
+Prints one line of JSON (address, access keys) when it listens, and ends with its standard input. Three identities:
+`full` may do everything with Secrets Manager and Lambda, `guide` what the policy in docs/guide/aws.md allows (at any
+secret: moto does not say which secret a request is about), `reader` may only read secrets. Further requests: GET
+/_changes tells how many requests changed a secret.
 """
 
 import io
 import json
 import os
+import pathlib
 import sys
 import threading
 import zipfile
 
 # The requests below that set the identities up; all later ones are checked.
-SET_UP = 8
+SET_UP = 11
 os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = str(SET_UP)
 
 import boto3  # noqa: E402
@@ -22,6 +24,9 @@ from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: E402
 
 READS = ("GetSecretValue", "DescribeSecret", "ListSecrets", "ListSecretVersionIds")
 REGION = "eu-central-1"
+
+
+GUIDE = pathlib.Path(__file__).parents[2] / "docs/guide/aws.md"
 
 
 class Counting:
@@ -58,6 +63,17 @@ def statement(*actions):
     )
 
 
+def guide():
+    """The actions of the policy that the guide shows."""
+    policy = json.loads(GUIDE.read_text(encoding="utf-8").split("```json")[1].split("```")[0])
+    allowed = []
+    for part in policy["Statement"]:
+        assert part["Effect"] == "Allow", part
+        actions = part["Action"]
+        allowed += [actions] if isinstance(actions, str) else actions
+    return statement(*sorted(set(allowed)))
+
+
 def set_up(url):
     """Exactly SET_UP requests."""
 
@@ -69,6 +85,7 @@ def set_up(url):
     iam, keys = client("iam"), {}
     policies = {
         "full": statement("secretsmanager:*", "lambda:*"),
+        "guide": guide(),
         "reader": statement(*(f"secretsmanager:{read}" for read in READS)),
     }
     for name, policy in policies.items():

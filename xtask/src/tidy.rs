@@ -4,6 +4,7 @@
 
 mod documents;
 mod errors;
+mod fakes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -74,6 +75,7 @@ pub fn run() -> Result<()> {
     let keyholder = scenario::build()?;
     findings.extend(generated_pages(&keyholder)?);
     findings.extend(documents::check(&keyholder)?);
+    findings.extend(fakes::check()?);
     let (logs, problems) = logs::page()?;
     findings.extend(problems);
     if fs::read_to_string(root().join(LOGS_PAGE)).unwrap_or_default() != logs {

@@ -215,17 +215,24 @@ fn told_path(path: &Path) -> String {
     printable(&path.to_string_lossy())
 }
 
-/// Reads a stream to its end and keeps its last [`OUTPUT_KEPT`] bytes or a little more.
+/// Reads a stream to its end and keeps its last [`OUTPUT_KEPT`] bytes or a little more, from the beginning of a line on:
+/// half of a line could hold half of a secret, which nobody would recognize.
 async fn keep(stream: Option<impl AsyncRead + Unpin>) -> Zeroizing<Vec<u8>> {
     let mut kept = Zeroizing::new(Vec::with_capacity(2 * OUTPUT_KEPT));
     let mut chunk = Zeroizing::new([0; OUTPUT_KEPT]);
     let Some(mut stream) = stream else { return kept };
+    let mut is_cut = false;
     while let Ok(length @ 1..) = stream.read(&mut *chunk).await {
         if kept.len() + length > 2 * OUTPUT_KEPT {
             let surplus = kept.len().saturating_sub(OUTPUT_KEPT);
             kept.drain(..surplus);
+            is_cut = true;
         }
         kept.extend(chunk.iter().take(length));
+    }
+    if is_cut {
+        let line = kept.iter().position(|byte| *byte == b'\n').map_or(kept.len(), |end| end + 1);
+        kept.drain(..line);
     }
     kept
 }

@@ -155,16 +155,14 @@ impl GithubSecret {
         }
         let answer = self.call(Method::GET, "public-key", None).await?;
         self.judge("the public key", &answer)?;
-        let sealing: SealingKey = serde_json::from_slice(&answer.body)
-            .map_err(|_| SendError::transient("GitHub's answer holds no public key"))?;
-        let key = public_key(&sealing.key)?;
+        let (key_id, key) = sealing_key(&answer.body)?;
         for (name, value) in &values {
             let sealed = key
                 .seal(&mut OsRng, value.expose())
                 .map_err(|_| SendError::refused("the value cannot be sealed to GitHub's public key"))?;
             let put = Put {
                 encrypted_value: &STANDARD.encode(sealed),
-                key_id: &sealing.key_id,
+                key_id: &key_id,
                 visibility: self.owner.visibility(),
                 selected_repository_ids: self.owner.selected(),
             };
@@ -238,6 +236,13 @@ impl DeliveryHook for GithubSecret {
     ) -> BoxFuture<'a, Result<String, HookError>> {
         Box::pin(async move { Ok(self.write(document).await?) })
     }
+}
+
+/// The key to seal to, with the id by which GitHub knows it.
+pub(crate) fn sealing_key(answer: &[u8]) -> Result<(String, PublicKey), SendError> {
+    let sealing: SealingKey =
+        serde_json::from_slice(answer).map_err(|_| SendError::transient("GitHub's answer holds no public key"))?;
+    Ok((sealing.key_id, public_key(&sealing.key)?))
 }
 
 /// 32 bytes of base64.

@@ -198,6 +198,14 @@ fn annotated(promotion: &Promotion) -> String {
     format!("{}/{}", promotion.generation, promotion.delivery)
 }
 
+/// An answer as each kind of workload.
+#[cfg(fuzzing)]
+pub(crate) fn look_at(object: &serde_json::Value) {
+    for kind in [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::DaemonSet] {
+        let _progress = progress(kind, object);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

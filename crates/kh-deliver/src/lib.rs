@@ -9,6 +9,8 @@
 //! when they are used, so that they can be replaced while keyholder runs.
 
 mod command;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod github;
 mod hook;
 mod http;

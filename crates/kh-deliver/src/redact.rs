@@ -5,7 +5,7 @@
 
 use base64::{
     Engine,
-    engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD},
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use kh_core::{SecretString, credential::CredentialDocument};
 use zeroize::Zeroizing;
@@ -26,7 +26,7 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().take(TOLD_MAX).map(clean).collect()
 }
 
-/// The forms of a document's secrets that are looked for.
+/// The forms of a document's secrets that are looked for, also where the secret is a part of what was encoded.
 pub(crate) struct Secrets(Vec<Zeroizing<Vec<u8>>>);
 
 impl Secrets {
@@ -55,12 +55,26 @@ fn add_forms(secret: &SecretString, forms: &mut Vec<Zeroizing<Vec<u8>>>) {
         forms.push(form);
     };
     add(bytes.to_vec());
-    for engine in [&STANDARD, &STANDARD_NO_PAD, &URL_SAFE, &URL_SAFE_NO_PAD] {
-        add(engine.encode(bytes).into_bytes());
+    for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+        (0..3).for_each(|before| add(inside_base64(engine, bytes, before)));
     }
+    // between the quotes of a JSON text
+    let quoted = Zeroizing::new(serde_json::to_string(secret.expose()).unwrap_or_default());
+    add(quoted.trim_matches('"').as_bytes().to_vec());
     add(bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect());
     add(bytes.iter().flat_map(|byte| percent(*byte)).collect());
     add(bytes.iter().flat_map(|byte| format!("%{byte:02x}").into_bytes()).collect());
+}
+
+/// The letters that `bytes` alone decide in the base64 of a longer text in which `before` bytes modulo 3 precede it, as
+/// in Basic credentials: each letter has six bits, and those at the ends share some with their neighbours.
+fn inside_base64(engine: &impl Engine, bytes: &[u8], before: usize) -> Vec<u8> {
+    let mut padded = Zeroizing::new(vec![0; before]);
+    padded.extend_from_slice(bytes);
+    let text = Zeroizing::new(engine.encode(&*padded).into_bytes());
+    let first = (before * 8).div_ceil(6);
+    let end = padded.len() * 8 / 6;
+    text.get(first..end).unwrap_or_default().to_vec()
 }
 
 /// RFC 3986 section 2.3: what is not unreserved is escaped.
@@ -73,6 +87,8 @@ fn percent(byte: u8) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+
     use super::*;
 
     const CANARY: &str = "kH/Canary+5ecret=~ä?";
@@ -102,6 +118,21 @@ mod tests {
             assert!(!secrets().are_in(harmless.as_bytes()), "{harmless}");
         }
         assert!(!Secrets::of(&CredentialDocument::default()).are_in(b"anything"));
+    }
+
+    #[test]
+    fn a_secret_is_found_inside_of_what_was_encoded() {
+        for (before, after) in [("", ""), ("a", "b"), ("id:", ""), ("ab", "cd"), ("client-id:", "\n"), ("abcde", "x")] {
+            let whole = format!("{before}{CANARY}{after}");
+            for text in [STANDARD.encode(&whole), URL_SAFE.encode(&whole), STANDARD_NO_PAD.encode(&whole)] {
+                assert!(secrets().are_in(format!("Authorization: Basic {text}").as_bytes()), "{whole:?} as {text}");
+            }
+        }
+        let quoted = "a\"b\\c\nd-secret";
+        let client_secret = Some(SecretString::copied(quoted));
+        let secrets = Secrets::of(&CredentialDocument { client_secret, ..CredentialDocument::default() });
+        assert!(secrets.are_in(serde_json::json!({ "s": quoted }).to_string().as_bytes()));
+        assert!(!secrets.are_in(b"{\"s\":\"another\"}"));
     }
 
     #[test]

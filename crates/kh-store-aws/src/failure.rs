@@ -1,7 +1,9 @@
 //! What a failed call means, by the service's error codes and by what the transport knows.
 //!
 //! Invariants: a call that may have been carried out is never told as one that was not; an answer that is not the
-//! service's JSON (a proxy's page, the XML of a front door) is still understood by its status and its code.
+//! service's JSON (a proxy's page, the XML of a front door) is still understood by its status and its code; of the
+//! service's own words only its code is told, and who may not do what: a refused value or signature is told by AWS with
+//! what was sent, which holds secrets and session tokens.
 //! Source of the codes: Secrets Manager API reference, "Common Errors" and the errors of each operation.
 
 use std::{error::Error as StdError, time::Duration};
@@ -16,6 +18,13 @@ use crate::transport::{chain, http_error};
 
 /// Longest text of the service that is passed on.
 const TEXT_MAX: usize = 300;
+
+/// Longest code of the service that is passed on.
+const CODE_MAX: usize = 64;
+
+/// How messages begin that name an identity, an action and a resource, and nothing that was sent ("Troubleshoot access
+/// denied error messages" in the IAM user guide).
+const SAFE_BEGINNINGS: [&str; 2] = ["User: ", "Access to KMS is not allowed"];
 
 /// Whether a call changes something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,18 +149,14 @@ fn element(body: &[u8], name: &str) -> Option<String> {
 }
 
 fn meaning(status: u16, code: &str, message: &str, after: Option<Duration>, intent: Intent) -> Failure {
-    let text = match (code.is_empty(), message.is_empty()) {
-        (true, true) => format!("the service answered with status {status}"),
-        (false, true) => printable(code, TEXT_MAX),
-        (_, false) => printable(&format!("{code}: {message}"), TEXT_MAX),
-    };
+    let text = told(status, code, message);
     match code {
         "ResourceNotFoundException" => Failure::NotFound,
         "ResourceExistsException" => Failure::Exists,
         "InvalidParameterException" | "InvalidParameterValueException" => Failure::Parameter(text),
         "InvalidRequestException" | "PreconditionNotMetException" => Failure::State(text),
         "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestExpired" | "RequestTimeTooSkewed" => {
-            Failure::Signature(text)
+            Failure::Signature(about_signature(code, message))
         }
         "UnrecognizedClientException"
         | "InvalidClientTokenId"
@@ -181,6 +186,29 @@ fn meaning(status: u16, code: &str, message: &str, after: Option<Duration>, inte
         | "SlowDown" => Failure::Throttled(after),
         _ => by_status(status, text, after, intent),
     }
+}
+
+/// What may be told of a refusal.
+fn told(status: u16, code: &str, message: &str) -> String {
+    let safe = SAFE_BEGINNINGS.iter().any(|beginning| message.starts_with(beginning));
+    match code {
+        "" => format!("the service answered with status {status}"),
+        code if safe => printable(&format!("{code}: {message}"), TEXT_MAX),
+        code => printable(code, CODE_MAX),
+    }
+}
+
+/// Whether the clock is to blame or the key. SDK and adapter have tried it again by the service's time before this is
+/// told, so that a clock that can be corrected is not.
+fn about_signature(code: &str, message: &str) -> String {
+    let code = printable(code, CODE_MAX);
+    let of_time = ["RequestExpired", "RequestTimeTooSkewed"].contains(&code.as_str())
+        || message.starts_with("Signature expired")
+        || message.starts_with("Signature not yet current");
+    if of_time {
+        return format!("{code}: the clock of this machine is more than five minutes off; set it right");
+    }
+    format!("{code}: the secret access key is not the right one, or something on the way changed the request")
 }
 
 fn by_status(status: u16, text: String, after: Option<Duration>, intent: Intent) -> Failure {
@@ -222,6 +250,43 @@ mod tests {
         ] {
             let told = format!("{:?}", meaning(status, code, "", None, intent));
             assert!(told.starts_with(expected), "{status} {code}: {told}");
+        }
+    }
+
+    #[test]
+    fn of_the_services_words_only_the_code_and_a_denied_right_are_told() {
+        let text = |code: &str, message: &str| format!("{:?}", meaning(400, code, message, None, Intent::Change));
+        for code in [
+            "ValidationException",
+            "InvalidParameterException",
+            "InvalidRequestException",
+            "AccessDeniedException",
+            "SignatureDoesNotMatch",
+            "InvalidSignatureException",
+            "ExpiredTokenException",
+            "",
+        ] {
+            let told = text(code, "Value 'MARKED' at 'secretString' failed; the canonical string was MARKED");
+            assert!(!told.contains("MARKED") && told.contains(code), "{told}");
+        }
+        let denied = "User: arn:aws:iam::1:user/kh is not authorized to perform: secretsmanager:PutSecretValue";
+        assert!(text("AccessDeniedException", denied).contains(denied));
+    }
+
+    #[test]
+    fn a_clock_and_a_key_are_told_apart() {
+        for (code, message, clock) in [
+            ("InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier than ...", true),
+            ("InvalidSignatureException", "Signature not yet current: 20260101T000000Z is still later than ...", true),
+            ("RequestTimeTooSkewed", "", true),
+            ("RequestExpired", "Request has expired.", true),
+            ("InvalidSignatureException", "The request signature we calculated does not match", false),
+            ("SignatureDoesNotMatch", "", false),
+        ] {
+            let Failure::Signature(told) = meaning(403, code, message, None, Intent::Read) else {
+                panic!("{code} is about the signature")
+            };
+            assert_eq!(told.contains("clock of this machine"), clock, "{told}");
         }
     }
 

@@ -18,6 +18,7 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 use kh_core::Clock;
 use kh_net::{
@@ -92,7 +93,7 @@ impl HttpConnector for Connector {
             let answer = http.send(request).await.map_err(connector_error)?;
             let status =
                 StatusCode::try_from(answer.head.status).map_err(|error| ConnectorError::other(error.into(), None))?;
-            let mut response = HttpResponse::new(status, SdkBody::from(answer.body.to_vec()));
+            let mut response = HttpResponse::new(status, SdkBody::from(Bytes::from_owner(answer.body)));
             for (name, value) in &answer.head.headers {
                 if let Ok(value) = value.to_str() {
                     let appended = response.headers_mut().try_append(name.as_str().to_owned(), value.to_owned());
@@ -104,7 +105,8 @@ impl HttpConnector for Connector {
     }
 }
 
-/// The SDK's request in our form. The SDK keeps its body in memory and drops it without wiping; this copy is wiped.
+/// The SDK's request in our form. The SDK keeps its body in memory and drops it without wiping; this copy is wiped, and
+/// so is the answer's, which the SDK reads from our buffer.
 fn outgoing(request: &HttpRequest) -> Option<Request> {
     let method = Method::from_bytes(request.method().as_bytes()).ok()?;
     let url = Url::parse(request.uri()).ok()?;

@@ -73,9 +73,7 @@ impl Failure {
             ErrorKind::Connection => Self::Other(TargetError::Unavailable(error.to_string())),
             ErrorKind::Io => Self::Other(unanswered(call, error.to_string())),
             ErrorKind::Credential => Self::Other(not_logged_in(error)),
-            ErrorKind::DataConversion => {
-                Self::Other(TargetError::Unusable("Key Vault's answer has another form than documented".to_owned()))
-            }
+            ErrorKind::DataConversion => Self::Other(misread(call)),
             // these are sentences of the SDK's or of our transport's before anything is sent
             ErrorKind::Other => Self::Other(TargetError::Unusable(printable(&error.to_string(), 300))),
         }
@@ -94,6 +92,15 @@ fn unanswered(call: Call, why: String) -> TargetError {
     }
 }
 
+/// A change whose answer cannot be read may have been made.
+fn misread(call: Call) -> TargetError {
+    let why = "Key Vault's answer has another form than documented".to_owned();
+    match call {
+        Call::Read => TargetError::Unusable(why),
+        Call::Write => TargetError::Unknown(why),
+    }
+}
+
 fn refused(status: StatusCode, response: Option<&RawResponse>, call: Call) -> Failure {
     let body: Body = response.and_then(|raw| serde_json::from_slice(raw.body().as_ref()).ok()).unwrap_or_default();
     let code = body.error.code.unwrap_or_default();
@@ -108,8 +115,10 @@ fn refused(status: StatusCode, response: Option<&RawResponse>, call: Call) -> Fa
         (401, _) => Failure::Other(TargetError::Unauthenticated(told)),
         (403, _) => Failure::Other(TargetError::Denied(told)),
         (429, _) => Failure::Other(TargetError::Throttled(response.and_then(retry_after))),
-        // refused before it is carried out; the vault says so of no other failure of its own
-        (409 | 503, _) => Failure::Other(TargetError::Unavailable(told)),
+        // refused before it is carried out; the vault says so of no other failure of its own. A 503 without its words is
+        // a balancer's, which does not know
+        (409, _) => Failure::Other(TargetError::Unavailable(told)),
+        (503, _) if !code.is_empty() => Failure::Other(TargetError::Unavailable(told)),
         (408 | 500.., _) => Failure::Other(unanswered(call, told)),
         _ => Failure::Other(TargetError::Unusable(told)),
     }

@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, fmt, future::Future, time::Duration};
 
-use google_cloud_gax::{paginator::Paginator as _, retry_policy::NeverRetry};
+use google_cloud_gax::{
+    client_builder::internal::with_follow_redirects, paginator::Paginator as _, retry_policy::NeverRetry,
+};
 use google_cloud_secretmanager_v1::{
     client::SecretManagerService,
     model::{Replication, Secret, SecretPayload, UpdateSecretRequest, replication::Automatic, secret_version::State},
@@ -69,6 +71,8 @@ impl Manager {
             Some(url) => builder.with_endpoint(url.as_str().trim_end_matches('/')),
             None => builder,
         };
+        // a redirect would take a document to a place that nobody configured
+        let builder = with_follow_redirects(builder, false);
         let client = builder.build().await.map_err(|_| SetupError::Client)?;
         Ok(Self { client, project: settings.project, alias: settings.alias })
     }

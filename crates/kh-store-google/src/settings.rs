@@ -6,7 +6,7 @@ use std::fmt;
 
 use google_cloud_auth::credentials::{Builder, Credentials, anonymous, external_account, mds, service_account};
 use kh_core::SecretString;
-use url::Url;
+use url::{Host, Url};
 
 /// A project and the identity there.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub enum SetupError {
     #[error("an alias has 1 to 63 letters, digits, hyphens and underscores, begins with a letter, and is not latest")]
     Alias,
     /// The endpoint cannot be one.
-    #[error("the endpoint is an http or https address without a path")]
+    #[error("the endpoint is an https address without a path, or http on this machine")]
     Endpoint,
     /// The key or configuration is not what it should be; nothing of it is told.
     #[error("the identity's JSON document is not usable")]
@@ -97,8 +97,7 @@ impl Settings {
         if !letters || !first || self.alias.len() > 63 || ["latest", "NEW"].contains(&self.alias.as_str()) {
             return Err(SetupError::Alias);
         }
-        let bare = |url: &Url| ["http", "https"].contains(&url.scheme()) && url.path() == "/" && url.query().is_none();
-        if self.endpoint.as_ref().is_some_and(|url| !bare(url)) {
+        if self.endpoint.as_ref().is_some_and(|url| !is_bare_and_safe(url)) {
             return Err(SetupError::Endpoint);
         }
         Ok(())
@@ -129,6 +128,19 @@ impl Settings {
     }
 }
 
+/// https, or http on this machine: documents and tokens cross no network in clear.
+fn is_bare_and_safe(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    let user = !url.username().is_empty() || url.password().is_some();
+    let bare = !user && url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    bare && (url.scheme() == "https" || url.scheme() == "http" && loopback)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,8 +168,12 @@ mod tests {
         for bad in ["", "latest", "NEW", "1st", "a.b", &"x".repeat(64)] {
             assert!(matches!(settings("acme", bad, None).check(), Err(SetupError::Alias)), "{bad}");
         }
-        assert!(matches!(settings("acme", "a", Some("ftp://x")).check(), Err(SetupError::Endpoint)));
-        assert!(matches!(settings("acme", "a", Some("https://x/v1")).check(), Err(SetupError::Endpoint)));
+        for bad in ["ftp://x", "https://x/v1", "https://me@x", "https://x/?a", "http://x", "http://10.0.0.1:8080"] {
+            assert!(matches!(settings("acme", "a", Some(bad)).check(), Err(SetupError::Endpoint)), "{bad}");
+        }
+        for good in ["http://127.0.0.1:8080", "http://localhost:1", "http://[::1]:1"] {
+            assert!(settings("acme", "a", Some(good)).check().is_ok(), "{good}");
+        }
     }
 
     #[test]

@@ -21,6 +21,12 @@ const SANDBOX_PAGE: &str = "docs/guide/sandbox.md";
 /// The page whose every claim names a test.
 const THREAT_MODEL: &str = "docs/threat-model.md";
 
+/// The page whose every cell names a test, or says why there is none. The head of a column names where its tests are.
+const STORE_FAULTS: &str = "docs/reference/store-faults.md";
+
+/// How a cell begins whose fault a store cannot have.
+const NOT_THERE: &str = "cannot be:";
+
 /// Every finding about links, commands and named tests.
 pub fn check(keyholder: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
@@ -36,6 +42,9 @@ pub fn check(keyholder: &Path) -> Result<Vec<String>> {
         }
         if name == THREAT_MODEL {
             findings.extend(missing_tests(&name, &text)?);
+        }
+        if name == STORE_FAULTS {
+            findings.extend(open_cells(&name, &text)?);
         }
     }
     Ok(findings)
@@ -244,6 +253,43 @@ fn missing_tests(name: &str, text: &str) -> Result<Vec<String>> {
     Ok(findings)
 }
 
+/// Cells of a table without a test that exists, and without a reason for it.
+fn open_cells(name: &str, text: &str) -> Result<Vec<String>> {
+    let mut rows = text.lines().filter_map(cells);
+    let head = rows.next().unwrap_or_default();
+    let places: Vec<&str> = head.iter().filter_map(|cell| cell.split('`').nth(1)).collect();
+    let mut findings = Vec::new();
+    let mut seen = 0;
+    for row in rows.filter(|row| !row.iter().all(|cell| cell.bytes().all(|byte| byte == b'-'))) {
+        let [fault, tests @ ..] = row.as_slice() else { continue };
+        if tests.len() != places.len() {
+            findings.push(format!("{name}: the row of {fault} has not {} cells", places.len()));
+        }
+        for (place, cell) in places.iter().zip(tests) {
+            let named: Vec<&str> = cell.split('`').skip(1).step_by(2).filter(|quoted| quoted.contains("::")).collect();
+            if named.is_empty() && !cell.starts_with(NOT_THERE) {
+                findings.push(format!("{name}: {fault} at {place} names no test and no reason"));
+            }
+            for test in named {
+                seen += 1;
+                if !test_exists(&format!("{place}::{test}"))? {
+                    findings.push(format!("{name} names the test {place}::{test}, which is not there"));
+                }
+            }
+        }
+    }
+    if places.len() < 2 || seen == 0 {
+        findings.push(format!("{name} has no table of tests"));
+    }
+    Ok(findings)
+}
+
+/// The cells of a table's line.
+fn cells(line: &str) -> Option<Vec<&str>> {
+    let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
+    Some(inner.split('|').map(str::trim).collect())
+}
+
 pub(super) fn test_exists(reference: &str) -> Result<bool> {
     Ok(file_of_test(reference)?.is_some())
 }
@@ -321,6 +367,26 @@ mod tests {
         assert_eq!(of("[a](Cargo.toml) [b](https://x.invalid) [c](nowhere.md)"), 1);
         assert_eq!(of("```\n[a](nowhere.md)\n```"), 0);
         assert_eq!(of("[a](docs/glossary.md#no-such-heading)"), 1);
+    }
+
+    #[test]
+    fn a_cell_names_a_test_or_a_reason() {
+        let of = |rows: &str| {
+            let head = "| fault | file `kh-store::it` | Vault `kh-store-vault::it` |\n|---|---|---|";
+            open_cells("p", &format!("{head}\n{rows}\n")).unwrap()
+        };
+        let held = "`target::the_embedded_store_keeps_the_port_of_rotation`";
+        assert_eq!(of(&format!("| a | {held} | cannot be: one file |")), Vec::<String>::new());
+        for (rows, told) in [
+            (format!("| a | {held} | |"), "names no test and no reason"),
+            (format!("| a | {held} | does its best |"), "names no test and no reason"),
+            (format!("| a | {held} | `target::the_embedded_store_keeps_the_port_of_rotation` |"), "which is not there"),
+            (format!("| a | {held} |"), "has not 2 cells"),
+            ("| a | cannot be: x | cannot be: y |".to_owned(), "has no table of tests"),
+        ] {
+            let found = of(&rows).join("\n");
+            assert!(found.contains(told), "{rows}: {found}");
+        }
     }
 
     #[test]

@@ -217,4 +217,33 @@ mod tests {
         assert_eq!(behind, [holds, (Grade::Used, now.minus(Duration::from_hours(1)), until)]);
         assert_eq!(told(r#","alive_for":60"#), [holds]);
     }
+
+    /// The short form of the fuzz target `broker_request`.
+    #[test]
+    fn damaged_reports_never_speak_for_keyholder_or_of_the_future() {
+        use kh_core::{Entropy, SeededEntropy};
+        let now = UnixMillis(1_795_251_600_000);
+        let good = format!(
+            r#"{{{GOOD},"last_mint_ok_at":"2026-11-21T09:00:00Z","generation":4,"version":"v1","alive_for":60}}"#
+        );
+        let entropy = SeededEntropy::new(3);
+        let (mut taken, mut refused) = (0, 0);
+        for _ in 0..20_000 {
+            let mut body = good.clone().into_bytes();
+            for _ in 0..=entropy.below(2) {
+                let at = usize::try_from(entropy.below(body.len() as u64)).unwrap();
+                body[at] = u8::try_from(entropy.below(256)).unwrap();
+            }
+            let Some(report) = parse(&body) else {
+                refused += 1;
+                continue;
+            };
+            taken += 1;
+            for seen in report.sightings(now) {
+                let first = seen.consumer.split('/').next().unwrap();
+                assert!(seen.at <= now && seen.alive_until > now && !OWN.contains(&first), "{seen:?}");
+            }
+        }
+        assert!(taken > 300 && refused > 300, "both happen: {taken} and {refused}");
+    }
 }

@@ -4,7 +4,8 @@
 //! stricter where that would call a rollout complete which leaves pods with the old secret: a paused deployment, a
 //! partitioned stateful set, and the update strategy OnDelete.
 //!
-//! Invariant: a status that belongs to an older specification is never read as the end of a rollout.
+//! Invariants: a status that belongs to an older specification is never read as the end of a rollout; nor is one with
+//! numbers that no API server tells.
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
@@ -84,10 +85,40 @@ struct Condition {
     reason: String,
 }
 
+impl Object {
+    /// The API server lets no negative number in (`ValidateNonnegativeField`), so this is none.
+    fn has_negative(&self) -> bool {
+        let Status {
+            observed_generation,
+            replicas,
+            updated_replicas,
+            ready_replicas,
+            available_replicas,
+            desired_number_scheduled,
+            updated_number_scheduled,
+            number_available,
+            ..
+        } = &self.status;
+        let counts = [
+            observed_generation,
+            replicas,
+            updated_replicas,
+            ready_replicas,
+            available_replicas,
+            desired_number_scheduled,
+            updated_number_scheduled,
+            number_available,
+            &self.metadata.generation,
+        ];
+        counts.into_iter().any(|count| *count < 0) || self.spec.replicas.is_some_and(|count| count < 0)
+    }
+}
+
 /// How far the rollout of this object is.
 pub(super) fn progress(kind: WorkloadKind, object: &Value) -> Progress {
     // a derived structure would also be read from a list
-    let Some(object) = object.is_object().then(|| Object::deserialize(object).ok()).flatten() else {
+    let read = object.is_object().then(|| Object::deserialize(object).ok()).flatten();
+    let Some(object) = read.filter(|object| !object.has_negative()) else {
         return Progress::Stuck("the API server's answer is not the object that was asked for".to_owned());
     };
     if object.metadata.deletion.is_some() {

@@ -299,3 +299,54 @@ fn lists_have_pages_and_a_prefix() {
     assert_eq!(service.call("ListSecrets", &filter).unwrap()["SecretList"][0]["Name"], "b");
     assert_eq!(service.call("ListSecrets", &json!({"NextToken": "x"})), refused("InvalidNextTokenException"));
 }
+
+#[test]
+fn what_the_model_does_not_have_is_refused() {
+    let mut service = seeded();
+    assert_eq!(service.call("RotateSecret", &json!({"SecretId": "s"})), refused("UnknownOperationException"));
+    for body in [json!(["s"]), json!("s"), json!({"SecretId": 7})] {
+        assert_eq!(service.call("GetSecretValue", &body), refused("SerializationException"), "{body}");
+    }
+    for body in [
+        json!({"SecretId": "s", "ClientRequestToken": id(2), "SecretString": "x", "VersionStages": "AWSCURRENT"}),
+        json!({"SecretId": "s", "ClientRequestToken": id(2), "SecretString": "x", "VersionStages": []}),
+        json!({"SecretId": "s", "ClientRequestToken": id(2), "SecretString": "x", "VersionStages": [""]}),
+        json!({"ClientRequestToken": id(2), "SecretString": "x"}),
+    ] {
+        assert_eq!(service.call("PutSecretValue", &body), refused("ValidationException"), "{body}");
+    }
+    let none = json!({"SecretId": "s", "ClientRequestToken": id(2)});
+    assert_eq!(service.call("PutSecretValue", &none), refused("InvalidRequestException"), "a value must be given");
+    let both = json!({"SecretId": "s", "ClientRequestToken": id(2), "SecretString": "x", "SecretBinary": "eA=="});
+    assert_eq!(service.call("PutSecretValue", &both), refused("InvalidParameterException"));
+    let both = json!({"SecretId": "s", "ForceDeleteWithoutRecovery": true, "RecoveryWindowInDays": 7});
+    assert_eq!(service.call("DeleteSecret", &both), refused("InvalidParameterException"));
+}
+
+#[test]
+fn a_function_changes_alone_against_its_revision_and_within_its_limits() {
+    use std::collections::BTreeMap;
+
+    use super::lambda::{Function, perform};
+    let path = "/2015-03-31/functions/orders/configuration";
+    let mut functions = BTreeMap::from([(
+        "orders".to_owned(),
+        Function { name: "orders".to_owned(), update_reads: 2, ..Function::default() },
+    )]);
+    let mut put = |body: &Json| {
+        let answer = perform(&mut functions, &http::Method::PUT, path, body.to_string().as_bytes());
+        answer.map(|reply| reply.status).map_err(|refusal| (refusal.status, refusal.kind))
+    };
+    let conflict = Err((409, "ResourceConflictException"));
+    let invalid = Err((400, "InvalidParameterValueException"));
+    assert_eq!(put(&json!({"Description": "a", "RevisionId": "none"})), Err((412, "PreconditionFailedException")));
+    for variables in [json!("x"), json!({"A1": 1}), json!({"1A": "x"}), json!({"LONG": "x".repeat(4097)})] {
+        assert_eq!(put(&json!({"Environment": {"Variables": variables}})), invalid, "{variables}");
+    }
+    assert_eq!(put(&json!({"Description": "a"})), Ok(200));
+    assert_eq!(put(&json!({"Description": "b"})), conflict, "an update is under way");
+    let none = perform(&mut functions, &http::Method::GET, "/2015-03-31/functions/x/configuration", b"");
+    assert_eq!(none.map(|reply| reply.status).map_err(|refusal| refusal.status), Err(404));
+    let other = perform(&mut functions, &http::Method::DELETE, path, b"");
+    assert_eq!(other.map(|reply| reply.status).map_err(|refusal| refusal.kind), Err("UnknownOperationException"));
+}

@@ -115,6 +115,15 @@ fn the_token_endpoint_takes_one_application() {
     ] {
         assert_eq!(body(&bench.login(&form))["error_codes"][0], code, "{form}");
     }
+    let tenant = known["tenant"].as_str().unwrap();
+    let at = |tenant: &str| {
+        request("https://login.microsoftonline.com", Method::POST, &format!("/{tenant}/oauth2/v2.0/token"), b"")
+    };
+    let no_form = bench.vault.answer(&at(tenant), &bench.clock);
+    assert_eq!((no_form.status, &body(&no_form)["error"]), (400, &json!("invalid_request")));
+    let mut stranger = at("another");
+    stranger.headers.insert("content-type", HeaderValue::from_static("application/x-www-form-urlencoded"));
+    assert_eq!(body(&bench.vault.answer(&stranger, &bench.clock))["error"], "invalid_tenant");
 }
 
 #[test]
@@ -134,6 +143,7 @@ fn the_metadata_service_wants_its_header_and_no_tls() {
     assert_eq!(ask("https://169.254.169.254", true, query), 404);
     assert_eq!(ask("http://169.254.169.254", true, "resource=https://vault.azure.net"), 400);
     assert_eq!(ask("http://169.254.169.254", true, &format!("{query}&client_id=other")), 400);
+    assert_eq!(ask("http://169.254.169.254", true, "api-version=2019-08-01&resource=https://graph"), 400);
 }
 
 #[test]
@@ -218,6 +228,8 @@ fn what_does_not_fit_is_refused() {
         assert_eq!((status, &answer["error"]["code"]), (400, &json!("BadParameter")), "{path}");
     }
     bench.set("a", &"x".repeat(25_600));
+    let nowhere = bench.ask(Method::GET, "/keys/a", Value::Null);
+    assert_eq!((nowhere.0, &nowhere.1["error"]["code"]), (404, &json!("NotFound")));
     assert_eq!(bench.ask(Method::PATCH, "/secrets/a", json!({"value": "w"})).0, 400, "a value never changes");
 }
 

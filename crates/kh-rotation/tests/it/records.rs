@@ -69,3 +69,58 @@ fn records_that_cannot_follow_are_refused() {
     assert!(Run::replay(&[]).is_err());
     assert!(Run::begin(&Record::parse(ANSWER).unwrap()).is_err());
 }
+
+/// The short form of the fuzz target `journal`: bytes of a journal change, and what is still read is what is written.
+#[test]
+fn damaged_lines_are_records_or_refused_and_the_fold_never_panics() {
+    use kh_core::{Entropy, SeededEntropy, UnixMillis};
+    use kh_rotation::{Policy, View, decide};
+    let mut sim = Sim::of(Strategy::Overlap);
+    sim.drive(std::time::Duration::from_hours(24));
+    let good: Vec<String> = sim.journal.iter().map(Record::to_json).collect();
+    assert!(good.len() > 8, "{}", good.len());
+    let entropy = SeededEntropy::new(5);
+    let below = |end: usize| usize::try_from(entropy.below(end as u64)).expect("it is below a usize");
+    let (mut kept, mut refused, mut decided) = (0, 0, 0);
+    for _ in 0..6_000 {
+        let mut lines = good.clone();
+        for _ in 0..=below(2) {
+            let (at, from) = (below(lines.len()), below(good.len()));
+            let mut bytes = lines[at].clone().into_bytes();
+            match below(4) {
+                // a digit of a time, a generation or a version
+                0 => {
+                    let digits: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at].is_ascii_digit()).collect();
+                    if !digits.is_empty() {
+                        bytes[digits[below(digits.len())]] = b'0' + u8::try_from(below(10)).expect("it is a digit");
+                    }
+                }
+                1 => bytes.truncate(1 + below(bytes.len())),
+                2 => bytes = good[from].clone().into_bytes(),
+                _ => {
+                    let byte = below(bytes.len());
+                    bytes[byte] = u8::try_from(below(128)).expect("it is ASCII");
+                }
+            }
+            lines[at] = String::from_utf8(bytes).expect("all is ASCII");
+        }
+        let read: Result<Vec<Record>, _> = lines.iter().map(|line| Record::parse(line)).collect();
+        let Ok(records) = read else {
+            refused += 1;
+            continue;
+        };
+        for record in &records {
+            assert_eq!(Record::parse(&record.to_json()).as_ref(), Ok(record));
+        }
+        let Ok(run) = Run::replay(&records) else {
+            refused += 1;
+            continue;
+        };
+        kept += 1;
+        for now in [0, START.0, u64::MAX] {
+            let _decision = decide(&run, &View::default(), &Policy::default(), UnixMillis(now));
+            decided += 1;
+        }
+    }
+    assert!(kept > 300 && refused > 300 && decided == 3 * kept, "both happen: {kept} and {refused}");
+}

@@ -219,3 +219,66 @@ async fn a_first_document_never_takes_the_place_of_another() {
         assert_eq!(store.live(&at).await.unwrap().value, foreign, "made before: {made}");
     }
 }
+
+/// The service's words are not ours to pass on: a refused value is told by AWS with the value, and a refused signature
+/// with what was signed, session token included.
+#[tokio::test]
+async fn no_failure_tells_a_secret() {
+    let fake = Fake::start().await;
+    let store = fake.store();
+    let at = path("told");
+    let one = stage_and_promote(&store, &at, 1, None).await.unwrap();
+    let (token, document) = write(2);
+    store.stage(&at, token, &document).await.unwrap();
+    let mut told = String::new();
+    for code in [
+        "ValidationException",
+        "InvalidParameterException",
+        "InvalidRequestException",
+        "SignatureDoesNotMatch",
+        "AccessDeniedException",
+        "LimitExceededException",
+        "InternalServiceError",
+    ] {
+        for status in [400, 403, 500] {
+            let body = format!(r#"{{"__type":"{code}","message":"Value 'MARKED-SECRET-2' at 'secretString'"}}"#);
+            fake.running.control.fault(Fault::Answer { status, body }.always());
+            let (third, document) = write(3);
+            let refusals = [
+                store.stage(&at, third, &document).await.err(),
+                store.promote(&at, token, Some(&one)).await.err(),
+                store.live(&at).await.err(),
+                store.check(&at).await.err(),
+                store.list("", 5).await.err(),
+            ];
+            for refusal in refusals.into_iter().flatten() {
+                told.push_str(&format!("{refusal} {refusal:?}\n"));
+            }
+            fake.running.control.heal();
+        }
+    }
+    assert!(told.lines().count() > 60 && told.contains("ValidationException"), "{told}");
+    assert!(!told.contains("MARKED"), "{told}");
+}
+
+/// What a seal is at Vault is the key of the KMS here: without it nobody reads or writes.
+#[tokio::test]
+async fn a_key_of_the_kms_that_is_gone_is_told_as_a_missing_right_and_nothing_is_done() {
+    let fake = Fake::start().await;
+    let store = fake.store();
+    let at = path("sealed");
+    let one = stage_and_promote(&store, &at, 1, None).await.unwrap();
+    let (token, document) = write(2);
+    for (operation, code) in [("PutSecretValue", "EncryptionFailure"), ("GetSecretValue", "DecryptionFailure")] {
+        let body = format!(r#"{{"__type":"{code}","Message":"Access to KMS is not allowed"}}"#);
+        fake.running.control.fault(Fault::Answer { status: 400, body }.always().on(operation));
+        let refused = store.stage(&at, token, &document).await;
+        assert!(
+            matches!(&refused, Err(TargetError::Denied(text)) if text.contains(code) && text.contains("KMS")),
+            "{refused:?}"
+        );
+        fake.running.control.heal();
+        assert_eq!(store.live_version(&at).await.unwrap(), one);
+    }
+    stage_and_promote(&store, &at, 2, Some(&one)).await.unwrap();
+}

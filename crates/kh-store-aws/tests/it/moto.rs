@@ -120,9 +120,10 @@ impl Bench for Moto {
 }
 
 #[tokio::test]
-async fn the_suite_holds_on_moto_with_signatures_and_rights_checked() {
+async fn the_suite_holds_on_moto_with_signatures_checked_and_the_rights_of_the_guide() {
     let moto = Moto::start();
-    run(&moto.store("full").await, &moto).await;
+    // as who has the rights that the guide names and no more
+    run(&moto.store("guide").await, &moto).await;
     assert!(moto.changes() > 100, "the suite wrote");
 
     // Rights, on the same instance: it takes seconds to start.
@@ -142,6 +143,9 @@ async fn the_suite_holds_on_moto_with_signatures_and_rights_checked() {
         let refused = AwsStore::new(account_at(&moto.url, id, secret).await).live(&at).await;
         assert!(matches!(refused, Err(TargetError::Unauthenticated(_))), "{refused:?}");
     }
+    let (id, secret) = moto.key("guide");
+    let restored = plain_client(&moto.url, (id, secret)).await.restore_secret().secret_id("rights").send().await;
+    assert!(restored.is_err(), "the guide's rights are not all rights");
     a_function_is_refreshed(&moto).await;
 }
 

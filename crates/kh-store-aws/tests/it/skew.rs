@@ -47,3 +47,36 @@ async fn a_wrong_key_is_not_mistaken_for_a_wrong_clock() {
     assert!(matches!(refused, Err(TargetError::Unauthenticated(_))), "{refused:?}");
     assert_eq!(fake.operations().len(), 2, "tried again once");
 }
+
+/// A front door that refuses the time of each request, whatever is sent: the clock cannot be learnt from it.
+#[tokio::test]
+async fn a_clock_that_cannot_be_corrected_is_told_as_the_reason() {
+    use kh_fakes::Fault;
+    for (status, body) in [
+        (
+            400,
+            r#"{"__type":"InvalidSignatureException","message":"Signature expired: 20260101T000000Z is now earlier than 20260101T001000Z"}"#,
+        ),
+        (403, "<ErrorResponse><Error><Code>RequestTimeTooSkewed</Code><Message>x</Message></Error></ErrorResponse>"),
+    ] {
+        let fake = Fake::start().await;
+        let store = store_at(&fake, -3_600).await;
+        let fault = Fault::Answer { status, body: body.to_owned() };
+        fake.running.control.fault(fault.always());
+        let (token, document) = write(1);
+        for refused in [
+            store.live(&path("x")).await.map(drop),
+            store.stage(&path("x"), token, &document).await,
+            store.promote(&path("x"), token, None).await.map(drop),
+        ] {
+            assert!(
+                matches!(&refused, Err(TargetError::Unauthenticated(text)) if text.contains("clock of this machine")),
+                "{refused:?}"
+            );
+        }
+        assert_eq!(fake.operations().len(), 6, "each is tried once more and no oftener");
+        assert_eq!(fake.running.control.changes(), 0);
+        fake.running.control.heal();
+        store.stage(&path("x"), token, &document).await.unwrap();
+    }
+}

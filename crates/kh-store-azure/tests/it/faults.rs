@@ -150,3 +150,48 @@ async fn a_wait_that_the_vault_asks_for_is_passed_on() {
     let throttled = target.live(&at).await.unwrap_err();
     assert!(matches!(throttled, TargetError::Throttled(Some(wait)) if wait.as_secs() == 7), "{throttled}");
 }
+
+/// The vault says by its own words that it did nothing; a balancer before it does not know.
+#[tokio::test]
+async fn a_503_is_the_vaults_word_or_a_balancers() {
+    let azure = Azure::start().await;
+    let target = azure.target();
+    let at = azure.fresh_path();
+    let (one, first) = write(1, "one");
+    target.stage(&at, one, &first).await.unwrap();
+    let version = target.promote(&at, one, None).await.unwrap();
+    let (two, second) = write(2, "two");
+    target.stage(&at, two, &second).await.unwrap();
+    let own = r#"{"error":{"code":"ServiceUnavailable","message":"x"}}"#;
+    for (body, is_known) in [(own, true), ("<html>503</html>", false), ("", false)] {
+        let fault = Fault::Answer { status: 503, body: body.to_owned() };
+        azure.vault.control.fault(fault.clone().once().on("secrets.set"));
+        let ended = target.promote(&at, two, Some(&version)).await.unwrap_err();
+        assert_eq!(matches!(ended, TargetError::Unavailable(_)), is_known, "{body}: {ended}");
+        assert_eq!(matches!(ended, TargetError::Unknown(_)), !is_known, "{body}: {ended}");
+        azure.vault.control.fault(fault.once().on("secrets.get"));
+        let ended = target.live(&at).await.unwrap_err();
+        assert!(matches!(ended, TargetError::Unavailable(_)), "a read changes nothing: {ended}");
+    }
+    target.promote(&at, two, Some(&version)).await.unwrap();
+    assert_eq!(azure.tags(at.as_str()).await.len(), 2, "it was written once");
+}
+
+/// A vault behind a firewall answers 403 with a code of its own: the right is there, the address is not.
+#[tokio::test]
+async fn a_firewall_in_the_middle_is_told_by_its_code() {
+    let azure = Azure::start().await;
+    let target = azure.target();
+    let at = azure.fresh_path();
+    let (one, first) = write(1, "one");
+    target.stage(&at, one, &first).await.unwrap();
+    let body = r#"{"error":{"code":"Forbidden","innererror":{"code":"ForbiddenByFirewall"},"message":"10.1.2.3"}}"#;
+    azure.vault.control.fault(Fault::Answer { status: 403, body: body.to_owned() }.once().on("secrets.set"));
+    let denied = target.promote(&at, one, None).await.unwrap_err();
+    assert!(
+        matches!(&denied, TargetError::Denied(why) if why.contains("ForbiddenByFirewall") && !why.contains("10.1")),
+        "{denied}"
+    );
+    assert!(matches!(target.live(&at).await, Err(TargetError::NotFound(_))));
+    target.promote(&at, one, None).await.unwrap();
+}

@@ -141,3 +141,39 @@ async fn settled(
     let expected = if matches!(kind, Change::Unstage) { (1, 1) } else { (2, 0) };
     assert_eq!(counts, expected, "each write is one version");
 }
+
+/// A document goes to the configured address and nowhere else, whatever that answers.
+#[tokio::test]
+async fn no_redirect_takes_a_document_elsewhere() {
+    use kh_store_google::{Auth, Settings};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let google = Google::start().await;
+    let elsewhere = google.running.url.clone();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let redirecting = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = vec![0; 64 * 1024];
+            let length = stream.read(&mut head).await.unwrap();
+            let text = String::from_utf8_lossy(&head[..length]).into_owned();
+            let path = text.split(' ').nth(1).unwrap_or_default();
+            let answer = format!(
+                "HTTP/1.1 307 Temporary Redirect\r\nlocation: {elsewhere}{path}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            drop(stream.write_all(answer.as_bytes()).await);
+        }
+    });
+    let auth = Auth::Metadata { endpoint: Some(google.running.url.parse().unwrap()) };
+    let settings = Settings { endpoint: Some(endpoint.parse().unwrap()), ..google.settings(auth) };
+    let target = SecretManagerTarget::new(settings).await.unwrap();
+    let at = google.fresh_path();
+    let (token, document) = write(1, "MARKED-secret");
+    assert!(target.stage(&at, token, &document).await.is_err());
+    assert!(target.live(&at).await.is_err());
+    assert!(target.promote(&at, token, None).await.is_err());
+    redirecting.abort();
+    let asked = google.running.control.journal();
+    assert!(asked.iter().all(|entry| entry.operation == "metadata.token"), "the redirect was not followed");
+    assert!(google.target().await.stage(&at, token, &document).await.is_ok(), "the place itself is usable");
+}

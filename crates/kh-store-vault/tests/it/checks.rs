@@ -89,3 +89,14 @@ async fn places_that_an_address_would_change_are_refused() {
     assert_eq!(store.list("a.b/c_d+x", 5).await.unwrap(), []);
     assert!(store.live(&odd).await.is_ok());
 }
+
+/// All tests of this adapter run with [`RIGHTS`], the suite of all stores included: so what the guide says suffices.
+#[test]
+fn the_guide_shows_the_rights_that_suffice() {
+    let guide = include_str!("../../../../docs/guide/vault.md");
+    let block = guide.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(block).unwrap();
+    let paths: serde_json::Map<_, _> =
+        RIGHTS.iter().map(|(path, can)| ((*path).to_owned(), json!({"capabilities": can}))).collect();
+    assert_eq!(shown, json!({ "path": paths }));
+}

@@ -230,3 +230,46 @@ async fn no_failure_tells_a_secret() {
     assert!(told.contains("status 413") && !told.contains("MARKER") && !told.contains("hvs."), "{told}");
     assert!(!format!("{store:?}").contains("hvs."));
 }
+
+/// A server may take less than the adapter (`max_request_size`, or the storage's largest entry): that is no guess about
+/// what became of the write, and no reason to try again.
+#[tokio::test]
+async fn a_server_that_takes_less_refuses_the_write_and_nothing_is_done() {
+    let world = world().await;
+    let (store, expect) = prepared(&world).await;
+    let changes = world.running.control.changes();
+    let body = r#"{"errors":["http: request body too large"]}"#.to_owned();
+    world.running.control.fault(Fault::Answer { status: 413, body }.always().on("kv.write"));
+    let ended = promote(&store, &expect).await;
+    assert!(matches!(&ended, Err(TargetError::Unusable(text)) if text.contains("413")), "{ended:?}");
+    let (token, document) = write(3);
+    let ended = store.stage(&place("other"), token, &document).await;
+    assert!(matches!(&ended, Err(TargetError::Unusable(text)) if text.contains("413")), "{ended:?}");
+    assert_eq!((live(&store).await.1, world.running.control.changes()), (expect.clone(), changes));
+    world.running.control.heal();
+    promote(&store, &expect).await.unwrap();
+}
+
+/// A balancer that lets the health codes of secondaries through (472, 473) has asked a node that does nothing.
+#[tokio::test]
+async fn a_secondary_by_its_health_code_did_nothing_and_the_next_address_is_asked() {
+    let world = world().await;
+    let (store, expect) = prepared(&world).await;
+    let second = start(world.fake.clone(), Options::default()).await.unwrap();
+    let Auth::TokenFile(file) = world.token_file(&["keyholder"]) else { panic!("it is a file") };
+    let addresses = vec![world.address(), ServerAddress::parse(&second.url, PlainHttp::LoopbackOnly).unwrap()];
+    let two = VaultStore::new(VaultConfig::new(addresses, "secret", Auth::TokenFile(file)).unwrap(), world.http());
+    for status in [472, 473] {
+        let changes = world.running.control.changes();
+        let fault = Fault::Answer { status, body: String::new() };
+        world.running.control.fault(fault.clone().always());
+        let ended = promote(&store, &expect).await;
+        assert!(matches!(&ended, Err(TargetError::Unavailable(text)) if text.contains("standby")), "{ended:?}");
+        assert_eq!(live(&two).await.1, expect, "{status}: read from the second");
+        world.running.control.heal();
+        assert_eq!(world.running.control.changes(), changes);
+    }
+    world.running.control.fault(Fault::Answer { status: 473, body: String::new() }.once().on("kv.write"));
+    assert_eq!(promote(&two, &expect).await.unwrap().0, "2", "the write went to the second");
+    assert!(second.control.changes() > 0);
+}

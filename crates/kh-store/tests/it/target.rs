@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::support::{name, start, unlocked, wait};
 
 struct Files {
-    _directory: TempDir,
+    directory: TempDir,
     /// The consumer's and the other program's own handle to the same file.
     other: FileStore,
     audit: RecordedAudit,
@@ -34,7 +34,7 @@ fn files() -> (EmbeddedTarget, Files) {
     let clock = Arc::new(ManualClock::at(UnixMillis(1_790_000_000_000)));
     let target = EmbeddedTarget::new(store, clock, Arc::new(SystemEntropy), "keyholder");
     let other = start(unlocked(&path, 1).unwrap(), audit.clone());
-    (target, Files { _directory: directory, other, audit, places: AtomicU64::new(0) })
+    (target, Files { directory, other, audit, places: AtomicU64::new(0) })
 }
 
 impl target::Bench for Files {
@@ -96,4 +96,32 @@ fn places_that_do_not_fit_are_refused_and_not_cut() {
         let refused = wait(target.live(&bad.parse().unwrap()));
         assert!(matches!(refused, Err(TargetError::Unusable(_))), "{bad}: {refused:?}");
     }
+}
+
+/// A lock that stays, as of a backup tool: nothing is written, that is said, and the same call ends as if it had not
+/// been there. Takes the store's patience with a lock, 5 s.
+#[test]
+fn a_file_that_another_process_holds_is_told_and_the_same_write_ends_it() {
+    let (target, files) = files();
+    let run: RunId = "01900000-0000-7000-8000-000000000002".parse().unwrap();
+    let token = WriteToken::of(run, "file", "promote");
+    let at: SecretPath = "held".parse().unwrap();
+    let document = SecretBytes::new(
+        format!(
+            r#"{{"client_secret":"s","_kh":{{"run":"{run}","write":"{token}","generation":1,"fingerprint":"0123456789abcdef","created_at":5}}}}"#
+        )
+        .into_bytes(),
+    );
+    wait(target.stage(&at, token, &document)).unwrap();
+    let other = rusqlite::Connection::open(files.directory.path().join("secrets.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = wait(target.promote(&at, token, None)).unwrap_err();
+    assert!(
+        matches!(&refused, TargetError::Unknown(why) | TargetError::Unavailable(why) if why.contains("holds the file")),
+        "{refused}"
+    );
+    let live = wait(target.live(&at));
+    assert!(matches!(live, Err(TargetError::NotFound(_))), "reading goes on, and nothing is live: {live:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(wait(target.promote(&at, token, None)).unwrap(), wait(target.live_version(&at)).unwrap());
 }

@@ -113,3 +113,38 @@ fn what_is_no_workload_or_goes_away_is_not_waited_for() {
     // an object without a generation is none that an API server has written
     assert!(matches!(progress(kind, &json!({})), Progress::Waiting(_)));
 }
+
+/// The short form of the fuzz target `hook_answer`.
+#[test]
+fn damaged_objects_are_never_the_end_of_a_rollout_that_was_not() {
+    use kh_core::{Entropy, SeededEntropy};
+    let entropy = SeededEntropy::new(11);
+    let numbers = ["0", "1", "3", "7", "-1", "-9223372036854775808", "9223372036854775807", "1e3", "\"3\"", "null"];
+    let below = |end: usize| usize::try_from(entropy.below(end as u64)).unwrap();
+    let (mut done, mut refused) = (0, 0);
+    for _ in 0..20_000 {
+        // a rollout that is complete, of which up to three numbers change
+        let mut n = ["3"; 10];
+        for _ in 0..below(4) {
+            n[below(10)] = numbers[below(numbers.len())];
+        }
+        let text = format!(
+            r#"{{"metadata":{{"generation":{}}},"spec":{{"replicas":{}}},"status":{{"observedGeneration":{},
+                "replicas":{},"updatedReplicas":{},"readyReplicas":{},"availableReplicas":{},
+                "desiredNumberScheduled":{},"updatedNumberScheduled":{},"numberAvailable":{}}}}}"#,
+            n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9],
+        );
+        let object: Value = serde_json::from_str(&text).unwrap();
+        for kind in [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::DaemonSet] {
+            match progress(kind, &object) {
+                Progress::Done(told) => {
+                    done += 1;
+                    assert!(!text.contains(":-"), "{told}: {text}");
+                }
+                Progress::Waiting(_) => {}
+                Progress::Stuck(_) => refused += 1,
+            }
+        }
+    }
+    assert!(done > 10_000 && refused > 10_000, "both happen: {done} and {refused}");
+}
