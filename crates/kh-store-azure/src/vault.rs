@@ -282,3 +282,55 @@ async fn bounded<T>(call: Call, sending: impl Future<Output = azure_core::Result
 async fn late<T>(call: Call, sending: impl Future<Output = T>) -> Result<T, Failure> {
     tokio::time::timeout(CALL_MAX, sending).await.map_err(|_elapsed| Failure::late(call))
 }
+
+#[cfg(test)]
+mod tests {
+    use kh_core::{Entropy, SeededEntropy};
+
+    use super::*;
+
+    const BUNDLE: &str = r#"{"id":"https://acme.vault.azure.net/secrets/acme/0f1e","value":"{\"_kh\":{}}","tags":{"kh-write":"w"},"attributes":{"enabled":true}}"#;
+
+    #[test]
+    fn bundles_and_pages() {
+        let found = bundle(BUNDLE.as_bytes()).unwrap();
+        assert_eq!((found.version.0.as_str(), found.tagged.as_deref()), ("0f1e", Some("w")));
+        let without = |member: &str, instead: &str| bundle(BUNDLE.replace(member, instead).as_bytes());
+        for (member, instead) in [
+            ("/0f1e", ""),
+            ("https://acme.vault.azure.net/secrets/acme", "acme"),
+            ("\"value\"", "\"other\""),
+            ("}", ""),
+        ] {
+            assert!(without(member, instead).is_err(), "{instead}");
+        }
+        let items = page_items(format!("{{\"value\":[{BUNDLE}],\"nextLink\":null}}").as_bytes()).unwrap();
+        assert!(items.len() == 1 && items[0].enabled && items[0].name == "acme");
+        assert!(page_items(br#"{"value":[{"id":"x"}]}"#).is_err(), "an item that is none spoils the page: it is told");
+    }
+
+    #[test]
+    fn damaged_answers_are_taken_or_refused_and_errors_tell_nothing_of_them() {
+        let page = format!("{{\"value\":[{BUNDLE},{BUNDLE}]}}");
+        let entropy = SeededEntropy::new(9);
+        let below = |end: usize| usize::try_from(entropy.below(end as u64)).unwrap();
+        let (mut taken, mut refused) = (0, 0);
+        for round in 0..20_000 {
+            let mut input = if round % 2 == 0 { BUNDLE } else { page.as_str() }.as_bytes().to_vec();
+            for _ in 0..=below(2) {
+                let at = below(input.len());
+                input[at] = u8::try_from(below(256)).unwrap();
+            }
+            let read = if round % 2 == 0 { bundle(&input).map(drop) } else { page_items(&input).map(drop) };
+            match read {
+                Ok(()) => taken += 1,
+                Err(Failure::Other(TargetError::Unusable(text))) => {
+                    refused += 1;
+                    assert_eq!(text, "Key Vault's answer has another form than documented");
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert!(taken > 1_000 && refused > 1_000, "both happen: {taken} and {refused}");
+    }
+}

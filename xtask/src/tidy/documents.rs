@@ -370,6 +370,13 @@ mod tests {
     }
 
     #[test]
+    fn every_fault_of_every_store_has_its_test() {
+        let text = fs::read_to_string(root().join(STORE_FAULTS)).unwrap();
+        assert_eq!(open_cells(STORE_FAULTS, &text).unwrap(), Vec::<String>::new());
+        assert!(text.lines().filter(|line| line.starts_with("| ")).count() > 8, "the table is there");
+    }
+
+    #[test]
     fn a_cell_names_a_test_or_a_reason() {
         let of = |rows: &str| {
             let head = "| fault | file `kh-store::it` | Vault `kh-store-vault::it` |\n|---|---|---|";

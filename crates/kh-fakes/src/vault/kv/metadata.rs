@@ -18,8 +18,6 @@ const CUSTOM_KEYS_MAX: usize = 64;
 const CUSTOM_KEY_MAX: usize = 128;
 const CUSTOM_VALUE_MAX: usize = 512;
 
-const INVALID: &str = "custom_metadata validation failed";
-
 pub(super) fn read(mount: &Mount, key: &str) -> Result<Reply, Reply> {
     let key = mount.keys.get(key).ok_or_else(|| none(404))?;
     let versions: Map<String, Value> = key
@@ -69,7 +67,7 @@ pub(super) fn write(mount: &mut Mount, call: &Call<'_>, key: &str) -> Result<Rep
 
 /// kv: parseCustomMetadata and validateCustomMetadata
 fn parse(value: &Value) -> Result<BTreeMap<String, String>, Reply> {
-    let refused = |why: String| error(400, &format!("{INVALID}: {why}"));
+    let refused = |why: String| error(400, &format!("custom_metadata validation failed: {why}"));
     let members = value.as_object().ok_or_else(|| refused("not a map".to_owned()))?;
     if members.len() > CUSTOM_KEYS_MAX {
         let why = format!("payload must contain at most {CUSTOM_KEYS_MAX} keys, provided {}", members.len());
