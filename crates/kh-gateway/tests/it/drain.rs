@@ -155,7 +155,9 @@ async fn over_http1(target: Target, tally: Arc<Tally>, mut index: usize) {
         loop {
             index += 1;
             let (request, expected) = mix(&target, index);
-            let answer = match sender.send_request(request).await {
+            // the last answer is whole before the connection's task has seen that it may send again
+            let ready = sender.ready().await;
+            let answer = match async { ready.map(|()| sender.send_request(request))?.await }.await {
                 Ok(answer) => answer,
                 // a connection that was opened after the end, and that nobody served
                 Err(_) if fresh => return,
