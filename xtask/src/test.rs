@@ -6,6 +6,10 @@ use anyhow::Result;
 
 use crate::{bench, delivery, fuzz, process, root, rotation, scenario, stores, tidy, tools};
 
+/// What is compiled for the tests: every kind of secret store, also those that the usual build leaves out. The program
+/// that the later steps start is the usual one.
+const WHOLE: [&str; 3] = ["--workspace", "--features", "keyholder/full"];
+
 /// How many tests of one binary run at a time.
 const THREADS: &str = "RUST_TEST_THREADS";
 
@@ -15,9 +19,9 @@ pub fn run() -> Result<()> {
     step("formatting", || process::run(&mut cargo(&["fmt", "--all", "--check"])))?;
     step("tidy", tidy::run)?;
     step("clippy", || {
-        process::run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
+        process::run(cargo(&["clippy", "--quiet"]).args(WHOLE).args(["--all-targets", "--", "--deny", "warnings"]))
     })?;
-    step("tests", || process::run(with_threads(&mut cargo(&["test", "--workspace", "--no-fail-fast"]))))?;
+    step("tests", || process::run(with_threads(cargo(&["test", "--no-fail-fast"]).args(WHOLE))))?;
     step("documentation", documentation)?;
     let keyholder = scenario::build()?;
     step("official SDKs", || scenario::run_with(&tools, &keyholder))?;
@@ -33,8 +37,8 @@ pub fn run() -> Result<()> {
 /// No example exists. Asking for them lets cargo choose the dependencies' features as for the tests, so that it finds
 /// what clippy has checked; otherwise it checks every dependency again.
 fn documentation() -> Result<()> {
-    let words = ["doc", "--quiet", "--workspace", "--no-deps", "--lib", "--bins", "--examples"];
-    process::run(cargo(&words).env("RUSTDOCFLAGS", "--deny warnings"))
+    let words = ["doc", "--quiet", "--no-deps", "--lib", "--bins", "--examples"];
+    process::run(cargo(&words).args(WHOLE).env("RUSTDOCFLAGS", "--deny warnings"))
 }
 
 /// Two tests for each core, unless the developer chose: the long ones wait for processes most of the time.
