@@ -1,8 +1,8 @@
 //! Rotation under load: the official SDKs call through keyholder, and programs that read the store themselves call
 //! beside them, while `keyholder rotate run` replaces the secret; then the same with a naive script.
 //!
-//! Invariants: not one call may fail with keyholder, but where a swap has a gap by its nature (it is shown, and must
-//! close by itself); the sandbox's own journal must show one new secret and a refused login with the old one; the naive
+//! Invariants: not one call may fail with keyholder, not even where the platform ends access tokens with the secret that is
+//! replaced in place; the sandbox's own journal must show one new secret and a refused login with the old one; the naive
 //! script must make calls fail, or the load would notice nothing.
 
 mod load;
@@ -34,18 +34,6 @@ pub struct Form {
     naive_sleep: u64,
 }
 
-impl Form {
-    /// Life of the tokens of a case's client, in seconds.
-    fn token(self, case: &Case) -> u64 {
-        if case.direct { self.token } else { self.token.max(TOKEN_OF_SWAP) }
-    }
-}
-
-/// Least life of the tokens behind a secret that is replaced in place. Nobody can log in between the new secret and its
-/// promotion, so keyholder's own token must outlive the verification: it is renewed a fifth of its life before its end,
-/// and the verification takes 4 s with the usual pauses. The platform's shortest is 300 s.
-const TOKEN_OF_SWAP: u64 = 30;
-
 /// In `cargo xtask test`.
 const SHORT: Form = Form { token: 6, cache: 9, before: 3, naive_sleep: 2 };
 
@@ -69,32 +57,43 @@ struct Case {
 /// Who replaces it, and so what is expected of the calls.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// keyholder: none fails.
-    Keyholder,
-    /// keyholder, where nobody has a way without an outage: calls work again by themselves afterwards.
-    KeyholderWithGap,
+    /// A command beside the `keyholder serve` that the calls go through: none fails.
+    Command,
+    /// That `serve` itself, by its schedule: none fails.
+    Serve,
     /// The naive script: some fail.
     Script,
+}
+
+impl By {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Command | Self::Serve => "keyholder",
+            Self::Script => "naive script",
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Command => "by `keyholder rotate run` beside `keyholder serve`",
+            Self::Serve => "by the schedule of `keyholder serve`",
+            Self::Script => "by a naive script",
+        }
+    }
 }
 
 const ADD: &str = "POST /api/v2/oauth/clients/{clientId}/secrets";
 const CREATE: &str = "POST /api/v2/oauth/clients";
 const REGENERATE: &str = "POST /api/v2/oauth/clients/{clientId}/secret";
 
-const CASES: [Case; 6] = [
-    Case { name: "swap", strategy: "swap", direct: false, makes: REGENERATE, hard: false, by: By::Keyholder },
-    Case { name: "overlap", strategy: "overlap", direct: true, makes: ADD, hard: true, by: By::Keyholder },
-    Case { name: "pair", strategy: "pair", direct: true, makes: CREATE, hard: true, by: By::Keyholder },
+const CASES: [Case; 7] = [
+    Case { name: "swap", strategy: "swap", direct: false, makes: REGENERATE, hard: false, by: By::Command },
+    Case { name: "overlap", strategy: "overlap", direct: true, makes: ADD, hard: true, by: By::Command },
+    Case { name: "pair", strategy: "pair", direct: true, makes: CREATE, hard: true, by: By::Command },
+    Case { name: "hard-swap", strategy: "swap", direct: false, makes: REGENERATE, hard: true, by: By::Command },
+    Case { name: "scheduled-swap", strategy: "swap", direct: false, makes: REGENERATE, hard: true, by: By::Serve },
     Case { name: "naive-overlap", strategy: "overlap", direct: true, makes: ADD, hard: true, by: By::Script },
     Case { name: "naive-pair", strategy: "pair", direct: true, makes: CREATE, hard: true, by: By::Script },
-    Case {
-        name: "hard-swap",
-        strategy: "swap",
-        direct: false,
-        makes: REGENERATE,
-        hard: true,
-        by: By::KeyholderWithGap,
-    },
 ];
 
 /// The `rotation` command: installs, builds, runs.
@@ -112,7 +111,7 @@ pub fn run(options: &[&str]) -> Result<()> {
 }
 
 /// The cases of `cargo xtask test`: every strategy, and the script once to see that the load notices an outage.
-const IN_TEST: [&str; 4] = ["swap", "overlap", "pair", "naive-pair"];
+const IN_TEST: [&str; 6] = ["swap", "overlap", "pair", "hard-swap", "scheduled-swap", "naive-pair"];
 
 /// The short form.
 pub fn short(tools: &Tools, keyholder: &Path) -> Result<()> {
@@ -146,19 +145,24 @@ fn run_form(tools: &Tools, keyholder: &Path, fakes: &Path, form: Form, names: &[
 
 /// Replaces one secret under load, and tells what became of the calls.
 fn run_case(tools: &Tools, world: &World, case: &Case, form: Form) -> Result<String> {
-    println!("{}, {}", case.strategy, if case.by == By::Script { "by a naive script" } else { "by keyholder" });
+    println!("{}, {}", case.strategy, case.by.sentence());
+    if case.by == By::Serve {
+        world.wait_for_schedule(case)?;
+    }
     let old = world.document(case.name)?;
     let from = world.last_request()?;
     let load = Load::start(tools, world, case, form)?;
     pass(form.before);
-    if case.by == By::Script {
-        world.rotate_naively(tools, case, form)?;
-        // every program reads the store again within this time, and logs in with what it has at least once
-        pass(form.cache);
-    } else {
-        world.rotate(case)?;
+    match case.by {
+        By::Script => {
+            world.rotate_naively(tools, case, form)?;
+            // every program reads the store again within this time, and logs in with what it has at least once
+            pass(form.cache);
+        }
+        By::Command => world.rotate(case)?,
+        By::Serve => world.let_schedule(case)?,
     }
-    pass(form.token(case));
+    pass(form.token);
     let told = load.end()?;
     check_platform(world, case, from, &old)?;
     let line = line(case, &told);
@@ -168,17 +172,15 @@ fn run_case(tools: &Tools, world: &World, case: &Case, form: Form) -> Result<Str
     }
     let failures: u64 = told.iter().map(|told| told.failures).sum();
     match case.by {
-        By::Keyholder => ensure!(failures == 0, "{}: {failures} calls failed", case.name),
-        By::KeyholderWithGap => ensure!(told.iter().all(|told| told.well), "{}: calls still fail", case.name),
+        By::Command | By::Serve => ensure!(failures == 0, "{}: {failures} calls failed", case.name),
         By::Script => ensure!(failures > 0, "the naive script broke nothing: this load would not notice an outage"),
     }
     Ok(line)
 }
 
 fn line(case: &Case, told: &[Told]) -> String {
-    let who = if case.by == By::Script { "naive script" } else { "keyholder" };
     let parts: Vec<_> = told.iter().map(ToString::to_string).collect();
-    format!("{:<8} {who:<13} {}", case.strategy, parts.join("; "))
+    format!("{:<14} {:<13} {}", case.name, case.by.word(), parts.join("; "))
 }
 
 /// One new secret, and a login with the old one is refused: by the platform's own journal.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use kh_token::{
     Cause, Decision, FetchKind, FetchOrder, Fetched, Invalidation, Outcome, Permit, Refusal, TokenCore, Want,
 };
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -82,6 +82,10 @@ pub struct Credential {
     counters: Counters,
     /// Clients whose last 401 was not the token's fault, with the token and the monotonic time.
     doubts: Mutex<HashMap<ClientId, (Sha256, Duration)>>,
+    /// A task looks for a newer document, see [`crate::lookout`].
+    pub(crate) is_looking: AtomicBool,
+    /// It looks at once.
+    pub(crate) look_now: Notify,
     /// Itself, for tasks that outlive a caller.
     own: Weak<Self>,
 }
@@ -105,6 +109,8 @@ impl Credential {
             tide: watch::Sender::new(Tide::default()),
             counters: Counters::default(),
             doubts: Mutex::default(),
+            is_looking: AtomicBool::new(false),
+            look_now: Notify::new(),
             own: Weak::clone(own),
         })
     }
@@ -117,6 +123,11 @@ impl Credential {
     /// What it was configured with.
     pub fn spec(&self) -> &CredentialSpec {
         &self.spec
+    }
+
+    /// Itself, for a task of its own.
+    pub(crate) fn shared(&self) -> Option<Arc<Self>> {
+        self.own.upgrade()
     }
 
     pub(crate) fn ports(&self) -> &Arc<Ports> {
@@ -332,14 +343,15 @@ impl Credential {
         }
     }
 
-    /// The secret store's newest version. News for a credential that is in use start a fetch in the background.
-    pub(crate) fn on_version(&self, version: u64) {
+    /// The secret store's newest version. News for a credential that is in use start a fetch in the background. Answers
+    /// whether it is news.
+    pub(crate) fn on_version(&self, version: u64) -> bool {
         let now = self.ports.clock.now();
         let is_in_use = {
             let mut state = self.state.lock();
             let was_in_use = state.core.token().is_some() || state.core.is_rejected(now);
             if !state.core.on_secret_changed(version) {
-                return;
+                return false;
             }
             was_in_use
         };
@@ -348,6 +360,54 @@ impl Credential {
             tracing::info!(credential.name = %self.spec.name, secret.version = version, "the secret store has a new version; logging in with it");
             self.fetch_in_background(now);
         }
+        true
+    }
+
+    /// A token that is fetched now although the held one may be good for long: its secret is about to be replaced, and
+    /// callers are to have one meanwhile that outlives that. Callers get it as soon as it is there.
+    pub async fn renew(&self) -> Result<Arc<Lease>, TokenError> {
+        let mut tide = self.tide.subscribe();
+        let failures_before = tide.borrow().failures;
+        let (generation, order) = {
+            let now = self.ports.clock.now();
+            let mut state = self.state.lock();
+            let held = self.current.load().as_ref().map_or(0, |lease| lease.generation());
+            state.core.renew();
+            (held, self.decide(&mut state, now, Duration::ZERO))
+        };
+        match order {
+            Decision::Fetch(order) | Decision::ServeAndFetch(order) => self.carry_out(Some(order)),
+            Decision::Serve | Decision::Wait | Decision::Hold(_) | Decision::Refuse(_) => {}
+        }
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(self.ended());
+            }
+            let failed = tide.borrow_and_update().failures != failures_before;
+            let (lease, is_fetching) = {
+                let state = self.state.lock();
+                (self.current.load_full(), state.core.is_fetching())
+            };
+            if let Some(lease) = lease.filter(|lease| lease.generation() > generation) {
+                return Ok(lease);
+            }
+            if failed || !is_fetching {
+                return Err(self.last_error(Duration::from_secs(1)));
+            }
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(self.ended()),
+                changed = tide.changed() => changed.map_err(|_closed| TokenError::Closed)?,
+            }
+        }
+    }
+
+    /// The newest version that is known to be in the store, and how much longer callers wait for a newer one because the
+    /// platform refuses what had worked.
+    pub(crate) fn expected(&self) -> (u64, Option<Duration>) {
+        let now = self.ports.clock.now();
+        let state = self.state.lock();
+        (state.core.newest_version(), state.core.replaced(now))
     }
 
     /// The newest document was used for a login that brought a token, or such a login is begun now although nobody
@@ -412,6 +472,9 @@ impl Credential {
         };
         if let Some(failure) = failure.as_ref().filter(|_| !self.cancel.is_cancelled()) {
             self.tell(failure);
+            if self.expected().1.is_some() {
+                self.look_for_newer();
+            }
         }
         self.wake(failure.is_some());
     }

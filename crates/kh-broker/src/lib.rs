@@ -9,6 +9,7 @@ mod error;
 mod flight;
 mod lease;
 mod login;
+mod lookout;
 mod rotators;
 mod sightings;
 mod spec;

@@ -56,7 +56,9 @@ async fn ask(reference: &SecretReference, credentials: &Credentials, ports: &Por
     match tokio::time::timeout(patience, ports.source.version(reference)).await {
         Ok(Ok(version)) => {
             let concerned = |credential: &&Arc<Credential>| credential.spec().secret == *reference;
-            credentials.values().filter(concerned).for_each(|credential| credential.on_version(version));
+            for credential in credentials.values().filter(concerned) {
+                credential.on_version(version);
+            }
         }
         // A fetch that needs the store says so; that a poll failed is only worth a trace of it.
         Ok(Err(error)) if error.is_missing() => {}

@@ -125,15 +125,14 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
     parts.extensions.clear();
     let body = (!incoming.is_end_stream()).then(|| Tee::new(incoming, Arc::clone(&worker.budget), call.trail.cloned()));
     let outgoing = Outgoing { parts, body, trail: call.trail };
-    let (mut sent, mut healed) = (0, false);
+    let (mut sent, mut heals) = (0, Heals::default());
     loop {
         let received = exchange(call.caller, &host, &outgoing, began).await.map_err(|error| failed(&call, &error))?;
         sent += 1;
         let status = received.response.status();
         if status == StatusCode::UNAUTHORIZED {
             let refused = refused::read(received, &outgoing, worker.limits.body_idle).await;
-            lease = heal(&call, refused, &lease, &outgoing, healed).await?;
-            healed = true;
+            lease = heal(&call, refused, &lease, &outgoing, &mut heals).await?;
             began = worker.began();
             host = aim(&call, &lease, outgoing.parts, &target)?;
             continue;
@@ -155,7 +154,7 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
         }
         // the platform counts from the moment it was asked
         lease.note_used(began.now);
-        if healed {
+        if heals.count > 0 {
             worker.ports.metrics.healed.inc();
         }
         return pass_on(&call, received, outgoing.body, tunnel);
@@ -359,15 +358,28 @@ fn wait(
     replay::wait_before_replay(response.status().as_u16(), method, outgoing.is_replayable(), asked, sent)
 }
 
-/// After a 401: a fresh token to try once, or the refusal that the caller gets.
+/// Tokens that one call tries at most after a 401: one that was fetched because of it, and one that had taken the place of
+/// the refused token in the ordinary way meanwhile, which is no answer to the 401.
+const HEALS_MAX: u32 = 2;
+
+/// What was done about the 401s of one call.
+#[derive(Default)]
+struct Heals {
+    count: u32,
+    /// The token in use was fetched because of this call's 401.
+    is_fresh: bool,
+}
+
+/// After a 401: another token to try, or the refusal that the caller gets.
 async fn heal(
     call: &Call<'_>,
     refused: refused::RefusedToken,
     lease: &Lease,
     outgoing: &Outgoing<'_>,
-    tried: bool,
+    heals: &mut Heals,
 ) -> Result<Arc<Lease>, Refusal> {
     let who = call.who;
+    let tried = heals.is_fresh || heals.count >= HEALS_MAX;
     let doubted = lease.is_proven() && call.credential.is_doubted(lease.sha256(), who);
     if tried && !refused.is_address() {
         // the fresh token is kept: what this client asks for is refused, and others need the token
@@ -388,6 +400,7 @@ async fn heal(
             );
         }
         if outgoing.is_replayable() {
+            *heals = Heals { count: heals.count + 1, is_fresh: first };
             return fetch(call).await;
         }
     }

@@ -137,7 +137,11 @@ pub struct Run {
     pub(crate) foreign: Vec<ManagedId>,
     pub(crate) new: Option<NewSecret>,
     pub(crate) verified: bool,
+    /// Swap: the logins that are still wanted after the promotion succeeded as well.
+    pub(crate) confirmed: bool,
     pub(crate) lost: bool,
+    /// Swap: from when on the old secret may be dead.
+    pub(crate) dead_since: Option<UnixMillis>,
     pub(crate) minted: Option<UnixMillis>,
     pub(crate) mint_over: bool,
     pub(crate) old_tokens: Option<bool>,
@@ -231,6 +235,12 @@ impl Run {
     /// Whether access tokens made with the old secret outlived it, where that was observed (swap).
     pub fn old_tokens_alive(&self) -> Option<bool> {
         self.old_tokens
+    }
+
+    /// Swap: the time in which the stores may have held a secret that is dead, at the most: from the intent to regenerate
+    /// to the promotion. The end is none while it lasts. None in a run that leaves the old secret alive meanwhile.
+    pub fn gap(&self) -> Option<(UnixMillis, Option<UnixMillis>)> {
+        self.dead_since.map(|from| (from, self.promoted_at))
     }
 
     /// How it ended.

@@ -178,6 +178,15 @@ impl From<&Evidence> for EvidenceLine {
     }
 }
 
+/// The time without a login in a [`Status`], see [`Run::gap`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct GapLine {
+    /// Its beginning, milliseconds since 1970.
+    pub from: UnixMillis,
+    /// How long it was, milliseconds; none while it lasts.
+    pub ms: Option<u64>,
+}
+
 /// A run as `keyholder rotate status --output json` shows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Status {
@@ -193,6 +202,8 @@ pub struct Status {
     pub old: Option<SecretLine>,
     /// The new secret, once there is one.
     pub new: Option<SecretLine>,
+    /// Swap: when nobody could log in with what the stores held.
+    pub gap: Option<GapLine>,
     /// What is known of consumers.
     pub evidence: Vec<EvidenceLine>,
     /// What it waits for or why it needs a person.
@@ -222,6 +233,7 @@ pub fn status(run: &Run, decision: Option<&Decision>, evidence: &[Evidence]) -> 
         state: run.state(),
         old: run.base.as_ref().map(|base| SecretLine { fingerprint: base.old.clone(), version: version(false) }),
         new: run.new.as_ref().map(|new| SecretLine { fingerprint: new.fingerprint.clone(), version: version(true) }),
+        gap: run.gap().map(|(from, until)| GapLine { from, ms: until.map(|until| until.0.saturating_sub(from.0)) }),
         evidence: evidence.iter().map(EvidenceLine::from).collect(),
         reason: need.map(|need| need.why.clone()).or(waits),
         next_at,

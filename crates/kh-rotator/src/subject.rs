@@ -5,7 +5,7 @@
 use std::{fmt, sync::Arc};
 
 use kh_core::{
-    CredentialName, PlatformName,
+    CredentialName, PlatformName, SecretString, UnixMillis,
     port::{
         BoxFuture, DeliveryHook, ManageError, RotatorTokens, SecretManagement, SecretTarget, Strategy, TokenEndpoint,
         secret_management::Rotator,
@@ -38,6 +38,24 @@ pub trait TokenRevoker: Send + Sync {
     fn revoke<'a>(&'a self, credential: &'a CredentialName, run: RunId) -> BoxFuture<'a, Result<(), ManageError>>;
 }
 
+/// A token that was fetched just now.
+pub struct FreshToken {
+    /// The access token.
+    pub token: SecretString,
+    /// Until when it is good.
+    pub expires_at: UnixMillis,
+}
+
+/// Whoever gives applications the credential's access tokens in this process, so that a rotation can see to it that they
+/// have a good one throughout. Both are a help, not a condition: without them the same holds, with more waiting.
+pub trait TokenSupply: Send + Sync {
+    /// Fetches a token with what the store holds now, which applications get from now on; none if there is none.
+    fn renew<'a>(&'a self, credential: &'a CredentialName) -> BoxFuture<'a, Option<FreshToken>>;
+
+    /// A store has another document now. Must not block.
+    fn promoted(&self, credential: &CredentialName);
+}
+
 /// One credential and everything that its rotation touches.
 #[derive(Clone)]
 pub struct Subject {
@@ -67,6 +85,8 @@ pub struct Subject {
     pub endpoint: Arc<dyn TokenEndpoint>,
     /// What is called after promotion, in order.
     pub hooks: Vec<Arc<dyn DeliveryHook>>,
+    /// Who hands out its access tokens in this process, if anybody does.
+    pub supply: Option<Arc<dyn TokenSupply>>,
     /// Revokes old access tokens in an emergency.
     pub revoker: Option<Arc<dyn TokenRevoker>>,
 }

@@ -14,8 +14,9 @@ use crate::{
     event::{Cause, Decision, Failure, FetchKind, FetchOrder, Fetched, Invalidation, Outcome, Permit, Refusal, Want},
     life::{Lifetime, elapsed},
     policy::{
-        FAILURE_PAUSE_MAX, LIFE_MAX, PATIENCE, PAUSE_MAX, PAUSE_MIN, RATE_LIMIT_BACKOFF, STORE_BACKOFF, STORM_BACKOFF,
-        STORM_FREE, TRANSIENT_BACKOFF, TTL_MEMORY, TokenPolicy, YOUNG,
+        FAILURE_PAUSE_MAX, LIFE_MAX, PATIENCE, PAUSE_MAX, PAUSE_MIN, RATE_LIMIT_BACKOFF, REPLACED_AGAIN,
+        REPLACED_PATIENCE, REPLACED_TRIES, STORE_BACKOFF, STORM_BACKOFF, STORM_FREE, TRANSIENT_BACKOFF, TTL_MEMORY,
+        TokenPolicy, YOUNG,
     },
     rejections::Rejections,
 };
@@ -75,6 +76,12 @@ pub struct TokenCore {
     young_deaths: u32,
     pause: Option<Pause>,
     rejections: Rejections,
+    /// The document that brought the newest token, as long as the platform did not refuse it.
+    worked: Option<Sha256>,
+    /// Until when callers wait for another document because the platform refuses the one that had worked. Monotonic.
+    replaced_until: Option<Duration>,
+    /// Refusals of documents that took its place.
+    too_new: u32,
 }
 
 impl TokenCore {
@@ -94,6 +101,9 @@ impl TokenCore {
             young_deaths: 0,
             pause: None,
             rejections: Rejections::default(),
+            worked: None,
+            replaced_until: None,
+            too_new: 0,
         }
     }
 
@@ -115,7 +125,10 @@ impl TokenCore {
         match self.gate(now) {
             None => Decision::Fetch(self.begin(now)),
             Some(Gate::Paused(cause, rest)) => hold_or_refuse(cause, rest),
-            Some(Gate::Blocked(retry_in)) => Decision::Refuse(Refusal::Rejected { retry_in }),
+            Some(Gate::Blocked(retry_in)) => match self.replaced(now) {
+                Some(rest) => Decision::Hold(rest.min(retry_in)),
+                None => Decision::Refuse(Refusal::Rejected { retry_in }),
+            },
         }
     }
 
@@ -158,6 +171,7 @@ impl TokenCore {
             return Outcome::DeadOnArrival;
         }
         self.failures = 0;
+        (self.worked, self.replaced_until, self.too_new) = (Some(digest), None, 0);
         // A storm's pause outlives the fetch that was in flight when it began.
         self.pause = self.pause.filter(|pause| pause.cause == Cause::Storm);
         if self.token.is_some_and(|old| old.life.elapsed(now) >= YOUNG) {
@@ -188,7 +202,7 @@ impl TokenCore {
             (Failure::RefreshRefused, FetchKind::Refresh, _) => self.refresh_held = None,
             (Failure::Rejected | Failure::Unusable | Failure::RefreshRefused, _, Some((digest, _))) => {
                 self.refresh_held = None;
-                self.rejections.strike(digest, now.mono);
+                self.refused(now, digest);
             }
             (Failure::RateLimited { retry_after }, ..) => {
                 self.pause_after_failure(now, Cause::RateLimited, retry_after, share);
@@ -265,6 +279,20 @@ impl TokenCore {
         self.rejections.blocked_for(now.mono).is_some()
     }
 
+    /// How much longer callers wait for another document, when the platform refuses one that had worked before.
+    pub fn replaced(&self, now: Now) -> Option<Duration> {
+        let rest = self.replaced_until?.saturating_sub(now.mono);
+        (!rest.is_zero()).then_some(rest)
+    }
+
+    /// The held token is due now, whatever its age: its secret is about to be replaced, and a fresh one is to outlive that.
+    /// A caller (or the service itself) should ask [`TokenCore::decide`] then.
+    pub fn renew(&mut self) {
+        if let Some(token) = &mut self.token {
+            token.refresh_age = Duration::ZERO;
+        }
+    }
+
     /// What the next fetch waits for, if it has to wait.
     pub fn paused(&self, now: Now) -> Option<(Cause, Duration)> {
         let pause = self.pause?;
@@ -322,6 +350,25 @@ impl TokenCore {
         let remembered = self.token.is_some() || now.mono.saturating_sub(fresh.learned_at) < TTL_MEMORY;
         let longest = TokenPolicy::longest_min_ttl(fresh.life);
         (remembered && want.min_ttl > longest).then_some(longest)
+    }
+
+    /// The platform refused a document. One that had worked was replaced there; one that takes its place may not be known
+    /// everywhere yet; any other one is wrong.
+    fn refused(&mut self, now: Now, digest: Sha256) {
+        let worked = self.worked.take();
+        let until = now.mono.saturating_add(REPLACED_PATIENCE);
+        if worked == Some(digest) {
+            self.replaced_until = Some(until);
+            return self.rejections.strike(digest, now.mono);
+        }
+        let is_new = worked.is_some() || self.replaced(now).is_some();
+        if is_new && self.too_new < REPLACED_TRIES {
+            self.replaced_until.get_or_insert(until);
+            self.too_new += 1;
+            return self.rejections.leave_alone(digest, now.mono, REPLACED_AGAIN);
+        }
+        self.replaced_until = None;
+        self.rejections.strike(digest, now.mono);
     }
 
     fn pause_after_failure(&mut self, now: Now, cause: Cause, retry_after: Option<Duration>, share: Share) {

@@ -61,6 +61,19 @@ pub const REJECTED_BASE: Duration = Duration::from_mins(10);
 /// The longest such pause.
 pub const REJECTED_MAX: Duration = Duration::from_hours(24);
 
+/// How long callers wait for another document when the platform refuses one that had worked before: its secret was most
+/// likely just replaced, and whoever replaced it is about to store the new one. Longer than keyholder's own replacement
+/// in place takes, shorter than a gateway's caller waits for a token.
+pub const REPLACED_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a document that took the place of one that had worked is left alone when the platform refuses it: not every
+/// server of a platform knows a new secret at once.
+pub const REPLACED_AGAIN: Duration = Duration::from_secs(2);
+
+/// How often that is tried. With the refusal of the old one these are fewer refused logins than the five within minutes
+/// after which accounts are commonly locked.
+pub const REPLACED_TRIES: u32 = 3;
+
 /// How many rejected documents are remembered: enough for an operator who tries old values one after the other.
 pub const REJECTIONS_KEPT: usize = 8;
 

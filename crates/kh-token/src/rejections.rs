@@ -36,6 +36,15 @@ impl Rejections {
         self.blocked_until = None;
     }
 
+    /// The same for a document that may only be too new: it is left alone for `pause`, and that does not count.
+    pub(crate) fn leave_alone(&mut self, digest: Sha256, mono: Duration, pause: Duration) {
+        self.strike(digest, mono);
+        if let Some(newest) = self.list.last_mut() {
+            newest.strikes = newest.strikes.saturating_sub(1);
+            newest.until = mono.saturating_add(pause);
+        }
+    }
+
     /// Until when `digest` may not be sent, if it may not at `mono`.
     pub(crate) fn refused_until(&self, digest: Sha256, mono: Duration) -> Option<Duration> {
         let rejection = self.list.iter().find(|rejection| rejection.digest == digest)?;

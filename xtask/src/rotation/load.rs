@@ -25,8 +25,6 @@ pub struct Told {
     calls: u64,
     /// Calls that did not work, and logins that were refused.
     pub failures: u64,
-    /// Whether the last call worked.
-    pub well: bool,
     /// The first failures.
     pub examples: Vec<String>,
     logins: Option<u64>,
@@ -119,7 +117,6 @@ impl Caller {
             who: self.who,
             calls,
             failures: number("failures").context("a number of failures")?,
-            well: told.get("well").and_then(Value::as_bool).context("how its last call ended")?,
             examples: examples.into_iter().flatten().map(|text| format!("{}: {text}", self.who)).collect(),
             logins: number("logins"),
             seconds: told.get("seconds").and_then(Value::as_f64).context("how long it called")?,

@@ -7,9 +7,10 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{By, CASES, Case, Form, load::DIRECT, run_script};
@@ -23,6 +24,14 @@ const ROTATOR: &str = "rotator";
 
 /// The same for the platform whose clients have several secrets: a rotator belongs to one platform.
 const ROTATOR_OF_SECRETS: &str = "rotator-of-secrets";
+
+/// How often, and how many times, the state of a run is asked for: 3 min, the longest form takes half of it.
+const POLL: Duration = Duration::from_millis(300);
+const POLLS: u32 = 600;
+
+/// A secret that is due soon after the servers have started, for the schedule. A second rotation would be due as soon as
+/// the first one is over.
+const INTERVAL: &str = "30s";
 
 /// Everything that runs.
 pub struct World {
@@ -66,6 +75,9 @@ impl World {
         for name in CASES.iter().map(|case| case.name) {
             let words = ["--output", "json", "client", "add", name, "--credential", name, "--allow-all"];
             applications.push((name, serde_json::from_str(&output(&mut run(&words))?)?));
+        }
+        for case in CASES.iter().filter(|case| case.by == By::Serve) {
+            process::run(&mut run(&["rotate", "hold", case.name, "--reason", "not before the load"]))?;
         }
         let mut serve = run(&["serve", "--ready-file"]);
         serve.arg(at("serve.json"));
@@ -128,19 +140,64 @@ impl World {
 
     /// `keyholder rotate run`, to the end.
     pub fn rotate(&self, case: &Case) -> Result<()> {
+        process::run(&mut self.rotation(&["run", case.name, "--wait"]))?;
+        self.completed(case, &self.status(case.name)?)
+    }
+
+    /// Until the schedule has begun: it waits for the hold under which it was started.
+    pub fn wait_for_schedule(&self, case: &Case) -> Result<()> {
+        self.until(case.name, |status| status.get("run_id").is_some_and(Value::is_string)).map(drop)
+    }
+
+    /// Lifts the hold and waits for the end. Another hold keeps the schedule from doing it again.
+    pub fn let_schedule(&self, case: &Case) -> Result<()> {
+        let run = text(&self.status(case.name)?, "run_id")?.to_owned();
+        process::run(&mut self.rotation(&["hold", case.name, "--lift"]))?;
+        self.until(&run, |status| status.pointer("/gap/ms").is_some_and(Value::is_u64))?;
+        self.hold(case.name)?;
+        let status = self.until(&run, |status| text(status, "state").ok() == Some("completed"))?;
+        self.completed(case, &status)
+    }
+
+    fn rotation(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.keyholder);
-        command.arg("--config").arg(&self.config).args(["rotate", "run", case.name, "--wait"]);
-        process::run(&mut command)?;
-        let mut command = Command::new(&self.keyholder);
-        command.arg("--config").arg(&self.config).args(["--output", "json", "rotate", "status", case.name]);
-        let status: Value = serde_json::from_str(&output(&mut command)?)?;
-        ensure!(text(&status, "state")? == "completed", "{}: {status}", case.name);
-        ensure!(text(&status, "strategy")? == case.strategy, "{}: {status}", case.name);
+        command.arg("--config").arg(&self.config).arg("rotate").args(words);
+        command
+    }
+
+    fn hold(&self, name: &str) -> Result<()> {
+        process::run(&mut self.rotation(&["hold", name, "--reason", "once is enough"]))
+    }
+
+    /// Of a run or of a credential's newest one.
+    fn status(&self, which: &str) -> Result<Value> {
+        // its exit code tells whether the run is over
+        let told = self.rotation(&["status", which, "--output", "json"]).output()?;
+        serde_json::from_slice(&told.stdout).with_context(|| String::from_utf8_lossy(&told.stderr).into_owned())
+    }
+
+    fn until(&self, which: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
+        for _ in 0..POLLS {
+            let status = self.status(which)?;
+            if is_so(&status) {
+                return Ok(status);
+            }
+            std::thread::sleep(POLL);
+        }
+        bail!("{which} does not get there: {}", self.status(which)?)
+    }
+
+    fn completed(&self, case: &Case, status: &Value) -> Result<()> {
+        ensure!(text(status, "state")? == "completed", "{}: {status}", case.name);
+        ensure!(text(status, "strategy")? == case.strategy, "{}: {status}", case.name);
         let seen = status.get("evidence").and_then(Value::as_array).context("a run tells its evidence")?;
         for name in DIRECT.iter().filter(|_| case.direct) {
             let used =
                 |seen: &Value| text(seen, "consumer").ok() == Some(name) && text(seen, "grade").ok() == Some("used");
             ensure!(seen.iter().any(used), "{}: {name} was not seen with the new secret: {status}", case.name);
+        }
+        if let Some(gap) = status.pointer("/gap/ms").and_then(Value::as_u64) {
+            println!("  nobody could log in for {gap} ms at the most");
         }
         Ok(())
     }
@@ -205,7 +262,7 @@ fn sandbox_config(form: Form, hard: bool) -> String {
     );
     let rotator = |name| format!("[[genesys.clients]]\nname = \"{name}\"\nroles = [\"admin\", \"application\"]\n");
     let application = |case: &Case| {
-        let (name, token) = (case.name, form.token(case));
+        let (name, token) = (case.name, form.token);
         format!("[[genesys.clients]]\nname = \"{name}\"\nroles = [\"application\"]\ntoken_seconds = {token}\n")
     };
     let clients = [ROTATOR, ROTATOR_OF_SECRETS].into_iter().map(rotator).chain(CASES.iter().map(application));
@@ -251,11 +308,12 @@ secret = "vault:{ROTATOR_OF_SECRETS}"
         if case.by == By::Script {
             continue;
         }
+        let interval = if case.by == By::Serve { format!("interval = \"{INTERVAL}\"\n") } else { String::new() };
         let program = |name: &&str| format!("{{ name = \"{name}\", direct = true, cache = \"{}s\" }}", form.cache);
         let programs: Vec<_> = DIRECT.iter().filter(|_| case.direct).map(program).collect();
         write!(
             config,
-            "[credential.{name}.rotation]\nstrategy = \"{strategy}\"\noverlap_min = \"1s\"\nquiet = \"1s\"\n\
+            "[credential.{name}.rotation]\n{interval}strategy = \"{strategy}\"\noverlap_min = \"1s\"\nquiet = \"1s\"\n\
              watch = \"{}s\"\nverify = {{ successes = 3, deadline = \"1m\" }}\nconsumers = [{}]\n",
             form.token,
             programs.join(", ")

@@ -4,6 +4,7 @@
 
 mod management;
 mod policy;
+mod supply;
 
 pub(crate) use policy::rules;
 
@@ -21,6 +22,7 @@ use kh_platform::management::Shared;
 use kh_rotator::{EscrowKey, Services, Store, Subject, TokioTimer};
 use kh_store::EmbeddedTarget;
 
+use self::supply::Supply;
 use super::{
     Base,
     deliver::Hooks,
@@ -208,6 +210,7 @@ fn subject(
         second_rotator,
         endpoint: token_endpoint(platform, http),
         hooks: named,
+        supply: Some(Arc::new(Supply(Arc::clone(broker)))),
         revoker: None,
     })
 }

@@ -14,3 +14,4 @@ mod life;
 mod rotators;
 mod sightings;
 mod stress;
+mod swaps;

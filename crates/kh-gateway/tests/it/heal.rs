@@ -7,7 +7,7 @@ use std::sync::{
 
 use http::StatusCode;
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
+use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
     stores::platform_token,
@@ -105,6 +105,37 @@ async fn a_call_that_always_gets_401_does_not_take_the_token_from_others() {
         assert_status(&world.call("GET /api/v2/users").await, StatusCode::OK);
     }
     assert_eq!(world.tokens.fetched(), 2);
+}
+
+/// The token was renewed while the call was on its way, and then the platform ended both: the renewed one is no answer to
+/// the call's 401, so that a third one is fetched for it.
+#[tokio::test]
+async fn a_call_that_meets_a_renewal_and_then_the_end_of_both_tokens_is_healed() {
+    let (ended, good) = (Arc::new(Notify::new()), platform_token(3));
+    let told = Arc::clone(&ended);
+    let upstream = Upstream::start(move |request| {
+        let (told, good) = (Arc::clone(&told), good.clone());
+        Box::pin(async move {
+            let (parts, _) = request.into_parts();
+            if token(&parts) == platform_token(1) && parts.uri.path().ends_with("/slow") {
+                told.notified().await;
+            }
+            if token(&parts) == good { reply(200, &[], "ok") } else { reply(401, &[], BAD) }
+        })
+    })
+    .await;
+    let world = Arc::new(Setup::new(upstream.address).start().await);
+    let calling = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.call("GET /api/v2/slow").await }
+    });
+    while upstream.seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.credential().renew().await.unwrap().generation(), 2);
+    ended.notify_one();
+    assert_status(&calling.await.unwrap(), StatusCode::OK);
+    assert_eq!((world.tokens.fetched(), upstream.seen().len()), (3, 3));
 }
 
 #[tokio::test]

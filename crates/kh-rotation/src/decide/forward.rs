@@ -32,6 +32,10 @@ impl Ask<'_> {
             return self.kill(base);
         }
         if run.wants_token() {
+            if run.begin.strategy == Strategy::Swap {
+                // the token is to be young when the secret dies: nothing may be waited for after it
+                self.may_regenerate()?;
+            }
             return Err(self.intend(Effect::Mint));
         }
         self.clean_orphans()?;
@@ -49,6 +53,7 @@ impl Ask<'_> {
         if run.begin.level.emergency() && !run.tokens_revoked {
             return Err(self.intend(Effect::RevokeTokens));
         }
+        self.confirm()?;
         self.watch()?;
         self.hooks_done()?;
         let unknown = self.sweep()?;
@@ -192,30 +197,74 @@ impl Ask<'_> {
             let why = "the answer to a regenerate was lost and the old secret is dead: set a new secret by hand";
             return Err(self.stuck(why, command::abandon(run)));
         }
-        self.not_held()?;
-        if !run.lost {
-            self.open_now()?;
-            let journal = self.journal()?;
-            let declared = self.policy.consumers.iter().filter(|consumer| consumer.reads == Reads::Secret);
-            let mut direct: Vec<_> = declared.map(|consumer| consumer.name.clone()).collect();
-            let seen = journal.sightings.iter().filter(|seen| seen.alive_until > self.now);
-            direct.extend(seen.map(|seen| seen.consumer.clone()).filter(|name| !self.reads_tokens(name)));
-            let by = self.approved(ApprovalOf::Prune)?;
-            if let Some(consumer) = direct.first().filter(|_| by.len() < self.policy.approvals.prune) {
-                let why = format!("{consumer} reads the secret itself and would fail from a swap until it reads again");
-                return Err(self.stuck(why, command::approve(run, ApprovalOf::Prune)));
-            }
-        }
+        self.may_regenerate()?;
         Err(self.intend(Effect::Regenerate { attempt, by: self.acting() }))
     }
 
+    /// Whether the secret may die now. Where it is dead already only a hold keeps the next one from being made.
+    fn may_regenerate(self) -> Answer<()> {
+        let run = self.run;
+        self.not_held()?;
+        if run.lost {
+            return Ok(());
+        }
+        self.open_now()?;
+        let journal = self.journal()?;
+        let declared = self.policy.consumers.iter().filter(|consumer| consumer.reads == Reads::Secret);
+        let mut direct: Vec<_> = declared.map(|consumer| consumer.name.clone()).collect();
+        let seen = journal.sightings.iter().filter(|seen| seen.alive_until > self.now);
+        direct.extend(seen.map(|seen| seen.consumer.clone()).filter(|name| !self.reads_tokens(name)));
+        let by = self.approved(ApprovalOf::Prune)?;
+        if let Some(consumer) = direct.first().filter(|_| by.len() < self.policy.approvals.prune) {
+            let why = format!("{consumer} reads the secret itself and would fail from a swap until it reads again");
+            return Err(self.stuck(why, command::approve(run, ApprovalOf::Prune)));
+        }
+        Ok(())
+    }
+
+    /// A swap asks for one login only before it promotes: its old secret is dead, so that waiting for more of them protects
+    /// nobody and makes the time longer in which nobody can log in. The others follow, see [`Ask::confirm`].
     fn verify(self, new: &NewSecret) -> Answer<()> {
         let run = self.run;
         if run.verified {
             return Ok(());
         }
-        match self.logins(Escrow::New, self.policy.verification.successes, new.at)? {
+        let swap = run.begin.strategy == Strategy::Swap;
+        let wanted = if swap { 1 } else { self.policy.verification.successes };
+        match self.enough_logins(wanted, new.at)? {
             Ok(successes) => Err(self.record(Step::Verified { successes })),
+            Err(why) if swap => {
+                let why = format!("the regenerated secret does not work: {why}");
+                Err(self.stuck(why, command::resume(run)))
+            }
+            Err(why) => Err(self.record(Step::Rejected { why })),
+        }
+    }
+
+    /// Swap: the logins that were not waited for before the promotion.
+    fn confirm(self) -> Answer<()> {
+        let run = self.run;
+        let wanted = self.policy.verification.successes.saturating_sub(1);
+        let Some(promoted_at) = run.promoted_at.filter(|_| run.begin.strategy == Strategy::Swap) else { return Ok(()) };
+        if run.confirmed || wanted == 0 {
+            return Ok(());
+        }
+        match self.enough_logins(wanted, promoted_at)? {
+            Ok(successes) => Err(self.record(Step::Verified { successes })),
+            Err(why) => {
+                let why = format!("the regenerated secret worked once and does not work any more: {why}");
+                Err(self.stuck(why, command::resume(run)))
+            }
+        }
+    }
+
+    /// `wanted` logins in a row with the new secret since `since`; `Ok(Err(..))` when the platform still refuses it at the
+    /// end of the time for them. While nothing can be found out a person is told, and it is tried on.
+    fn enough_logins(self, wanted: u32, since: UnixMillis) -> Answer<Result<u32, String>> {
+        let run = self.run;
+        match self.logins(Escrow::New, wanted, since)? {
+            Ok(successes) => Ok(Ok(successes)),
+            Err(TryFailure::Dead(why) | TryFailure::Rights(why)) => Ok(Err(why)),
             Err(TryFailure::Unreachable(reason)) => {
                 if run.alarm.is_none() {
                     return Err(self.record(Step::Alarmed { why: reason, next: command::status(run) }));
@@ -226,13 +275,6 @@ impl Ask<'_> {
                     return Err(self.wait(next, Why::Failure(reason)));
                 }
                 Err(Decision::Look(Look::Try { document: Escrow::New }))
-            }
-            Err(TryFailure::Dead(why) | TryFailure::Rights(why)) => {
-                if run.begin.strategy == Strategy::Swap {
-                    let why = format!("the regenerated secret does not work: {why}");
-                    return Err(self.stuck(why, command::resume(run)));
-                }
-                Err(self.record(Step::Rejected { why }))
             }
         }
     }
@@ -382,7 +424,10 @@ impl Ask<'_> {
         let run = self.run;
         let (Some(base), Some(pruned_at)) = (&run.base, run.pruned_at) else { return Ok(()) };
         let began = run.promoted_at.map_or(pruned_at, |promoted| promoted.max(pruned_at));
-        if let Some(consumer) = self.failing_since(&base.old, began)?
+        // After a swap the broker of every process that uses it is refused once, maybe a moment after the promotion.
+        let swap = run.begin.strategy == Strategy::Swap;
+        let missed = if swap { began.plus(self.policy.backoff.poll) } else { began };
+        if let Some(consumer) = self.failing_since(&base.old, missed)?
             && run.alarm.is_none()
         {
             let why = format!("{consumer} was seen with the old secret after its end");

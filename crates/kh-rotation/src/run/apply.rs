@@ -72,7 +72,9 @@ pub(super) fn begin(record: &Record) -> Result<Run, Impossible> {
         foreign: Vec::new(),
         new: None,
         verified: false,
+        confirmed: false,
         lost: false,
+        dead_since: None,
         minted: None,
         mint_over: false,
         old_tokens: None,
@@ -131,7 +133,9 @@ fn step(run: &mut Run, at: UnixMillis, step: &Step) -> Fold {
             orphaned(run, ids)
         }
         Step::Verified { .. } => {
-            ensure(run.new.is_some() && !run.verified, "there is nothing to verify")?;
+            let again = run.begin.strategy == Strategy::Swap && run.promoted_at.is_some() && !run.confirmed;
+            ensure(run.new.is_some() && (!run.verified || again), "there is nothing to verify")?;
+            run.confirmed = run.verified;
             run.verified = true;
             Ok(())
         }
@@ -207,6 +211,9 @@ fn intended(run: &mut Run, at: UnixMillis, effect: &Effect, basis: Option<&Basis
             run.attempts = *attempt;
             run.spent = run.spent.saturating_add(1);
             run.intents.push(at);
+            if matches!(effect, Effect::Regenerate { .. }) {
+                run.dead_since.get_or_insert(at);
+            }
             for store in &mut run.stores {
                 store.staged = false;
             }
@@ -282,6 +289,14 @@ fn refund(run: &mut Run, effect: &Effect) {
     if matches!(effect, Effect::Create { .. } | Effect::Regenerate { .. }) {
         run.spent = run.spent.saturating_sub(1);
         run.intents.pop();
+        alive_after_all(run);
+    }
+}
+
+/// A regenerate was not carried out: the old secret lives, unless an earlier one ended it.
+fn alive_after_all(run: &mut Run) {
+    if !run.lost {
+        run.dead_since = None;
     }
 }
 
@@ -377,7 +392,7 @@ fn resolved(run: &mut Run, at: UnixMillis, finding: &Finding) -> Fold {
     let effect = open.effect.clone();
     let conflict = open.conflict.is_some();
     match (&effect, finding) {
-        (Effect::Create { .. } | Effect::Regenerate { .. }, Finding::NotDone) => {}
+        (Effect::Create { .. } | Effect::Regenerate { .. }, Finding::NotDone) => alive_after_all(run),
         (Effect::Create { listed, .. }, Finding::Orphans { ids }) => {
             ensure(ids.iter().all(|id| !listed.contains(id)), "an orphan was listed before it was made")?;
             orphaned(run, ids)?;

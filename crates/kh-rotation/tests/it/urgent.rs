@@ -8,11 +8,11 @@ use kh_core::{
     Fingerprint,
     port::{
         Strategy,
-        rotation_journal::{ApprovalOf, Grade},
+        rotation_journal::{ApprovalOf, Grade, Hold},
         secret_management::Rotator,
     },
 };
-use kh_rotation::{Acting, Decision, Effect, End, Level, Order, State, Why, policy::Reads};
+use kh_rotation::{Acting, Decision, Effect, End, Level, Order, Record, State, Step, Why, policy::Reads};
 
 use super::{
     sim::{Fault, Sim, begin_of, consumer},
@@ -44,6 +44,112 @@ fn a_swap_mints_first_and_learns_what_becomes_of_old_tokens() {
         assert_eq!(sim.world.stores[0].value, 2);
         assert!(sim.world.platform.accepts(2));
     }
+}
+
+fn verified(sim: &Sim) -> Vec<u32> {
+    let records = sim.journal.iter().filter_map(|record| match record.step {
+        Step::Verified { successes } => Some(successes),
+        _ => None,
+    });
+    records.collect()
+}
+
+/// Nobody can log in from the regeneration to the promotion, so nothing is waited for in between.
+#[test]
+fn a_swap_promotes_after_one_login_and_makes_the_others_afterwards() {
+    let mut sim = Sim::of(Strategy::Swap);
+    while sim.run.promoted_at().is_none() {
+        assert!(sim.turn().is_none(), "it waits before the promotion");
+    }
+    assert_eq!((verified(&sim), sim.run.gap()), (vec![1], Some((sim.now, Some(sim.now)))));
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(verified(&sim), [1, 2], "the policy asks for three");
+    let mut sim = Sim::of(Strategy::Swap);
+    sim.policy.verification.successes = 1;
+    assert_eq!((sim.drive(DAY), verified(&sim)), (Decision::Ended, vec![1]));
+}
+
+#[test]
+fn a_regenerated_secret_that_stops_working_after_its_promotion_needs_a_person() {
+    let mut sim = Sim::of(Strategy::Swap);
+    while sim.run.promoted_at().is_none() {
+        assert!(sim.turn().is_none());
+    }
+    sim.new_works = false;
+    let decision = sim.drive(DAY);
+    assert!(matches!(&decision, Decision::NeedsOperator(need) if need.why.contains("worked once")), "{decision:?}");
+    assert!(sim.run.order(Order::Rollback, "ann", "", sim.now).is_err(), "the old one is dead");
+    assert_eq!(regenerates(&sim).len(), 1, "it is not replaced again without being asked");
+    sim.new_works = true;
+    sim.order(Order::Resume);
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!((sim.world.stores[0].value, verified(&sim)), (2, vec![1, 2]));
+}
+
+/// A new secret that the platform takes only after a while is not made live before.
+#[test]
+fn a_regenerated_secret_that_does_not_work_yet_is_not_promoted() {
+    let mut sim = Sim::of(Strategy::Swap);
+    sim.new_works = false;
+    assert!(matches!(sim.drive(MINUTE), Decision::Wait { why: Why::Verification, .. }));
+    assert_eq!((sim.count("promote"), sim.run.gap().map(|(_, until)| until)), (0, Some(None)));
+    sim.new_works = true;
+    let from = sim.now;
+    while sim.run.promoted_at().is_none() {
+        sim.drive(Duration::from_secs(1));
+    }
+    assert!(sim.now.since(from) <= sim.policy.verification.spacing);
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+}
+
+/// The token that carries applications over is fetched when nothing is waited for any more.
+#[test]
+fn a_swap_that_has_to_wait_fetches_its_token_afterwards() {
+    let mut sim = Sim::of(Strategy::Swap);
+    sim.hold = Some(Hold { since: sim.now, actor: "bob".into(), reason: "keep".into() });
+    let decision = sim.drive(DAY);
+    assert!(matches!(decision, Decision::Wait { why: Why::Hold(_), .. }), "{decision:?}");
+    assert!(sim.sent.is_empty(), "{:?}", sim.sent());
+    sim.hold = None;
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    let at = |name: &str| {
+        let of = |record: &&Record| matches!(&record.step, Step::Intended { effect, .. } if effect.as_str() == name);
+        sim.journal.iter().find(of).map(|record| record.at)
+    };
+    assert_eq!(at("mint"), at("regenerate"), "at the same moment of the virtual clock");
+}
+
+/// A broker finds out that the old secret is dead by being refused: that is no consumer which was left behind.
+#[test]
+fn a_login_that_was_refused_during_a_swap_alarms_nobody_and_a_later_one_does() {
+    for (after, alarms) in [(1, false), (600, true)] {
+        let mut sim = Sim::of(Strategy::Swap);
+        while sim.run.promoted_at().is_none() {
+            assert!(sim.turn().is_none());
+        }
+        sim.pass(Duration::from_secs(after));
+        sim.see("gateway", 1, Grade::Fetched);
+        sim.see("gateway", 2, Grade::Used);
+        assert_eq!(sim.drive(DAY), Decision::Ended);
+        let alarmed = sim.journal.iter().any(|record| matches!(record.step, Step::Alarmed { .. }));
+        assert_eq!(alarmed, alarms, "{after} s after the promotion");
+    }
+}
+
+/// What `rotate status` tells of the time without a login.
+#[test]
+fn the_gap_of_a_swap_begins_with_the_first_regenerate_that_may_have_been_carried_out() {
+    for (fault, longer) in [(Fault::NotDone, false), (Fault::LostRequest, false), (Fault::LostAnswer, true)] {
+        let mut sim = Sim::of(Strategy::Swap);
+        sim.faults.push_back(("regenerate", fault));
+        assert_eq!(sim.drive(DAY), Decision::Ended, "{fault:?}");
+        let (from, until) = sim.run.gap().unwrap();
+        let gap = until.unwrap().since(from);
+        assert_eq!(gap > sim.policy.call_bound, longer, "{fault:?}: {gap:?}");
+    }
+    let mut sim = Sim::of(Strategy::Overlap);
+    sim.drive(MINUTE);
+    assert_eq!(sim.run.gap(), None);
 }
 
 #[test]

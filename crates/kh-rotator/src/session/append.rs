@@ -11,7 +11,7 @@ use kh_core::{
         rotation_journal::{Append, EscrowChange},
     },
 };
-use kh_rotation::{Entry, Escrow, Step, View};
+use kh_rotation::{Entry, Escrow, Outcome, Step, View};
 
 use super::{Halt, Session};
 use crate::{escrow::SealedFor, timeline::Outlook, told};
@@ -77,6 +77,10 @@ impl Session {
         self.run = run;
         self.view = View::after_append(entry.intends());
         self.tell(&entry);
+        let promoted = matches!(&entry.record.step, Step::Settled { outcome: Outcome::Promoted { .. } });
+        if let Some(supply) = self.subject.supply.as_ref().filter(|_| promoted) {
+            supply.promoted(&self.subject.credential);
+        }
         Ok(())
     }
 

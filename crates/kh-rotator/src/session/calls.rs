@@ -3,9 +3,9 @@
 //! Invariant: what did not answer in time may have been done, and is told so.
 
 use kh_core::{
-    SecretBytes,
+    SecretBytes, SecretString,
     credential::CredentialDocument,
-    port::{FetchError, ManageError, TargetError},
+    port::{FetchError, ManageError, Strategy, TargetError},
     rotation::ManagedId,
 };
 use kh_rotation::{Acting, Effect, Escrow, Outcome};
@@ -75,13 +75,22 @@ impl Session {
         }
     }
 
+    /// Applications get the same token where this process hands tokens out: then it is theirs that outlives the old secret,
+    /// or is seen to die with it.
     async fn mint(&self) -> Result<Answered, Halt> {
+        let bytes = |token: &SecretString| SecretBytes::new(token.expose().as_bytes().to_vec());
+        let began = self.run.began();
+        if let Some(supply) = self.subject.supply.as_ref().filter(|_| began.strategy == Strategy::Swap)
+            && let Some(fresh) = supply.renew(&began.credential).await
+        {
+            return Ok((Outcome::Minted { expires_at: fresh.expires_at }, Some(bytes(&fresh.token))));
+        }
         let document = self.document(Escrow::Old).await?;
         let now = self.services.now();
         match self.subject.endpoint.fetch(&document, None).await {
             Ok(issued) => {
                 let outcome = Outcome::Minted { expires_at: now.plus(issued.expires_in) };
-                Ok((outcome, Some(SecretBytes::new(issued.access_token.expose().as_bytes().to_vec()))))
+                Ok((outcome, Some(bytes(&issued.access_token))))
             }
             Err(error) => Ok((minting_failed(&error), None)),
         }

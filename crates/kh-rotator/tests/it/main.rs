@@ -20,6 +20,8 @@ mod simulation;
 #[cfg(test)]
 mod stores;
 #[cfg(test)]
+mod supply;
+#[cfg(test)]
 mod volume;
 #[cfg(test)]
 mod world;

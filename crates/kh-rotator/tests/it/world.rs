@@ -247,6 +247,7 @@ impl World {
             second_rotator: true,
             endpoint: Arc::new(Endpoint(Arc::clone(&self.platform))),
             hooks: vec![Arc::<MemoryHook>::clone(&self.hook) as Arc<dyn DeliveryHook>],
+            supply: None,
             revoker: None,
         })
     }

@@ -23,6 +23,7 @@ const EVENTS: &[Event] = &[
     Event::KillPrevious,
     Event::ChangeSecret,
     Event::NoticeVersion,
+    Event::Renew,
     Event::Pass(85),
     Event::WallOnly(-85),
     Event::WallOnly(50),
@@ -99,6 +100,17 @@ fn from_a_token_that_is_due() {
         TokenPolicy::default(),
         &prefix,
         &["serve", "refresh grant", "known bad", "fetch after death", "removed", "old report ignored", "login"],
+    );
+}
+
+#[test]
+fn from_a_secret_that_worked_and_was_replaced() {
+    let refused = [Event::KillCurrent, FETCH[0], FETCH[1], Event::Fail(Failure::Rejected)];
+    let prefix = [FETCH[0], FETCH[1], Event::Ok { life: 100, refresh: false }];
+    check(
+        TokenPolicy::default(),
+        &[prefix.as_slice(), refused.as_slice()].concat(),
+        &["waits for a replaced secret", "too new", "rejected", "login", "accepted", "serve", "renewed"],
     );
 }
 

@@ -21,6 +21,7 @@ pub(super) enum Event {
     KillPrevious,
     ChangeSecret,
     NoticeVersion,
+    Renew,
     Used,
     Pass(u64),
     WallOnly(i64),
@@ -45,6 +46,11 @@ pub(super) struct Model {
     tokens: u64,
     last_used: Now,
     idle: Option<Duration>,
+    /// The document of the newest token, if it was not refused since, and until when its refusal makes callers wait.
+    worked: Option<Sha256>,
+    replaced_until: Option<Duration>,
+    /// Refusals of documents that took its place.
+    too_new: u32,
     /// What was seen, by name.
     pub(super) seen: BTreeSet<&'static str>,
 }
@@ -64,6 +70,9 @@ impl Model {
             tokens: 0,
             last_used: now,
             idle: policy.idle_limit(),
+            worked: None,
+            replaced_until: None,
+            too_new: 0,
             seen: BTreeSet::new(),
         }
     }
@@ -96,6 +105,10 @@ impl Model {
             Event::ChangeSecret => self.version += 1,
             Event::NoticeVersion => {
                 self.core.on_secret_changed(self.version);
+            }
+            Event::Renew => {
+                self.core.renew();
+                self.seen.insert("renewed");
             }
             Event::Used => {
                 let generation = self.core.token().map_or(0, |token| token.generation);
@@ -153,7 +166,12 @@ impl Model {
             Decision::Wait => assert!(self.open.is_some(), "waits for nothing"),
             Decision::Serve | Decision::Hold(_) | Decision::Refuse(_) => {}
         }
+        let awaits = self.replaced_until.is_some_and(|until| self.now.mono < until);
+        if matches!(decision, Decision::Refuse(Refusal::Rejected { .. })) {
+            assert!(!awaits, "a caller is sent away although the secret was just replaced");
+        }
         self.seen.insert(match decision {
+            Decision::Hold(_) if awaits && self.core.paused(self.now).is_none() => "waits for a replaced secret",
             Decision::Serve => "serve",
             Decision::ServeAndFetch(_) => "early refresh",
             Decision::Fetch(_) if died => "fetch after death",
@@ -195,6 +213,7 @@ impl Model {
         self.refused_until.remove(&sent);
         match self.core.on_fetched(self.now, order, fetched) {
             Outcome::Accepted { .. } => {
+                (self.worked, self.replaced_until, self.too_new) = (Some(sent), None, 0);
                 if self.current.is_some_and(|(token, ..)| token != sha256) {
                     self.previous = self.current.map(|(token, ..)| token);
                 }
@@ -223,9 +242,19 @@ impl Model {
             Failure::RateLimited { .. } | Failure::Transient { .. } | Failure::Store | Failure::Aborted => None,
         };
         if let Some((document, _)) = refused {
-            let first_pause = Duration::from_mins(10);
-            self.refused_until.insert(document, self.now.mono + first_pause);
-            self.seen.insert("struck");
+            let (patience, now) = (Duration::from_secs(20), self.now.mono);
+            let worked = self.worked.take();
+            let awaited = self.replaced_until.is_some_and(|until| now < until);
+            let (pause, name) = if worked != Some(document) && (worked.is_some() || awaited) && self.too_new < 3 {
+                self.too_new += 1;
+                self.replaced_until = self.replaced_until.or(Some(now + patience));
+                (Duration::from_secs(2), "too new")
+            } else {
+                self.replaced_until = (worked == Some(document)).then_some(now + patience);
+                (Duration::from_mins(10), "struck")
+            };
+            self.refused_until.insert(document, now + pause);
+            self.seen.insert(name);
         }
     }
 

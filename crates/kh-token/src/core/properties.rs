@@ -30,7 +30,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => prop_oneof![Just(Event::LateOk), Just(Event::LateFail)],
         3 => prop_oneof![2 => Just(Event::KillCurrent), 1 => Just(Event::KillPrevious)],
         2 => prop_oneof![Just(Event::ChangeSecret), Just(Event::NoticeVersion)],
-        1 => Just(Event::Used),
+        1 => prop_oneof![Just(Event::Used), Just(Event::Renew)],
         3 => (1_u64..400).prop_map(Event::Pass),
         2 => (-100_000_i64..100_000).prop_map(Event::WallOnly),
         1 => (1_u64..400).prop_map(Event::MonoOnly),

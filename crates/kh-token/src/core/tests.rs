@@ -3,7 +3,7 @@
 //! Script words: `?` a caller asks, `?30` with `min_ttl` 30 s; `read:a@2` the store has document `a` in version 2;
 //! `ok:T/100` the fetch brings token `T` that lives 100 s (`okr:` with a refresh token); `fail:WHY[:RETRY_AFTER]`;
 //! `late:T/100` and `late:fail` the same from the attempt before; `kill:T` a 401 for `T`; `ver:2` the store has
-//! version 2; `used` the token was used; `+5` both clocks move 5 s, `w+5` and `w-5` the wall clock alone, `m+5` the
+//! version 2; `renew` the token is due now; `used` the token was used; `+5` both clocks move 5 s, `w+5` and `w-5` the wall clock alone, `m+5` the
 //! monotonic one alone. An `ok` or `fail` without a `read` reads `a@1` first and says nothing about it.
 
 use kh_core::{Now, Sha256, UnixMillis};
@@ -124,6 +124,7 @@ impl Script {
                 let news = self.core.on_secret_changed(version.parse().unwrap());
                 return Some(if news { "news" } else { "same" }.into());
             }
+            ("renew", _) => self.core.renew(),
             ("used", _) => {
                 let generation = self.core.token().map_or(0, |token| token.generation);
                 self.core.note_used(generation, self.now);
@@ -313,6 +314,47 @@ fn a_rejected_document_is_read_again_once_and_not_sent_again() {
     check("? fail:unusable ? read:a@1 ?", "fetch fetch known-bad rejected:600s");
     // The wall clock cannot shorten the pause.
     check("? fail:rejected ? read:a@1 w+9999 ?", "fetch fetch known-bad rejected:600s");
+}
+
+#[test]
+fn callers_wait_for_the_document_that_takes_the_place_of_one_that_had_worked() {
+    check(
+        "? ok:A/1000 kill:A ? read:a@1 fail:rejected ? read:a@1 ? +5 ? ver:2 ? read:b@2 ? ok:B/100 ?",
+        "fetch new1 removed fetch login fetch known-bad hold:20s hold:15s news fetch login wait new2 serve2",
+    );
+    // Not for ever, and not again for the same document.
+    check(
+        "? ok:A/1000 kill:A ? fail:rejected ? read:a@1 +20 ? +580 ? read:a@1 fail:rejected ? read:a@1 ?",
+        "fetch new1 removed fetch fetch known-bad rejected:580s fetch login fetch known-bad rejected:1200s",
+    );
+    // A document in its place that is refused as well may be too new: it is tried three times, then it is an operator's.
+    check(
+        "? ok:A/1000 kill:A ? fail:rejected \
+         ? read:b@2 fail:rejected ? read:b@2 ? +2 ? read:b@2 fail:rejected ? read:b@2 ? \
+         +2 ? read:b@2 fail:rejected ? read:b@2 ? +16 ?",
+        "fetch new1 removed fetch \
+         fetch login fetch known-bad hold:2s fetch login fetch known-bad hold:2s \
+         fetch login fetch known-bad hold:2s fetch",
+    );
+    check(
+        "? ok:A/1000 kill:A ? read:b@2 fail:rejected ? read:b@2 ? +2 ? read:b@2 ok:B/100 ?",
+        "fetch new1 removed fetch login fetch known-bad hold:2s fetch login new2 serve2",
+    );
+    check(
+        "? ok:A/1000 kill:A ? read:b@2 fail:rejected +2 ? read:b@2 fail:rejected +2 ? read:b@2 fail:rejected \
+         +2 ? read:b@2 fail:rejected ? read:b@2 ?",
+        "fetch new1 removed fetch login fetch login fetch login fetch login fetch known-bad rejected:600s",
+    );
+    // As long as the token lives nobody notices.
+    check(
+        "? ok:A/1000 +900 ? fail:rejected ? read:a@1 ? +99 ? +1 ?",
+        "fetch new1 serve1+fetch serve1+fetch known-bad serve1 serve1 rejected:500s",
+    );
+}
+
+#[test]
+fn a_token_is_renewed_when_it_is_asked_for() {
+    check("? ok:A/1000 ? renew ? ? ok:B/1000 ?", "fetch new1 serve1 serve1+fetch serve1 new2 serve2");
 }
 
 #[test]

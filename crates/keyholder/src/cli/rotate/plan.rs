@@ -287,13 +287,20 @@ fn steps(subject: &Subject, strategy: Strategy) -> Vec<String> {
         Strategy::Swap => "fetch a fresh token, then regenerate the one secret: the old one is dead at once".to_owned(),
     }];
     let verification = &policy.verification;
-    steps.push(format!("log in with it {} times within {}", verification.successes, span(verification.deadline)));
+    let within = span(verification.deadline);
+    let swap = strategy == Strategy::Swap;
+    // nobody can log in until it is live, so that the other logins come afterwards
+    let first = if swap { "once".to_owned() } else { format!("{} times", verification.successes) };
+    steps.push(format!("log in with it {first} within {within}"));
     steps.extend(
         subject.stores.iter().map(|store| format!("write it to {} beside the live one, and read it back", store.name)),
     );
     steps.extend(subject.stores.iter().map(|store| format!("make it live in {}", store.name)));
     steps.extend(subject.hooks.iter().map(|hook| hook.describe()));
-    if strategy != Strategy::Swap {
+    if swap && verification.successes > 1 {
+        steps.push(format!("log in with it {} times more within {within}", verification.successes - 1));
+    }
+    if !swap {
         steps.push(format!(
             "keep both for {} at least, until every consumer was seen with the new one and nobody with the old one for {}",
             span(policy.overlap_min),

@@ -129,6 +129,13 @@ fn text(told: &Told) -> String {
             lines.push(format!("  {word}      {}{version}", secret.fingerprint.as_str()));
         }
     }
+    lines.extend(status.gap.iter().map(|gap| {
+        let from = time(gap.from);
+        match gap.ms {
+            Some(ms) => format!("  gap      no login for {ms} ms at the most, from {from}"),
+            None => format!("  gap      no login since {from}"),
+        }
+    }));
     for seen in &status.evidence {
         let at = seen.at.map(time).unwrap_or_default();
         lines.push(format!("  seen     {} with the new secret at {at}", seen.consumer));

@@ -16,6 +16,8 @@ pub(crate) const LEFT: &str = "I3 at the end nothing is left that is not listed"
 pub(crate) const ONCE: &str = "I6 each create or regenerate is sent once under its own intent";
 pub(crate) const HELD: &str = "a hold is never ignored";
 pub(crate) const KNOWN: &str = "swap: while no regenerate is open, the journal knows the valid secret";
+pub(crate) const PROVEN: &str = "swap: only a secret that has logged in is made live";
+pub(crate) const SERVED: &str = "swap: what the stores serve at the end logs in";
 
 pub(crate) const SHORT: &str = "I9 no history makes the journal grow without end";
 
@@ -77,6 +79,31 @@ fn known(_: &Setup, state: &State) -> bool {
     open || valid.is_none_or(|valid| state.world.platform.secrets.iter().any(|secret| fp(secret.value) == valid))
 }
 
+/// The records before each promotion have a login with the newest secret.
+fn proven(_: &Setup, state: &State) -> bool {
+    let mut logged_in = false;
+    state.log.records.iter().all(|record| match &record.step {
+        Step::Settled { outcome: kh_rotation::Outcome::Created { .. } } => {
+            logged_in = false;
+            true
+        }
+        Step::Verified { .. } => {
+            logged_in = true;
+            true
+        }
+        Step::Intended { effect: Effect::Promote { .. }, .. } => logged_in,
+        _ => true,
+    })
+}
+
+fn served(setup: &Setup, state: &State) -> bool {
+    !matches!(end(state), Some(End::Completed { .. })) || live(setup, state)
+}
+
+fn verified(state: &State) -> usize {
+    state.log.records.iter().filter(|record| matches!(record.step, Step::Verified { .. })).count()
+}
+
 fn recorded(state: &State, test: impl Fn(&Step) -> bool) -> bool {
     state.log.records.iter().any(|record| test(&record.step))
 }
@@ -91,7 +118,14 @@ pub(crate) fn of(setup: &Setup) -> Vec<Property<Setup>> {
         Property::sometimes("a run completes", |_, state: &State| matches!(end(state), Some(End::Completed { .. }))),
     ];
     if setup.strategy == Strategy::Swap {
-        all.push(Property::always(KNOWN, known));
+        all.extend([
+            Property::always(KNOWN, known),
+            Property::always(PROVEN, proven),
+            Property::always(SERVED, served),
+            Property::always("swap: one that ends well was tried again after it was made live", |_, state: &State| {
+                !matches!(end(state), Some(End::Completed { .. })) || verified(state) == 2
+            }),
+        ]);
     } else {
         all.extend([Property::always(LIVE, live), Property::always(CONSUMER, consumer)]);
     }

@@ -93,12 +93,15 @@ fn name(consumer: usize) -> String {
 /// Every span is zero: time stands still, so whatever the model finds safe is safe without any assumption on time.
 fn policy(setup: &Setup) -> Policy {
     let zero = Duration::ZERO;
-    let reads = if setup.strategy == Strategy::Swap { Reads::Tokens } else { Reads::Secret };
+    let swap = setup.strategy == Strategy::Swap;
+    let reads = if swap { Reads::Tokens } else { Reads::Secret };
+    // A swap asks for one before the promotion and for the others after it.
+    let successes = if swap { 2 } else { 1 };
     Policy {
         overlap_min: zero,
         overlap_max: Duration::from_hours(1000),
         quiet: zero,
-        verification: Verification { successes: 1, spacing: zero, deadline: Duration::from_hours(1) },
+        verification: Verification { successes, spacing: zero, deadline: Duration::from_hours(1) },
         consumers: (0..setup.stores).map(|index| consumer(&name(index), reads)).collect(),
         approvals: Approvals { start: 0, prune: 1, revoke: 0 },
         budget: Budget { per_run: 2, per_day: 9 },
@@ -188,7 +191,7 @@ impl Hash for Process {
 
 impl Process {
     fn see(&mut self, mut view: View) {
-        // The policy asks for one success: more of them are no other state.
+        // The core waits for one success at a time: more of them are no other state.
         for tries in view.tries.values_mut() {
             tries.successes = tries.successes.min(1);
         }
