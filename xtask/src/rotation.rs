@@ -19,7 +19,7 @@ use crate::{
     tools::{self, Tools},
 };
 use load::{Load, Told};
-use world::World;
+use world::{Kind, World};
 
 /// How long things take in one form of the scenario, in seconds.
 #[derive(Clone, Copy)]
@@ -63,6 +63,12 @@ enum By {
     Serve,
     /// The naive script: some fail.
     Script,
+}
+
+impl Case {
+    fn kind(&self) -> Kind {
+        Kind { hard: self.hard, scheduled: self.by == By::Serve }
+    }
 }
 
 impl By {
@@ -121,13 +127,14 @@ pub fn short(tools: &Tools, keyholder: &Path) -> Result<()> {
 fn run_form(tools: &Tools, keyholder: &Path, fakes: &Path, form: Form, names: &[&str]) -> Result<()> {
     let wanted = |case: &&Case| names.is_empty() || names.contains(&case.name);
     let mut lines = Vec::new();
-    for hard in [false, true] {
-        let cases: Vec<_> = CASES.iter().filter(wanted).filter(|case| case.hard == hard).collect();
+    for (hard, scheduled) in [(false, false), (true, false), (true, true)] {
+        let kind = Kind { hard, scheduled };
+        let cases: Vec<_> = CASES.iter().filter(wanted).filter(|case| case.kind() == kind).collect();
         if cases.is_empty() {
             continue;
         }
         let folder = tempfile::tempdir()?;
-        let world = World::start(keyholder, fakes, folder.path(), form, hard)?;
+        let world = World::start(keyholder, fakes, folder.path(), form, kind)?;
         let limits = world.limits()?;
         println!("the sandbox's limits are raised: {limits}");
         let tokens = if hard { "end with their secret" } else { "outlive their secret" };

@@ -29,9 +29,17 @@ const ROTATOR_OF_SECRETS: &str = "rotator-of-secrets";
 const POLL: Duration = Duration::from_millis(300);
 const POLLS: u32 = 600;
 
-/// A secret that is due soon after the servers have started, for the schedule. A second rotation would be due as soon as
-/// the first one is over.
-const INTERVAL: &str = "30s";
+/// The sandbox's clients were made 90 days ago: with this interval one is due at once, and not a second time.
+const DUE: &str = "30d";
+
+/// What one set of servers is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// Whether the platform ends access tokens with the secret that made them.
+    pub hard: bool,
+    /// Whether `keyholder serve` rotates what is due. A secret whose age nobody knows is.
+    pub scheduled: bool,
+}
 
 /// Everything that runs.
 pub struct World {
@@ -46,10 +54,10 @@ pub struct World {
 }
 
 impl World {
-    /// Starts them below `folder`. A `hard` platform ends access tokens with the secret that made them.
-    pub fn start(keyholder: &Path, fakes: &Path, folder: &Path, form: Form, hard: bool) -> Result<Self> {
+    /// Starts them below `folder`.
+    pub fn start(keyholder: &Path, fakes: &Path, folder: &Path, form: Form, kind: Kind) -> Result<Self> {
         let at = |name: &str| folder.join(name);
-        fs::write(at("sandbox.toml"), sandbox_config(form, hard))?;
+        fs::write(at("sandbox.toml"), sandbox_config(form, kind.hard))?;
         let mut command = Command::new(keyholder);
         command.arg("sandbox").arg("--config").arg(at("sandbox.toml")).arg("--ready-file").arg(at("sandbox.json"));
         let mut sandbox_server = Server::start("keyholder sandbox", &mut command, &at("sandbox.log"))?;
@@ -61,7 +69,7 @@ impl World {
 
         private(&at("vault.token"), text(&vault, "root_token")?)?;
         let config = at("keyholder.toml");
-        fs::write(&config, config_for(&sandbox, &vault, folder, form)?)?;
+        fs::write(&config, config_for(&sandbox, &vault, folder, form, kind)?)?;
         for name in CASES.iter().map(|case| case.name).chain([ROTATOR, ROTATOR_OF_SECRETS]) {
             let body = json!({ "data": client(&sandbox, name)? });
             put(&vault, name, &body)?;
@@ -76,7 +84,7 @@ impl World {
             let words = ["--output", "json", "client", "add", name, "--credential", name, "--allow-all"];
             applications.push((name, serde_json::from_str(&output(&mut run(&words))?)?));
         }
-        for case in CASES.iter().filter(|case| case.by == By::Serve) {
+        for case in CASES.iter().filter(|case| kind.scheduled && case.by == By::Serve) {
             process::run(&mut run(&["rotate", "hold", case.name, "--reason", "not before the load"]))?;
         }
         let mut serve = run(&["serve", "--ready-file"]);
@@ -149,12 +157,10 @@ impl World {
         self.until(case.name, |status| status.get("run_id").is_some_and(Value::is_string)).map(drop)
     }
 
-    /// Lifts the hold and waits for the end. Another hold keeps the schedule from doing it again.
+    /// Lifts the hold and waits for the end.
     pub fn let_schedule(&self, case: &Case) -> Result<()> {
         let run = text(&self.status(case.name)?, "run_id")?.to_owned();
         process::run(&mut self.rotation(&["hold", case.name, "--lift"]))?;
-        self.until(&run, |status| status.pointer("/gap/ms").is_some_and(Value::is_u64))?;
-        self.hold(case.name)?;
         let status = self.until(&run, |status| text(status, "state").ok() == Some("completed"))?;
         self.completed(case, &status)
     }
@@ -163,10 +169,6 @@ impl World {
         let mut command = Command::new(&self.keyholder);
         command.arg("--config").arg(&self.config).arg("rotate").args(words);
         command
-    }
-
-    fn hold(&self, name: &str) -> Result<()> {
-        process::run(&mut self.rotation(&["hold", name, "--reason", "once is enough"]))
     }
 
     /// Of a run or of a credential's newest one.
@@ -269,7 +271,7 @@ fn sandbox_config(form: Form, hard: bool) -> String {
     std::iter::once(head).chain(clients).collect()
 }
 
-fn config_for(sandbox: &Value, vault: &Value, folder: &Path, form: Form) -> Result<String> {
+fn config_for(sandbox: &Value, vault: &Value, folder: &Path, form: Form, kind: Kind) -> Result<String> {
     let (genesys, vault) = (text(sandbox, "sandbox_url")?, text(vault, "url")?);
     let folder = folder.display();
     let platform = format!("kind = \"genesys\"\nlogin_url = \"{genesys}\"\napi_url = \"{genesys}\"\n");
@@ -284,6 +286,7 @@ listen = "127.0.0.1:0"
 listen = "127.0.0.1:0"
 [rotation]
 call_max = "20s"
+scheduler = {}
 [secret_store.vault]
 kind = "vault"
 address = "{vault}"
@@ -299,21 +302,21 @@ secret = "vault:{ROTATOR}"
 [credential.{ROTATOR_OF_SECRETS}]
 platform = "secrets"
 secret = "vault:{ROTATOR_OF_SECRETS}"
-"#
+"#,
+        kind.scheduled
     );
     for case in &CASES {
         let (name, strategy) = (case.name, case.strategy);
         let platform = if strategy == "overlap" { "secrets" } else { "clients" };
         write!(config, "[credential.{name}]\nplatform = \"{platform}\"\nsecret = \"vault:{name}\"\n")?;
-        if case.by == By::Script {
+        if case.by == By::Script || (case.by == By::Serve) != kind.scheduled {
             continue;
         }
-        let interval = if case.by == By::Serve { format!("interval = \"{INTERVAL}\"\n") } else { String::new() };
         let program = |name: &&str| format!("{{ name = \"{name}\", direct = true, cache = \"{}s\" }}", form.cache);
         let programs: Vec<_> = DIRECT.iter().filter(|_| case.direct).map(program).collect();
         write!(
             config,
-            "[credential.{name}.rotation]\n{interval}strategy = \"{strategy}\"\noverlap_min = \"1s\"\nquiet = \"1s\"\n\
+            "[credential.{name}.rotation]\ninterval = \"{DUE}\"\nstrategy = \"{strategy}\"\noverlap_min = \"1s\"\nquiet = \"1s\"\n\
              watch = \"{}s\"\nverify = {{ successes = 3, deadline = \"1m\" }}\nconsumers = [{}]\n",
             form.token,
             programs.join(", ")
