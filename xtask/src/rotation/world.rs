@@ -149,7 +149,7 @@ impl World {
     /// `keyholder rotate run`, to the end.
     pub fn rotate(&self, case: &Case) -> Result<()> {
         process::run(&mut self.rotation(&["run", case.name, "--wait"]))?;
-        self.completed(case, &self.status(case.name)?)
+        Self::completed(case, &self.status(case.name)?)
     }
 
     /// Until the schedule has begun: it waits for the hold under which it was started.
@@ -162,7 +162,7 @@ impl World {
         let run = text(&self.status(case.name)?, "run_id")?.to_owned();
         process::run(&mut self.rotation(&["hold", case.name, "--lift"]))?;
         let status = self.until(&run, |status| text(status, "state").ok() == Some("completed"))?;
-        self.completed(case, &status)
+        Self::completed(case, &status)
     }
 
     fn rotation(&self, words: &[&str]) -> Command {
@@ -189,7 +189,7 @@ impl World {
         bail!("{which} does not get there: {}", self.status(which)?)
     }
 
-    fn completed(&self, case: &Case, status: &Value) -> Result<()> {
+    fn completed(case: &Case, status: &Value) -> Result<()> {
         ensure!(text(status, "state")? == "completed", "{}: {status}", case.name);
         ensure!(text(status, "strategy")? == case.strategy, "{}: {status}", case.name);
         let seen = status.get("evidence").and_then(Value::as_array).context("a run tells its evidence")?;

@@ -298,6 +298,7 @@ impl Slot {
             second_rotator: true,
             endpoint: adapters.endpoint,
             hooks: vec![Arc::<crate::stores::MemoryHook>::clone(&world.hook) as Arc<dyn DeliveryHook>],
+            supply: None,
             revoker: None,
         })
     }
