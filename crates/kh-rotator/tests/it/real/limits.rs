@@ -101,6 +101,7 @@ impl Keyholder {
                 second_rotator: true,
                 endpoint: Arc::clone(&adapters.endpoint),
                 hooks: Vec::new(),
+                supply: None,
                 revoker: None,
             }));
         }
