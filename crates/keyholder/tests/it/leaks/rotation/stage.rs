@@ -123,10 +123,12 @@ impl Stage {
     }
 
     /// Steers the sandbox.
-    pub fn control(&self, path: &str, body: &Value) {
+    pub fn control(&self, method: &str, path: &str, body: &Value) -> Value {
         let url = format!("{}/_sandbox/{path}", self.control);
-        let answer = request("PUT", &url, &[("Content-Type", "application/json")], body.to_string().as_bytes());
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = request(method, &url, &[("Content-Type", "application/json")], body.as_bytes());
         assert!(answer.status < 300, "{path}: {answer:?}");
+        serde_json::from_slice(&answer.body).unwrap_or_default()
     }
 
     /// What Vault's administrator asks.
