@@ -429,7 +429,9 @@ pub(crate) fn acts(world: &Arc<RealWorld>, at: Duration, act: Act) {
             timer: Arc::new(StageTimer(Arc::clone(&world.stage))),
             // each shell draws its own ids
             entropy: Arc::new(SeededEntropy::new(
-                world.seed.wrapping_mul(7919) ^ u64::try_from(at.as_millis()).unwrap(),
+                world.seed.wrapping_mul(7919)
+                    ^ u64::try_from(at.as_millis()).unwrap()
+                    ^ (u64::from(act == Act::Unhold) << 40),
             )),
             escrow: EscrowKey::new(&SecretBytes::new(vec![7; 32])).unwrap(),
             fingerprinter: Arc::new(Fingerprinter::new(b"installation")),
