@@ -56,7 +56,7 @@ pub(crate) use private_folder::PrivateFolder;
 pub(crate) use profile_proxy::GatewayProxy;
 pub(crate) use reload::{Reloader, Seen};
 pub(crate) use rotation::{
-    Rotation, embedded_target, managements, private_tokens, rules, services, subjects, target_of,
+    Rotation, embedded_target, managements, own_issuer, private_tokens, rules, services, subjects, target_of,
 };
 pub(crate) use running::Running;
 pub(crate) use schedule::{Plan, Schedule};

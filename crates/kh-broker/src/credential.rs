@@ -266,23 +266,36 @@ impl Credential {
     /// The platform answered 401 to the token named by `sha256`. Removes it if it is still the current one; the next
     /// caller fetches. Returns whether it was.
     pub fn invalidate(&self, sha256: Sha256) -> bool {
+        if !self.take_out(sha256) {
+            count(&self.counters.stale_reports);
+            return false;
+        }
+        count(&self.counters.invalidations);
+        tracing::info!(credential.name = %self.spec.name, token.sha256 = ?sha256, "the platform refused a token; it was dropped");
+        true
+    }
+
+    /// Drops the present token, because the secret that it was made with was taken away. Nobody is handed it any more;
+    /// the next caller fetches. Returns whether there was one.
+    pub fn drop_token(&self) -> bool {
+        let current = self.current.load_full();
+        let dropped = current.is_some_and(|lease| self.take_out(lease.sha256()));
+        if dropped {
+            tracing::info!(credential.name = %self.spec.name, "the token of a secret that was taken away was dropped");
+        }
+        dropped
+    }
+
+    /// Whether it was the current one.
+    fn take_out(&self, sha256: Sha256) -> bool {
         let share = Share::draw(self.ports.entropy.as_ref());
         let now = self.ports.clock.now();
         let mut state = self.state.lock();
-        let done = state.core.invalidate(now, sha256, share);
-        match done {
-            Invalidation::Removed => {
-                self.current.store(None);
-                drop(state);
-                count(&self.counters.invalidations);
-                tracing::info!(credential.name = %self.spec.name, token.sha256 = ?sha256, "the platform refused a token; it was dropped");
-                true
-            }
-            Invalidation::NotCurrent => {
-                count(&self.counters.stale_reports);
-                false
-            }
+        let removed = matches!(state.core.invalidate(now, sha256, share), Invalidation::Removed);
+        if removed {
+            self.current.store(None);
         }
+        removed
     }
 
     /// A token that was fetched for `who` because of a 401 was answered with 401 as well: it is not the token that the

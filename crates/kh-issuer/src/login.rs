@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kh_core::{
-    Now, SecretString, Sha256,
+    ClientId, Now, SecretString, Sha256,
     environment::EnvironmentRefused,
     issued::{self, IssuedKind},
     port::{ClientRecord, StateError, TokenRecord},
@@ -17,6 +17,7 @@ use kh_core::{
 use crate::{
     Client, Issuer, LoginError,
     ledger::Room,
+    reload::POLL_EVERY,
     table::{Entry, Life, Lookup, Slot},
 };
 
@@ -151,6 +152,28 @@ impl Issuer {
         self.store.remove_token(digest).await?;
         self.ledger.forget(&digest, None);
         Ok(true)
+    }
+
+    /// Revokes every token that a client has now; durable when it returns. Answers how many there were. Safe to repeat.
+    ///
+    /// Another process takes a secret that was removed here, or a token, for as long as it has not looked
+    /// ([`POLL_EVERY`]): what such a login was given meanwhile goes in a second pass.
+    pub async fn revoke_tokens_of(&self, client: &ClientId) -> Result<usize, StateError> {
+        let first = self.revoke_present(client).await?;
+        tokio::time::sleep(2 * POLL_EVERY).await;
+        Ok(first + self.revoke_present(client).await?)
+    }
+
+    async fn revoke_present(&self, client: &ClientId) -> Result<usize, StateError> {
+        let mut revoked = 0;
+        for token in self.store.live_tokens(self.now().wall).await? {
+            if token.client == *client {
+                self.store.remove_token(token.digest).await?;
+                self.ledger.forget(&token.digest, Some(client));
+                revoked += 1;
+            }
+        }
+        Ok(revoked)
     }
 }
 

@@ -106,9 +106,9 @@ fn listed(client: &Client, now: UnixMillis) -> Vec<ManagedSecret> {
     let record = &client.record;
     let secret = |id: SecretId| ManagedSecret {
         id: joined(record.id.as_str(), &id),
-        name: Some(record.name.to_string()),
+        // the registry keeps names and times of clients, not of their secrets: one whose answer was lost is nameless
+        name: None,
         active: record.enabled,
-        // the registry keeps times of clients, not of their secrets
         created_at: None,
         last_used_at: None,
         owner: Some(record.name.to_string()),
@@ -257,7 +257,11 @@ impl SecretManagement for IssuerManagement {
         Box::pin(async move {
             self.issuer.refresh().await.map_err(|error| not_done(&error))?;
             let now = self.now();
-            Ok(self.issuer.clients().iter().flat_map(|client| listed(client, now)).collect())
+            let named = |client: &Arc<Client>| {
+                let name = client.record.name.to_string();
+                listed(client, now).into_iter().map(move |one| ManagedSecret { name: Some(name.clone()), ..one })
+            };
+            Ok(self.issuer.clients().iter().flat_map(named).collect())
         })
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// How often other processes' changes are looked for: the longest time that a token revoked, or a client disabled, by
 /// another process still works here. One look costs some ten microseconds.
-const POLL_EVERY: Duration = Duration::from_millis(250);
+pub(crate) const POLL_EVERY: Duration = Duration::from_millis(250);
 
 /// How often expired tokens are swept out of memory.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);

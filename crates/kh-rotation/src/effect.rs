@@ -137,7 +137,7 @@ pub enum Effect {
         /// Who acts.
         by: Acting,
     },
-    /// Revoke the access tokens that keyholder holds of the old secret. A platform without revocation answers
+    /// Revoke the access tokens that were made with the old secret. A platform without revocation answers
     /// [`Outcome::Refused`], and the run says how long they live.
     RevokeTokens,
 }

@@ -70,11 +70,14 @@ pub(crate) struct StoreState {
 }
 
 /// What became of one hook.
+#[allow(clippy::struct_excessive_bools, reason = "each is one thing that did or did not happen")]
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct HookState {
     pub(crate) done: bool,
     pub(crate) skipped: bool,
     pub(crate) failures: u32,
+    /// Its last call failed, whatever was ordered since.
+    pub(crate) failing: bool,
     pub(crate) retry_at: Option<UnixMillis>,
     pub(crate) refused: bool,
     pub(crate) reason: Option<String>,
@@ -156,6 +159,8 @@ pub struct Run {
     pub(crate) pruned_at: Option<UnixMillis>,
     pub(crate) new_cleaned: bool,
     pub(crate) tokens_revoked: bool,
+    /// Why access tokens made with the old secret were left alone.
+    pub(crate) tokens_left: Option<String>,
     pub(crate) basis: Option<Basis>,
     pub(crate) course: Course,
     pub(crate) alarm: Option<Need>,
@@ -230,6 +235,16 @@ impl Run {
     /// When the old secret was deleted, or died by being regenerated.
     pub fn pruned_at(&self) -> Option<UnixMillis> {
         self.pruned_at
+    }
+
+    /// When the old secret was stopped, where it was and has not been started again.
+    pub fn stopped_at(&self) -> Option<UnixMillis> {
+        self.stopped_at
+    }
+
+    /// Whether access tokens made with the old secret were dealt with: revoked, or known to be left alone.
+    pub fn tokens_revoked(&self) -> bool {
+        self.tokens_revoked
     }
 
     /// Whether access tokens made with the old secret outlived it, where that was observed (swap).
@@ -359,6 +374,12 @@ impl Run {
         }
         maker == self.begin.run
             || self.begin.earlier.iter().any(|earlier| earlier.run == maker && !recorded(&earlier.created))
+    }
+
+    /// Whether the last call of a hook failed.
+    pub fn hook_is_failing(&self, name: &str, document: Escrow) -> bool {
+        let states = if document == Escrow::Old { &self.back_hooks } else { &self.hooks };
+        self.begin.hooks.iter().zip(states).any(|(hook, state)| hook == name && state.failing)
     }
 
     /// Hooks of the present course.

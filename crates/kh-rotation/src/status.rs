@@ -206,6 +206,9 @@ pub struct Status {
     pub gap: Option<GapLine>,
     /// What is known of consumers.
     pub evidence: Vec<EvidenceLine>,
+    /// In an emergency: `revoked`, or why access tokens made with the old secret live on, and until when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<String>,
     /// What it waits for or why it needs a person.
     pub reason: Option<String>,
     /// When it goes on by itself, milliseconds since 1970.
@@ -235,6 +238,7 @@ pub fn status(run: &Run, decision: Option<&Decision>, evidence: &[Evidence]) -> 
         new: run.new.as_ref().map(|new| SecretLine { fingerprint: new.fingerprint.clone(), version: version(true) }),
         gap: run.gap().map(|(from, until)| GapLine { from, ms: until.map(|until| until.0.saturating_sub(from.0)) }),
         evidence: evidence.iter().map(EvidenceLine::from).collect(),
+        tokens: run.tokens_revoked.then(|| run.tokens_left.clone().unwrap_or_else(|| "revoked".to_owned())),
         reason: need.map(|need| need.why.clone()).or(waits),
         next_at,
         next_command: need.map(|need| need.next.clone()),

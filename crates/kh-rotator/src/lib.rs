@@ -23,5 +23,5 @@ pub use orders::{NotTaken, Person};
 pub use scheduler::{Limits, Overview, Scheduler};
 pub use services::{Services, Timer, TokioTimer};
 pub use session::{Halt, Session, Standing, lease_name};
-pub use subject::{ActWith, FreshToken, Store, Subject, TokenRevoker, TokenSupply};
+pub use subject::{ActWith, FreshToken, OldTokens, Revoked, Store, Subject, TokenRevoker, TokenSupply};
 pub use timeline::{Outlook, Timeline};

@@ -10,7 +10,7 @@ use kh_core::{
         BoxFuture, DeliveryHook, ManageError, RotatorTokens, SecretManagement, SecretTarget, Strategy, TokenEndpoint,
         secret_management::Rotator,
     },
-    rotation::{RunId, SecretPath},
+    rotation::{ManagedId, SecretPath},
 };
 use kh_rotation::Policy;
 
@@ -31,11 +31,32 @@ pub struct Store {
 /// carried out with a token in escrow or with the new secret.
 pub type ActWith = Arc<dyn Fn(Arc<dyn RotatorTokens>) -> Arc<dyn SecretManagement> + Send + Sync>;
 
-/// Revokes the access tokens that keyholder holds of a credential.
+/// Access tokens that were made with the old secret of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct OldTokens<'a> {
+    /// The credential.
+    pub credential: &'a CredentialName,
+    /// How it is rotated.
+    pub strategy: Strategy,
+    /// The platform's id of the old secret, where it has one.
+    pub id: Option<&'a ManagedId>,
+    /// Whether the old secret was deleted, not only stopped.
+    pub deleted: bool,
+}
+
+/// What became of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Revoked {
+    /// None works any more.
+    All,
+    /// They live until they end. Why, as the beginning of a sentence: `the platform revokes no tokens`.
+    LiveOn(String),
+}
+
+/// Revokes access tokens that were made with an old secret.
 pub trait TokenRevoker: Send + Sync {
-    /// Revokes those that were made with the old secret. [`ManageError::Unsupported`] where the platform has no
-    /// revocation.
-    fn revoke<'a>(&'a self, credential: &'a CredentialName, run: RunId) -> BoxFuture<'a, Result<(), ManageError>>;
+    /// Revokes them; may be repeated. [`ManageError::Unsupported`] where the platform has no revocation.
+    fn revoke<'a>(&'a self, tokens: OldTokens<'a>) -> BoxFuture<'a, Result<Revoked, ManageError>>;
 }
 
 /// A token that was fetched just now.
@@ -87,7 +108,7 @@ pub struct Subject {
     pub hooks: Vec<Arc<dyn DeliveryHook>>,
     /// Who hands out its access tokens in this process, if anybody does.
     pub supply: Option<Arc<dyn TokenSupply>>,
-    /// Revokes old access tokens in an emergency.
+    /// Revokes old access tokens in an emergency; none where the platform has no revocation.
     pub revoker: Option<Arc<dyn TokenRevoker>>,
 }
 

@@ -5,9 +5,9 @@
 use kh_core::{
     UnixMillis,
     audit::AuditEvent,
-    port::{Notice, Urgency},
+    port::{Notice, Strategy, Urgency},
 };
-use kh_rotation::{Begin, Effect, End, Escrow, Finding, Level, Order, Outcome, Run, Step};
+use kh_rotation::{Begin, Effect, End, Escrow, Finding, Level, Order, Outcome, Run, Step, status::command};
 use uuid::Uuid;
 
 use crate::services::Services;
@@ -243,15 +243,65 @@ pub(crate) fn notice(run: &Run, seq: u64, at: UnixMillis, step: &Step) -> Option
         }
         _ => return None,
     };
-    let began = run.began();
-    Some(Notice {
+    Some(made(run, seq, at, (kind, urgency), &line(step), next))
+}
+
+/// The notice of how a call ended, where people should know: a hook that fails keeps the old secret alive, and tokens
+/// that nobody can revoke outlive a secret that leaked. `run` is as it was before the record. A hook is told once when
+/// it begins to fail and once when it works again.
+pub(crate) fn settled(run: &Run, seq: u64, at: UnixMillis, step: &Step) -> Option<Notice> {
+    let (Step::Settled { outcome }, Some(open)) = (step, run.open()) else { return None };
+    let failure = match outcome {
+        Outcome::NotDone { reason, .. } | Outcome::Refused { reason, .. } | Outcome::Unknown { reason } => Some(reason),
+        _ => None,
+    };
+    match (&open.effect, failure) {
+        (Effect::Hook { name, document, .. }, Some(reason)) if !run.hook_is_failing(name, *document) => {
+            let goes_on = if matches!(outcome, Outcome::Refused { .. }) {
+                "it is not called again by itself"
+            } else {
+                "it is called again"
+            };
+            let told = format!("the hook {name} failed, and {}; {goes_on}: {reason}", kept(run, *document));
+            let next = Some(command::resume(run)).filter(|_| matches!(outcome, Outcome::Refused { .. }));
+            Some(made(run, seq, at, ("rotation.hook_failed", Urgency::Warning), &told, next))
+        }
+        (Effect::Hook { name, document, .. }, None) if run.hook_is_failing(name, *document) => {
+            let told = format!("the hook {name} works again, and the rotation goes on");
+            Some(made(run, seq, at, ("rotation.hook_recovered", Urgency::Info), &told, None))
+        }
+        (Effect::RevokeTokens, Some(reason)) if matches!(outcome, Outcome::Refused { .. }) => {
+            Some(made(run, seq, at, ("rotation.tokens_live_on", Urgency::Warning), reason, None))
+        }
+        _ => None,
+    }
+}
+
+/// What a hook that fails keeps.
+fn kept(run: &Run, document: Escrow) -> &'static str {
+    match (document, run.began().strategy) {
+        (Escrow::Old, _) => "the new secret stays until it succeeds",
+        (_, Strategy::Swap) => "the rotation does not end until it succeeds",
+        _ => "the old secret stays until it succeeds",
+    }
+}
+
+fn made(run: &Run, seq: u64, at: UnixMillis, kind: (&str, Urgency), told: &str, next: Option<String>) -> Notice {
+    let (began, (kind, urgency)) = (run.began(), kind);
+    Notice {
         id: Uuid::new_v5(&began.run.0, format!("notice\n{kind}\n{seq}").as_bytes()),
         kind: kind.to_owned(),
         urgency,
         at,
         credential: Some(began.credential.clone()),
         run: Some(began.run),
-        summary: format!("{}: {}", began.credential, line(step)),
+        summary: format!("{}: {told}", began.credential),
         next,
-    })
+    }
+}
+
+/// A time in RFC 3339, to the second.
+pub(crate) fn time(at: UnixMillis) -> String {
+    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }

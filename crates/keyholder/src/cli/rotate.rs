@@ -280,7 +280,7 @@ pub(super) fn run(command: RotateCommand, context: &Context) -> Result<Exit, Fai
             | RotateCommand::Rollback { .. }
             | RotateCommand::Now(_) => Subjects::All,
         };
-        let world = World::open(&loaded, context, subjects)?;
+        let world = World::open(&loaded, context, subjects).await?;
         let ended = Box::pin(carry_out(command, &world, &loaded, context)).await;
         world.close().await;
         ended

@@ -4,6 +4,7 @@
 
 mod management;
 mod policy;
+mod revoker;
 mod supply;
 
 pub(crate) use policy::rules;
@@ -18,6 +19,7 @@ use kh_core::{
         rotation_journal::Grade, secret_management::Rotator,
     },
 };
+use kh_issuer::Issuer;
 use kh_platform::management::Shared;
 use kh_rotator::{EscrowKey, Services, Store, Subject, TokioTimer};
 use kh_store::EmbeddedTarget;
@@ -71,11 +73,17 @@ pub(crate) fn target_of(
     }
 }
 
+/// The issuer for commands that may rotate secrets of keyholder's own clients; none where no platform is its own.
+pub(crate) async fn own_issuer(loaded: &Loaded, base: &Base) -> Result<Option<Arc<Issuer>>, Failure> {
+    let is_own = loaded.config.platforms.values().any(|platform| platform.detail.has_own_clients());
+    Ok(if is_own { Some(base.issuer().await?) } else { None })
+}
+
 /// What is rotated by `loaded` over an open installation. `broker` mints the rotators' tokens.
 pub(crate) fn subjects(
     loaded: &Loaded,
     base: &Base,
-    broker: &Arc<Broker>,
+    (broker, issuer): (&Arc<Broker>, Option<&Arc<Issuer>>),
     targets: &Targets,
     hooks: &Hooks,
 ) -> Result<Subjects, Failure> {
@@ -95,7 +103,7 @@ pub(crate) fn subjects(
             continue;
         }
         let http = super::endpoints::http(way, &base.clock);
-        let of = Of { name, credential, platform, loaded, broker, shared };
+        let of = Of { name, credential, platform, loaded, broker, shared, issuer };
         let subject = subject(&of, http, targets, &embedded, hooks)?;
         subjects.insert(name.clone(), Arc::new(subject));
     }
@@ -142,21 +150,21 @@ pub(crate) fn private_tokens(loaded: &Loaded, base: &Base) -> Result<Arc<Broker>
     ))
 }
 
-/// The management of each platform that names a rotator and has a way to make secrets.
+/// The management of each platform that names a rotator, or needs none, and has a way to make secrets.
 pub(crate) fn managements(
     loaded: &Loaded,
     base: &Base,
-    broker: &Arc<Broker>,
+    (broker, issuer): (&Arc<Broker>, Option<&Arc<Issuer>>),
 ) -> Result<BTreeMap<PlatformName, Arc<dyn SecretManagement>>, Failure> {
     let ways = egresses(loaded)?;
     let mut all = BTreeMap::new();
     for (name, platform) in &loaded.config.platforms {
-        let (Some(rotator), Some(way)) = (&platform.rotator, ways.get(name)) else { continue };
-        let Ok(make) =
-            management::of(rotator, platform, super::endpoints::http(way, &base.clock), &Shared::of_platform())
-        else {
+        let Some(way) = ways.get(name) else { continue };
+        if platform.rotator.is_none() && !platform.detail.has_own_clients() {
             continue;
-        };
+        }
+        let http = super::endpoints::http(way, &base.clock);
+        let Some(make) = management::made(platform, http, &Shared::of_platform(), issuer) else { continue };
         all.insert(name.clone(), make(rotator_tokens(broker, platform)));
     }
     Ok(all)
@@ -171,6 +179,7 @@ struct Of<'a> {
     broker: &'a Arc<Broker>,
     /// What the rotations of this platform share.
     shared: &'a Arc<Shared>,
+    issuer: Option<&'a Arc<Issuer>>,
 }
 
 fn subject(
@@ -180,14 +189,14 @@ fn subject(
     embedded: &Arc<dyn SecretTarget>,
     hooks: &Hooks,
 ) -> Result<Subject, Failure> {
-    let Of { name, credential, platform, loaded, broker, shared } = of;
+    let Of { name, credential, platform, loaded, broker, shared, issuer } = of;
     let rotation = credential.rotation.as_ref().ok_or_else(|| Failure::bug("a credential that is not rotated"))?;
     let tokens = rotator_tokens(broker, platform);
     let second_rotator = platform.rotator_second.is_some();
     let own = [&platform.rotator, &platform.rotator_second].into_iter().flatten().any(|rotator| rotator == *name);
     // a rotator is rotated by the other one
     let by = if platform.rotator.as_ref() == Some(*name) && second_rotator { Rotator::Second } else { Rotator::First };
-    let make = management::of(name, platform, http.clone(), shared)?;
+    let make = management::of(name, platform, http.clone(), shared, *issuer)?;
     let mut stores = Vec::new();
     for reference in std::iter::once(&credential.secret).chain(&rotation.targets) {
         let target = target_of(reference, targets, embedded)
@@ -211,7 +220,7 @@ fn subject(
         endpoint: token_endpoint(platform, http),
         hooks: named,
         supply: Some(Arc::new(Supply(Arc::clone(broker)))),
-        revoker: None,
+        revoker: revoker::of(platform, *issuer),
     })
 }
 

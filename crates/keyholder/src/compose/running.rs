@@ -94,7 +94,7 @@ impl Running {
         let metrics = Metrics::register(&mut registry);
         let telemetry = watches.start(base, &mut registry)?;
         collect(&mut registry, base, &broker, &issuer);
-        let schedule = |deliveries| Schedule::new(loaded, base, &broker, &prepared.targets, deliveries);
+        let schedule = |deliveries| Schedule::new(loaded, base, (&broker, &issuer), &prepared.targets, deliveries);
         let schedule = deliveries.map(schedule).transpose()?;
         if let Some(schedule) = &schedule {
             registry.register_collector(Box::new(RotationMetrics::new(schedule, &base.clock)));

@@ -12,6 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kh_broker::Broker;
 use kh_core::{CredentialName, port::Notifier};
+use kh_issuer::Issuer;
 use kh_rotator::{Limits, Overview, Scheduler, Services, Subject};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet};
@@ -45,6 +46,7 @@ type Overviews = BTreeMap<CredentialName, Overview>;
 pub(crate) struct Schedule {
     base: Base,
     broker: Arc<Broker>,
+    issuer: Arc<Issuer>,
     hooks: Hooks,
     notices: Arc<Notices>,
     services: Arc<Services>,
@@ -59,22 +61,23 @@ impl Schedule {
     pub(crate) fn new(
         loaded: &Loaded,
         base: &Base,
-        broker: &Arc<Broker>,
+        (broker, issuer): (&Arc<Broker>, &Arc<Issuer>),
         targets: &Targets,
         deliveries: Deliveries,
     ) -> Result<Arc<Self>, Failure> {
         let Deliveries { hooks, channels } = deliveries;
-        let plan = plan(loaded, base, broker, targets, &hooks)?;
+        let plan = plan(loaded, base, (broker, issuer), targets, &hooks)?;
         let notices = Notices::start(channels, &loaded.config, &base.entropy);
         let services = services(base, Arc::clone(&notices) as Arc<dyn Notifier>)?;
-        let (broker, plans) = (Arc::clone(broker), watch::Sender::new(Arc::new(plan)));
+        let (broker, issuer) = (Arc::clone(broker), Arc::clone(issuer));
+        let plans = watch::Sender::new(Arc::new(plan));
         let (known, tasks) = (Mutex::default(), Mutex::default());
-        Ok(Arc::new(Self { base: base.clone(), broker, hooks, notices, services, plans, known, tasks }))
+        Ok(Arc::new(Self { base: base.clone(), broker, issuer, hooks, notices, services, plans, known, tasks }))
     }
 
     /// Everything of a changed configuration that can fail.
     pub(crate) fn plan(&self, loaded: &Loaded, targets: &Targets) -> Result<Plan, Failure> {
-        plan(loaded, &self.base, &self.broker, targets, &self.hooks)
+        plan(loaded, &self.base, (&self.broker, &self.issuer), targets, &self.hooks)
     }
 
     /// Puts a changed configuration into force.
@@ -85,7 +88,7 @@ impl Schedule {
 
     /// Works until `stop`.
     pub(super) fn begin(self: &Arc<Self>, stop: &CancellationToken) {
-        let proof = Proof::new(Arc::clone(&self.services.journal), Arc::clone(&self.broker));
+        let proof = Proof::new(&self.services, Arc::clone(&self.broker));
         let mut tasks = self.tasks.lock();
         tasks.spawn(proof.run(stop.clone()));
         tasks.spawn(Arc::clone(self).run(self.plans.subscribe(), stop.clone()));
@@ -132,8 +135,14 @@ impl Schedule {
     }
 }
 
-fn plan(loaded: &Loaded, base: &Base, broker: &Arc<Broker>, targets: &Targets, hooks: &Hooks) -> Result<Plan, Failure> {
-    let made = subjects(loaded, base, broker, targets, hooks)?;
+fn plan(
+    loaded: &Loaded,
+    base: &Base,
+    (broker, issuer): (&Arc<Broker>, &Arc<Issuer>),
+    targets: &Targets,
+    hooks: &Hooks,
+) -> Result<Plan, Failure> {
+    let made = subjects(loaded, base, (broker, Some(issuer)), targets, hooks)?;
     let config = &loaded.config.rotation;
     let usual = Limits::default();
     let parallel = config.parallel.and_then(|count| usize::try_from(count).ok());

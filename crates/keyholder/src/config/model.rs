@@ -419,10 +419,17 @@ pub enum PlatformDetail {
         /// Life of a token whose answer does not tell it.
         #[serde(serialize_with = "optional_duration")]
         assumed_lifetime: Option<Duration>,
+        /// Whether its token endpoint is keyholder's own and its clients are those of `keyholder client`.
+        own_clients: bool,
     },
 }
 
 impl PlatformDetail {
+    /// Whether its clients are this keyholder's own, whose secrets need no rotator to be replaced.
+    pub fn has_own_clients(&self) -> bool {
+        matches!(self, Self::Oauth2 { own_clients: true, .. })
+    }
+
     /// Every address that it names.
     pub fn addresses(&self) -> Vec<&Address> {
         match self {

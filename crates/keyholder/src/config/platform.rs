@@ -261,6 +261,11 @@ fn oauth2(section: &Section<'_>) -> Option<PlatformDetail> {
     let audience = section.text("audience").map(|found| found.value.to_owned());
     let auth_method = auth_method(section);
     let assumed_lifetime = section.duration("assumed_lifetime").map(|found| found.value);
+    let own_clients = section.flag("own_clients").unwrap_or(false);
+    if own_clients && let Some(place) = section.place("rotator") {
+        let hint = "take rotator out: secrets of keyholder's own clients are made without a login";
+        section.error(place, "rotator has no meaning beside own_clients", hint);
+    }
     let source = match (issuer, token_url) {
         (Some(_), Some(second)) => {
             section.error(second.span, "more than one token endpoint", "keep issuer or token_url");
@@ -287,6 +292,7 @@ fn oauth2(section: &Section<'_>) -> Option<PlatformDetail> {
         audience,
         auth_method,
         assumed_lifetime,
+        own_clients,
     })
 }
 

@@ -212,7 +212,7 @@ pub(super) fn check_rotators(root: &Section<'_>, config: &Config) {
         let Some(credential) = name.value.parse().ok().and_then(|name| config.credentials.get(&name)) else { continue };
         let Some(platform) = config.platforms.get(&credential.platform) else { continue };
         let Some(place) = section.place("rotation") else { continue };
-        if platform.rotator.is_none() {
+        if platform.rotator.is_none() && !platform.detail.has_own_clients() {
             let hint =
                 format!("rotator = \"NAME\" in [platform.{}]: a credential that may make secrets", credential.platform);
             section.warning(place, "nobody can rotate this credential: its platform has no rotator", &hint);

@@ -154,7 +154,7 @@ impl World {
         let services = services(base, notices as Arc<dyn Notifier>)?;
         let broker = private_tokens(loaded, base)?;
         let stores = targets(loaded, &base.clock)?;
-        let mut subjects = subjects(loaded, base, &broker, &stores, &BTreeMap::new())?;
+        let mut subjects = subjects(loaded, base, (&broker, None), &stores, &BTreeMap::new())?;
         let name: CredentialName = SHOP.parse().map_err(|_| Failure::bug("a credential's name"))?;
         let subject = subjects.remove(&name).ok_or_else(|| Failure::bug("nothing is rotated"))?;
         Ok(Rotating { services, subject, broker })

@@ -36,6 +36,33 @@ async fn works(issuer: &Issuer, document: &CredentialDocument) -> bool {
     issuer.login(document.client_id.as_deref().unwrap(), secret).await.is_ok()
 }
 
+/// A login that another process still let through while the tokens were being revoked is revoked as well.
+#[tokio::test]
+async fn every_token_of_one_client_is_revoked_and_of_no_other() {
+    let world = World::new();
+    let (here, there) = (world.issuer().await, world.issuer().await);
+    let (client, secret) = add(&here, "reports").await;
+    let (other, other_secret) = add(&here, "billing").await;
+    there.refresh().await.unwrap();
+    let before = [login(&here, &client, &secret).await, login(&there, &client, &secret).await];
+    let kept = login(&here, &other, &other_secret).await;
+    let late = async {
+        // the first pass has begun
+        tokio::task::yield_now().await;
+        login(&there, &client, &secret).await
+    };
+    let (revoked, late) = tokio::join!(here.revoke_tokens_of(&client.id), late);
+    assert_eq!(revoked.unwrap(), 3);
+    there.refresh().await.unwrap();
+    for token in before.iter().chain([&late]) {
+        assert!(here.session_or_load(bytes(token)).await.unwrap().is_none());
+        assert!(there.session_or_load(bytes(token)).await.unwrap().is_none());
+    }
+    assert!(here.session(bytes(&kept)).is_some() && there.session_or_load(bytes(&kept)).await.unwrap().is_some());
+    assert_eq!(here.revoke_tokens_of(&client.id).await.unwrap(), 0, "it may be repeated");
+    assert!(here.login(client.id.as_str(), &secret).await.is_ok(), "the secret is another matter");
+}
+
 #[tokio::test]
 async fn two_secrets_live_until_one_is_removed_and_time_alone_ends_nothing() {
     let world = World::new();

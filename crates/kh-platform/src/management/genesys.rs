@@ -289,7 +289,7 @@ impl SecretManagement for GenesysManagement {
         strategy: Strategy,
         by: Rotator,
     ) -> BoxFuture<'a, Result<ManagementCheck, ManageError>> {
-        Box::pin(self.look(current, strategy, by))
+        Box::pin(self.look(current, strategy, by, false))
     }
 
     fn list<'a>(

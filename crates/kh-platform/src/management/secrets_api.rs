@@ -109,7 +109,7 @@ impl SecretsApiManagement {
             return Ok(ManagementCheck { obstacles, ..ManagementCheck::default() });
         }
         // the rules for editing a client, which are those of a swap
-        let mut check = self.clients.check(current, Strategy::Swap, by).await?;
+        let mut check = self.clients.look(current, Strategy::Swap, by, true).await?;
         let held = self.secrets(&super::genesys::named(current)?, by).await?.len();
         let held = u32::try_from(held).unwrap_or(u32::MAX);
         check.free = self.active_max.map(|most| most.saturating_sub(held));

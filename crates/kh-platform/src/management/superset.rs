@@ -5,7 +5,7 @@
 //! other and everything else must therefore hold the roles of every client and of one another. Invariant: a client
 //! whose roles are not known is a gap, never assumed to be covered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kh_core::{port::secret_management::Rotator, rotation::ManagedId};
 use serde::Serialize;
@@ -36,8 +36,8 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// A sentence that says what to do.
-    pub fn sentence(&self) -> String {
+    /// A sentence that says what to do; `names` has the names of roles as far as they are known, by id.
+    pub fn sentence(&self, names: &BTreeMap<String, String>) -> String {
         let who = match self.rotator {
             Rotator::First => "the rotator",
             Rotator::Second => "the second rotator",
@@ -47,7 +47,8 @@ impl Gap {
         match &self.missing {
             None => format!("whether {who} holds every role of the client {client} could not be read"),
             Some(roles) => {
-                let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
+                let named = |id: &String| names.get(id).map_or_else(|| id.clone(), |name| format!("{name} ({id})"));
+                let roles: Vec<String> = roles.iter().map(named).collect();
                 format!("{who} lacks roles of the client {client}: grant it {}", roles.join(", "))
             }
         }
@@ -148,9 +149,11 @@ mod tests {
             rotator: Rotator::Second,
             client: ManagedId("x".to_owned()),
             name: Some("billing".to_owned()),
-            missing: Some(BTreeSet::from(["r7".to_owned()])),
+            missing: Some(BTreeSet::from(["r7".to_owned(), "r8".to_owned()])),
         };
-        assert_eq!(gap.sentence(), "the second rotator lacks roles of the client billing (x): grant it r7");
+        let names = BTreeMap::from([("r8".to_owned(), "Billing admin".to_owned())]);
+        let told = "the second rotator lacks roles of the client billing (x): grant it r7, Billing admin (r8)";
+        assert_eq!(gap.sentence(&names), told);
     }
 
     #[test]

@@ -88,6 +88,7 @@ pub(super) fn begin(record: &Record) -> Result<Run, Impossible> {
         pruned_at: None,
         new_cleaned: false,
         tokens_revoked: false,
+        tokens_left: None,
         basis: None,
         course: Course::Forward,
         alarm: None,
@@ -331,7 +332,10 @@ fn done(run: &mut Run, at: UnixMillis, effect: &Effect) -> Fold {
             if *document == Escrow::Old { state.back_staged = true } else { state.staged = true }
         }
         Effect::Unstage { store, .. } => run.store(store)?.staged = false,
-        Effect::Hook { name, document, .. } => run.hook(name, *document)?.done = true,
+        Effect::Hook { name, document, .. } => {
+            let hook = run.hook(name, *document)?;
+            (hook.done, hook.failing) = (true, false);
+        }
         Effect::Stop { .. } => run.stopped_at = Some(at),
         Effect::Start { .. } => {
             run.stopped_at = None;
@@ -359,6 +363,7 @@ fn failed(run: &mut Run, at: UnixMillis, effect: &Effect, reason: &str, retry_af
         run.open = None;
         let hook = run.hook(name, *document)?;
         hook.failures = hook.failures.saturating_add(1);
+        hook.failing = true;
         hook.retry_at = Some(after.unwrap_or(at));
         hook.reason = Some(reason.to_owned());
         return Ok(());
@@ -375,10 +380,14 @@ fn refused(run: &mut Run, effect: &Effect, reason: &str, full: bool) -> Fold {
             let hook = run.hook(name, *document)?;
             hook.refused = true;
             hook.failures = hook.failures.saturating_add(1);
+            hook.failing = true;
             hook.reason = Some(reason.to_owned());
         }
         // What is not there to be revoked, or a staged document that nobody reads, is no reason to stand still.
-        Effect::RevokeTokens => run.tokens_revoked = true,
+        Effect::RevokeTokens => {
+            run.tokens_revoked = true;
+            run.tokens_left = Some(reason.to_owned());
+        }
         Effect::Unstage { store, .. } => run.store(store)?.staged = false,
         Effect::Mint if run.begin.level.emergency() => run.mint_over = true,
         Effect::Create { .. } if full && run.begin.level == Level::Revoke && !run.prune_intended => run.full = true,

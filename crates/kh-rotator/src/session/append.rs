@@ -11,7 +11,7 @@ use kh_core::{
         rotation_journal::{Append, EscrowChange},
     },
 };
-use kh_rotation::{Entry, Escrow, Outcome, Step, View};
+use kh_rotation::{Entry, Escrow, Outcome, Run, Step, View};
 
 use super::{Halt, Session};
 use crate::{escrow::SealedFor, timeline::Outlook, told};
@@ -74,9 +74,9 @@ impl Session {
         let unreadable = |error: kh_rotation::Impossible| Halt::Unreadable { run: id, why: error.to_string() };
         let mut run = self.run.clone();
         run.apply(&entry.record).map_err(unreadable)?;
-        self.run = run;
+        let before = std::mem::replace(&mut self.run, run);
         self.view = View::after_append(entry.intends());
-        self.tell(&entry);
+        self.tell(&before, &entry);
         let promoted = matches!(&entry.record.step, Step::Settled { outcome: Outcome::Promoted { .. } });
         if let Some(supply) = self.subject.supply.as_ref().filter(|_| promoted) {
             supply.promoted(&self.subject.credential);
@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// Words about a record that is durable: a log line, the timeline, a notice where people should know.
-    fn tell(&self, entry: &Entry) {
+    fn tell(&self, before: &Run, entry: &Entry) {
         let began = self.run.began();
         let line = told::line(&entry.record.step);
         tracing::info!(
@@ -118,7 +118,9 @@ impl Session {
             timeline.add(entry.record.at, self.run.seq(), line);
             timeline.outlook = Outlook::Working;
         });
-        if let Some(notice) = told::notice(&self.run, self.run.seq(), entry.record.at, &entry.record.step) {
+        let step = &entry.record.step;
+        let settled = told::settled(before, self.run.seq(), entry.record.at, step);
+        for notice in settled.into_iter().chain(told::notice(&self.run, self.run.seq(), entry.record.at, step)) {
             self.services.notifier.notify(notice);
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: what did not answer in time may have been done, and is told so.
 
+use std::time::Duration;
+
 use kh_core::{
     SecretBytes, SecretString,
     credential::CredentialDocument,
@@ -11,7 +13,10 @@ use kh_core::{
 use kh_rotation::{Acting, Effect, Escrow, Outcome};
 
 use super::{Halt, Session, call_timeout, documents::Actor};
-use crate::subject::Store;
+use crate::{
+    subject::{OldTokens, Revoked, Store},
+    told,
+};
 
 /// What a call answered, and the secret that came with it.
 type Answered = (Outcome, Option<SecretBytes>);
@@ -64,15 +69,37 @@ impl Session {
             Effect::Cleanup { id, by } => {
                 self.manage(effect, *by, |actor, current| async move { drop_unused(&actor, &current, id).await }).await
             }
-            Effect::RevokeTokens => {
-                let began = self.run.began();
-                let Some(revoker) = &self.subject.revoker else {
-                    return plain(Outcome::of_platform(effect, &ManageError::Unsupported));
-                };
-                let revoked = revoker.revoke(&began.credential, began.run).await;
-                plain(revoked.map_or_else(|error| Outcome::of_platform(effect, &error), |()| Outcome::Done))
-            }
+            Effect::RevokeTokens => plain(self.revoke_tokens(effect).await),
         }
+    }
+
+    /// Where the platform cannot do it, the run says how long the tokens live, and goes on.
+    async fn revoke_tokens(&self, effect: &Effect) -> Outcome {
+        if self.run.old_tokens_alive() == Some(false) {
+            // one of them was tried after the swap, and was dead
+            return Outcome::Done;
+        }
+        let began = self.run.began();
+        let tokens = OldTokens {
+            credential: &began.credential,
+            strategy: began.strategy,
+            id: self.run.baseline().and_then(|base| base.old_id.as_ref()),
+            deleted: self.run.pruned_at().is_some(),
+        };
+        let revoked = match &self.subject.revoker {
+            Some(revoker) => revoker.revoke(tokens).await,
+            None => Err(ManageError::Unsupported),
+        };
+        let why = match revoked {
+            Ok(Revoked::All) => return Outcome::Done,
+            Ok(Revoked::LiveOn(why)) => why,
+            Err(ManageError::Unsupported) => "the platform revokes no tokens".to_owned(),
+            Err(error) => return Outcome::of_platform(effect, &error),
+        };
+        let gone_at = self.run.pruned_at().or(self.run.stopped_at()).unwrap_or_else(|| self.services.now());
+        let end = gone_at.plus(Duration::from_millis(began.platform.token_life_max_ms));
+        let reason = format!("{why}: those made with the old secret live on until {} at most", told::time(end));
+        Outcome::Refused { reason, full: false }
     }
 
     /// Applications get the same token where this process hands tokens out: then it is theirs that outlives the old secret,

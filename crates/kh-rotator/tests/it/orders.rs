@@ -1,10 +1,16 @@
 //! What persons do to a run: abort, roll back, approve, and the emergency levels.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use kh_core::port::{HookError, Strategy, rotation_journal::ApprovalOf};
+use kh_core::{
+    port::{BoxFuture, HookError, ManageError, Strategy, rotation_journal::ApprovalOf},
+    rotation::ManagedId,
+};
 use kh_rotation::{End, Level, Order};
-use kh_rotator::{Standing, Wanted};
+use kh_rotator::{OldTokens, Revoked, Standing, TokenRevoker, Wanted, open};
 
 use crate::{
     platform::Call,
@@ -123,4 +129,106 @@ async fn a_leaked_secret_dies_in_the_time_of_its_level() {
     let state = world.platform.state.lock().unwrap();
     assert!(state.rows.iter().all(|row| !row.active), "nothing logs in any more");
     assert!(!state.calls.iter().any(|call| matches!(call, Call::Create(_))), "and nothing replaces it");
+}
+
+/// Kinds and summaries of what people were told about hooks and tokens.
+fn told(world: &World, about: &str) -> Vec<(String, String)> {
+    let notices = world.notifier.0.lock().unwrap();
+    let these = notices.iter().filter(|notice| notice.kind.starts_with(about));
+    these.map(|notice| (notice.kind.clone(), notice.summary.clone())).collect()
+}
+
+#[tokio::test]
+async fn people_are_told_once_when_a_hook_fails_and_once_when_it_works_again() {
+    for (error, refused) in
+        [(HookError::Transient("503".to_owned()), false), (HookError::Refused("410".to_owned()), true)]
+    {
+        let world = World::new(Strategy::Pair, 17);
+        *world.hook.refuses.lock().unwrap() = Some(error);
+        let due = Wanted::scheduled();
+        let failing = async {
+            while world.now() < START.plus(Duration::from_hours(9)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let before = tokio::select! {
+            standing = world.live(&due) => Some(standing),
+            () = failing => None,
+        };
+        assert_eq!(before, None, "the old secret stays");
+        let failed = told(&world, "rotation.hook");
+        assert_eq!(failed.len(), 1, "however often it is called: {failed:?}");
+        let (kind, summary) = &failed[0];
+        assert_eq!(kind, "rotation.hook_failed");
+        assert!(summary.contains("the hook hook failed, and the old secret stays until it succeeds"), "{summary}");
+        assert_eq!(summary.contains("it is not called again by itself"), refused, "{summary}");
+        // a person orders it to be called again before it works: nothing new is told
+        world.clock.advance(Duration::from_mins(5));
+        world.act(Act::Order(Order::Resume)).await.unwrap();
+        let mut session = open(&world.boot(), &world.subject(), None).await.unwrap().unwrap();
+        session.work().await.unwrap();
+        session.release().await;
+        assert_eq!(told(&world, "rotation.hook").len(), 1, "{:?}", told(&world, "rotation.hook"));
+        *world.hook.refuses.lock().unwrap() = None;
+        world.act(Act::Order(Order::Resume)).await.unwrap();
+        let standing = world.until_standing(&due).await.0;
+        assert_eq!(standing, Standing::Ended(End::Completed { unknown: Vec::new() }));
+        let all = told(&world, "rotation.hook");
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert_eq!(all[1].0, "rotation.hook_recovered");
+    }
+}
+
+/// Remembers what it was asked, and answers what it was told to.
+struct Revoker {
+    answer: Result<Revoked, ManageError>,
+    asked: Mutex<Vec<(Option<ManagedId>, bool)>>,
+}
+
+impl TokenRevoker for Revoker {
+    fn revoke<'a>(&'a self, tokens: OldTokens<'a>) -> BoxFuture<'a, Result<Revoked, ManageError>> {
+        self.asked.lock().unwrap().push((tokens.id.cloned(), tokens.deleted));
+        Box::pin(async { self.answer.clone() })
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_a_leaked_secret_are_revoked_or_told_to_live_on() {
+    let why = || Revoked::LiveOn("nobody revokes them here".to_owned());
+    let denied = ManageError::Denied { platform_code: "no.right".to_owned(), hint: String::new() };
+    for (level, deleted) in [(Level::Fast, true), (Level::Revoke, true), (Level::Kill, false)] {
+        let answers = [
+            (Some(Ok(Revoked::All)), "revoked", 0),
+            (Some(Ok(why())), "nobody revokes them here: those made with the old secret live on until 2026-01-01T", 1),
+            (Some(Err(ManageError::Unsupported)), "the platform revokes no tokens: those made with the old", 1),
+            (None, "the platform revokes no tokens: those made with the old secret live on until 2026", 1),
+            (Some(Err(denied.clone())), "the rotator may not do this (no.right)", 1),
+        ];
+        for (answer, tokens, notices) in answers {
+            let mut world = World::new(Strategy::Pair, 18);
+            let old = world.platform.first();
+            let revoker = answer.map(|answer| Arc::new(Revoker { answer, asked: Mutex::default() }));
+            world.revoker = revoker.clone().map(|revoker| revoker as Arc<dyn TokenRevoker>);
+            let end = ends(&world, &wanted(level)).await;
+            assert!(matches!(end, End::Completed { .. } | End::Killed), "{level:?}: the run goes on: {end:?}");
+            let run = world.newest().await.unwrap();
+            let status = kh_rotation::status::status(&run, None, &[]);
+            let said = status.tokens.unwrap();
+            assert!(said.starts_with(tokens), "{level:?}: {said}");
+            let told = told(&world, "rotation.tokens");
+            assert_eq!(told.len(), notices, "{level:?}: {told:?}");
+            assert!(told.iter().all(|(_, summary)| summary.contains(&said)), "{told:?}");
+            assert!(!world.platform.accepts(&old));
+            if let Some(revoker) = revoker {
+                let asked = revoker.asked.lock().unwrap().clone();
+                assert_eq!(asked, [(run.baseline().unwrap().old_id.clone(), deleted)], "{level:?}");
+            }
+        }
+    }
+    // a rotation that is not urgent leaves tokens alone
+    let world = World::new(Strategy::Pair, 19);
+    let end = ends(&world, &Wanted::scheduled()).await;
+    world.check(&end).await;
+    let status = kh_rotation::status::status(&world.newest().await.unwrap(), None, &[]);
+    assert_eq!((status.tokens, told(&world, "rotation.tokens").len()), (None, 0));
 }

@@ -27,8 +27,8 @@ use kh_rotation::{
     policy::{Approvals, Backoff, Budget, Consumer, Reads, Verification},
 };
 use kh_rotator::{
-    EscrowKey, Halt, NotBegun, NotTaken, Person, Services, Session, Standing, Store, Subject, Timer, Times, Wanted,
-    open, orders,
+    EscrowKey, Halt, NotBegun, NotTaken, Person, Services, Session, Standing, Store, Subject, Timer, Times,
+    TokenRevoker, Wanted, open, orders,
 };
 use kh_state::SqliteState;
 
@@ -87,6 +87,7 @@ pub(crate) struct World {
     pub(crate) clock: ManualClock,
     pub(crate) gate: Arc<Gate>,
     pub(crate) platform: Arc<Platform>,
+    pub(crate) revoker: Option<Arc<dyn TokenRevoker>>,
     pub(crate) stores: Vec<Arc<MemoryStore>>,
     pub(crate) hook: Arc<MemoryHook>,
     pub(crate) notifier: Arc<MemoryNotifier>,
@@ -179,6 +180,7 @@ impl World {
         Self {
             hook: Arc::new(MemoryHook { told: Mutex::default(), refuses: Mutex::default(), gate: Arc::clone(&gate) }),
             notifier: Arc::default(),
+            revoker: None,
             application: Mutex::new(Application { read_at: START, document: first }),
             application_reads: Mutex::new(0),
             stuck_application: Mutex::default(),
@@ -248,7 +250,7 @@ impl World {
             endpoint: Arc::new(Endpoint(Arc::clone(&self.platform))),
             hooks: vec![Arc::<MemoryHook>::clone(&self.hook) as Arc<dyn DeliveryHook>],
             supply: None,
-            revoker: None,
+            revoker: self.revoker.clone(),
         })
     }
 

@@ -140,6 +140,7 @@ fn text(told: &Told) -> String {
         let at = seen.at.map(time).unwrap_or_default();
         lines.push(format!("  seen     {} with the new secret at {at}", seen.consumer));
     }
+    lines.extend(status.tokens.iter().map(|tokens| format!("  tokens   {tokens}")));
     let waits = if status.state == kh_rotation::State::NeedsOperator { "why" } else { "waits" };
     lines.extend(status.reason.iter().map(|reason| format!("  {waits:<8} {reason}")));
     lines.extend(status.next_at.iter().map(|at| format!("  next     {}", time(*at))));

@@ -16,7 +16,7 @@ use kh_rotator::{Halt, NotBegun, NotTaken, Subject, Times, orders};
 use crate::{
     cli::{Context, Loaded},
     compose::{
-        Base, Deliveries, Notices, Rotation, Senders, Targets, host, private_tokens, rules, services,
+        Base, Deliveries, Notices, Rotation, Senders, Targets, host, own_issuer, private_tokens, rules, services,
         subjects as make_subjects, targets,
     },
     output::Failure,
@@ -49,7 +49,7 @@ pub(super) struct World {
 
 impl World {
     /// Opens it. Must run on a runtime.
-    pub(super) fn open(loaded: &Loaded, context: &Context, subjects: Subjects) -> Result<Self, Failure> {
+    pub(super) async fn open(loaded: &Loaded, context: &Context, subjects: Subjects) -> Result<Self, Failure> {
         let base = Base::open(loaded, &context.environment)?;
         let configured = loaded.config.credentials.iter().filter(|(_, credential)| credential.rotation.is_some());
         let configured: Vec<_> = configured.map(|(name, _)| name.clone()).collect();
@@ -61,7 +61,8 @@ impl World {
             Subjects::All => {
                 let broker = private_tokens(loaded, &base)?;
                 let targets = targets(loaded, &base.clock)?;
-                (make_subjects(loaded, &base, &broker, &targets, &hooks)?, Some(broker), targets)
+                let issuer = own_issuer(loaded, &base).await?;
+                (make_subjects(loaded, &base, (&broker, issuer.as_ref()), &targets, &hooks)?, Some(broker), targets)
             }
             Subjects::None => (BTreeMap::new(), None, Targets::default()),
         };

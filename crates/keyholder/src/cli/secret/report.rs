@@ -23,7 +23,7 @@ use self::forms::tell;
 use super::time;
 use crate::{
     cli::{Context, Loaded},
-    compose::{Base, embedded_target, managements, private_tokens, target_of, targets},
+    compose::{Base, embedded_target, managements, own_issuer, private_tokens, target_of, targets},
     output::{Exit, Failure},
 };
 
@@ -161,7 +161,7 @@ pub(super) async fn run(
     context: &Context,
 ) -> Result<Exit, Failure> {
     let broker = private_tokens(loaded, base)?;
-    let all = managements(loaded, base, &broker)?;
+    let all = managements(loaded, base, (&broker, own_issuer(loaded, base).await?.as_ref()))?;
     if all.is_empty() {
         return Err(Failure::usage("no platform of the configuration names a rotator")
             .hint("rotator = \"NAME\" in [platform.NAME]: a credential that may list clients"));

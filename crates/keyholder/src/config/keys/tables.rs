@@ -318,6 +318,12 @@ const OAUTH2: Section = Section::new(
         Key::new("audience", Shape::Text, "The audience to ask for."),
         Key::new("auth_method", AUTH_METHODS, "How the client authenticates; without it what the metadata offers."),
         Key::new("assumed_lifetime", Shape::Duration, "Life of a token whose answer does not tell it."),
+        Key::new(
+            "own_clients",
+            Shape::Flag,
+            "Whether the token endpoint is this keyholder's own: its credentials are clients of `keyholder client`.",
+        )
+        .default("false"),
         EXTRA_CA,
         CLIENT_CERT,
         CLIENT_KEY,

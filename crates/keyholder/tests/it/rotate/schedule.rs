@@ -96,7 +96,7 @@ fn a_hook_that_fails_keeps_the_old_secret_and_says_so() {
     assert_eq!(world.clients().len(), 2, "nothing was pruned");
     assert_eq!(hook.messages().len(), 1, "a refusal is not tried again by itself");
     let told: Vec<_> = people.messages().into_iter().map(|message| text(&message.body, "type").to_owned()).collect();
-    assert_eq!(told, ["rotation.begun"], "a one-shot command tells people, once");
+    assert_eq!(told, ["rotation.begun", "rotation.hook_failed"], "a one-shot command tells people, once");
 
     // once the receiver takes it, the same delivery is made again, and the run goes on
     hook.answer(204);
@@ -104,4 +104,6 @@ fn a_hook_that_fails_keeps_the_old_secret_and_says_so() {
     assert_eq!(text(&status, "state"), "overlap", "{status}");
     let ids: BTreeSet<_> = hook.messages().into_iter().map(|message| message.id).collect();
     assert!(hook.messages().len() >= 2 && ids.len() == 1, "{:?}", hook.messages());
+    let told: Vec<_> = people.messages().into_iter().map(|message| text(&message.body, "type").to_owned()).collect();
+    assert!(told.iter().any(|kind| kind == "rotation.hook_recovered"), "{told:?}");
 }

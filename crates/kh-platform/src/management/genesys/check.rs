@@ -3,7 +3,7 @@
 //! Invariant: only reads; what cannot be read is a warning with its reason, never a guess; at most [`ROLES_MAX`] roles
 //! are looked at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kh_core::{
     credential::CredentialDocument,
@@ -19,18 +19,23 @@ use crate::management::{
     calls::Ask,
     client_document::{self, Client},
     shared::Organisation,
-    superset::{gaps, granted, grants},
+    superset::{Gap, gaps, granted, grants},
 };
 
 /// Roles that are read to learn the rotator's permissions: a client has a handful, and the rate limit is shared.
 const ROLES_MAX: usize = 30;
 
+/// Roles whose names are read for one sentence; the others are told by their ids.
+const NAMES_MAX: usize = 5;
+
 impl GenesysManagement {
-    pub(super) async fn look(
+    /// With `alone` the other rotator is not looked at: it is never needed.
+    pub(in crate::management) async fn look(
         &self,
         current: &CredentialDocument,
         strategy: Strategy,
         by: Rotator,
+        alone: bool,
     ) -> Result<ManagementCheck, ManageError> {
         let mut check = ManagementCheck::default();
         if strategy == Strategy::Overlap {
@@ -47,7 +52,10 @@ impl GenesysManagement {
         let read = if seen.clients.contains_key(&id) { None } else { Some(self.client(&id, by).await?) };
         let Some(client) = seen.clients.get(&id).or(read.as_ref()) else { return Ok(check) };
         about_client(&mut check, client, strategy);
-        about_rotator(&mut check, &seen.me, client, by, strategy);
+        self.about_rotator(&mut check, &seen.me, client, by, strategy).await;
+        if !alone {
+            self.about_the_other(&mut check, &seen.me, client, by, strategy).await?;
+        }
         permissions(&mut check, &seen, strategy);
         if strategy == Strategy::Pair {
             let others: Vec<_> = seen.twins(&id, client).into_iter().map(|other| other.0.as_str()).collect();
@@ -81,6 +89,96 @@ impl GenesysManagement {
         let answer =
             self.calls().send(by, Ask::read(self.calls().url(by, "/api/v2/authorization/roles", &[id]).await?)).await?;
         Ok(parse(&answer).unwrap_or(Value::Null))
+    }
+
+    async fn about_rotator(
+        &self,
+        check: &mut ManagementCheck,
+        me: &Client,
+        client: &Client,
+        by: Rotator,
+        strategy: Strategy,
+    ) {
+        if client_document::text(me, "authorizedGrantType") != Some("CLIENT-CREDENTIALS") {
+            check.obstacles.push(
+                "the rotator's token belongs to a person, whose roles its client does not show: use a client-credentials client"
+                    .to_owned(),
+            );
+            return;
+        }
+        let (me, target) = (held(me), held(client));
+        if me.client == target.client {
+            let what = match strategy {
+                Strategy::Swap => "make its own secret anew: a lost answer would lock it out",
+                Strategy::Pair | Strategy::Overlap => "replace itself",
+            };
+            check
+                .obstacles
+                .push(format!("this rotator is the client, and must not {what}; let the other rotator do it"));
+        }
+        let found = self.sentences(&gaps(&[(by, me)], &[target]), by).await;
+        check.obstacles.extend(found);
+    }
+
+    /// The other rotator goes on where the answer to a swap is lost, so that it must hold the same roles then; a pair
+    /// never needs it. It also replaces this one's own secret.
+    async fn about_the_other(
+        &self,
+        check: &mut ManagementCheck,
+        me: &Client,
+        client: &Client,
+        by: Rotator,
+        strategy: Strategy,
+    ) -> Result<(), ManageError> {
+        let (other, name) = match by {
+            Rotator::First => (Rotator::Second, "the second rotator"),
+            Rotator::Second => (Rotator::First, "the rotator"),
+        };
+        if !self.calls().tokens.has(other) {
+            return Ok(());
+        }
+        let needed = strategy == Strategy::Swap;
+        let look = self.calls().shared.organisation(other, || self.calls().mono(), Box::pin(self.organisation(other)));
+        let rotator = match look.await {
+            Ok(found) => held(&found.me),
+            Err(error @ ManageError::Denied { .. }) if needed => {
+                check
+                    .obstacles
+                    .push(format!("{name} cannot log in, and would be needed if an answer is lost: {error}"));
+                return Ok(());
+            }
+            Err(error) if needed => return Err(error),
+            Err(error) => {
+                check.warnings.push(format!("the roles of {name} could not be read: {error}"));
+                return Ok(());
+            }
+        };
+        let target = held(client);
+        if rotator.client == target.client {
+            // one rotator replaces the other's secret now, and the other way round the next time
+            let found = self.sentences(&gaps(&[(other, rotator)], &[held(me)]), by).await;
+            check.warnings.extend(found);
+            return Ok(());
+        }
+        let found = self.sentences(&gaps(&[(other, rotator)], &[target]), by).await;
+        let told = if needed { &mut check.obstacles } else { &mut check.warnings };
+        told.extend(found);
+        Ok(())
+    }
+
+    /// Gaps in words, with the names of the roles where the rotator may read them.
+    async fn sentences(&self, gaps: &[Gap], by: Rotator) -> Vec<String> {
+        let mut sentences = Vec::new();
+        for gap in gaps {
+            let mut names = BTreeMap::new();
+            for role in gap.missing.iter().flatten().take(NAMES_MAX) {
+                let document = self.role(role, by).await.ok();
+                let name = document.and_then(|found| Some(found.get("name")?.as_str()?.to_owned()));
+                names.extend(name.map(|name| (role.clone(), name)));
+            }
+            sentences.push(gap.sentence(&names));
+        }
+        sentences
     }
 }
 
@@ -119,23 +217,4 @@ fn about_client(check: &mut ManagementCheck, client: &Client, strategy: Strategy
             "a second client would need consent and redirect addresses of its own with the grant {grant}: use the strategy swap"
         ));
     }
-}
-
-fn about_rotator(check: &mut ManagementCheck, me: &Client, client: &Client, by: Rotator, strategy: Strategy) {
-    if client_document::text(me, "authorizedGrantType") != Some("CLIENT-CREDENTIALS") {
-        check.obstacles.push(
-            "the rotator's token belongs to a person, whose roles its client does not show: use a client-credentials client"
-                .to_owned(),
-        );
-        return;
-    }
-    let (me, target) = (held(me), held(client));
-    if me.client == target.client {
-        let what = match strategy {
-            Strategy::Swap => "make its own secret anew: a lost answer would lock it out",
-            Strategy::Pair | Strategy::Overlap => "replace itself",
-        };
-        check.obstacles.push(format!("this rotator is the client, and must not {what}; let the other rotator do it"));
-    }
-    check.obstacles.extend(gaps(&[(by, me)], &[target]).iter().map(crate::management::superset::Gap::sentence));
 }

@@ -18,7 +18,17 @@ async fn what_the_check_refuses_the_platform_refuses() {
     let id = genesys.id_of(&current).unwrap();
     for strategy in [Strategy::Pair, Strategy::Swap] {
         let good = genesys.check(&current, strategy, First).await.unwrap();
-        assert!(good.obstacles.is_empty(), "{good:?}");
+        // the weak one is needed where the answer to a swap is lost, and never for a pair
+        let (needed, told) = match strategy {
+            Strategy::Swap => (1, &good.obstacles),
+            _ => (0, &good.warnings),
+        };
+        assert_eq!(good.obstacles.len(), needed, "{good:?}");
+        let weak = "the second rotator lacks roles of the client billing";
+        assert!(
+            told.iter().any(|one| one.contains(weak) && one.ends_with("grant it a (role-a), b (role-b)")),
+            "{good:?}"
+        );
         assert_eq!(good.free, None, "the platform does not tell");
         let weak = genesys.check(&current, strategy, Second).await.unwrap();
         assert_eq!(weak.obstacles.len(), 1, "{weak:?}");
@@ -61,8 +71,37 @@ async fn a_rotator_does_not_rotate_itself() {
         let own = genesys.check(&rig.document(FIRST), strategy, First).await.unwrap();
         assert!(own.obstacles.iter().any(|one| one.contains("let the other rotator do it")), "{own:?}");
         let other = genesys.check(&rig.document(FIRST), strategy, Second).await.unwrap();
-        assert!(other.obstacles.is_empty(), "{other:?}");
+        assert!(other.obstacles.is_empty() && !format!("{other:?}").contains("lacks roles"), "{other:?}");
     }
+    rig.sandbox.shutdown().await;
+    // the second one holds every role of the first one but not the other way round: it could be replaced once
+    let mut config = organisation(SandboxConfig::default());
+    config.genesys.clients[FIRST].roles.retain(|role| role != "b");
+    let rig = Rig::with_rotators(config, Some(FIRST), Some(SECOND)).await;
+    let own = rig.genesys().check(&rig.document(FIRST), Strategy::Swap, Second).await.unwrap();
+    assert!(own.obstacles.is_empty(), "{own:?}");
+    assert!(
+        own.warnings.iter().any(|one| one.starts_with("the rotator lacks roles of the client rotator two")),
+        "{own:?}"
+    );
+    rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_second_rotator_that_cannot_log_in_is_an_obstacle_to_a_swap_alone() {
+    let rig = Rig::start(SandboxConfig::default()).await;
+    let second = rig.document(SECOND);
+    let id = rig.genesys().id_of(&second).unwrap();
+    rig.genesys().set_active(&second, &id, false, First).await.unwrap();
+    rig.revoke(&id.0).await;
+    let (genesys, current) = (rig.genesys(), rig.document(TARGET));
+    let pair = genesys.check(&current, Strategy::Pair, First).await.unwrap();
+    assert!(
+        pair.obstacles.is_empty() && pair.warnings.iter().any(|one| one.contains("the second rotator")),
+        "{pair:?}"
+    );
+    let swap = genesys.check(&current, Strategy::Swap, First).await;
+    assert_eq!(word(&swap), "not done", "{swap:?}");
     rig.sandbox.shutdown().await;
 }
 
