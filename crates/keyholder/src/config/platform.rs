@@ -264,7 +264,7 @@ fn oauth2(section: &Section<'_>) -> Option<PlatformDetail> {
     let own_clients = section.flag("own_clients").unwrap_or(false);
     if own_clients && let Some(place) = section.place("rotator") {
         let hint = "take rotator out: secrets of keyholder's own clients are made without a login";
-        section.error(place, "rotator has no meaning beside own_clients", hint);
+        section.warning(place, "rotator has no meaning beside own_clients", hint);
     }
     let source = match (issuer, token_url) {
         (Some(_), Some(second)) => {
