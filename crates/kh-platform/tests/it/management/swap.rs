@@ -98,9 +98,13 @@ async fn limits_are_told_with_their_wait() {
     let rig = Rig::start(config).await;
     let (genesys, current) = (rig.genesys(), rig.document(TARGET));
     let id = genesys.id_of(&current).unwrap();
-    for _ in 0..2 {
-        genesys.rights(&id, First).await.unwrap();
+    // the platform lets two through, and keyholder leaves some of what it lets through to others
+    let mut asked = 0;
+    while genesys.rights(&id, First).await.is_ok() {
+        asked += 1;
+        assert!(asked <= 2, "the limit is not kept");
     }
+    assert!(asked > 0);
     let limited = genesys.regenerate(&current, First).await;
     assert!(matches!(&limited, Err(ManageError::Throttled { retry_after: Some(wait) }) if wait.as_secs() >= 1));
     assert!(rig.login(&current).await.is_some(), "nothing happened");
