@@ -47,7 +47,8 @@ fn fails_everywhere(way: Way) {
         assert!(struck.iter().sum::<u64>() >= 2 || way == Way::Swap, "{struck:?}");
         // an answer that was lost is never asked for again under the same intent
         let lost = effect["kind"] == "drop_after";
-        assert_eq!(run.attempts(), if lost { 2 } else { run.attempts() }, "{effect}");
+        // a read that comes before the second call may fail as well, which costs one more intent
+        assert!(!lost || (2..=3).contains(&run.attempts()), "{effect}: {} attempts", run.attempts());
         rig.is_completed();
         rig.next_day();
     }
