@@ -161,7 +161,9 @@ impl Ask<'_> {
                 let why = format!("{why}, and the old secret is dead: set a new secret by hand");
                 return Err(self.stuck(why, command::abandon(run)));
             }
-            return Err(self.stuck(why, command::abort(run)));
+            // a swap takes no abort: it would promise that the old secret is as it was
+            let swap = run.begin.strategy == Strategy::Swap;
+            return Err(self.stuck(why, if swap { command::abandon(run) } else { command::abort(run) }));
         }
         let earlier = run.begin.earlier.iter().flat_map(|earlier| &earlier.intents);
         let today = earlier.chain(&run.intents).filter(|at| self.now.since(**at) < DAY).count();
@@ -234,7 +236,7 @@ impl Ask<'_> {
         match self.enough_logins(wanted, new.at)? {
             Ok(successes) => Err(self.record(Step::Verified { successes })),
             Err(why) if swap => {
-                let why = format!("the regenerated secret does not work: {why}");
+                let why = format!("the regenerated secret does not work: {why}. {}", self.or_leave());
                 Err(self.stuck(why, command::resume(run)))
             }
             Err(why) => Err(self.record(Step::Rejected { why })),
@@ -252,7 +254,10 @@ impl Ask<'_> {
         match self.enough_logins(wanted, promoted_at)? {
             Ok(successes) => Err(self.record(Step::Verified { successes })),
             Err(why) => {
-                let why = format!("the regenerated secret worked once and does not work any more: {why}");
+                let why = format!(
+                    "the regenerated secret worked once and does not work any more: {why}. {}",
+                    self.or_leave()
+                );
                 Err(self.stuck(why, command::resume(run)))
             }
         }
@@ -277,6 +282,11 @@ impl Ask<'_> {
                 Err(Decision::Look(Look::Try { document: Escrow::New }))
             }
         }
+    }
+
+    /// `resume` tries a secret again; one that somebody else replaced never works again.
+    fn or_leave(self) -> String {
+        format!("If somebody replaced it, end the run with `{}` and begin another", command::abandon(self.run))
     }
 
     /// Stages the new document in every store, then promotes one after the other.
@@ -440,7 +450,7 @@ impl Ask<'_> {
         match self.logins(Escrow::New, 1, until)? {
             Ok(_) => Ok(()),
             Err(TryFailure::Dead(why) | TryFailure::Rights(why) | TryFailure::Unreachable(why)) => {
-                let why = format!("the new secret does not work any more: {why}");
+                let why = format!("the new secret does not work any more: {why}. {}", self.or_leave());
                 Err(self.stuck(why, command::resume(run)))
             }
         }

@@ -318,8 +318,10 @@ impl RealWorld {
         let mut live = BTreeSet::new();
         for place in PLACES {
             let document = self.live(place).await;
-            // what a person was told to give up, because every answer to a regeneration was lost
-            let told = self.met_times("a regenerated secret was lost") >= u64::from(self.policy.budget.per_run);
+            // what a person was told to give up: an answer was lost, and the attempts after it are used up
+            let lost = self.met_times("a regenerated secret was lost");
+            let spent = lost + self.met_times("a regenerate was found not done");
+            let told = lost > 0 && spent >= u64::from(self.policy.budget.per_run);
             let given_up = self.way == Way::Swap && told && matches!(end, Some(End::Abandoned { .. }));
             if !given_up && !self.organisation.logs_in(self.way, &document).await {
                 self.wrong(format!("{place} serves a dead secret at the end: {end:?}"));
