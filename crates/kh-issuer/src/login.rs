@@ -157,7 +157,7 @@ impl Issuer {
     /// Revokes every token that a client has now; durable when it returns. Answers how many there were. Safe to repeat.
     ///
     /// Another process takes a secret that was removed here, or a token, for as long as it has not looked
-    /// ([`POLL_EVERY`]): what such a login was given meanwhile goes in a second pass.
+    /// (`POLL_EVERY`): what such a login was given meanwhile goes in a second pass.
     pub async fn revoke_tokens_of(&self, client: &ClientId) -> Result<usize, StateError> {
         let first = self.revoke_present(client).await?;
         tokio::time::sleep(2 * POLL_EVERY).await;
