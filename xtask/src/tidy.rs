@@ -69,7 +69,9 @@ const LOGS_PAGE: &str = "docs/reference/logs.md";
 /// Runs every check and lists all findings.
 pub fn run() -> Result<()> {
     let mut findings = Vec::new();
-    findings.extend(floors()?);
+    let workspace = workspace()?;
+    findings.extend(floors(&workspace)?);
+    findings.extend(started(&workspace)?);
     findings.extend(sources()?);
     findings.extend(dependencies_documented()?);
     let keyholder = scenario::build()?;
@@ -116,13 +118,35 @@ fn generated_pages(keyholder: &Path) -> Result<Vec<String>> {
     Ok(findings)
 }
 
-fn floors() -> Result<Vec<String>> {
+/// The workspace, as cargo sees it.
+fn workspace() -> Result<Value> {
     let text = process::output(Command::new("cargo").current_dir(root()).args([
         "metadata",
         "--format-version=1",
         "--no-deps",
     ]))?;
-    let metadata: Value = serde_json::from_str(&text)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// The README's `cargo run` names no program, so that there must be exactly one to start.
+fn started(metadata: &Value) -> Result<Vec<String>> {
+    let members = metadata.get("workspace_default_members").and_then(Value::as_array).context("no members")?;
+    let mut programs = Vec::new();
+    for package in metadata.get("packages").and_then(Value::as_array).context("no packages")? {
+        if !package.get("id").is_some_and(|id| members.contains(id)) {
+            continue;
+        }
+        for target in package.get("targets").and_then(Value::as_array).into_iter().flatten() {
+            if target.get("kind").and_then(Value::as_array).is_some_and(|kinds| kinds.contains(&Value::from("bin"))) {
+                programs.push(process::text(target, "name")?);
+            }
+        }
+    }
+    let only = programs == ["keyholder"];
+    Ok(if only { Vec::new() } else { vec![format!("cargo run has to choose between the programs {programs:?}")] })
+}
+
+fn floors(metadata: &Value) -> Result<Vec<String>> {
     let floor: BTreeMap<&str, u8> = FLOORS.iter().copied().collect();
     let mut findings = Vec::new();
     for package in metadata.get("packages").and_then(Value::as_array).context("no packages")? {
