@@ -32,13 +32,12 @@ threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).sta
 
 document, read_at = None, 0.0
 token, renew_at = None, 0.0
-told = {"calls": 0, "failures": 0, "logins": 0, "reads": 0, "reports": 0, "well": False, "examples": []}
+told = {"calls": 0, "failures": 0, "logins": 0, "reads": 0, "reports": 0, "examples": []}
 began = time.monotonic()
 
 
 def failed(what):
     told["failures"] += 1
-    told["well"] = False
     if len(told["examples"]) < 3:
         told["examples"].append(what)
 
@@ -89,7 +88,6 @@ def current_token():
 while not stop.is_set():
     try:
         told["calls"] += 1
-        told["well"] = True
         bearer = current_token()
         if bearer:
             headers = {"Authorization": f"Bearer {bearer}"}
