@@ -24,7 +24,7 @@ use axum::{
 };
 use kh_broker::{Broker, Credential, Lease, TokenError};
 use kh_core::{
-    Clock, Code, CredentialName, EnvironmentName, Now, Problem, Retry, Sha256, environment, port::RotationJournal,
+    Clock, Code, CredentialName, EnvironmentName, Now, Problem, Retry, Sha256, environment, port::SightingLog,
 };
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -88,7 +88,7 @@ pub struct BrokerPorts {
     /// Where `/{profile}/...` goes; without it such a path is not found.
     pub proxy: Option<Arc<dyn ProfileProxy>>,
     /// Where reports of programs that read a secret themselves go; without it they are refused.
-    pub journal: Option<Arc<dyn RotationJournal>>,
+    pub journal: Option<Arc<dyn SightingLog>>,
 }
 
 impl BrokerPorts {
@@ -104,7 +104,7 @@ impl BrokerPorts {
     }
 
     /// The same that takes reports of pick-ups.
-    pub fn with_journal(self, journal: Arc<dyn RotationJournal>) -> Self {
+    pub fn with_journal(self, journal: Arc<dyn SightingLog>) -> Self {
         Self { journal: Some(journal), ..self }
     }
 }

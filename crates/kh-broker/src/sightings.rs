@@ -24,7 +24,7 @@ use std::{
 
 use kh_core::{
     Clock, CredentialName, Fingerprint, Fingerprinter, UnixMillis,
-    port::{Grade, RotationJournal, Sighting},
+    port::{Grade, Sighting, SightingLog},
     rotation::VersionId,
 };
 use parking_lot::Mutex;
@@ -63,7 +63,7 @@ type Book = BTreeMap<CredentialName, Vec<Seen>>;
 
 /// The sightings of one process.
 pub struct Sightings {
-    journal: Arc<dyn RotationJournal>,
+    journal: Arc<dyn SightingLog>,
     fingerprinter: Arc<Fingerprinter>,
     clock: Arc<dyn Clock>,
     consumer: String,
@@ -86,7 +86,7 @@ impl Sightings {
     /// every process, because what one uses says nothing about another.
     pub fn new(
         consumer: String,
-        journal: Arc<dyn RotationJournal>,
+        journal: Arc<dyn SightingLog>,
         fingerprinter: Arc<Fingerprinter>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {

@@ -17,7 +17,7 @@ pub mod token_endpoint;
 pub use audit_log::{AuditError, AuditLog};
 pub use delivery::{DeliveryHook, HookError, Notice, Notifier, Promotion, Urgency};
 pub use observer::Observer;
-pub use rotation_journal::{Grade, JournalError, RotationJournal, Sighting};
+pub use rotation_journal::{Grade, JournalError, RotationJournal, Sighting, SightingLog};
 pub use secret_management::{ManageError, RotatorTokens, SecretManagement, Strategy};
 pub use secret_source::{SecretSource, SourceError};
 pub use secret_store::{Expected, SecretMetadata, SecretStore, StoreError, StoredSecret, VersionMetadata};

@@ -13,7 +13,7 @@ use kh_admin::{BrokerPorts, Callers, Guard, Production, SocketGuard, SocketListe
 use kh_broker::Broker;
 use kh_core::{
     Code, CredentialName,
-    port::{RotationJournal, SecretSource},
+    port::{SecretSource, SightingLog},
 };
 use kh_gateway::{Limits, Metrics, Ports};
 use prometheus_client::registry::Registry;
@@ -92,7 +92,7 @@ impl PrivateBroker {
             production: Production::Agreed,
             ..BrokerPorts::new(Arc::clone(&broker), guard, Arc::clone(&base.clock))
                 .with_proxy(proxy)
-                .with_journal(Arc::clone(&base.state) as Arc<dyn RotationJournal>)
+                .with_journal(Arc::clone(&base.state) as Arc<dyn SightingLog>)
         };
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
         let router = broker_api::router(ports);

@@ -14,7 +14,7 @@ use kh_admin::{
 use kh_broker::Broker;
 use kh_core::{
     Code,
-    port::{RotationJournal, SecretSource, SecretStore, StateStore},
+    port::{SecretSource, SecretStore, SightingLog, StateStore},
 };
 use kh_gateway::{GatewayHandle, Metrics, Ports};
 use kh_issuer::Issuer;
@@ -173,7 +173,7 @@ impl Running {
         }
         let guard = guard(&loaded.paths.broker_token, base)?;
         let proxy = GatewayProxy::new(calls.clone(), limits(&loaded.config.gateway.limits));
-        let journal = Arc::clone(&base.state) as Arc<dyn RotationJournal>;
+        let journal = Arc::clone(&base.state) as Arc<dyn SightingLog>;
         let ports = BrokerPorts::new(Arc::clone(&self.broker), guard, Arc::clone(&base.clock))
             .with_proxy(proxy)
             .with_journal(journal);

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use kh_broker::{Broker, CredentialSpec, LoginObserver, Sightings};
 use kh_core::{
     Clock, CredentialName, Entropy,
-    port::{RotationJournal, SecretSource},
+    port::{SecretSource, SightingLog},
 };
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -37,7 +37,7 @@ impl Record {
         specs: Vec<CredentialSpec>,
         source: Arc<dyn SecretSource>,
     ) -> (Arc<Broker>, Self) {
-        let journal = Arc::clone(&base.state) as Arc<dyn RotationJournal>;
+        let journal = Arc::clone(&base.state) as Arc<dyn SightingLog>;
         let consumer = consumer(kind, &*base.entropy);
         let sightings = Sightings::new(consumer, journal, Arc::clone(&base.fingerprinter), Arc::clone(&base.clock));
         sightings.write_of(rotated(config));

@@ -2,15 +2,7 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use kh_core::{
-    CredentialName,
-    audit::AuditEvent,
-    port::{
-        BoxFuture, Grade, JournalError, RotationJournal, Sighting,
-        rotation_journal::{Append, Approval, HeldLease, Hold, NewRun, StoredRun},
-    },
-    rotation::RunId,
-};
+use kh_core::port::{BoxFuture, Grade, JournalError, Sighting, SightingLog};
 
 use crate::rig::{START, Surface, start};
 
@@ -21,62 +13,7 @@ pub(crate) struct FakeJournal {
     pub(crate) is_down: Mutex<bool>,
 }
 
-fn never<T>() -> BoxFuture<'static, Result<T, JournalError>> {
-    Box::pin(async { Err(JournalError::Unavailable("a pick-up has nothing to do with it".into())) })
-}
-
-impl RotationJournal for FakeJournal {
-    fn lease<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a str,
-        _: kh_core::UnixMillis,
-        _: Duration,
-    ) -> BoxFuture<'a, Result<Option<HeldLease>, JournalError>> {
-        never()
-    }
-    fn release<'a>(&'a self, _: &'a HeldLease) -> BoxFuture<'a, Result<(), JournalError>> {
-        never()
-    }
-    fn begin(&self, _: NewRun, _: HeldLease, _: AuditEvent) -> BoxFuture<'_, Result<(), JournalError>> {
-        never()
-    }
-    fn append(&self, _: Append) -> BoxFuture<'_, Result<(), JournalError>> {
-        never()
-    }
-    fn run(&self, _: RunId) -> BoxFuture<'_, Result<StoredRun, JournalError>> {
-        never()
-    }
-    fn runs<'a>(
-        &'a self,
-        _: Option<&'a CredentialName>,
-        _: usize,
-    ) -> BoxFuture<'a, Result<Vec<StoredRun>, JournalError>> {
-        never()
-    }
-    fn unfinished(&self) -> BoxFuture<'_, Result<Vec<StoredRun>, JournalError>> {
-        never()
-    }
-    fn escrow<'a>(&'a self, _: RunId, _: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, JournalError>> {
-        never()
-    }
-    fn hold<'a>(&'a self, _: &'a CredentialName) -> BoxFuture<'a, Result<Option<Hold>, JournalError>> {
-        never()
-    }
-    fn set_hold<'a>(
-        &'a self,
-        _: &'a CredentialName,
-        _: Option<Hold>,
-        _: AuditEvent,
-    ) -> BoxFuture<'a, Result<(), JournalError>> {
-        never()
-    }
-    fn approve(&self, _: RunId, _: Approval, _: AuditEvent) -> BoxFuture<'_, Result<(), JournalError>> {
-        never()
-    }
-    fn approvals(&self, _: RunId) -> BoxFuture<'_, Result<Vec<Approval>, JournalError>> {
-        never()
-    }
+impl SightingLog for FakeJournal {
     fn sight(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), JournalError>> {
         Box::pin(async move {
             if *self.is_down.lock().unwrap() {
@@ -85,9 +22,6 @@ impl RotationJournal for FakeJournal {
             self.written.lock().unwrap().push(sighting);
             Ok(())
         })
-    }
-    fn sightings<'a>(&'a self, _: &'a CredentialName) -> BoxFuture<'a, Result<Vec<Sighting>, JournalError>> {
-        never()
     }
 }
 

@@ -21,7 +21,7 @@ use kh_core::{
     credential::CredentialDocument,
     issued::{IssuedKind, issue},
     port::{
-        BoxFuture, Expected, FetchError, IssuedToken, RotationJournal, SecretMetadata, SecretStore, StoreError,
+        BoxFuture, Expected, FetchError, IssuedToken, SecretMetadata, SecretStore, SightingLog, StoreError,
         StoredSecret, TokenEndpoint,
     },
 };
@@ -282,7 +282,7 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
     let mut bound = None;
     let ports = || {
         let forwarder = Arc::clone(&proxy) as Arc<dyn ProfileProxy>;
-        let reports = Arc::clone(&journal) as Arc<dyn RotationJournal>;
+        let reports = Arc::clone(&journal) as Arc<dyn SightingLog>;
         BrokerPorts::new(Arc::clone(&broker), guard.clone(), Arc::clone(&shared))
             .with_proxy(forwarder)
             .with_journal(reports)

@@ -7,14 +7,9 @@ use std::{
 
 use kh_broker::{ALIVE, Broker, Credential, LoginObserver, Sightings};
 use kh_core::{
-    Clock, CredentialName, Entropy, Fingerprint, Fingerprinter, SeededEntropy,
-    audit::AuditEvent,
+    Clock, Entropy, Fingerprint, Fingerprinter, SeededEntropy,
     credential::CredentialDocument,
-    port::{
-        BoxFuture, Grade, JournalError, RotationJournal, SecretSource, Sighting,
-        rotation_journal::{Append, Approval, HeldLease, Hold, NewRun, StoredRun},
-    },
-    rotation::RunId,
+    port::{BoxFuture, Grade, JournalError, SecretSource, Sighting, SightingLog},
 };
 use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -28,62 +23,7 @@ struct FakeJournal {
     is_down: Mutex<bool>,
 }
 
-fn never<T>() -> BoxFuture<'static, Result<T, JournalError>> {
-    Box::pin(async { Err(JournalError::Unavailable("the broker has nothing to do with it".into())) })
-}
-
-impl RotationJournal for FakeJournal {
-    fn lease<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a str,
-        _: kh_core::UnixMillis,
-        _: Duration,
-    ) -> BoxFuture<'a, Result<Option<HeldLease>, JournalError>> {
-        never()
-    }
-    fn release<'a>(&'a self, _: &'a HeldLease) -> BoxFuture<'a, Result<(), JournalError>> {
-        never()
-    }
-    fn begin(&self, _: NewRun, _: HeldLease, _: AuditEvent) -> BoxFuture<'_, Result<(), JournalError>> {
-        never()
-    }
-    fn append(&self, _: Append) -> BoxFuture<'_, Result<(), JournalError>> {
-        never()
-    }
-    fn run(&self, _: RunId) -> BoxFuture<'_, Result<StoredRun, JournalError>> {
-        never()
-    }
-    fn runs<'a>(
-        &'a self,
-        _: Option<&'a CredentialName>,
-        _: usize,
-    ) -> BoxFuture<'a, Result<Vec<StoredRun>, JournalError>> {
-        never()
-    }
-    fn unfinished(&self) -> BoxFuture<'_, Result<Vec<StoredRun>, JournalError>> {
-        never()
-    }
-    fn escrow<'a>(&'a self, _: RunId, _: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, JournalError>> {
-        never()
-    }
-    fn hold<'a>(&'a self, _: &'a CredentialName) -> BoxFuture<'a, Result<Option<Hold>, JournalError>> {
-        never()
-    }
-    fn set_hold<'a>(
-        &'a self,
-        _: &'a CredentialName,
-        _: Option<Hold>,
-        _: AuditEvent,
-    ) -> BoxFuture<'a, Result<(), JournalError>> {
-        never()
-    }
-    fn approve(&self, _: RunId, _: Approval, _: AuditEvent) -> BoxFuture<'_, Result<(), JournalError>> {
-        never()
-    }
-    fn approvals(&self, _: RunId) -> BoxFuture<'_, Result<Vec<Approval>, JournalError>> {
-        never()
-    }
+impl SightingLog for FakeJournal {
     fn sight(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), JournalError>> {
         Box::pin(async move {
             if *self.is_down.lock().unwrap() {
@@ -92,9 +32,6 @@ impl RotationJournal for FakeJournal {
             self.written.lock().unwrap().push(sighting);
             Ok(())
         })
-    }
-    fn sightings<'a>(&'a self, _: &'a CredentialName) -> BoxFuture<'a, Result<Vec<Sighting>, JournalError>> {
-        never()
     }
 }
 
@@ -114,7 +51,7 @@ fn start(script: &[Answer]) -> Rig {
     let (journal, endpoint, store) =
         (Arc::new(FakeJournal::default()), FakeEndpoint::playing(script), FakeStore::with_secret("right"));
     let (clock, entropy): (_, Arc<dyn Entropy>) = (tokio_clock(), Arc::new(SeededEntropy::new(1)));
-    let port = Arc::clone(&journal) as Arc<dyn RotationJournal>;
+    let port = Arc::clone(&journal) as Arc<dyn SightingLog>;
     let fingerprinter = Arc::new(Fingerprinter::new(b"installation"));
     let sightings = Sightings::new("gateway/host/1-ab".to_owned(), port, fingerprinter, Arc::clone(&clock));
     sightings.write_of(["acme".parse().unwrap()].into());

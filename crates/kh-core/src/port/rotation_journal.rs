@@ -238,8 +238,14 @@ impl JournalError {
     }
 }
 
+/// Where it is noted which consumer was seen with which secret: all that brokers and listeners need of the journal.
+pub trait SightingLog: Send + Sync {
+    /// Notes that a consumer was seen; the newest sighting per consumer, fingerprint and grade is kept.
+    fn sight(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), JournalError>>;
+}
+
 /// The rotation journal.
-pub trait RotationJournal: Send + Sync {
+pub trait RotationJournal: SightingLog {
     /// Takes a lease that nobody holds at `now`, with the next fence; `Ok(None)` while somebody else does. The owner
     /// that holds it gets it again with the same fence and a later end.
     fn lease<'a>(
@@ -291,9 +297,6 @@ pub trait RotationJournal: Send + Sync {
 
     /// The approvals of a run.
     fn approvals(&self, run: RunId) -> BoxFuture<'_, Result<Vec<Approval>, JournalError>>;
-
-    /// Notes that a consumer was seen; the newest sighting per consumer, fingerprint and grade is kept.
-    fn sight(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), JournalError>>;
 
     /// What consumers of a credential were seen with.
     fn sightings<'a>(&'a self, credential: &'a CredentialName) -> BoxFuture<'a, Result<Vec<Sighting>, JournalError>>;

@@ -9,7 +9,7 @@ use kh_core::{
     Entropy, SeededEntropy, UnixMillis,
     audit::AuditEvent,
     port::{
-        BoxFuture, JournalError, RotationJournal,
+        BoxFuture, JournalError, RotationJournal, SightingLog,
         rotation_journal::{Append, Approval, EscrowChange, HeldLease, Hold, NewRun, Sighting, StoredRun},
     },
     rotation::RunId,
@@ -180,6 +180,12 @@ impl GatedJournal {
     }
 }
 
+impl SightingLog for GatedJournal {
+    fn sight(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), JournalError>> {
+        self.inner.sight(sighting)
+    }
+}
+
 impl RotationJournal for GatedJournal {
     fn lease<'a>(
         &'a self,
@@ -246,9 +252,6 @@ impl RotationJournal for GatedJournal {
     }
     fn approvals(&self, run: RunId) -> BoxFuture<'_, Result<Vec<Approval>, JournalError>> {
         self.inner.approvals(run)
-    }
-    fn sight(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), JournalError>> {
-        self.inner.sight(sighting)
     }
     fn sightings<'a>(
         &'a self,

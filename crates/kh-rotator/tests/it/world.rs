@@ -16,7 +16,7 @@ use kh_core::{
     audit::AuditEvent,
     credential::CredentialDocument,
     port::{
-        AuditError, AuditLog, BoxFuture, DeliveryHook, RotationJournal, SecretTarget, Strategy,
+        AuditError, AuditLog, BoxFuture, DeliveryHook, RotationJournal, SecretTarget, SightingLog, Strategy,
         rotation_journal::{ApprovalOf, Grade, Sighting},
         secret_management::Rotator,
     },

@@ -6,7 +6,7 @@ use kh_core::{
     CredentialName, UnixMillis,
     audit::AuditEvent,
     port::{
-        BoxFuture, JournalError, RotationJournal,
+        BoxFuture, JournalError, RotationJournal, SightingLog,
         rotation_journal::{Append, Approval, HeldLease, Hold, NewRun, Sighting, StoredRun},
     },
     rotation::RunId,
@@ -31,6 +31,12 @@ impl SqliteState {
         F: FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     {
         Ok(self.look(read).await?)
+    }
+}
+
+impl SightingLog for SqliteState {
+    fn sight(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), JournalError>> {
+        Box::pin(async move { self.journal(JournalChange::Sight(sighting)).await.map(drop) })
     }
 }
 
@@ -111,10 +117,6 @@ impl RotationJournal for SqliteState {
             let found = self.journal_read(move |connection| reads::approvals(connection, run)).await?;
             found.ok_or(JournalError::NotFound(run))
         })
-    }
-
-    fn sight(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), JournalError>> {
-        Box::pin(async move { self.journal(JournalChange::Sight(sighting)).await.map(drop) })
     }
 
     fn sightings<'a>(&'a self, credential: &'a CredentialName) -> BoxFuture<'a, Result<Vec<Sighting>, JournalError>> {

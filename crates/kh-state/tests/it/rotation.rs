@@ -9,7 +9,7 @@ use std::sync::{Arc, atomic::Ordering};
 use kh_core::{
     Code, CredentialName, Fingerprint, UnixMillis,
     port::{
-        JournalError, RotationJournal,
+        JournalError, RotationJournal, SightingLog,
         rotation_journal::{Append, EscrowChange, Grade, HeldLease, Hold, NewRun, Sighting},
     },
     rotation::RunId,

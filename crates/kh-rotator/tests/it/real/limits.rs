@@ -10,7 +10,7 @@ use kh_core::{
     Clock, Fingerprinter, SecretBytes, SystemClock, SystemEntropy,
     audit::AuditEvent,
     port::{
-        AuditLog, Expected, RotationJournal, SecretStore, SecretTarget,
+        AuditLog, Expected, RotationJournal, SecretStore, SecretTarget, SightingLog,
         rotation_journal::{Grade, Sighting},
         secret_management::Rotator,
     },

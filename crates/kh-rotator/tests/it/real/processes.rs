@@ -11,7 +11,7 @@ use kh_core::{
     Clock, Entropy, Fingerprinter, SecretBytes, SeededEntropy, UnixMillis,
     audit::AuditEvent,
     port::{
-        BoxFuture, DeliveryHook, JournalError, RotationJournal, SecretTarget, TargetError,
+        BoxFuture, DeliveryHook, JournalError, RotationJournal, SecretTarget, SightingLog, TargetError,
         rotation_journal::{Append, Approval, ApprovalOf, Grade, HeldLease, Hold, NewRun, Sighting, StoredRun},
         secret_management::Rotator,
         secret_target::{LiveSecret, Replica, TargetCheck, TargetTraits},
@@ -141,6 +141,12 @@ struct Maimed {
     world: Arc<RealWorld>,
 }
 
+impl SightingLog for Maimed {
+    fn sight(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), JournalError>> {
+        self.inner.sight(sighting)
+    }
+}
+
 impl RotationJournal for Maimed {
     fn lease<'a>(
         &'a self,
@@ -199,9 +205,6 @@ impl RotationJournal for Maimed {
     }
     fn approvals(&self, run: RunId) -> BoxFuture<'_, Result<Vec<Approval>, JournalError>> {
         self.inner.approvals(run)
-    }
-    fn sight(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), JournalError>> {
-        self.inner.sight(sighting)
     }
     fn sightings<'a>(
         &'a self,

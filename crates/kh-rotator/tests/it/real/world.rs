@@ -19,7 +19,7 @@ use kh_core::{
     Clock, CredentialName, Fingerprinter, ManualClock, SecretBytes, SystemEntropy, UnixMillis,
     credential::CredentialDocument,
     port::{
-        AuditLog, Expected, RotationJournal, SecretStore, SecretTarget,
+        AuditLog, Expected, RotationJournal, SecretStore, SecretTarget, SightingLog,
         rotation_journal::{Grade, Sighting, StoredRun},
         secret_management::Rotator,
     },
