@@ -11,6 +11,7 @@ pub mod secret_management;
 pub mod secret_source;
 pub mod secret_store;
 pub mod secret_target;
+pub mod security;
 pub mod state_store;
 pub mod token_endpoint;
 
@@ -22,6 +23,7 @@ pub use secret_management::{ManageError, RotatorTokens, SecretManagement, Strate
 pub use secret_source::{SecretSource, SourceError};
 pub use secret_store::{Expected, SecretMetadata, SecretStore, StoreError, StoredSecret, VersionMetadata};
 pub use secret_target::{SecretTarget, TargetError};
+pub use security::{AuthenticationEvent, SecurityLog};
 pub use state_store::{AllowRule, ClientRecord, StateError, StateStore, TokenRecord};
 pub use token_endpoint::{FetchError, IssuedToken, TokenEndpoint};
 
