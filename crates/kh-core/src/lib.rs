@@ -1,6 +1,6 @@
-//! What every part of keyholder shares, and nothing that does I/O: secret newtypes, typed ids, time and entropy as
-//! arguments, the audit event, problem codes, trace context, the catalogue of metrics, and the port traits that adapters
-//! implement.
+//! What every part of keyholder shares, and nothing that does I/O: secret newtypes, typed ids, who a verified token speaks
+//! for, time and entropy as arguments, the audit event, problem codes, trace context, the catalogue of metrics, and the
+//! port traits that adapters implement.
 //!
 //! Invariant: no type of this crate that carries a secret can be printed, cloned by accident, or serialised.
 
@@ -11,6 +11,7 @@ pub mod entropy;
 pub mod environment;
 pub mod error;
 pub mod id;
+pub mod identity;
 pub mod issued;
 pub mod metric;
 pub mod platform;
@@ -25,6 +26,7 @@ pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
 pub use environment::EnvironmentName;
 pub use error::{Blame, Code, PROBLEM_TYPE_PREFIX, Problem, ProblemType, Retry};
 pub use id::{ClientId, ClientName, CredentialName, PlatformName, SecretName, StoreName};
+pub use identity::{ClaimValue, Confirmation, Identity};
 pub use platform::PlatformKind;
 pub use secret::{Fingerprint, Fingerprinter, SecretBytes, SecretString, Sha256};
 pub use secret_reference::SecretReference;
