@@ -11,7 +11,7 @@ use kh_core::{Code, PlatformKind, Problem};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::{metrics::Outcome, proxy::body::ReplyBody};
+use crate::{exchange::body::ReplyBody, metrics::Outcome};
 
 /// An answer and how it is counted.
 pub(crate) type Answer = (Response<ReplyBody>, Outcome);
@@ -43,7 +43,7 @@ pub(crate) struct Refusal {
     /// Whole seconds.
     pub(crate) retry_after_s: Option<u32>,
     /// What the status requires to be told: `WWW-Authenticate` of a 401, `Allow` of a 405.
-    pub(crate) told: Option<&'static str>,
+    pub(crate) told: Option<Box<str>>,
     /// The connection ends with this answer: what follows on it cannot be trusted.
     pub(crate) close: bool,
 }
@@ -84,9 +84,11 @@ impl Refusal {
         if let Ok(id) = HeaderValue::from_str(id) {
             headers.insert(CORRELATION_ID, id);
         }
-        if let Some(told) = self.told {
+        if let Some(told) = &self.told {
             let name = if self.status == StatusCode::UNAUTHORIZED { header::WWW_AUTHENTICATE } else { header::ALLOW };
-            headers.insert(name, HeaderValue::from_static(told));
+            if let Ok(told) = HeaderValue::from_str(told) {
+                headers.insert(name, told);
+            }
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -7,7 +7,7 @@ use kh_broker::Broker;
 use kh_core::{Clock, Entropy};
 use kh_issuer::Issuer;
 
-use crate::{listen::Listen, metrics::Metrics, observe::Observer};
+use crate::{listen::Listen, metrics::Metrics, observe::Observer, outbound::Outbound};
 
 /// Permissions of a unix socket unless something else is said: for the owner and the group.
 pub const SOCKET_MODE: u32 = 0o660;
@@ -35,7 +35,7 @@ impl GatewayConfig {
     }
 }
 
-/// What a gateway works with.
+/// What a gateway to the platforms works with.
 #[derive(Clone)]
 pub struct Ports {
     /// Who the callers are.
@@ -53,6 +53,23 @@ pub struct Ports {
     pub public_url: Option<Arc<str>>,
     /// Who watches the requests; none costs nothing.
     pub observer: Option<Arc<dyn Observer>>,
+}
+
+impl Ports {
+    /// What every gateway has, and what this site alone has.
+    pub(crate) fn split(self) -> (Shared, Outbound) {
+        let Self { issuer, broker, clock, entropy, metrics, public_url, observer } = self;
+        (Shared { clock, entropy, metrics, observer }, Outbound { issuer, broker, public_url })
+    }
+}
+
+/// What a worker needs, whatever its site is. The fields are those of [`Ports`].
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
 /// Limits of one gateway.

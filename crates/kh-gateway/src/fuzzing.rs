@@ -1,6 +1,6 @@
 //! Private parsers, shown to the fuzz targets alone: this module exists under `--cfg fuzzing` only.
 
-use crate::own::form::{Basic, Form};
+use crate::outbound::own::form::{Basic, Form};
 
 /// A login's form body; whether it was accepted.
 pub fn form(body: &[u8]) -> bool {

@@ -17,13 +17,14 @@ pub mod metrics;
 pub mod observe;
 
 mod answer;
+mod bearer;
 mod deadline;
+mod exchange;
 mod guards;
-mod own;
-mod proxy;
+mod outbound;
 mod request;
-mod route;
 mod server;
+mod site;
 mod upstream;
 mod worker;
 

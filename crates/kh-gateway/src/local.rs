@@ -24,15 +24,17 @@ use crate::{
     answer::{Answer, Refusal, correlation_id},
     config::{Limits, Ports},
     deadline::Deadline,
-    guards,
-    observe::Trail,
-    proxy::{
-        self,
+    exchange::{
         body::{InFlight, ReplayBudget, ReplyBody},
         in_body::{BoxError, InBody},
     },
+    guards,
+    observe::Trail,
+    outbound::{
+        call::{self, Call},
+        route::{Route, is_cxone_account, route},
+    },
     request::{self, Began, Caller},
-    route::{Route, is_cxone_account, route},
     server::Sniff,
     worker::Worker,
 };
@@ -55,7 +57,7 @@ impl LocalProxy {
     /// Must be made on the runtime on which it is used.
     pub fn new(ports: Ports, limits: Limits) -> Self {
         let budget = Arc::new(ReplayBudget::new(limits.replay_total_bytes, limits.replay_body_bytes));
-        let worker = Arc::new(Worker::new(ports, limits, budget, TaskTracker::new()));
+        let worker = Arc::new(Worker::new(ports.split().0, limits, budget, TaskTracker::new()));
         let sweeping = tokio::spawn(Worker::sweep(Arc::downgrade(&worker))).abort_handle();
         let who = WHO.parse().expect("the name is a client id");
         Self { worker, who, sweeping }
@@ -145,26 +147,17 @@ impl Local<'_> {
         }
         // also what a tunnel would be made of
         parts.extensions.clear();
-        let caller = Arc::new(Caller {
+        let caller = Caller {
             worker: Arc::clone(&proxy.worker),
             sniff: Arc::new(Sniff::default()),
             answer_due: Deadline::default(),
             secure: false,
             peer: None,
-        });
-        let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
-        let call = proxy::Call {
-            caller: &caller,
-            who: &proxy.who,
-            credential,
-            head,
-            prefix,
-            account,
-            began,
-            trail,
-            trace: None,
         };
-        proxy::forward(call, parts, body).await
+        let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
+        let call =
+            Call { caller: &caller, who: &proxy.who, credential, head, prefix, account, began, trail, trace: None };
+        call::forward(call, parts, body).await
     }
 }
 

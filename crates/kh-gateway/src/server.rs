@@ -25,16 +25,17 @@ pub use self::pulse::WorkerPulse;
 use self::serving::{Ending, Serving};
 pub(crate) use self::{drain::Drain, sniff::Sniff};
 use crate::{
-    config::{GatewayConfig, Ports, StartError},
+    config::{GatewayConfig, Ports, Shared, StartError},
+    exchange::body::ReplayBudget,
     listen::{self, Listeners, SocketFile},
-    proxy::body::ReplayBudget,
+    site::Site,
 };
 
 /// How long idle connections stay open after the end was announced, and half the deadline at most: a request that is on
 /// its way on one of them arrives within a round trip, and gets its answer. Busy callers use theirs again sooner.
 const NOTICE: Duration = Duration::from_secs(1);
 
-/// The outbound gateway.
+/// What starts a gateway.
 #[derive(Debug)]
 pub struct Gateway;
 
@@ -50,9 +51,13 @@ pub struct GatewayHandle {
 }
 
 impl Gateway {
-    /// Listens on every address with every worker, and serves until the handle is shut down or dropped.
-    #[allow(clippy::needless_pass_by_value, reason = "the gateway takes its ports over; callers clone what they keep")]
+    /// Stands between applications and the platforms. Listens on every address with every worker, and serves until the handle is shut down or dropped.
     pub fn start(config: GatewayConfig, ports: Ports) -> Result<GatewayHandle, StartError> {
+        let (shared, outbound) = ports.split();
+        Self::open(config, &shared, &Site::Outbound(Arc::new(outbound)))
+    }
+
+    fn open(config: GatewayConfig, ports: &Shared, site: &Site) -> Result<GatewayHandle, StartError> {
         let GatewayConfig { listen, workers, tls, limits, socket_mode } = config;
         if listen.is_empty() || workers == 0 {
             return Err(StartError::NothingToDo);
@@ -75,6 +80,7 @@ impl Gateway {
                 tls: tls.clone(),
                 limits: limits.clone(),
                 ports: ports.clone(),
+                site: site.clone(),
                 budget: Arc::clone(&budget),
                 ending: handle.ending.clone(),
             };

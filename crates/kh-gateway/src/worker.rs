@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    config::{Limits, Ports},
-    proxy::body::ReplayBudget,
+    config::{Limits, Shared},
+    exchange::body::ReplayBudget,
     request::Began,
     server::Drain,
     upstream::Upstreams,
@@ -24,7 +24,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// State of one worker.
 pub(crate) struct Worker {
-    pub(crate) ports: Ports,
+    pub(crate) ports: Shared,
     pub(crate) limits: Limits,
     pub(crate) upstreams: Upstreams,
     pub(crate) budget: Arc<ReplayBudget>,
@@ -36,7 +36,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(ports: Ports, limits: Limits, budget: Arc<ReplayBudget>, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(ports: Shared, limits: Limits, budget: Arc<ReplayBudget>, tasks: TaskTracker) -> Self {
         let upstreams = Upstreams::new(&limits, Arc::clone(&ports.metrics));
         Self { ports, limits, upstreams, budget, tasks, drain: Drain::default(), warned_at: AtomicU64::new(0) }
     }

@@ -23,9 +23,10 @@ use super::{
 };
 use crate::{
     deadline::{Deadline, HeadTimer},
+    exchange::body::{InFlight, ReplyBody},
     listen::{Bound, Opened},
-    proxy::body::{InFlight, ReplyBody},
-    request::{self, Caller},
+    request::{self, Caller, Door},
+    site::Site,
     worker::Worker,
 };
 
@@ -117,6 +118,7 @@ impl Protocols {
 pub(super) struct Accepting {
     pub(super) listener: Listener,
     pub(super) protocols: Protocols,
+    pub(super) site: Site,
     pub(super) worker: Arc<Worker>,
     pub(super) slots: Arc<Semaphore>,
 }
@@ -128,13 +130,13 @@ impl Accepting {
             () = finish.cancelled() => {}
             () = self.accept() => {}
         }
-        let Self { listener, protocols, worker, slots } = self;
+        let Self { listener, protocols, site, worker, slots } = self;
         match listener.last() {
             Ok(last) => {
                 for accepted in last {
                     // above the limit nobody was waited for before either
                     let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { break };
-                    open(&protocols, &worker, accepted, slot);
+                    open(&protocols, &site, &worker, accepted, slot);
                 }
             }
             Err(error) => tracing::debug!(%error, "the last callers of a listener could not be taken"),
@@ -145,7 +147,7 @@ impl Accepting {
         loop {
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
             match self.listener.accept().await {
-                Ok(accepted) => open(&self.protocols, &self.worker, accepted, slot),
+                Ok(accepted) => open(&self.protocols, &self.site, &self.worker, accepted, slot),
                 Err(error) => {
                     if self.worker.may_warn() {
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -157,10 +159,16 @@ impl Accepting {
     }
 }
 
-fn open(protocols: &Protocols, worker: &Arc<Worker>, (socket, peer): Accepted, slot: OwnedSemaphorePermit) {
+fn open(
+    protocols: &Protocols,
+    site: &Site,
+    worker: &Arc<Worker>,
+    (socket, peer): Accepted,
+    slot: OwnedSemaphorePermit,
+) {
     let mut http1 = protocols.http1.clone();
     http1.timer(HeadTimer::default());
-    let open = Open { http1, tls: protocols.tls.clone(), worker: Arc::clone(worker) };
+    let open = Open { http1, tls: protocols.tls.clone(), site: site.clone(), worker: Arc::clone(worker) };
     worker.tasks.spawn(async move {
         open.serve(socket, peer).await;
         drop(slot);
@@ -171,6 +179,7 @@ fn open(protocols: &Protocols, worker: &Arc<Worker>, (socket, peer): Accepted, s
 struct Open {
     http1: Builder,
     tls: Option<TlsAcceptor>,
+    site: Site,
     worker: Arc<Worker>,
 }
 
@@ -190,7 +199,7 @@ impl Open {
                     let transport = Transport::Tls(Box::new(stream));
                     if http2 {
                         // boxed, so that an HTTP/1.1 connection's task does not have its size
-                        return Box::pin(http2::serve(self.worker, transport, peer)).await;
+                        return Box::pin(http2::serve(self.worker, self.site, transport, peer)).await;
                     }
                     transport
                 }
@@ -201,8 +210,9 @@ impl Open {
         let worker = Arc::clone(&self.worker);
         let sniff = Arc::new(Sniff::default());
         let inbound = Inbound::new(transport, Arc::clone(&sniff), Arc::clone(&worker));
-        let caller = Arc::new(Caller { worker: self.worker, sniff, answer_due: Deadline::default(), secure, peer });
-        let service = service_fn(move |request| request::answer(Arc::clone(&caller), request));
+        let caller = Caller { worker: self.worker, sniff, answer_due: Deadline::default(), secure, peer };
+        let door = Arc::new(Door { caller, site: self.site });
+        let service = service_fn(move |request| request::answer(Arc::clone(&door), request));
         let connection = self.http1.serve_connection(TokioIo::new(inbound), service).with_upgrades();
         // an idle connection stays open for a moment: its next answer tells the caller that it ends
         if let Err(error) = worker.drain.watch(connection, Phase::Close).await {

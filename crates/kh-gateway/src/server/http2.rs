@@ -37,8 +37,9 @@ use super::{
 use crate::{
     config::Limits,
     deadline::Deadline,
-    proxy::body::ReplyBody,
-    request::{self, Caller},
+    exchange::body::ReplyBody,
+    request::{self, Caller, Door},
+    site::Site,
     worker::Worker,
 };
 
@@ -70,7 +71,7 @@ const PONG: Duration = Duration::from_secs(20);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: Arc<Worker>, transport: Transport, peer: Option<IpAddr>) {
+pub(super) async fn serve(worker: Arc<Worker>, site: Site, transport: Transport, peer: Option<IpAddr>) {
     let busy = Arc::new(Busy { streams: AtomicUsize::new(0), idle_since: Mutex::new(Instant::now()) });
     // frames say where each message ends: there is no raw head to look at
     let sniff = Arc::new(Sniff::default());
@@ -85,7 +86,7 @@ pub(super) async fn serve(worker: Arc<Worker>, transport: Transport, peer: Optio
             secure: true,
             peer,
         };
-        answer(Arc::new(caller), request)
+        answer(Arc::new(Door { caller, site: site.clone() }), request)
     });
     let streams = Streams { tasks: worker.tasks.clone(), busy: Arc::clone(&busy) };
     let connection = builder(streams, &worker.limits).serve_connection(TokioIo::new(inbound), service);
@@ -118,8 +119,8 @@ fn builder(streams: Streams, limits: &Limits) -> Builder<Streams> {
     builder
 }
 
-async fn answer(caller: Arc<Caller>, request: Request<Incoming>) -> Result<Response<ReplyBody>, Infallible> {
-    let mut response = request::answer(caller, request).await?;
+async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<ReplyBody>, Infallible> {
+    let mut response = request::answer(door, request).await?;
     // RFC 9113 section 8.2.2: it has no meaning here; what it would say is said by GOAWAY
     response.headers_mut().remove(header::CONNECTION);
     Ok(response)

@@ -13,9 +13,10 @@ use super::{
     pulse::WorkerPulse,
 };
 use crate::{
-    config::{Limits, Ports, StartError},
+    config::{Limits, Shared, StartError},
+    exchange::body::ReplayBudget,
     listen::Opened,
-    proxy::body::ReplayBudget,
+    site::Site,
     worker::Worker,
 };
 
@@ -35,7 +36,8 @@ pub(super) struct Serving {
     pub(super) listeners: Vec<Opened>,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) limits: Limits,
-    pub(super) ports: Ports,
+    pub(super) ports: Shared,
+    pub(super) site: Site,
     pub(super) budget: Arc<ReplayBudget>,
     pub(super) ending: Ending,
     pub(super) pulse: Arc<WorkerPulse>,
@@ -59,7 +61,7 @@ impl Serving {
     }
 
     async fn run(self) {
-        let Self { listeners, tls, limits, ports, budget, ending, pulse: _ } = self;
+        let Self { listeners, tls, limits, ports, site, budget, ending, pulse: _ } = self;
         let tasks = TaskTracker::new();
         let slots = Arc::new(Semaphore::new(limits.connections_per_worker));
         let worker = Arc::new(Worker::new(ports, limits, budget, tasks.clone()));
@@ -74,6 +76,7 @@ impl Serving {
             let accepting = Accepting {
                 listener,
                 protocols: Protocols::new(&worker, tls.clone()),
+                site: site.clone(),
                 worker: Arc::clone(&worker),
                 slots: Arc::clone(&slots),
             };

@@ -8,7 +8,7 @@ use kh_net::{Egress, Target};
 use tokio::task::AbortHandle;
 
 use super::{Origin, UpstreamError};
-use crate::proxy::body::OutBody;
+use crate::exchange::body::OutBody;
 
 /// How connections are opened.
 pub(crate) struct Connector {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{Origin, UpstreamError, connect::Connector};
-use crate::{config::Limits, metrics::Metrics, proxy::body::OutBody};
+use crate::{config::Limits, exchange::body::OutBody, metrics::Metrics};
 
 /// Most bases one worker remembers, each counted once per way to it. Bases come from configuration and discovery; a thousand organisations behind one
 /// keyholder are far beyond its use, and forgetting costs a reconnect.

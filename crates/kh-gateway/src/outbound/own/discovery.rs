@@ -7,12 +7,8 @@ use http::{Method, Uri, header, request::Parts, uri::Authority};
 use kh_core::Code;
 use serde_json::json;
 
-use super::method_refused;
-use crate::{
-    answer::{self, Answer, Refusal},
-    request::Caller,
-    route::prefix_of,
-};
+use super::{super::route::prefix_of, Visit, method_refused};
+use crate::answer::{self, Answer, Refusal};
 
 /// Longest tenant id that is repeated; the platform's are UUIDs.
 const TENANT_MAX: usize = 64;
@@ -21,20 +17,20 @@ fn check(method: &Method) -> Result<(), Refusal> {
     if matches!(*method, Method::GET | Method::HEAD) {
         return Ok(());
     }
-    Err(Refusal { told: Some("GET, HEAD"), ..method_refused() })
+    Err(Refusal { told: Some("GET, HEAD".into()), ..method_refused() })
 }
 
 /// Scheme and host as the caller sees them: the configured ones, else an absolute request target's, else those of the
 /// Host header (RFC 9112 section 3.2.2).
-fn origin(caller: &Caller, parts: &Parts) -> Result<String, Refusal> {
-    if let Some(public) = &caller.worker.ports.public_url {
+fn origin(visit: Visit<'_>, parts: &Parts) -> Result<String, Refusal> {
+    if let Some(public) = &visit.site.public_url {
         return Ok(public.to_string());
     }
     let host = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()),
     };
-    let scheme = if caller.secure { "https" } else { "http" };
+    let scheme = if visit.caller.secure { "https" } else { "http" };
     host.and_then(|host| host.parse::<Authority>().ok())
         .filter(|authority| !authority.as_str().contains('@'))
         .map(|authority| format!("{scheme}://{authority}"))
@@ -42,9 +38,9 @@ fn origin(caller: &Caller, parts: &Parts) -> Result<String, Refusal> {
 }
 
 /// `GET /.well-known/openid-configuration`.
-pub(super) fn openid(caller: &Caller, parts: &Parts) -> Result<Answer, Refusal> {
+pub(super) fn openid(visit: Visit<'_>, parts: &Parts) -> Result<Answer, Refusal> {
     check(&parts.method)?;
-    let issuer = format!("{}{}", origin(caller, parts)?, prefix_of(parts.uri.path()));
+    let issuer = format!("{}{}", origin(visit, parts)?, prefix_of(parts.uri.path()));
     Ok(answer::json(&json!({
         "issuer": issuer,
         "authorization_endpoint": format!("{issuer}/auth/authorize"),
@@ -63,9 +59,9 @@ pub(super) fn openid(caller: &Caller, parts: &Parts) -> Result<Answer, Refusal> 
 }
 
 /// `GET /.well-known/cxone-configuration?tenantId=...`.
-pub(super) fn cxone(caller: &Caller, parts: &Parts) -> Result<Answer, Refusal> {
+pub(super) fn cxone(visit: Visit<'_>, parts: &Parts) -> Result<Answer, Refusal> {
     check(&parts.method)?;
-    let origin = origin(caller, parts)?;
+    let origin = origin(visit, parts)?;
     let host = origin.parse::<Uri>().ok().and_then(|origin| origin.host().map(str::to_owned));
     let tenant = parts.uri.query().and_then(tenant_id);
     Ok(answer::json(&json!({

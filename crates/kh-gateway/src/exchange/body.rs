@@ -1,4 +1,4 @@
-//! Bodies on their way out to a platform and back to a caller. Both stream with backpressure: a frame is only read
+//! Bodies on their way out to an upstream and back to a caller. Both stream with backpressure: a frame is only read
 //! when the other side takes it.
 
 use std::{
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, Sleep};
 
-use super::in_body::InBody;
+use super::{headers::Behind, in_body::InBody};
 use crate::{
     observe::{Ended, Trail},
     upstream::Conn,
@@ -51,6 +51,16 @@ impl ReplayBudget {
 /// it a body of one-byte chunks would take some forty times its budget (measured).
 const FRAME_COST: usize = 64;
 
+/// What becomes of the fields that a caller sends behind its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trailers {
+    /// They are passed on.
+    Pass,
+    /// They are left out, as RFC 9110 section 6.5.1 allows: a server that merges them into the header would take a
+    /// field for ours that nobody looked at.
+    Drop,
+}
+
 /// A caller's body that is passed on while it is read, and kept as long as it is small, so that it can be sent again
 /// byte for byte.
 pub(crate) struct Tee {
@@ -60,6 +70,7 @@ pub(crate) struct Tee {
     moved: AtomicBool,
     /// The length as announced; what a body says of itself later is about what is left of it.
     size: SizeHint,
+    trailers: Trailers,
     trail: Option<Arc<Trail>>,
 }
 
@@ -85,11 +96,16 @@ impl TeeState {
 
 impl Tee {
     /// Wraps a body that has not been read yet. One that announces more than the limit is not kept at all.
-    pub(crate) fn new(incoming: InBody, budget: Arc<ReplayBudget>, trail: Option<Arc<Trail>>) -> Arc<Self> {
+    pub(crate) fn new(
+        incoming: InBody,
+        trailers: Trailers,
+        budget: Arc<ReplayBudget>,
+        trail: Option<Arc<Trail>>,
+    ) -> Arc<Self> {
         let size = incoming.size_hint();
         let replayable = size.lower() <= budget.per_body as u64;
         let state = TeeState { incoming, kept: Vec::new(), kept_bytes: 0, taken: 0, replayable, ended: false, send: 0 };
-        Arc::new(Self { state: Mutex::new(state), budget, moved: AtomicBool::new(false), size, trail })
+        Arc::new(Self { state: Mutex::new(state), budget, moved: AtomicBool::new(false), size, trailers, trail })
     }
 
     /// Whether everything read so far is still there to be sent again.
@@ -122,7 +138,7 @@ impl Drop for Tee {
     }
 }
 
-/// The body of a request to a platform.
+/// The body of a request to an upstream.
 pub(crate) enum OutBody {
     /// None.
     Empty,
@@ -168,6 +184,10 @@ impl Body for OutBody {
             }
         };
         tee.moved.store(true, Ordering::Relaxed);
+        if frame.is_trailers() && tee.trailers == Trailers::Drop {
+            state.ended = true;
+            return Poll::Ready(None);
+        }
         if let (Some(trail), Some(bytes)) = (&tee.trail, frame.data_ref()) {
             trail.read(state.taken, bytes.len() as u64);
             state.taken += bytes.len() as u64;
@@ -279,7 +299,7 @@ impl Drop for ReplyBody {
 
 enum Source {
     Whole(Bytes),
-    Platform(Box<FromPlatform>),
+    Upstream(Box<FromUpstream>),
 }
 
 impl ReplyBody {
@@ -288,9 +308,9 @@ impl ReplyBody {
         Self { source: Source::Whole(bytes), in_flight: None, watched: None }
     }
 
-    /// A platform's answer.
-    pub(crate) fn platform(body: FromPlatform) -> Self {
-        Self { source: Source::Platform(Box::new(body)), in_flight: None, watched: None }
+    /// An upstream's answer.
+    pub(crate) fn upstream(body: FromUpstream) -> Self {
+        Self { source: Source::Upstream(Box::new(body)), in_flight: None, watched: None }
     }
 
     /// The same, counted as in flight and watched.
@@ -310,7 +330,7 @@ impl Body for ReplyBody {
         let polled = match &mut this.source {
             Source::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Source::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Source::Platform(body) => body.poll_frame(cx),
+            Source::Upstream(body) => body.poll_frame(cx),
         };
         if let Some(watched) = &mut this.watched {
             watched.note(&polled);
@@ -321,21 +341,22 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Whole(bytes) => bytes.is_empty(),
-            Source::Platform(body) => body.incoming.is_end_stream(),
+            Source::Upstream(body) => body.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Platform(body) => body.incoming.size_hint(),
+            Source::Upstream(body) => body.incoming.size_hint(),
         }
     }
 }
 
-/// A platform's body with the connection that it comes over and a guard against its standing still.
-pub(crate) struct FromPlatform {
+/// An upstream's body with the connection that it comes over and a guard against its standing still.
+pub(crate) struct FromUpstream {
     pub(crate) incoming: Incoming,
+    behind: Behind,
     conn: Option<Conn>,
     request: Option<Arc<Tee>>,
     watch: Option<Pin<Box<Sleep>>>,
@@ -343,10 +364,16 @@ pub(crate) struct FromPlatform {
     moved: bool,
 }
 
-impl FromPlatform {
+impl FromUpstream {
     /// The body, what it needs to be finished properly, and how long it may stand still.
-    pub(crate) fn new(incoming: Incoming, conn: Conn, request: Option<Arc<Tee>>, idle: Duration) -> Self {
-        Self { incoming, conn: Some(conn), request, watch: None, idle, moved: false }
+    pub(crate) fn new(
+        incoming: Incoming,
+        behind: Behind,
+        conn: Conn,
+        request: Option<Arc<Tee>>,
+        idle: Duration,
+    ) -> Self {
+        Self { incoming, behind, conn: Some(conn), request, watch: None, idle, moved: false }
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
@@ -354,13 +381,13 @@ impl FromPlatform {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.moved = true;
                 if let Some(trailers) = frame.trailers_mut() {
-                    super::headers::to_caller(trailers);
+                    super::headers::to_caller(trailers, self.behind);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
                 self.conn = None;
-                tracing::debug!(%error, "a platform's answer broke off");
+                tracing::debug!(%error, "an upstream's answer broke off");
                 Poll::Ready(Some(Err(io::Error::other(error))))
             }
             Poll::Ready(None) => Poll::Ready(None),
@@ -376,7 +403,7 @@ impl FromPlatform {
             let uploading = self.request.as_ref().is_some_and(|request| request.has_moved());
             if !std::mem::take(&mut self.moved) && !uploading {
                 self.conn = None;
-                let error = io::Error::new(io::ErrorKind::TimedOut, "the platform's answer stood still");
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the upstream's answer stood still");
                 return Poll::Ready(Some(Err(error)));
             }
             watch.as_mut().reset(Instant::now() + idle);
@@ -385,7 +412,7 @@ impl FromPlatform {
     }
 }
 
-impl Drop for FromPlatform {
+impl Drop for FromUpstream {
     fn drop(&mut self) {
         let request_done = self.request.as_ref().is_none_or(|request| request.has_ended());
         if request_done

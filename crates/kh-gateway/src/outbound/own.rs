@@ -17,29 +17,36 @@ use kh_issuer::Session;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::{Outbound, route::Route};
 use crate::{
     answer::{self, Answer, Refusal, correlation_id},
     observe::Trail,
     request::{Caller, Refused},
-    route::Route,
 };
+
+/// Who calls, and at which site.
+#[derive(Clone, Copy)]
+pub(crate) struct Visit<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) site: &'a Outbound,
+}
 
 /// Answers one of the endpoints that need no access token.
 pub(crate) async fn answer(
-    caller: &Caller,
+    visit: Visit<'_>,
     route: Route,
     parts: &Parts,
     body: Incoming,
     trail: Option<&Arc<Trail>>,
 ) -> Answer {
-    let id = correlation_id(&parts.headers).map_or_else(|| caller.worker.context_id(), str::to_owned);
+    let id = correlation_id(&parts.headers).map_or_else(|| visit.caller.worker.context_id(), str::to_owned);
     let result = match route {
         Route::OauthToken | Route::CxoneToken | Route::CxoneAccessKey => {
-            return login::answer(caller, route, parts, body, &id, trail).await;
+            return login::answer(visit, route, parts, body, &id, trail).await;
         }
         Route::Jwks => discovery::jwks(&parts.method),
-        Route::OpenidConfiguration => discovery::openid(caller, parts),
-        Route::CxoneConfiguration => discovery::cxone(caller, parts),
+        Route::OpenidConfiguration => discovery::openid(visit, parts),
+        Route::CxoneConfiguration => discovery::cxone(visit, parts),
         Route::Genesys { .. } | Route::Other => Err(Refusal::new(Code::NOT_FOUND, "there is no such resource")),
     };
     result.unwrap_or_else(|refusal| {
@@ -51,7 +58,7 @@ pub(crate) async fn answer(
 }
 
 /// `GET|HEAD|DELETE /api/v2/tokens/me` (Genesys Cloud `TokenInfo`), about the keyholder token.
-pub(crate) async fn tokens_me(caller: &Arc<Caller>, method: &Method, session: Session) -> Result<Answer, Refused> {
+pub(crate) async fn tokens_me(site: &Outbound, method: &Method, session: Session) -> Result<Answer, Refused> {
     let record = &session.client.record;
     let client = json!({
         "id": record.id, "name": record.name, "authorizedGrantType": "CLIENT-CREDENTIALS",
@@ -60,7 +67,7 @@ pub(crate) async fn tokens_me(caller: &Arc<Caller>, method: &Method, session: Se
     match *method {
         Method::GET => Ok(answer::json(&json!({ "authorizedScope": record.scopes, "OAuthClient": client }))),
         Method::HEAD => Ok(answer::empty()),
-        Method::DELETE => match caller.worker.ports.issuer.revoke_digest(session.digest).await {
+        Method::DELETE => match site.issuer.revoke_digest(session.digest).await {
             Ok(_) => {
                 tracing::info!(client.id = record.id.as_str(), "a client revoked its own access token");
                 Ok(answer::empty())
@@ -71,7 +78,7 @@ pub(crate) async fn tokens_me(caller: &Arc<Caller>, method: &Method, session: Se
             }),
         },
         _ => Err(Refused {
-            refusal: Refusal { told: Some("GET, HEAD, DELETE"), ..method_refused() },
+            refusal: Refusal { told: Some("GET, HEAD, DELETE".into()), ..method_refused() },
             shape: Some(PlatformKind::Genesys),
         }),
     }

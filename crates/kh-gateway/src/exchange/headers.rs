@@ -33,12 +33,45 @@ const OF_CALLER: [HeaderName; 13] = [
 
 /// What a platform says about its own origin, which the caller would take for keyholder's: cookies may hold a session
 /// of the platform, the others redirect a caller or make it refuse plain http.
-const OF_PLATFORM: [HeaderName; 4] = [
+static OF_PLATFORM: [HeaderName; 4] = [
     header::SET_COOKIE,
     header::ALT_SVC,
     header::STRICT_TRANSPORT_SECURITY,
     HeaderName::from_static("clear-site-data"),
 ];
+
+/// The same of the user's own API, whose cookies and policies are meant for its callers. An alternative address is not:
+/// it leads around the gateway.
+static OF_API: [HeaderName; 1] = [header::ALT_SVC];
+
+/// Whose server stands behind the gateway. It decides what of a caller is that server's business, and what of an answer
+/// is the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// A platform, which knows keyholder alone: no cookie crosses in either direction, and nothing about its origin.
+    Platform,
+    #[cfg_attr(not(test), expect(dead_code, reason = "the inbound site is built on this"))]
+    /// The user's own API, whose callers are known to it: its cookies are theirs.
+    OwnApi,
+}
+
+impl Behind {
+    /// What is said of an upstream that switches protocols unasked.
+    pub(crate) fn unasked_switch(self) -> &'static str {
+        match self {
+            Self::Platform => "the platform switched protocols without being asked",
+            Self::OwnApi => "the API behind the gateway switched protocols without being asked",
+        }
+    }
+
+    /// What is not told to callers of what the server says about its own origin.
+    fn about_origin(self) -> &'static [HeaderName] {
+        match self {
+            Self::Platform => &OF_PLATFORM,
+            Self::OwnApi => &OF_API,
+        }
+    }
+}
 
 /// Headers that a `Connection` header cannot take away: they are ours to set, or they frame the message.
 const KEPT: [HeaderName; 4] = [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::VIA];
@@ -60,10 +93,10 @@ fn remove_named(headers: &mut HeaderMap) {
     headers.remove(header::CONNECTION);
 }
 
-/// Makes a caller's headers fit to be sent to a platform. Its cookies are dropped: what speaks for the caller is the
-/// platform's token alone. `Host` and `Authorization` are left for [`super::aim`] to replace: that way their places in
-/// the map are used again.
-pub(crate) fn to_platform(headers: &mut HeaderMap, head: Head) {
+/// Makes a caller's headers fit to be sent upstream. Towards a platform its cookies are dropped: what speaks for the
+/// caller is the platform's token alone. `Host` and `Authorization` are left to be replaced later: that way their places
+/// in the map are used again.
+pub(crate) fn to_upstream(headers: &mut HeaderMap, head: Head, behind: Behind) {
     if head.connection {
         remove_named(headers);
     }
@@ -81,10 +114,12 @@ pub(crate) fn to_platform(headers: &mut HeaderMap, head: Head) {
             header::PROXY_AUTHORIZATION,
             header::PROXY_AUTHENTICATE,
             header::EXPECT,
-            header::COOKIE,
             HTTP2_SETTINGS,
         ] {
             headers.remove(name);
+        }
+        if behind == Behind::Platform {
+            headers.remove(header::COOKIE);
         }
         for name in OF_CALLER {
             headers.remove(name);
@@ -99,8 +134,8 @@ fn is_ordinary(connection: &HeaderValue) -> bool {
     value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
 }
 
-/// Makes a platform's headers fit to be sent to a caller.
-pub(crate) fn to_caller(headers: &mut HeaderMap) {
+/// Makes an upstream's headers fit to be sent to a caller.
+pub(crate) fn to_caller(headers: &mut HeaderMap, behind: Behind) {
     let (mut connection, mut named, mut hop, mut origin) = (false, false, false, false);
     for (name, value) in &*headers {
         match name.as_str() {
@@ -116,7 +151,7 @@ pub(crate) fn to_caller(headers: &mut HeaderMap) {
         }
     }
     if origin {
-        for name in OF_PLATFORM {
+        for name in behind.about_origin() {
             headers.remove(name);
         }
     }
@@ -165,7 +200,7 @@ mod tests {
             ("accept", "*/*"),
         ]);
         let head = Head { connection: true, upgrade: true, chunked: true, rare: true, trace: false, http2: false };
-        to_platform(&mut headers, head);
+        to_upstream(&mut headers, head, Behind::Platform);
         let expected = map(&[
             ("host", "keyholder"),
             ("authorization", "Bearer kht_x"),
@@ -188,13 +223,13 @@ mod tests {
             ("retry-after", "3"),
             ("www-authenticate", "Bearer"),
         ]);
-        to_caller(&mut headers);
+        to_caller(&mut headers, Behind::Platform);
         let expected =
             map(&[("content-type", "application/json"), ("retry-after", "3"), ("www-authenticate", "Bearer")]);
         assert_eq!(headers, expected);
         for connection in ["close", "Keep-Alive"] {
             let mut headers = map(&[("connection", connection), ("keep-alive", "timeout=5"), ("etag", "1")]);
-            to_caller(&mut headers);
+            to_caller(&mut headers, Behind::Platform);
             assert_eq!(headers, map(&[("etag", "1")]));
         }
     }
@@ -209,13 +244,31 @@ mod tests {
             ("clear-site-data", "\"*\""),
             ("etag", "1"),
         ]);
-        to_caller(&mut answer);
+        to_caller(&mut answer, Behind::Platform);
         assert_eq!(answer, map(&[("etag", "1")]));
         let mut request = map(&[("forwarded", "for=192.0.2.1"), ("x-real-ip", "192.0.2.1"), ("etag", "1")]);
         for name in OF_CALLER {
             request.insert(name, HeaderValue::from_static("192.0.2.1"));
         }
-        to_platform(&mut request, Head { rare: true, ..Head::default() });
+        to_upstream(&mut request, Head { rare: true, ..Head::default() }, Behind::Platform);
         assert_eq!(request, map(&[("etag", "1"), ("via", "1.1 keyholder")]));
+    }
+    /// The user's own API and its callers are party to the same conversation; only the way around is not told.
+    #[test]
+    fn what_is_about_the_users_own_api_crosses() {
+        let kept = [
+            ("set-cookie", "session=1"),
+            ("strict-transport-security", "max-age=1"),
+            ("clear-site-data", "\"*\""),
+            ("www-authenticate", "Bearer"),
+        ];
+        let mut answer = map(&kept);
+        answer.insert(header::ALT_SVC, HeaderValue::from_static("h3=\":443\""));
+        answer.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+        to_caller(&mut answer, Behind::OwnApi);
+        assert_eq!(answer, map(&kept));
+        let mut request = map(&[("cookie", "a=b"), ("x-forwarded-for", "192.0.2.1"), ("te", "trailers")]);
+        to_upstream(&mut request, Head { rare: true, ..Head::default() }, Behind::OwnApi);
+        assert_eq!(request, map(&[("cookie", "a=b"), ("via", "1.1 keyholder")]));
     }
 }

@@ -6,7 +6,10 @@ use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::{Outgoing, Received};
+use crate::{
+    answer,
+    exchange::{Outgoing, Received},
+};
 
 /// Error bodies of the platforms have a few hundred bytes.
 const BODY_MAX: usize = 16 * 1024;
@@ -40,7 +43,7 @@ struct Wire {
 /// Reads the answer and gives its connection back.
 pub(super) async fn read(received: Received, outgoing: &Outgoing<'_>, within: Duration) -> RefusedToken {
     let Received { response, conn } = received;
-    let correlation_id = super::platform_correlation(&response);
+    let correlation_id = answer::correlation_id(response.headers()).map(Box::from);
     let body = Limited::new(response.into_body(), BODY_MAX);
     let collected = timeout(within, body.collect()).await;
     let Ok(Ok(collected)) = collected else { return RefusedToken { code: None, correlation_id } };

@@ -1,4 +1,4 @@
-//! Protocol upgrades (RFC 9110 section 7.8): asked for on the caller's behalf, and after the platform's 101 a tunnel
+//! Protocol upgrades (RFC 9110 section 7.8): asked for on the caller's behalf, and after the upstream's 101 a tunnel
 //! of bytes.
 //!
 //! Invariant: HTTP itself is never tunnelled. An offer of `h2c`, `HTTP/x` or `TLS/x` is not forwarded and the request
@@ -25,7 +25,7 @@ use crate::{answer::Answer, guards::Head, metrics::Outcome, observe::Trail, requ
 const CHUNK: usize = 16 * 1024;
 
 /// Whether the caller asks for a protocol that can be tunnelled: the protocol, and the caller's side of the tunnel.
-pub(super) fn wanted(parts: &mut Parts, head: Head) -> Option<(HeaderValue, OnUpgrade)> {
+pub(crate) fn wanted(parts: &mut Parts, head: Head) -> Option<(HeaderValue, OnUpgrade)> {
     if !head.upgrade || !head.connection || head.chunked {
         return None;
     }
@@ -42,32 +42,32 @@ pub(super) fn wanted(parts: &mut Parts, head: Head) -> Option<(HeaderValue, OnUp
     Some((protocol, of_caller))
 }
 
-/// Asks the platform.
-pub(super) fn ask(headers: &mut HeaderMap, protocol: &HeaderValue) {
+/// Asks the upstream.
+pub(crate) fn ask(headers: &mut HeaderMap, protocol: &HeaderValue) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, protocol.clone());
 }
 
-/// Joins both sides after the platform's 101.
-pub(super) fn join(
-    caller: &Arc<Caller>,
+/// Joins both sides after the upstream's 101.
+pub(crate) fn join(
+    caller: &Caller,
     mut response: Response<Incoming>,
     conn: Conn,
     of_caller: OnUpgrade,
     trail: Option<Arc<Trail>>,
 ) -> Answer {
-    let of_platform = hyper::upgrade::on(&mut response);
+    let of_upstream = hyper::upgrade::on(&mut response);
     let idle = caller.worker.limits.tunnel_idle;
     caller.sniff.end();
     caller.worker.tasks.spawn(async move {
-        let (platform, caller) = match (of_platform.await, of_caller.await) {
-            (Ok(platform), Ok(caller)) => (platform, caller),
+        let (upstream, caller) = match (of_upstream.await, of_caller.await) {
+            (Ok(upstream), Ok(caller)) => (upstream, caller),
             (Err(error), _) | (_, Err(error)) => {
                 tracing::debug!(%error, "a protocol upgrade was not completed");
                 return;
             }
         };
-        let moved = tunnel(TokioIo::new(caller), TokioIo::new(platform), idle).await;
+        let moved = tunnel(TokioIo::new(caller), TokioIo::new(upstream), idle).await;
         if let Some(trail) = trail {
             trail.read(0, moved.up.into_inner());
             trail.wrote(moved.down.into_inner());
@@ -85,16 +85,16 @@ struct Moved {
 }
 
 /// Copies both ways until one side is done in both directions, or nothing moves for `idle`.
-async fn tunnel<A, B>(caller: A, platform: B, idle: Duration) -> Moved
+async fn tunnel<A, B>(caller: A, upstream: B, idle: Duration) -> Moved
 where
     A: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
 {
     let moved = Moved::default();
     let (caller_in, caller_out) = tokio::io::split(caller);
-    let (platform_in, platform_out) = tokio::io::split(platform);
+    let (upstream_in, upstream_out) = tokio::io::split(upstream);
     let both =
-        async { tokio::join!(copy(caller_in, platform_out, &moved.up), copy(platform_in, caller_out, &moved.down)) };
+        async { tokio::join!(copy(caller_in, upstream_out, &moved.up), copy(upstream_in, caller_out, &moved.down)) };
     let watch = async {
         let mut before = 0;
         loop {

@@ -1,43 +1,32 @@
 //! One call to a platform: the token put in, the answer streamed back, a refused token healed once, a short
 //! `Retry-After` waited out, everything else passed through unchanged.
 //!
-//! Invariant: a request is sent again only when the platform cannot have acted on it (it never left, or the platform
-//! refused the token or the rate) or when acting twice is the same as once (an idempotent method on a connection that
-//! had died), and only with the same bytes.
-
-pub(crate) mod body;
-mod headers;
-pub(crate) mod in_body;
-mod refused;
-mod upgrade;
+//! Invariant: a request that got an answer is sent again only when the platform did not act on it (it refused the token
+//! or the rate), and only with the same bytes.
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, Uri, Version, header, request::Parts};
-use hyper::body::{Body, Incoming};
-use hyper::upgrade::OnUpgrade;
+use http::{Response, StatusCode, Uri, header, request::Parts};
+use hyper::body::Incoming;
 use kh_broker::{Credential, Lease, TokenError};
 use kh_core::{ClientId, Code, Retry, trace::TraceId};
 use kh_resilience::{replay, retry_after};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use self::{
-    body::{FromPlatform, OutBody, ReplyBody, Tee},
-    in_body::InBody,
-};
+use super::refused::{self, RefusedToken};
 use crate::{
     answer::{Answer, Refusal, correlation_id},
+    exchange::{self, Outgoing, body::Trailers, headers::Behind, in_body::InBody},
     guards::Head,
-    metrics::Outcome,
-    observe::{self, Attempting, Trail},
+    observe::{self, Trail},
     request::{Began, Caller},
-    upstream::{Conn, Host, UpstreamError},
+    upstream::{Host, UpstreamError},
     worker::Worker,
 };
 
 /// Whose call it is and where it goes.
 pub(crate) struct Call<'a> {
-    pub(crate) caller: &'a Arc<Caller>,
+    pub(crate) caller: &'a Caller,
     /// The client, for log lines and for the broker's doubts.
     pub(crate) who: &'a ClientId,
     pub(crate) credential: Arc<Credential>,
@@ -60,43 +49,6 @@ impl Call<'_> {
     }
 }
 
-/// A request that can be made again: its head as it goes out, and its body.
-struct Outgoing<'a> {
-    /// By reference, as in all that leads here: it is large, and every await that it is moved across copies it twice.
-    parts: &'a mut Parts,
-    body: Option<Arc<Tee>>,
-    trail: Option<&'a Arc<Trail>>,
-}
-
-impl Outgoing<'_> {
-    fn request(&self, attempt: Option<&Attempting<'_>>) -> Request<OutBody> {
-        let body = self.body.as_ref().map_or(OutBody::Empty, Tee::send);
-        let mut request = Request::from_parts(self.parts.clone(), body);
-        if let Some(attempt) = attempt {
-            attempt.mark(request.headers_mut());
-        }
-        request
-    }
-
-    fn attempt(&self, host: &Host) -> Option<Attempting<'_>> {
-        self.trail.map(|trail| trail.attempt(&host.origin))
-    }
-
-    fn is_replayable(&self) -> bool {
-        self.body.as_ref().is_none_or(|body| body.is_replayable())
-    }
-
-    fn has_moved(&self) -> bool {
-        self.body.as_ref().is_some_and(|body| body.has_moved())
-    }
-}
-
-/// The platform's answer and the connection it comes over.
-struct Received {
-    response: Response<Incoming>,
-    conn: Conn,
-}
-
 /// Makes the call.
 pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InBody) -> Result<Answer, Refusal> {
     let worker = &*call.caller.worker;
@@ -114,20 +66,14 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
         began = worker.began();
         lease
     };
-    let tunnel = upgrade::wanted(parts, call.head);
-    headers::to_platform(&mut parts.headers, call.head);
-    if let Some((protocol, _)) = &tunnel {
-        upgrade::ask(&mut parts.headers, protocol);
-    }
+    let tunnel = exchange::prepare(parts, call.head, Behind::Platform);
     let target = parts.uri.clone();
     let mut host = aim(&call, &lease, parts, &target)?;
-    parts.version = Version::HTTP_11;
-    parts.extensions.clear();
-    let body = (!incoming.is_end_stream()).then(|| Tee::new(incoming, Arc::clone(&worker.budget), call.trail.cloned()));
-    let outgoing = Outgoing { parts, body, trail: call.trail };
+    let outgoing = Outgoing::new(parts, incoming, Trailers::Pass, worker, call.trail);
     let (mut sent, mut heals) = (0, Heals::default());
     loop {
-        let received = exchange(call.caller, &host, &outgoing, began).await.map_err(|error| failed(&call, &error))?;
+        let received =
+            exchange::exchange(call.caller, &host, &outgoing, began).await.map_err(|error| failed(&call, &error))?;
         sent += 1;
         let status = received.response.status();
         if status == StatusCode::UNAUTHORIZED {
@@ -157,7 +103,13 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
         if heals.count > 0 {
             worker.ports.metrics.healed.inc();
         }
-        return pass_on(&call, received, outgoing.body, tunnel);
+        tracing::debug!(
+            client.id = call.who.as_str(),
+            upstream.status = status.as_u16(),
+            correlation_id = correlation_id(received.response.headers()),
+            "the platform answered"
+        );
+        return exchange::pass_on(call.caller, received, Behind::Platform, outgoing.body, tunnel, call.trail);
     }
 }
 
@@ -222,129 +174,6 @@ fn failed(call: &Call<'_>, error: &UpstreamError) -> Refusal {
     Refusal::new(error.code(), detail)
 }
 
-/// Sends the request once, and once more on a fresh connection when a pooled one had died under it.
-async fn exchange(
-    caller: &Caller,
-    host: &Arc<Host>,
-    outgoing: &Outgoing<'_>,
-    began: Began,
-) -> Result<Received, UpstreamError> {
-    let worker = &*caller.worker;
-    let attempt = outgoing.attempt(host);
-    let conn = match worker.upstreams.connection(host, began.at, began.now.wall).await {
-        Ok(conn) => conn,
-        Err(error) => return Err(told(attempt, error)),
-    };
-    // opening a connection takes its time, and the platform is not to pay for it
-    let since = if conn.reused { began.at } else { Instant::now() };
-    let request = outgoing.request(attempt.as_ref());
-    let error = match send(caller, conn, request, outgoing, since).await {
-        Ok(received) => return Ok(answered(attempt, received)),
-        Err(Lost { unsent: Some(request), error, .. }) => {
-            drop(told(attempt, error));
-            return again(caller, host, outgoing, Some(*request)).await;
-        }
-        Err(Lost { reused, error: error @ (UpstreamError::Protocol(_) | UpstreamError::Tls(_)), .. }) => {
-            let safe = replay::is_idempotent(outgoing.parts.method.as_str()) && outgoing.is_replayable();
-            let error = told(attempt, error);
-            if reused && safe {
-                return again(caller, host, outgoing, None).await;
-            }
-            error
-        }
-        Err(lost) => told(attempt, lost.error),
-    };
-    Err(counted(worker, error))
-}
-
-/// The second send, on a fresh connection: of the request that was given back unsent, else of a new one.
-async fn again(
-    caller: &Caller,
-    host: &Arc<Host>,
-    outgoing: &Outgoing<'_>,
-    unsent: Option<Request<OutBody>>,
-) -> Result<Received, UpstreamError> {
-    let worker = &*caller.worker;
-    let attempt = outgoing.attempt(host);
-    let conn = match worker.upstreams.fresh(host, worker.ports.clock.now().wall).await {
-        Ok(conn) => conn,
-        Err(error) => return Err(told(attempt, error)),
-    };
-    let request = match unsent {
-        Some(mut request) => {
-            if let Some(attempt) = &attempt {
-                attempt.mark(request.headers_mut());
-            }
-            request
-        }
-        None => outgoing.request(attempt.as_ref()),
-    };
-    match send(caller, conn, request, outgoing, Instant::now()).await {
-        Ok(received) => Ok(answered(attempt, received)),
-        Err(lost) => Err(counted(worker, told(attempt, lost.error))),
-    }
-}
-
-fn answered(attempt: Option<Attempting<'_>>, received: Received) -> Received {
-    if let Some(attempt) = attempt {
-        attempt.answered(received.response.status());
-    }
-    received
-}
-
-fn told(attempt: Option<Attempting<'_>>, error: UpstreamError) -> UpstreamError {
-    if let Some(attempt) = attempt {
-        attempt.failed(error.kind());
-    }
-    error
-}
-
-fn counted(worker: &Worker, error: UpstreamError) -> UpstreamError {
-    worker.upstreams.count(&error);
-    error
-}
-
-/// A request that got no answer.
-struct Lost {
-    error: UpstreamError,
-    /// The request itself, if not a byte of it was sent.
-    unsent: Option<Box<Request<OutBody>>>,
-    /// Whether the connection had served before.
-    reused: bool,
-}
-
-/// Not itself an `async fn`: the request is given away before the first await, so that no future has to hold it.
-fn send(
-    caller: &Caller,
-    mut conn: Conn,
-    request: Request<OutBody>,
-    outgoing: &Outgoing<'_>,
-    since: Instant,
-) -> impl Future<Output = Result<Received, Lost>> {
-    let reused = conn.reused;
-    let sending = conn.sender().try_send_request(request);
-    let patience = caller.worker.limits.response_header;
-    async move {
-        let mut sending = std::pin::pin!(sending);
-        let mut due = since + patience;
-        let result = loop {
-            match caller.answer_due.before(due, &mut sending).await {
-                Some(result) => break result,
-                // a long upload is progress; only then is the time counted anew
-                None if outgoing.has_moved() => due = Instant::now() + patience,
-                None => return Err(Lost { error: UpstreamError::AnswerTimeout, unsent: None, reused }),
-            }
-        };
-        match result {
-            Ok(response) => Ok(Received { response, conn }),
-            Err(mut lost) => {
-                let unsent = lost.take_message().map(Box::new);
-                Err(Lost { error: UpstreamError::of_exchange(lost.into_error()), unsent, reused })
-            }
-        }
-    }
-}
-
 /// How long a 429 or 503 is waited out, if it is.
 fn wait(
     worker: &Worker,
@@ -373,7 +202,7 @@ struct Heals {
 /// After a 401: another token to try, or the refusal that the caller gets.
 async fn heal(
     call: &Call<'_>,
-    refused: refused::RefusedToken,
+    refused: RefusedToken,
     lease: &Lease,
     outgoing: &Outgoing<'_>,
     heals: &mut Heals,
@@ -428,35 +257,4 @@ async fn heal(
         correlation_id: refused.correlation_id,
         ..Refusal::new(Code::CREDENTIAL_REJECTED, detail)
     })
-}
-
-/// The platform's answer, unchanged but for what belongs to the connection.
-fn pass_on(
-    call: &Call<'_>,
-    received: Received,
-    request: Option<Arc<Tee>>,
-    tunnel: Option<(http::HeaderValue, OnUpgrade)>,
-) -> Result<Answer, Refusal> {
-    let Received { mut response, conn } = received;
-    tracing::debug!(
-        client.id = call.who.as_str(),
-        upstream.status = response.status().as_u16(),
-        correlation_id = correlation_id(response.headers()),
-        "the platform answered"
-    );
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some((_, of_caller)) = tunnel else {
-            return Err(Refusal::new(Code::UPSTREAM_PROTOCOL, "the platform switched protocols without being asked"));
-        };
-        return Ok(upgrade::join(call.caller, response, conn, of_caller, call.trail.cloned()));
-    }
-    headers::to_caller(response.headers_mut());
-    let idle = call.caller.worker.limits.body_idle;
-    let response = response.map(|incoming| ReplyBody::platform(FromPlatform::new(incoming, conn, request, idle)));
-    Ok((response, Outcome::Proxied))
-}
-
-/// For logs and errors: the platform's correlation id, if its answer has one.
-fn platform_correlation(response: &Response<Incoming>) -> Option<Box<str>> {
-    correlation_id(response.headers()).map(Box::from)
 }

@@ -10,14 +10,14 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
+    super::route::Route,
+    Visit,
     form::{Basic, Form},
     method_refused, read, secret_buffer,
 };
 use crate::{
     answer::{self, Answer, Refusal},
     observe::Trail,
-    request::Caller,
-    route::Route,
 };
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -32,7 +32,7 @@ fn invalid(detail: &'static str) -> Refused {
 
 /// Answers a login.
 pub(super) async fn answer(
-    caller: &Caller,
+    visit: Visit<'_>,
     route: Route,
     parts: &Parts,
     body: Incoming,
@@ -40,14 +40,14 @@ pub(super) async fn answer(
     trail: Option<&Arc<Trail>>,
 ) -> Answer {
     let login = match route {
-        Route::CxoneToken => cxone(caller, parts, body).await,
-        Route::CxoneAccessKey => access_key(caller, parts, body).await,
-        _ => client_credentials(caller, parts, body).await,
+        Route::CxoneToken => cxone(visit, parts, body).await,
+        Route::CxoneAccessKey => access_key(visit, parts, body).await,
+        _ => client_credentials(visit, parts, body).await,
     };
     let token_type = if matches!(route, Route::OauthToken) { "bearer" } else { "Bearer" };
     match login {
         Ok(login) => {
-            caller.worker.ports.metrics.logged_in("ok");
+            visit.caller.worker.ports.metrics.logged_in("ok");
             if let Some(trail) = trail {
                 trail.client(&login.client);
             }
@@ -55,13 +55,13 @@ pub(super) async fn answer(
             granted(&login, token_type)
         }
         Err(Refused(error, refusal)) => {
-            caller.worker.ports.metrics.logged_in(error);
+            visit.caller.worker.ports.metrics.logged_in(error);
             if let Some(trail) = trail {
                 trail.refused(refusal.code);
             }
             // at most one a second: whoever may send logins must not be able to fill the disk with them
             let code = refusal.code.0;
-            if caller.worker.may_warn() {
+            if visit.caller.worker.may_warn() {
                 tracing::info!(oauth.error = error, code, correlation_id = id, "refused a login: {}", refusal.detail);
             } else {
                 tracing::debug!(oauth.error = error, code, correlation_id = id, "refused a login: {}", refusal.detail);
@@ -82,8 +82,8 @@ fn granted(login: &Login, token_type: &str) -> Answer {
 }
 
 /// Genesys Cloud and RFC 6749 section 4.4.
-async fn client_credentials(caller: &Caller, parts: &Parts, body: Incoming) -> Result<Login, Refused> {
-    let (form, basic) = form_login(caller, parts, body).await?;
+async fn client_credentials(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Login, Refused> {
+    let (form, basic) = form_login(visit, parts, body).await?;
     let grant = form.grant_type.as_ref().ok_or_else(|| invalid("grant_type is missing"))?;
     if grant.expose() != "client_credentials" {
         return Err(unsupported("keyholder's clients log in with grant_type=client_credentials"));
@@ -97,16 +97,16 @@ async fn client_credentials(caller: &Caller, parts: &Parts, body: Incoming) -> R
         (None, Some(id), Some(secret)) => (id, secret),
         (None, ..) => {
             let refusal = Refusal::new(Code::CALLER_UNAUTHENTICATED, "the client id or the client secret is missing");
-            return Err(Refused("invalid_client", Refusal { told: Some(BASIC), ..refusal }));
+            return Err(Refused("invalid_client", Refusal { told: Some(BASIC.into()), ..refusal }));
         }
     };
-    login(caller, &id, &secret).await
+    login(visit, &id, &secret).await
 }
 
 /// CXone's global login: the password grant, with an id and a secret of keyholder where the access key would be. The
 /// client that a `Basic` header names is accepted as well, so that an application may keep either pair of settings.
-async fn cxone(caller: &Caller, parts: &Parts, body: Incoming) -> Result<Login, Refused> {
-    let (form, basic) = form_login(caller, parts, body).await?;
+async fn cxone(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Login, Refused> {
+    let (form, basic) = form_login(visit, parts, body).await?;
     let grant = form.grant_type.as_ref().ok_or_else(|| invalid("grant_type is missing"))?;
     if grant.expose() != "password" {
         return Err(unsupported("CXone has the password grant here: username and password are the access key"));
@@ -117,8 +117,8 @@ async fn cxone(caller: &Caller, parts: &Parts, body: Incoming) -> Result<Login, 
     if basic.is_some() && form.client_secret.is_some() {
         return Err(invalid("the client authenticates in more than one way"));
     }
-    match (login(caller, username, password).await, basic) {
-        (Err(Refused("invalid_client", _)), Some(basic)) => login(caller, &basic.id, &basic.secret).await,
+    match (login(visit, username, password).await, basic) {
+        (Err(Refused("invalid_client", _)), Some(basic)) => login(visit, &basic.id, &basic.secret).await,
         (result, _) => result,
     }
 }
@@ -131,13 +131,13 @@ struct AccessKey {
 }
 
 /// CXone's regional login.
-async fn access_key(caller: &Caller, parts: &Parts, body: Incoming) -> Result<Login, Refused> {
+async fn access_key(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Login, Refused> {
     check_head(parts, JSON)?;
-    let text = read(caller, body).await.map_err(|refusal| Refused("invalid_request", refusal))?;
+    let text = read(visit.caller, body).await.map_err(|refusal| Refused("invalid_request", refusal))?;
     let key: AccessKey = serde_json::from_slice(&text)
         .map_err(|_| invalid("the body is not a JSON object with accessKeyId and accessKeySecret"))?;
     let secret = SecretString::copied(&key.access_key_secret);
-    login(caller, &SecretString::copied(&key.access_key_id), &secret).await
+    login(visit, &SecretString::copied(&key.access_key_id), &secret).await
 }
 
 const BASIC: &str = r#"Basic realm="keyholder""#;
@@ -148,7 +148,7 @@ fn unsupported(detail: &'static str) -> Refused {
 
 fn check_head(parts: &Parts, media: &str) -> Result<(), Refused> {
     if parts.method != Method::POST {
-        return Err(Refused("invalid_request", Refusal { told: Some("POST"), ..method_refused() }));
+        return Err(Refused("invalid_request", Refusal { told: Some("POST".into()), ..method_refused() }));
     }
     if !is_media(&parts.headers, media) {
         return Err(invalid(if media == FORM {
@@ -165,33 +165,33 @@ fn is_media(headers: &HeaderMap, expected: &str) -> bool {
     value.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(expected))
 }
 
-async fn form_login(caller: &Caller, parts: &Parts, body: Incoming) -> Result<(Form, Option<Basic>), Refused> {
+async fn form_login(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<(Form, Option<Basic>), Refused> {
     check_head(parts, FORM)?;
     // RFC 6749 section 2.3: no secret in the query, where logs would keep it
     let basic = match parts.headers.get(header::AUTHORIZATION) {
         None => None,
         Some(value) => Some(Basic::parse(value.as_bytes()).map_err(|detail| {
             let refusal = Refusal::new(Code::CALLER_UNAUTHENTICATED, detail);
-            Refused("invalid_client", Refusal { told: Some(BASIC), ..refusal })
+            Refused("invalid_client", Refusal { told: Some(BASIC.into()), ..refusal })
         })?),
     };
-    let text = read(caller, body).await.map_err(|refusal| Refused("invalid_request", refusal))?;
+    let text = read(visit.caller, body).await.map_err(|refusal| Refused("invalid_request", refusal))?;
     let form = Form::parse(&text).map_err(invalid)?;
     Ok((form, basic))
 }
 
-async fn login(caller: &Caller, id: &SecretString, secret: &SecretString) -> Result<Login, Refused> {
+async fn login(visit: Visit<'_>, id: &SecretString, secret: &SecretString) -> Result<Login, Refused> {
     // RFC 9110 section 15.5.2: every 401 has a challenge
-    let challenge = Some(BASIC);
-    let ports = &caller.worker.ports;
+    let challenge = Some(BASIC.into());
+    let site = visit.site;
     let admit = |client: &ClientRecord| match &client.credential {
         // a credential that is not configured any more is told by the calls
-        Some(name) => ports.broker.credential(name).map_or(Ok(()), |credential| {
+        Some(name) => site.broker.credential(name).map_or(Ok(()), |credential| {
             environment::check_fit(client.environment.as_ref(), name, credential.spec().environment.as_ref())
         }),
         None => Ok(()),
     };
-    ports.issuer.login_if(id.expose(), secret, admit).await.map_err(|error| match error {
+    site.issuer.login_if(id.expose(), secret, admit).await.map_err(|error| match error {
         LoginError::Rejected => {
             let refusal = Refusal::new(Code::CALLER_UNAUTHENTICATED, "the client id or the client secret is not valid");
             Refused("invalid_client", Refusal { told: challenge, ..refusal })

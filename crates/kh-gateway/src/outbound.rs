@@ -1,0 +1,206 @@
+//! Towards the platforms: an application's own token comes in, the platform's token goes out. Route, authentication,
+//! authorisation, then the platform or one of keyholder's own endpoints.
+//!
+//! Invariants: the caller's `Authorization` never leaves keyholder, and the platform's token never reaches a caller; a
+//! platform's 401 never reaches a caller: it is healed with one fresh token, or it becomes a 502.
+
+pub(crate) mod call;
+pub(crate) mod own;
+mod refused;
+pub(crate) mod route;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode, header, request::Parts};
+use hyper::body::Incoming;
+use kh_broker::{Broker, Credential};
+use kh_core::{Code, Now, PlatformKind, environment};
+use kh_issuer::{Issuer, Session};
+use kh_policy::Verdict;
+
+use self::{
+    call::Call,
+    own::Visit,
+    route::{Route, is_cxone_account, route},
+};
+use crate::{
+    answer::{Answer, Refusal},
+    bearer,
+    exchange::in_body::InBody,
+    observe,
+    request::{Asked, Caller, Refused},
+};
+
+/// RFC 6750 section 3: no token was presented.
+const CHALLENGE: &str = r#"Bearer realm="keyholder""#;
+/// RFC 6750 section 3.1.
+const CHALLENGE_INVALID: &str =
+    r#"Bearer realm="keyholder", error="invalid_token", error_description="the token is unknown, expired or revoked""#;
+
+/// What this site works with.
+pub(crate) struct Outbound {
+    /// Who the callers are.
+    pub(crate) issuer: Arc<Issuer>,
+    /// Where platform tokens come from.
+    pub(crate) broker: Arc<Broker>,
+    /// See [`crate::Ports::public_url`].
+    pub(crate) public_url: Option<Arc<str>>,
+}
+
+/// Answers a request that has one reading.
+pub(crate) async fn serve(
+    site: &Outbound,
+    asked: Asked<'_>,
+    parts: &mut Parts,
+    body: Incoming,
+) -> Result<Answer, Refused> {
+    let Asked { caller, path, began, trail, .. } = asked;
+    match route(path.as_str()) {
+        Route::Genesys { prefix, tokens_me } => {
+            let api = path.tail(prefix).unwrap_or(path);
+            let session = authenticate(site, &parts.headers, began.now).await?;
+            let credential = credential(site, caller, &session)?;
+            match credential.spec().kind {
+                PlatformKind::Genesys if tokens_me => {
+                    if let Some(trail) = trail {
+                        trail.client(&session.client);
+                    }
+                    own::tokens_me(site, &parts.method, session).await
+                }
+                PlatformKind::Genesys => {
+                    call(Asked { path: api, ..asked }, prefix, &session, credential, parts, body).await
+                }
+                PlatformKind::Cxone | PlatformKind::Oauth2 => call(asked, 0, &session, credential, parts, body).await,
+            }
+        }
+        Route::Other => {
+            let session = authenticate(site, &parts.headers, began.now).await?;
+            let credential = credential(site, caller, &session)?;
+            let kind = credential.spec().kind;
+            if kind == PlatformKind::Genesys {
+                let refusal = Refusal::new(Code::NOT_FOUND, "there is no such resource: API paths contain /api/v2/");
+                return Err(Refused { refusal, shape: Some(kind) });
+            }
+            call(asked, 0, &session, credential, parts, body).await
+        }
+        own => Ok(own::answer(Visit { caller, site }, own, parts, body, trail).await),
+    }
+}
+
+/// The answer to a request that was refused, in the shape that its caller parses. `id` names this occurrence in the log.
+pub(crate) fn refuse(site: &Outbound, Refused { refusal, shape }: Refused, path: &str, id: &str) -> Answer {
+    // refused before its route was looked at, and still a login to its caller
+    if shape.is_none() && route(path).is_login() {
+        return refusal.into_oauth_answer("invalid_request", id);
+    }
+    refusal.into_answer(shape.unwrap_or_else(|| guess_shape(site, path)), id)
+}
+
+/// Authorises a call and makes it. The platform's path begins at the byte `prefix` of the caller's.
+async fn call(
+    asked: Asked<'_>,
+    prefix: usize,
+    session: &Session,
+    credential: Arc<Credential>,
+    parts: &mut Parts,
+    body: Incoming,
+) -> Result<Answer, Refused> {
+    let Asked { caller, head, path, began, trail } = asked;
+    if let Some(trail) = trail {
+        trail.client(&session.client);
+        trail.credential(credential.name());
+    }
+    let kind = credential.spec().kind;
+    let verdict = session.client.allow.decide(kind, parts.method.as_str(), &path);
+    let refusal = match verdict {
+        Verdict::Allowed => None,
+        Verdict::NotListed => {
+            Some(Refusal::new(Code::CALL_NOT_ALLOWED, "the client's allow-list does not name this call"))
+        }
+        Verdict::Guarded => Some(Refusal::new(
+            Code::CALL_GUARDED,
+            "this operation handles platform secrets; the client has no right to such operations",
+        )),
+    };
+    if let Some(refusal) = refusal {
+        if caller.worker.may_warn() {
+            tracing::info!(
+                client.id = session.client.record.id.as_str(),
+                code = refusal.code.0,
+                method = parts.method.as_str(),
+                trace.id = observe::context(&parts.headers).map(|context| context.trace.to_string()),
+                "refused a call that the client may not make"
+            );
+        }
+        return Err(Refused { refusal, shape: Some(kind) });
+    }
+    let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
+    let call =
+        Call { caller, who: &session.client.record.id, credential, head, prefix, account, began, trail, trace: None };
+    call::forward(call, parts, InBody::Own(body)).await.map_err(|refusal| Refused { refusal, shape: Some(kind) })
+}
+
+/// Whose token this is.
+async fn authenticate(site: &Outbound, headers: &HeaderMap, now: Now) -> Result<Session, Refusal> {
+    let unauthenticated = |detail: &'static str, challenge: &'static str| Refusal {
+        told: Some(challenge.into()),
+        ..Refusal::new(Code::CALLER_UNAUTHENTICATED, detail)
+    };
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Err(unauthenticated("the request has no access token: log in at /oauth/token", CHALLENGE));
+    };
+    let token = bearer::token(value.as_bytes())
+        .ok_or_else(|| unauthenticated("the Authorization header is not a bearer token", CHALLENGE))?;
+    let issuer = &site.issuer;
+    if let Some(session) = issuer.session_at(token, now) {
+        return Ok(session);
+    }
+    // a token that is known is well formed, so only the others are looked at letter by letter
+    if !token.iter().all(u8::is_ascii_graphic) {
+        return Err(unauthenticated("the Authorization header is not a bearer token", CHALLENGE));
+    }
+    match issuer.session_or_load(token).await {
+        Ok(Some(session)) => Ok(session),
+        Ok(None) => Err(unauthenticated("the access token is unknown, expired or revoked", CHALLENGE_INVALID)),
+        // never 401: an official SDK that gets a 401 does not log in again
+        Err(error) => Err(Refusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            ..Refusal::new(Code::STATE_UNAVAILABLE, error.to_string())
+        }),
+    }
+}
+
+fn credential(site: &Outbound, caller: &Caller, session: &Session) -> Result<Arc<Credential>, Refusal> {
+    let Some(name) = &session.client.record.credential else {
+        return Err(Refusal::new(Code::CALL_NOT_ALLOWED, "the client has no platform credential"));
+    };
+    let credential = site.broker.credential(name).ok_or_else(|| {
+        Refusal::new(Code::CREDENTIAL_UNUSABLE, "the client's credential is not in keyholder's configuration")
+    })?;
+    if environment::fits(session.client.record.environment.as_ref(), credential.spec().environment.as_ref()) {
+        return Ok(credential);
+    }
+    if caller.worker.may_warn() {
+        tracing::warn!(
+            client.id = session.client.record.id.as_str(),
+            "refused a call of a client whose credential is one of another environment"
+        );
+    }
+    Err(Refusal::new(
+        Code::ENVIRONMENT_REFUSED,
+        "the client's credential is one of another environment than the client",
+    ))
+}
+
+/// The shape for callers that are not known yet: by the path, else by what keyholder is configured for.
+fn guess_shape(site: &Outbound, path: &str) -> PlatformKind {
+    if path.contains("/api/v2/") {
+        return PlatformKind::Genesys;
+    }
+    if is_cxone_account(path) || path.to_ascii_lowercase().starts_with("/incontactapi/") {
+        return PlatformKind::Cxone;
+    }
+    let mut kinds = site.broker.credentials().map(|credential| credential.spec().kind);
+    let first = kinds.next().unwrap_or(PlatformKind::Oauth2);
+    if kinds.all(|kind| kind == first) { first } else { PlatformKind::Oauth2 }
+}
