@@ -5,11 +5,7 @@
 
 use kh_core::{PlatformKind, port::AllowRule};
 
-use crate::{
-    guarded::guarded,
-    path::CanonicalPath,
-    rule::{Rule, RuleError},
-};
+use crate::{guarded::guarded, path::CanonicalPath, rule::Rule, template::RuleError};
 
 /// Most rules one client may have. Rules are tried in turn on every call: at some 20 ns each, this many cost 10 us.
 pub const RULES_MAX: usize = 512;

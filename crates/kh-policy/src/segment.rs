@@ -34,3 +34,30 @@ pub(crate) fn could_be(segment: &str, word: &str) -> bool {
     let name: Vec<u8> = decoded(segment).take_while(|byte| !matches!(byte, b';' | b'.')).collect();
     name.trim_ascii().eq_ignore_ascii_case(word.as_bytes())
 }
+
+/// Whether a lenient server could take `segment` for `word`, which is decoded and may itself have dots and semicolons:
+/// as [`could_be`], and the extension may be the last one only.
+pub(crate) fn reads_as(segment: &str, word: &[u8]) -> bool {
+    let readings = || decoded(segment).map(|byte| byte.to_ascii_lowercase());
+    let is = |reading: &mut dyn Iterator<Item = u8>| {
+        let mut reading = reading.skip_while(u8::is_ascii_whitespace);
+        let mut wanted = word.iter().map(u8::to_ascii_lowercase);
+        loop {
+            match (reading.next(), wanted.next()) {
+                (Some(one), Some(other)) if one == other => {}
+                (None, None) => return true,
+                (Some(byte), None) => {
+                    return byte.is_ascii_whitespace() && reading.all(|byte| byte.is_ascii_whitespace());
+                }
+                _ => return false,
+            }
+        }
+    };
+    if is(&mut readings()) || is(&mut readings().take_while(|byte| *byte != b';')) {
+        return true;
+    }
+    let without_parameters = || readings().take_while(|byte| *byte != b';');
+    let last_dot = without_parameters().enumerate().filter(|(_, byte)| *byte == b'.').map(|(at, _)| at).last();
+    is(&mut without_parameters().take_while(|byte| *byte != b'.'))
+        || last_dot.is_some_and(|end| is(&mut without_parameters().take(end)))
+}

@@ -1,6 +1,7 @@
 //! Rules against calls, and mistakes against their columns.
 
 use super::*;
+use crate::template::RULE_MAX;
 
 #[track_caller]
 fn check(rule: &str, allowed: &[&str], refused: &[&str]) {
