@@ -7,6 +7,9 @@
 //! [`AllowList::decide`] and [`RouteTable::find`].
 
 pub mod allow;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
+pub mod genesys;
 pub mod guarded;
 pub mod path;
 pub mod requirement;

@@ -140,6 +140,12 @@ fn is_ordinary(path: &[u8]) -> bool {
     true
 }
 
+/// [`is_ordinary`] for one segment.
+pub(crate) fn is_ordinary_segment(text: &str) -> bool {
+    let fits = |byte: u8| ORDINARY.get(usize::from(byte)).copied().unwrap_or(false);
+    !text.is_empty() && !text.starts_with('.') && text.bytes().all(fits)
+}
+
 fn check_segment(text: &str, start: usize, last: bool) -> Result<(), PathError> {
     // One trailing slash is one reading; an empty segment elsewhere may be merged away.
     if text.is_empty() {

@@ -63,6 +63,16 @@ impl Word {
         Self::checked(Kind::Permission, text.into())
     }
 
+    /// A permission out of a built-in table, whose texts are held by tests.
+    pub(crate) fn known_permission(text: &'static str) -> Self {
+        Self { kind: Kind::Permission, text: Cow::Borrowed(text) }
+    }
+
+    /// A scope out of a built-in table.
+    pub(crate) fn known_scope(text: &'static str) -> Self {
+        Self { kind: Kind::Scope, text: Cow::Borrowed(text) }
+    }
+
     fn checked(kind: Kind, text: Cow<'static, str>) -> Result<Self, RequirementError> {
         if text.is_empty() || text.len() > TEXT_MAX {
             return Err(RequirementError::WordLength);
