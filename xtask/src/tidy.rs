@@ -25,6 +25,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("kh-net", 2),
     ("kh-token", 2),
     ("kh-policy", 2),
+    ("kh-verify", 2),
     ("kh-rotation", 2),
     ("kh-broker", 3),
     ("kh-issuer", 3),

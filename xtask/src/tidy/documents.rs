@@ -24,6 +24,9 @@ const THREAT_MODEL: &str = "docs/threat-model.md";
 /// The page whose every cell names a test, or says why there is none. The head of a column names where its tests are.
 const STORE_FAULTS: &str = "docs/reference/store-faults.md";
 
+/// The page whose every row names a test in its last cell.
+const TOKEN_ATTACKS: &str = "docs/reference/token-attacks.md";
+
 /// How a cell begins whose fault a store cannot have.
 const NOT_THERE: &str = "cannot be:";
 
@@ -42,6 +45,10 @@ pub fn check(keyholder: &Path) -> Result<Vec<String>> {
         }
         if name == THREAT_MODEL {
             findings.extend(missing_tests(&name, &text)?);
+        }
+        if name == TOKEN_ATTACKS {
+            findings.extend(missing_tests(&name, &text)?);
+            findings.extend(rows_without_test(&name, &text));
         }
         if name == STORE_FAULTS {
             findings.extend(open_cells(&name, &text)?);
@@ -251,6 +258,14 @@ fn missing_tests(name: &str, text: &str) -> Result<Vec<String>> {
         findings.push(format!("{name} names no test at all"));
     }
     Ok(findings)
+}
+
+/// Rows of the tables whose last cell names no test.
+fn rows_without_test(name: &str, text: &str) -> Vec<String> {
+    let rows =
+        text.lines().filter_map(cells).filter(|row| !row.iter().all(|cell| cell.bytes().all(|byte| byte == b'-')));
+    let without = rows.skip(1).filter(|row| row.last().is_none_or(|cell| !cell.contains("::")));
+    without.map(|row| format!("{name}: the row of {} names no test", row.first().unwrap_or(&""))).collect()
 }
 
 /// Cells of a table without a test that exists, and without a reason for it.

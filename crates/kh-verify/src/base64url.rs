@@ -1,0 +1,45 @@
+//! Base64url as RFC 7515 section 2 has it: no padding, no line breaks, and only the one spelling whose unused bits are
+//! zero. With a second spelling of the same bytes, a revoked token would have a second name.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+/// The bytes, if this is their one spelling.
+pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
+    BASE64_URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+/// Exactly 32 bytes: a SHA-256.
+pub(crate) fn decode_sha256(text: &str) -> Option<[u8; 32]> {
+    decode(text.as_bytes())?.try_into().ok()
+}
+
+/// The one spelling of these bytes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_one_spelling() {
+        assert_eq!(decode(b"Zm8"), Some(b"fo".to_vec()));
+        assert_eq!(decode(b""), Some(Vec::new()));
+        // the unused bits, padding, white space, the other alphabet, a lone character
+        for not in [
+            "Zm9", "Zm-", "Zm8=", "Zm8==", "Zm8 ", "Zm8\n", " Zm8", "Z\nm8", "+A", "/w", "Z", "Zm8\0", "Zm\u{e9}", "_x",
+        ] {
+            assert_eq!(decode(not.as_bytes()), None, "{not:?}");
+        }
+        assert_eq!(decode(b"_w"), Some(vec![0xff]));
+    }
+
+    #[test]
+    fn a_sha256_has_32_bytes() {
+        assert_eq!(decode_sha256(&encode(&[7; 32])), Some([7; 32]));
+        assert_eq!(decode_sha256(&encode(&[7; 31])), None);
+        assert_eq!(decode_sha256(&encode(&[7; 33])), None);
+    }
+}
