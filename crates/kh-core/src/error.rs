@@ -54,6 +54,10 @@ codes! {
     CALLER_UNAUTHENTICATED = "keyholder.caller.unauthenticated", 401, "the caller's own credential is not valid";
     /// The client is known and disabled.
     CLIENT_DISABLED = "keyholder.client.disabled", 401, "the client is disabled";
+    /// Too many wrong logins came before; the secret was not looked at.
+    LOGIN_THROTTLED = "keyholder.login.throttled", 429, "too many wrong logins";
+    /// A client's tokens are to be signed, and there is no issuer identifier or no key for it.
+    SIGNING_UNAVAILABLE = "keyholder.signing.unavailable", 503, "no access token can be signed";
     /// The client's allow-list does not name this call.
     CALL_NOT_ALLOWED = "keyholder.call.not_allowed", 403, "the client may not make this call";
     /// The operation returns or changes platform secrets and the client has no right to it.

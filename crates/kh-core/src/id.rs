@@ -107,6 +107,33 @@ name!(
     "client id"
 );
 
+/// How the names of keyholder's own documents in a secret store begin. No name that a person gives can: it starts with
+/// a letter or digit, so no command and no configuration reaches them.
+const OWN_DOCUMENTS: &str = "_kh/";
+
+impl SecretName {
+    /// The name of a document of keyholder's own, `_kh/NAME`. `name` is a constant of the program.
+    ///
+    /// # Panics
+    /// If `name` is no name.
+    pub fn own_document(name: &'static str) -> Self {
+        Self::stored(&format!("{OWN_DOCUMENTS}{name}")).expect("a name that the program is built with is one")
+    }
+
+    /// A name as a store has it, keyholder's own documents included.
+    pub fn stored(text: &str) -> Result<Self, NameError> {
+        match text.strip_prefix(OWN_DOCUMENTS) {
+            Some(rest) if text.len() <= NAME_MAX && is_name(rest) => Ok(Self(text.into())),
+            _ => text.parse(),
+        }
+    }
+
+    /// Whether this is a document of keyholder's own.
+    pub fn is_own_document(&self) -> bool {
+        self.0.starts_with(OWN_DOCUMENTS)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +145,19 @@ mod tests {
         }
         for bad in ["", "-a", "a b", "a\n", "ä", "../x", "a..b", "/a", &"x".repeat(NAME_MAX + 1)] {
             assert!(bad.parse::<SecretName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_own_documents_come_from_a_store_and_never_from_a_person() {
+        let own = SecretName::own_document("issuer/signing-keys");
+        assert_eq!(own.as_str(), "_kh/issuer/signing-keys");
+        assert_eq!(SecretName::stored(own.as_str()), Ok(own.clone()));
+        assert!(own.is_own_document() && own.as_str().parse::<SecretName>().is_err());
+        let plain = SecretName::stored("acme").unwrap();
+        assert!(!plain.is_own_document());
+        for bad in ["_kh/", "_kh/-a", "_kh/../a", "_kh", "_a/b", &format!("_kh/{}", "x".repeat(NAME_MAX))] {
+            assert!(SecretName::stored(bad).is_err(), "{bad}");
         }
     }
 }

@@ -24,7 +24,7 @@ pub use secret_source::{SecretSource, SourceError};
 pub use secret_store::{Expected, SecretMetadata, SecretStore, StoreError, StoredSecret, VersionMetadata};
 pub use secret_target::{SecretTarget, TargetError};
 pub use security::{AuthenticationEvent, SecurityLog};
-pub use state_store::{AllowRule, ClientRecord, StateError, StateStore, TokenRecord};
+pub use state_store::{AllowRule, ClientRecord, StateError, StateStore, TokenFormat, TokenRecord};
 pub use token_endpoint::{FetchError, IssuedToken, TokenEndpoint};
 
 /// A boxed future, for ports that are used as trait objects.

@@ -1,15 +1,15 @@
 //! A client as the rest of keyholder sees it: its stored record with the allow-list already parsed, so that a
 //! request never meets a rule that might not parse.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use kh_core::{
     ClientName, CredentialName, EnvironmentName, Sha256, UnixMillis,
-    port::{AllowRule, ClientRecord},
+    port::{AllowRule, ClientRecord, TokenFormat},
 };
 use kh_policy::AllowList;
 
-use crate::IssuerError;
+use crate::{IssuerError, signing::JWT_TTL_MAX};
 
 /// Live secrets of one client: the newest and, during an overlap, the one before it.
 pub(crate) const SECRETS_MAX: usize = 2;
@@ -19,6 +19,12 @@ const SCOPES_MAX: usize = 100;
 
 /// Longest scope, in bytes.
 const SCOPE_MAX: usize = 128;
+
+/// Identifiers of APIs in one client's audience; a person wrote each of them.
+const AUDIENCE_MAX: usize = 16;
+
+/// Longest identifier of an API, in bytes: a URL, or a name that somebody made up.
+const AUDIENCE_BYTES_MAX: usize = 256;
 
 /// A client, parsed once and shared by all its sessions.
 #[derive(Debug)]
@@ -38,17 +44,30 @@ pub struct NewClient {
     pub credential: Option<CredentialName>,
     /// The environment of that credential.
     pub environment: Option<EnvironmentName>,
-    /// Scopes of keyholder's own API (scope-tokens of RFC 6749 section 3.3).
+    /// Scopes that its tokens may have (scope-tokens of RFC 6749 section 3.3).
     pub scopes: Vec<String>,
+    /// What its tokens are, and for whom.
+    pub tokens: NewTokens,
     /// The allow-list as written, for example `GET /api/v2/users/**`.
     pub allow: Vec<AllowRule>,
     /// Whether every call is allowed, except the guarded ones.
     pub allow_all: bool,
     /// Whether operations that return or change platform secrets are allowed as well.
     pub allow_secret_operations: bool,
-    /// Life of its tokens in whole seconds, [`NewClient::TTL_MIN`] to [`NewClient::TTL_MAX`]; none means
-    /// [`NewClient::TTL_DEFAULT`].
+    /// Life of its tokens in whole seconds, [`NewClient::TTL_MIN`] to [`NewClient::TTL_MAX`], of JWTs to
+    /// [`JWT_TTL_MAX`]; none means [`NewClient::TTL_DEFAULT`], for JWTs [`NewClient::JWT_TTL_DEFAULT`].
     pub ttl: Option<Duration>,
+}
+
+/// What a new client's tokens are, and for whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewTokens {
+    /// Opaque, or JWTs.
+    pub format: TokenFormat,
+    /// The identifiers of the APIs that may take them; JWTs need one at least (RFC 9068 section 2.2).
+    pub audience: Vec<String>,
+    /// Whether it may introspect tokens: those of its own audience, or every token where it has none.
+    pub may_introspect: bool,
 }
 
 /// What happens to the old secret when a new one is made.
@@ -69,6 +88,9 @@ impl SecretOverlap {
 impl NewClient {
     /// 24 hours, as the platform's own tokens: official SDKs do not log in again by themselves on a 401.
     pub const TTL_DEFAULT: Duration = Duration::from_hours(24);
+    /// 5 minutes: whoever verifies a JWT by itself learns of a revocation late or never, so it lives as long as a call
+    /// and its retries need.
+    pub const JWT_TTL_DEFAULT: Duration = Duration::from_mins(5);
     /// One second, for tests of an application.
     pub const TTL_MIN: Duration = Duration::from_secs(1);
     /// 365 days.
@@ -76,10 +98,15 @@ impl NewClient {
 
     /// The life of its tokens in seconds, and the parsed allow-list.
     pub(crate) fn check(&self) -> Result<(u64, AllowList), IssuerError> {
-        let ttl = self.ttl.unwrap_or(Self::TTL_DEFAULT);
-        if ttl < Self::TTL_MIN || ttl > Self::TTL_MAX || ttl.subsec_nanos() != 0 {
-            return Err(IssuerError::Invalid("the ttl must be whole seconds from 1 s to 365 d".to_owned()));
+        let (usual, longest, told) = match self.tokens.format {
+            TokenFormat::Opaque => (Self::TTL_DEFAULT, Self::TTL_MAX, "365 d"),
+            TokenFormat::Jwt => (Self::JWT_TTL_DEFAULT, JWT_TTL_MAX, "24 h"),
+        };
+        let ttl = self.ttl.unwrap_or(usual);
+        if ttl < Self::TTL_MIN || ttl > longest || ttl.subsec_nanos() != 0 {
+            return Err(IssuerError::Invalid(format!("the ttl must be whole seconds from 1 s to {told}")));
         }
+        self.check_tokens()?;
         if self.scopes.len() > SCOPES_MAX {
             return Err(IssuerError::Invalid(format!("a client has at most {SCOPES_MAX} scopes")));
         }
@@ -93,6 +120,44 @@ impl NewClient {
         }
         let allow = AllowList::parse(&self.allow, self.allow_all, self.allow_secret_operations);
         Ok((ttl.as_secs(), allow.map_err(IssuerError::Allow)?))
+    }
+}
+
+impl NewClient {
+    /// A JWT is for the user's own APIs: it names them, and no platform call goes out with it.
+    fn check_tokens(&self) -> Result<(), IssuerError> {
+        let invalid = |text: String| Err(IssuerError::Invalid(text));
+        let NewTokens { format, audience, .. } = &self.tokens;
+        if audience.len() > AUDIENCE_MAX {
+            return invalid(format!("a client has at most {AUDIENCE_MAX} audiences"));
+        }
+        let is_fine = |text: &str| {
+            (1..=AUDIENCE_BYTES_MAX).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+        };
+        if let Some(bad) = audience.iter().find(|text| !is_fine(text)) {
+            return invalid(format!(
+                "the audience {bad:?} is not valid: use 1 to {AUDIENCE_BYTES_MAX} printable ASCII characters without space, '\"' and '\\'"
+            ));
+        }
+        for list in [&self.scopes, audience] {
+            let mut seen = BTreeSet::new();
+            if let Some(twice) = list.iter().find(|text| !seen.insert(text.as_str())) {
+                return invalid(format!("{twice:?} is there twice"));
+            }
+        }
+        if *format == TokenFormat::Opaque {
+            return Ok(());
+        }
+        if audience.is_empty() {
+            return invalid("a client whose tokens are JWTs needs an audience: the identifier of your API".to_owned());
+        }
+        if self.credential.is_some() || !self.allow.is_empty() || self.allow_all || self.allow_secret_operations {
+            let text =
+                "a client whose tokens are JWTs calls your own API: it has no platform credential and no allow-list";
+            return invalid(text.to_owned());
+        }
+        Ok(())
     }
 }
 

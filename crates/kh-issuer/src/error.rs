@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use kh_core::{Blame, ClientName, Code, Retry, environment::EnvironmentRefused, port::StateError};
 
+use crate::{signing::SigningError, throttle::Wait};
+
 /// Why a login was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
@@ -24,6 +26,18 @@ pub enum LoginError {
         /// The limit.
         limit: usize,
     },
+    /// The request asks for a scope that the client does not have, or is not a list of scopes.
+    #[error("the client {0} does not have the scopes that were asked for")]
+    Scope(ClientName),
+    /// Too many wrong logins came before; the secret was not looked at.
+    #[error("too many wrong logins: wait {} s", .0.left.as_secs().saturating_add(1))]
+    Throttled(Wait),
+    /// The client's tokens are JWTs, and none can be signed.
+    #[error("no access token can be signed")]
+    Signing(#[from] SigningError),
+    /// The client's tokens are JWTs, and keyholder has no name as their issuer.
+    #[error("keyholder has no issuer identifier to sign tokens with")]
+    NoIssuer,
     /// The token could not be made durable, so it was not issued.
     #[error("the login could not be recorded")]
     State(#[from] StateError),
@@ -37,6 +51,9 @@ impl LoginError {
             Self::Disabled(_) => Code::CLIENT_DISABLED,
             Self::Environment(refused) => refused.code(),
             Self::TooManyTokens { .. } => Code::OVERLOADED,
+            Self::Scope(_) => Code::REQUEST_MALFORMED,
+            Self::Throttled(_) => Code::LOGIN_THROTTLED,
+            Self::Signing(_) | Self::NoIssuer => Code::SIGNING_UNAVAILABLE,
             Self::State(_) => Code::STATE_UNAVAILABLE,
         }
     }
@@ -44,7 +61,14 @@ impl LoginError {
     /// Who has to act.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Rejected | Self::Disabled(_) | Self::Environment(_) | Self::TooManyTokens { .. } => Blame::Caller,
+            Self::Rejected
+            | Self::Disabled(_)
+            | Self::Environment(_)
+            | Self::TooManyTokens { .. }
+            | Self::Scope(_)
+            | Self::Throttled(_) => Blame::Caller,
+            Self::Signing(error) => error.blame(),
+            Self::NoIssuer => Blame::Keyholder,
             Self::State(_) => Blame::Store,
         }
     }
@@ -52,8 +76,10 @@ impl LoginError {
     /// Whether the same login may succeed later.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Rejected | Self::Disabled(_) | Self::Environment(_) => Retry::Never,
+            Self::Rejected | Self::Disabled(_) | Self::Environment(_) | Self::Scope(_) | Self::NoIssuer => Retry::Never,
             Self::TooManyTokens { .. } => Retry::After(Duration::from_mins(1)),
+            Self::Throttled(wait) => Retry::After(wait.left),
+            Self::Signing(error) => error.retry(),
             Self::State(error) => error.retry(),
         }
     }
@@ -63,7 +89,10 @@ impl LoginError {
         match self {
             Self::Rejected | Self::Disabled(_) => "invalid_client",
             Self::Environment(_) => "unauthorized_client",
-            Self::TooManyTokens { .. } | Self::State(_) => "temporarily_unavailable",
+            Self::Scope(_) => "invalid_scope",
+            Self::TooManyTokens { .. } | Self::Throttled(_) | Self::Signing(_) | Self::NoIssuer | Self::State(_) => {
+                "temporarily_unavailable"
+            }
         }
     }
 }

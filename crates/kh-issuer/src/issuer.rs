@@ -10,9 +10,11 @@ use kh_core::{
     port::{ClientRecord, StateError, StateStore, state_store::Sha256Hex},
 };
 
+use parking_lot::Mutex;
+
 use crate::{
-    Client, IssuerError, NewClient, SecretOverlap, Session, client::SECRETS_MAX, ledger::Ledger, registry::Registry,
-    reload::Turn, table::Lookup, unknown::Unknown,
+    Client, IssuerError, NewClient, SecretOverlap, Session, authority::Authority, client::SECRETS_MAX, ledger::Ledger,
+    registry::Registry, reload::Turn, table::Lookup, throttle::Throttle, unknown::Unknown,
 };
 
 /// How often a change is tried again when somebody else changes the same client at the same time.
@@ -34,14 +36,26 @@ pub struct Issuer {
     pub(crate) unknown: Unknown,
     pub(crate) turn: Turn,
     pub(crate) lanes: Vec<tokio::sync::Mutex<()>>,
+    pub(crate) throttle: Mutex<Throttle>,
+    pub(crate) authority: Option<Authority>,
 }
 
 impl Issuer {
-    /// Loads all clients and live tokens.
+    /// Loads all clients and live tokens. Without a name as an authorization server: its tokens are opaque.
     pub async fn open(
         store: Arc<dyn StateStore>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+    ) -> Result<Arc<Self>, StateError> {
+        Self::open_as(store, clock, entropy, None).await
+    }
+
+    /// The same as `authority`, whose tokens others can verify.
+    pub async fn open_as(
+        store: Arc<dyn StateStore>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        authority: Option<Authority>,
     ) -> Result<Arc<Self>, StateError> {
         let unknown = Unknown::new(clock.now());
         let issuer = Self {
@@ -53,9 +67,16 @@ impl Issuer {
             unknown,
             turn: Turn::default(),
             lanes: (0..LOOKUP_LANES).map(|_| tokio::sync::Mutex::default()).collect(),
+            throttle: Mutex::default(),
+            authority,
         };
         issuer.refresh().await?;
         Ok(Arc::new(issuer))
+    }
+
+    /// keyholder's name and keys as an authorization server, if it has any.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
     }
 
     /// The hot path: the session of a bearer token, from memory alone. `None` means: not valid as far as memory
@@ -104,6 +125,9 @@ impl Issuer {
             secret_digests: vec![Sha256Hex(secret.sha256())],
             old_secrets_until: None,
             scopes: new.scopes,
+            token_format: new.tokens.format,
+            audience: new.tokens.audience,
+            may_introspect: new.tokens.may_introspect,
             allow: new.allow,
             allow_all: new.allow_all,
             allow_secret_operations: new.allow_secret_operations,
@@ -256,6 +280,9 @@ fn describe(event: AuditEvent, record: &ClientRecord) -> AuditEvent {
         .with("credential", &credential)
         .with("environment", &record.environment.as_ref().map_or("", kh_core::EnvironmentName::as_str))
         .with("scopes", &record.scopes.join(" "))
+        .with("token_format", &record.token_format.as_str())
+        .with("audience", &record.audience.join(" "))
+        .with("may_introspect", &record.may_introspect)
         .with("allow", &rules)
         .with("allow_all", &record.allow_all)
         .with("allow_secret_operations", &record.allow_secret_operations)

@@ -187,6 +187,7 @@ mod tests {
             client: "c".parse().unwrap(),
             issued_at: UnixMillis(0),
             expires_at: UnixMillis(1000),
+            scopes: None,
         }
     }
 

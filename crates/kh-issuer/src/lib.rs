@@ -4,25 +4,38 @@
 //! its digest is durable; a session is valid only while its token is unexpired by both clocks, not revoked, and its
 //! client is present and enabled; an unknown client and a wrong secret cannot be told apart.
 
+mod access_token;
+mod authority;
 mod client;
 mod environment;
 mod error;
+mod introspection;
 mod issuer;
 mod ledger;
 mod login;
 mod management;
 mod registry;
 mod reload;
+mod scope;
 mod secrets;
 mod session;
+mod signing;
 mod table;
+mod throttle;
 mod unknown;
 
-pub use client::{Client, NewClient, SecretOverlap};
+pub use authority::{Authority, IssuerId, NotAnIssuer};
+pub use client::{Client, NewClient, NewTokens, SecretOverlap};
 pub use environment::EnvironmentOf;
 pub use error::{IssuerError, LoginError};
+pub use introspection::{ActiveToken, RevokeError};
 pub use issuer::Issuer;
-pub use login::{CLIENT_TOKENS_MAX, EVICT_IDLE, Login};
+pub use login::{Asked, CLIENT_TOKENS_MAX, EVICT_IDLE, Login};
 pub use management::IssuerManagement;
 pub use secrets::{LASTING, SecretError, SecretId};
 pub use session::Session;
+pub use signing::{
+    Algorithm, JWKS_MAX_AGE, JWT_TTL_MAX, KEYS_MAX, KeyDescription, KeyState, Order, SigningError, SigningKeys,
+    SigningPolicy,
+};
+pub use throttle::{Bound, Wait};

@@ -1,24 +1,26 @@
-//! Logging in with a client id and secret, and giving a token back.
+//! Logging in with a client id and secret, and giving an opaque token back.
 //!
 //! A login is refused in one way only, whether the client is unknown or the secret wrong, after the same work. When
 //! a client is at its limit of live tokens, its longest idle token makes room, provided nobody used it for
 //! [`EVICT_IDLE`]: an application that logs in at every start is never locked out, and a token in use is never taken
 //! away, because official SDKs do not log in again on a 401.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use kh_core::{
     ClientId, Now, SecretString, Sha256,
     environment::EnvironmentRefused,
     issued::{self, IssuedKind},
-    port::{ClientRecord, StateError, TokenRecord},
+    port::{ClientRecord, StateError, TokenFormat, TokenRecord},
 };
 
 use crate::{
-    Client, Issuer, LoginError,
+    Client, Issuer, LoginError, access_token,
     ledger::Room,
     reload::POLL_EVERY,
+    scope,
     table::{Entry, Life, Lookup, Slot},
+    throttle::Wait,
 };
 
 /// Live tokens of one client: one login every nine seconds, day and night, at the default life of 24 hours. About
@@ -32,13 +34,22 @@ pub const EVICT_IDLE: Duration = Duration::from_hours(1);
 /// Compared where no secret is, so that every login does the same work. Not the digest of anything known.
 const NO_SECRET: Sha256 = Sha256([0; 32]);
 
-/// A successful login (RFC 6749 section 5.1). The token is already durable.
+/// What a token request asks for besides its client.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Asked<'a> {
+    /// The `scope` parameter; none: all that the client has.
+    pub scope: Option<&'a str>,
+}
+
+/// A successful login (RFC 6749 section 5.1). An opaque token is already durable.
 #[derive(Debug)]
 pub struct Login {
-    /// The opaque token `kht_...`; told once.
+    /// The opaque token `kht_...`, or a JWT; told once.
     pub access_token: SecretString,
     /// Its life from now.
     pub expires_in: Duration,
+    /// Its scopes; empty for a client without any.
+    pub scopes: Vec<String>,
     /// Who logged in.
     pub client: Arc<Client>,
 }
@@ -46,32 +57,56 @@ pub struct Login {
 kh_core::assert_closed!(Login);
 
 impl Issuer {
-    /// Client credentials login (RFC 6749 section 4.4). The answer is durable before it is returned. Dropping the
+    /// Client credentials login (RFC 6749 section 4.4). An opaque token is durable before it is returned. Dropping the
     /// future may leave an issued token behind that nobody knows; it expires like any other.
     pub async fn login(&self, client_id: &str, secret: &SecretString) -> Result<Login, LoginError> {
-        self.login_if(client_id, secret, |_| Ok(())).await
+        self.login_if(client_id, secret, Asked::default(), |_| Ok(())).await
     }
 
-    /// The same for a caller that knows the client's credential: `admit` is asked once the client is authenticated,
-    /// and nothing is issued if it refuses.
+    /// The same for a caller that knows the request and the client's credential: `admit` is asked once the client is
+    /// authenticated, and nothing is issued if it refuses. Wrong logins are neither counted nor held up here: that is
+    /// [`Issuer::admit_login`].
     pub async fn login_if(
         &self,
         client_id: &str,
         secret: &SecretString,
+        asked: Asked<'_>,
         admit: impl Fn(&ClientRecord) -> Result<(), EnvironmentRefused> + Send + Sync,
     ) -> Result<Login, LoginError> {
         let (slot, client) = self.authenticate(client_id, secret).await?;
         admit(&client.record)?;
-        match self.issue(&slot, &client).await {
+        match self.issue(&slot, &client, asked.scope).await {
             // removed or disabled in another process since it was read here
             Err(LoginError::State(StateError::NoSuchClient(_))) => {
                 self.reload().await?;
                 let (slot, client) = self.verify(client_id, secret)?;
                 admit(&client.record)?;
-                self.issue(&slot, &client).await
+                self.issue(&slot, &client, asked.scope).await
             }
             other => other,
         }
+    }
+
+    /// Authenticates a client that wants no token: for introspection and revocation.
+    pub async fn authenticated(&self, client_id: &str, secret: &SecretString) -> Result<Arc<Client>, LoginError> {
+        Ok(self.authenticate(client_id, secret).await?.1)
+    }
+
+    /// Whether a login of `client_id` from `address` may be tried now, before its secret is looked at. Say with
+    /// [`Issuer::login_ended`] how it ended.
+    pub fn admit_login(&self, client_id: &str, address: Option<IpAddr>) -> Result<(), LoginError> {
+        self.throttle.lock().admit(client_id, address, self.now()).map_err(LoginError::Throttled)
+    }
+
+    /// Counts a login that was tried; answers who has to wait because of it.
+    pub fn login_ended(&self, client_id: &str, address: Option<IpAddr>, wrong: bool) -> Option<Wait> {
+        let now = self.now();
+        let mut throttle = self.throttle.lock();
+        if wrong {
+            return throttle.wrong(client_id, address, now);
+        }
+        throttle.right(client_id, address, now);
+        None
     }
 
     /// Verifies against memory, and before refusing once more against what other processes may have changed.
@@ -100,7 +135,28 @@ impl Issuer {
         }
     }
 
-    async fn issue(&self, slot: &Slot, client: &Arc<Client>) -> Result<Login, LoginError> {
+    async fn issue(&self, slot: &Slot, client: &Arc<Client>, scope: Option<&str>) -> Result<Login, LoginError> {
+        let record = &client.record;
+        let narrowed = scope::narrowed(record, scope).map_err(|_| LoginError::Scope(record.name.clone()))?;
+        let scopes = narrowed.clone().unwrap_or_else(|| record.scopes.clone());
+        match record.token_format {
+            TokenFormat::Jwt => {
+                let authority = self.authority.as_ref().ok_or(LoginError::NoIssuer)?;
+                let made = access_token::issue(authority, record, &scopes, self.now().wall, &*self.entropy);
+                let (access_token, expires_in) = made?;
+                Ok(Login { access_token, expires_in, scopes, client: Arc::clone(client) })
+            }
+            TokenFormat::Opaque => self.issue_opaque(slot, client, narrowed, scopes).await,
+        }
+    }
+
+    async fn issue_opaque(
+        &self,
+        slot: &Slot,
+        client: &Arc<Client>,
+        narrowed: Option<Vec<String>>,
+        scopes: Vec<String>,
+    ) -> Result<Login, LoginError> {
         // held until the token is in the table, so that logins under way count
         let _room = self.make_room(client).await?;
         let access_token = issued::issue(IssuedKind::Token, &*self.entropy);
@@ -111,10 +167,11 @@ impl Issuer {
             client: client.record.id.clone(),
             issued_at: now.wall,
             expires_at: now.wall.plus(expires_in),
+            scopes: narrowed,
         };
         self.store.add_token(token.clone()).await?;
         self.ledger.admit(&token, Arc::clone(slot), now);
-        Ok(Login { access_token, expires_in, client: Arc::clone(client) })
+        Ok(Login { access_token, expires_in, scopes, client: Arc::clone(client) })
     }
 
     async fn make_room(&self, client: &Client) -> Result<Room<'_>, LoginError> {

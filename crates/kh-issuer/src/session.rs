@@ -12,10 +12,19 @@ use crate::Client;
 pub struct Session {
     /// The client, with its allow-list.
     pub client: Arc<Client>,
+    /// Narrower scopes, if the login asked for them.
+    pub(crate) scopes: Option<Arc<[String]>>,
     /// When the token was issued.
     pub issued_at: UnixMillis,
     /// When the token stops being valid.
     pub expires_at: UnixMillis,
     /// SHA-256 of the token: its name in logs, and the key for `Issuer::revoke_digest`.
     pub digest: Sha256,
+}
+
+impl Session {
+    /// The scopes of the token: those that the login asked for, else all of the client's.
+    pub fn scopes(&self) -> &[String] {
+        self.scopes.as_deref().unwrap_or(&self.client.record.scopes)
+    }
 }

@@ -30,6 +30,8 @@ pub(crate) type Slot = Arc<ArcSwapOption<Client>>;
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) slot: Slot,
+    /// What the login asked for; none: all scopes of the client.
+    scopes: Option<Arc<[String]>>,
     issued_at: UnixMillis,
     expires_at: UnixMillis,
     /// The same end on the monotonic clock, so that setting the wall clock back lengthens no token's life.
@@ -70,6 +72,7 @@ impl Entry {
         let left = token.expires_at.since(now.wall).min(life);
         Self {
             slot,
+            scopes: token.scopes.as_ref().map(|scopes| scopes.as_slice().into()),
             issued_at: token.issued_at,
             expires_at: token.expires_at,
             mono_end: now.mono.saturating_add(left),
@@ -145,7 +148,8 @@ impl Table {
         }
         let Some(client) = entry.slot.load_full().filter(|client| client.record.enabled) else { return Lookup::Dead };
         entry.note_use(now);
-        Lookup::Live(Session { client, issued_at: entry.issued_at, expires_at: entry.expires_at, digest })
+        let (issued_at, expires_at) = (entry.issued_at, entry.expires_at);
+        Lookup::Live(Session { client, scopes: entry.scopes.clone(), issued_at, expires_at, digest })
     }
 
     /// What `look` says about one entry.

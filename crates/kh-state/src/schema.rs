@@ -26,10 +26,11 @@ const MIGRATIONS: [&str; VERSION as usize] = [
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
 ];
 
 /// The schema that this binary writes.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Entry N turns schema N + 2 back into schema N + 1: what the later one added, and the count of rows that have it.
 const DOWN: [Down; VERSION as usize - 1] = [
@@ -55,6 +56,16 @@ const DOWN: [Down; VERSION as usize - 1] = [
                     DROP TRIGGER rotation_records_go_with_their_run; DROP TABLE rotation_records; \
                     DROP TABLE rotation_escrow; DROP TABLE rotation_approvals; DROP TABLE rotation_runs; \
                     DROP TABLE rotation_leases; DROP TABLE rotation_holds; DROP TABLE rotation_sightings",
+    },
+    Down {
+        count: "SELECT count(*) FROM clients WHERE token_format != 'opaque' OR audience != '[]' OR may_introspect = 1",
+        whose: "clients",
+        lost: "for whom a client's tokens are and whether it may introspect; a client with JWTs is disabled",
+        // a token with fewer scopes than its client would come back with all of them
+        statement: "UPDATE clients SET enabled = 0 WHERE token_format != 'opaque'; \
+                    DELETE FROM tokens WHERE scopes IS NOT NULL; \
+                    ALTER TABLE tokens DROP COLUMN scopes; ALTER TABLE clients DROP COLUMN may_introspect; \
+                    ALTER TABLE clients DROP COLUMN audience; ALTER TABLE clients DROP COLUMN token_format",
     },
 ];
 

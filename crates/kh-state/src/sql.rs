@@ -3,7 +3,7 @@
 use kh_core::{
     ClientId, ClientName, EnvironmentName, Sha256, UnixMillis,
     audit::AuditEvent,
-    port::{ClientRecord, JournalError, StateError, TokenRecord, rotation_journal::HeldLease},
+    port::{ClientRecord, JournalError, StateError, TokenFormat, TokenRecord, rotation_journal::HeldLease},
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params, types::Type};
 use serde::{Serialize, de::DeserializeOwned};
@@ -166,8 +166,9 @@ fn add_client(connection: &Connection, client: &ClientRecord) -> Result<(), Refu
     connection
         .prepare_cached(
             "INSERT INTO clients (id, name, credential, secret_digests, old_secrets_until, scopes, allow_rules, \
-             allow_all, allow_secret_operations, token_ttl_s, enabled, created_at, updated_at, environment) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+             allow_all, allow_secret_operations, token_ttl_s, enabled, created_at, updated_at, environment, \
+             token_format, audience, may_introspect) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?
         .execute(params![
             client.id.as_str(),
@@ -184,6 +185,9 @@ fn add_client(connection: &Connection, client: &ClientRecord) -> Result<(), Refu
             time(client.created_at),
             time(client.updated_at),
             client.environment.as_ref().map(EnvironmentName::as_str),
+            client.token_format.as_str(),
+            json(&client.audience)?,
+            client.may_introspect,
         ])?;
     Ok(())
 }
@@ -200,7 +204,8 @@ fn update_client(connection: &Connection, before: &ClientRecord, after: &ClientR
         .prepare_cached(
             "UPDATE clients SET name = ?2, credential = ?3, secret_digests = ?4, old_secrets_until = ?5, \
              scopes = ?6, allow_rules = ?7, allow_all = ?8, allow_secret_operations = ?9, token_ttl_s = ?10, \
-             enabled = ?11, created_at = ?12, updated_at = ?13, environment = ?14 WHERE id = ?1",
+             enabled = ?11, created_at = ?12, updated_at = ?13, environment = ?14, token_format = ?15, \
+             audience = ?16, may_introspect = ?17 WHERE id = ?1",
         )?
         .execute(params![
             after.id.as_str(),
@@ -217,6 +222,9 @@ fn update_client(connection: &Connection, before: &ClientRecord, after: &ClientR
             time(after.created_at),
             time(after.updated_at),
             after.environment.as_ref().map(EnvironmentName::as_str),
+            after.token_format.as_str(),
+            json(&after.audience)?,
+            after.may_introspect,
         ])?;
     Ok(())
 }
@@ -225,11 +233,17 @@ fn add_token(connection: &Connection, token: &TokenRecord) -> Result<(), Refused
     // one statement decides and writes, so that no login slips in after a disable
     let added = connection
         .prepare_cached(
-            "INSERT INTO tokens (digest, client, issued_at, expires_at) \
-             SELECT ?1, id, ?3, ?4 FROM clients WHERE id = ?2 AND enabled = 1 \
+            "INSERT INTO tokens (digest, client, issued_at, expires_at, scopes) \
+             SELECT ?1, id, ?3, ?4, ?5 FROM clients WHERE id = ?2 AND enabled = 1 \
              ON CONFLICT (digest) DO UPDATE SET digest = excluded.digest WHERE client = excluded.client",
         )?
-        .execute(params![&token.digest.0[..], token.client.as_str(), time(token.issued_at), time(token.expires_at)])?;
+        .execute(params![
+            &token.digest.0[..],
+            token.client.as_str(),
+            time(token.issued_at),
+            time(token.expires_at),
+            token.scopes.as_ref().map(json).transpose()?,
+        ])?;
     if added == 0 {
         return Err(no_such_client(&token.client));
     }
@@ -321,6 +335,9 @@ pub(crate) fn client_of(row: &Row<'_>) -> rusqlite::Result<ClientRecord> {
         secret_digests: parsed(row, "secret_digests")?,
         old_secrets_until: row.get::<_, Option<i64>>("old_secrets_until")?.map(millis),
         scopes: parsed(row, "scopes")?,
+        token_format: token_format(row)?,
+        audience: parsed(row, "audience")?,
+        may_introspect: row.get("may_introspect")?,
         allow: parsed(row, "allow_rules")?,
         allow_all: row.get("allow_all")?,
         allow_secret_operations: row.get("allow_secret_operations")?,
@@ -331,12 +348,19 @@ pub(crate) fn client_of(row: &Row<'_>) -> rusqlite::Result<ClientRecord> {
     })
 }
 
+fn token_format(row: &Row<'_>) -> rusqlite::Result<TokenFormat> {
+    let text: String = row.get("token_format")?;
+    text.parse().map_err(|error: &str| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into()))
+}
+
 fn token_of(row: &Row<'_>) -> rusqlite::Result<TokenRecord> {
+    let scopes: Option<String> = row.get("scopes")?;
     Ok(TokenRecord {
         digest: Sha256(row.get("digest")?),
         client: text(row, "client")?,
         issued_at: millis(row.get("issued_at")?),
         expires_at: millis(row.get("expires_at")?),
+        scopes: scopes.map(|_| parsed(row, "scopes")).transpose()?,
     })
 }
 

@@ -262,7 +262,8 @@ impl SecretTarget for EmbeddedTarget {
     fn list<'a>(&'a self, prefix: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<SecretPath>, TargetError>> {
         Box::pin(async move {
             let secrets = self.store.list().await.map_err(|error| reading(&error))?;
-            let names = secrets.iter().map(|secret| secret.name.as_str());
+            let names = secrets.iter().filter(|secret| !secret.name.is_own_document());
+            let names = names.map(|secret| secret.name.as_str());
             let places = names.filter(|name| name.starts_with(prefix) && !name.ends_with(STAGED));
             // each name is also a place but for one that ends with a slash or has two in a row
             Ok(places.filter_map(|name| name.parse().ok()).take(limit).collect())

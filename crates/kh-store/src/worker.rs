@@ -85,8 +85,8 @@ impl Worker {
             let mut secrets: Vec<SecretMetadata> = Vec::new();
             for listed in manifest.rows() {
                 if secrets.last().is_none_or(|secret| secret.name.as_str() != listed.name) {
-                    let name =
-                        listed.name.parse().map_err(|_| StoreError::Tampered("a name in it is not one".to_owned()))?;
+                    let name = SecretName::stored(&listed.name)
+                        .map_err(|_| StoreError::Tampered("a name in it is not one".to_owned()))?;
                     secrets.push(SecretMetadata { name, versions: Vec::new(), damaged: Vec::new() });
                 }
                 let secret = secrets.last_mut().expect("one was pushed if there was none");

@@ -9,7 +9,7 @@ use kh_core::{
     ClientName, Code, CredentialName, EnvironmentName, SecretString, environment,
     port::{AllowRule, ClientRecord},
 };
-use kh_issuer::{Issuer, NewClient, SecretOverlap};
+use kh_issuer::{Issuer, NewClient, NewTokens, SecretOverlap};
 use serde_json::{Value, json};
 
 use super::{
@@ -213,6 +213,7 @@ async fn add(
         credential: arguments.credential,
         environment,
         scopes: arguments.scopes,
+        tokens: NewTokens::default(),
         allow: arguments.allow.into_iter().map(AllowRule).collect(),
         allow_all: arguments.allow_all,
         allow_secret_operations: arguments.allow_secret_operations,

@@ -18,7 +18,7 @@ use kh_core::{
     audit::AuditEvent,
     port::{AllowRule, ClientRecord, Expected, SecretStore},
 };
-use kh_issuer::NewClient;
+use kh_issuer::{NewClient, NewTokens};
 
 use super::{Context, Loaded, QUIET, serve::StopSignal};
 use crate::{
@@ -254,6 +254,7 @@ fn new_client(plan: &Plan, client: &plan::FirstClient) -> NewClient {
         credential: Some(plan.credential.clone()),
         environment: plan.environment.clone(),
         scopes: Vec::new(),
+        tokens: NewTokens::default(),
         allow: client.allow.iter().cloned().map(AllowRule).collect(),
         allow_all: client.allow_all,
         allow_secret_operations: false,

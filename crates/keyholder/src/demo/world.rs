@@ -15,7 +15,7 @@ use kh_core::{
     credential::CredentialDocument,
     port::{AllowRule, Expected, Notifier, SecretStore},
 };
-use kh_issuer::NewClient;
+use kh_issuer::{NewClient, NewTokens};
 use kh_rotator::{Services, Subject};
 use kh_sandbox::{Sandbox, SandboxConfig, SandboxHandle, config::ClientConfig};
 use serde_json::{Value, json};
@@ -283,6 +283,7 @@ async fn add_client(running: &Running, name: &str, credential: &str, rule: Optio
         credential: Some(credential),
         environment: None,
         scopes: Vec::new(),
+        tokens: NewTokens::default(),
         allow: rule.map(|rule| AllowRule(rule.to_owned())).into_iter().collect(),
         allow_all: rule.is_none(),
         allow_secret_operations: false,

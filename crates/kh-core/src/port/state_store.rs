@@ -12,6 +12,38 @@ use crate::{
 #[serde(transparent)]
 pub struct AllowRule(pub String);
 
+/// What a client's access tokens are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenFormat {
+    /// `kht_...`: known to keyholder alone, and only as long as keyholder has it.
+    #[default]
+    Opaque,
+    /// A signed JWT of RFC 9068, which whoever has keyholder's public keys can verify.
+    Jwt,
+}
+
+impl TokenFormat {
+    /// Its name in the configuration, in the state and in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opaque => "opaque",
+            Self::Jwt => "jwt",
+        }
+    }
+}
+
+impl std::str::FromStr for TokenFormat {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "opaque" => Ok(Self::Opaque),
+            "jwt" => Ok(Self::Jwt),
+            _ => Err("a token format is opaque or jwt"),
+        }
+    }
+}
+
 /// A keyholder client as it is stored: its secrets only as digests.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ClientRecord {
@@ -31,8 +63,18 @@ pub struct ClientRecord {
     /// When every digest but the first stops being accepted; none means that only the first is.
     #[serde(default)]
     pub old_secrets_until: Option<UnixMillis>,
-    /// Scopes of keyholder's own API.
+    /// Scopes that its tokens may have, those of keyholder's own API and of the APIs in `audience`.
     pub scopes: Vec<String>,
+    /// What its access tokens are.
+    #[serde(default)]
+    pub token_format: TokenFormat,
+    /// Whom its tokens are for: the identifiers of the APIs that may take them (`aud`, RFC 9068 section 2.2). For a
+    /// client that may introspect: the APIs that it speaks for.
+    #[serde(default)]
+    pub audience: Vec<String>,
+    /// Whether it may ask what a token is (RFC 7662).
+    #[serde(default)]
+    pub may_introspect: bool,
     /// The allow-list.
     pub allow: Vec<AllowRule>,
     /// Whether every call is allowed, except the guarded ones.
@@ -78,6 +120,8 @@ pub struct TokenRecord {
     pub issued_at: UnixMillis,
     /// When it stops being valid.
     pub expires_at: UnixMillis,
+    /// The scopes that the login asked for (RFC 6749 section 3.3); none means all that the client has.
+    pub scopes: Option<Vec<String>>,
 }
 
 /// Why the state refused or failed.

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use kh_broker::{Broker, Credential, CredentialSpec};
 use kh_core::{EnvironmentName, PlatformKind, SystemClock, SystemEntropy, port::AllowRule};
 use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports, observe::Observer};
-use kh_issuer::{Issuer, NewClient};
+use kh_issuer::{Issuer, NewClient, NewTokens};
 use kh_token::TokenPolicy;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
@@ -84,6 +84,7 @@ impl Setup {
             credential: Some("acme".parse().unwrap()),
             environment: named(self.environments.0),
             scopes: Vec::new(),
+            tokens: NewTokens::default(),
             allow: self.allow.iter().map(|rule| AllowRule((*rule).to_owned())).collect(),
             allow_all: self.allow_all,
             allow_secret_operations: false,

@@ -1,7 +1,7 @@
 //! Clients and their environments: who is bound when, who may log in, and that every change is audited.
 
 use kh_core::{CredentialName, EnvironmentName, environment::EnvironmentRefused, port::StateStore};
-use kh_issuer::{IssuerError, LoginError, NewClient};
+use kh_issuer::{Asked, IssuerError, LoginError, NewClient};
 
 use crate::support::{World, add, new_client};
 
@@ -57,15 +57,16 @@ async fn a_refused_login_issues_nothing_and_says_which_environments_differ() {
             kh_core::environment::check_fit(client.environment.as_ref(), &credential, Some(&own))
         }
     };
-    let refused = issuer.login_if(record.id.as_str(), &secret, admit("production")).await.unwrap_err();
+    let refused =
+        issuer.login_if(record.id.as_str(), &secret, Asked::default(), admit("production")).await.unwrap_err();
     assert!(matches!(&refused, LoginError::Environment(EnvironmentRefused::Client { .. })), "{refused:?}");
     assert_eq!((refused.code().0, refused.oauth_error()), ("keyholder.environment.refused", "unauthorized_client"));
     assert_eq!(state.live_tokens(crate::support::START).await.unwrap().len(), 0);
     // a wrong secret learns nothing of environments
     let wrong = kh_core::SecretString::new("khs_wrong".to_owned());
-    let refused = issuer.login_if(record.id.as_str(), &wrong, admit("production")).await.unwrap_err();
+    let refused = issuer.login_if(record.id.as_str(), &wrong, Asked::default(), admit("production")).await.unwrap_err();
     assert!(matches!(refused, LoginError::Rejected));
-    issuer.login_if(record.id.as_str(), &secret, admit("staging")).await.unwrap();
+    issuer.login_if(record.id.as_str(), &secret, Asked::default(), admit("staging")).await.unwrap();
 }
 
 #[tokio::test]

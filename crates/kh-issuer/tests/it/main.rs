@@ -1,6 +1,8 @@
 //! The issuer over the real state: logins, sessions, revocation, clocks, other processes.
 
 #[cfg(test)]
+mod access_tokens;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod environments;
@@ -12,5 +14,7 @@ mod management;
 mod sessions;
 #[cfg(test)]
 mod sharing;
+#[cfg(test)]
+mod signing;
 #[cfg(test)]
 mod support;

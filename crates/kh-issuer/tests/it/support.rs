@@ -3,17 +3,21 @@
 use std::{path::PathBuf, sync::Arc};
 
 use kh_core::{
-    ManualClock, SecretString, SystemEntropy, UnixMillis,
+    ManualClock, SecretBytes, SecretString, SystemEntropy, UnixMillis,
     audit::AuditEvent,
-    port::{AllowRule, AuditError, AuditLog, ClientRecord},
+    port::{AllowRule, AuditError, AuditLog, ClientRecord, SecretStore, TokenFormat},
 };
-use kh_issuer::{Issuer, Login, NewClient};
+use kh_issuer::{Authority, Issuer, Login, NewClient, NewTokens, SigningKeys, SigningPolicy};
 use kh_state::SqliteState;
+use kh_store::{FileStore, StoreKey};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
 /// Where tests start: 2026-01-01.
 pub(crate) const START: UnixMillis = UnixMillis(1_767_225_600_000);
+
+/// The name of the issuer in tests.
+pub(crate) const ISSUER: &str = "https://keys.example/acme";
 
 #[derive(Default)]
 pub(crate) struct MemoryAudit(pub(crate) Mutex<Vec<AuditEvent>>);
@@ -50,6 +54,28 @@ impl World {
         self.issuer_over(self.state()).await
     }
 
+    /// A secret store of this world, as another process has it.
+    pub(crate) fn secrets(&self) -> Arc<dyn SecretStore> {
+        let key = StoreKey::from_raw(SecretBytes::new(vec![1; 32])).unwrap();
+        let unlocked = kh_store::unlock(&self.folder.path().join("secrets.db"), &key, Arc::new(SystemEntropy)).unwrap();
+        let audit: Arc<dyn AuditLog> = Arc::<MemoryAudit>::clone(&self.audit);
+        Arc::new(FileStore::open(unlocked, audit, Arc::new(self.clock.clone())).unwrap())
+    }
+
+    pub(crate) async fn keys(&self, policy: SigningPolicy) -> Arc<SigningKeys> {
+        let keys = SigningKeys::open(self.secrets(), Arc::new(self.clock.clone()), Arc::new(SystemEntropy), policy);
+        keys.await.unwrap()
+    }
+
+    /// An issuer with a name, whose first key is made.
+    pub(crate) async fn authority(&self) -> Arc<Issuer> {
+        let keys = self.keys(SigningPolicy::default()).await;
+        keys.tend().await.unwrap();
+        let authority = Authority { issuer: ISSUER.parse().unwrap(), keys };
+        let (clock, entropy) = (Arc::new(self.clock.clone()), Arc::new(SystemEntropy));
+        Issuer::open_as(self.state(), clock, entropy, Some(authority)).await.unwrap()
+    }
+
     pub(crate) async fn issuer_over(&self, state: Arc<SqliteState>) -> Arc<Issuer> {
         Issuer::open(state, Arc::new(self.clock.clone()), Arc::new(SystemEntropy)).await.unwrap()
     }
@@ -61,10 +87,26 @@ pub(crate) fn new_client(name: &str) -> NewClient {
         credential: Some("acme".parse().unwrap()),
         environment: None,
         scopes: vec!["broker:read".to_owned()],
+        tokens: NewTokens::default(),
         allow: vec![AllowRule("GET /api/v2/users/**".to_owned())],
         allow_all: false,
         allow_secret_operations: false,
         ttl: None,
+    }
+}
+
+/// A client of the user's own API.
+pub(crate) fn jwt_client(name: &str, scopes: &[&str]) -> NewClient {
+    NewClient {
+        credential: None,
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        tokens: NewTokens {
+            format: TokenFormat::Jwt,
+            audience: vec!["https://api.example".to_owned()],
+            may_introspect: false,
+        },
+        allow: Vec::new(),
+        ..new_client(name)
     }
 }
 

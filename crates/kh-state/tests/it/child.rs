@@ -107,7 +107,10 @@ async fn write(folder: &Path, round: &str) {
                     let expires_at = UnixMillis(START.0 + 1000);
                     let digest = digest_of(&label);
                     let client = owner.id.clone();
-                    state.add_token(TokenRecord { digest, client, issued_at: START, expires_at }).await.unwrap();
+                    state
+                        .add_token(TokenRecord { digest, client, issued_at: START, expires_at, scopes: None })
+                        .await
+                        .unwrap();
                 }
                 say(&format!("done {label}"));
             }

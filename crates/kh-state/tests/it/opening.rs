@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use kh_core::port::{StateError, StateStore};
+use kh_core::port::{StateError, StateStore, TokenFormat};
 
 use crate::support::{Fixture, START, client, event, token};
 
@@ -40,7 +40,9 @@ async fn an_older_schema_is_migrated_and_keeps_what_it_holds() {
     let [found] = &state.clients().await.unwrap()[..] else { panic!("one client") };
     assert_eq!((found.name.as_str(), found.old_secrets_until, found.token_ttl_s), ("reports", None, 86_400));
     assert_eq!(found.allow[0].0, "GET /api/v2/users/**");
-    assert_eq!(state.live_tokens(START).await.unwrap().len(), 1);
+    assert_eq!((found.token_format, &found.audience[..], found.may_introspect), (TokenFormat::Opaque, &[][..], false));
+    let [token] = &state.live_tokens(START).await.unwrap()[..] else { panic!("one token") };
+    assert_eq!(token.scopes, None);
     state
         .update_client(
             found.clone(),
@@ -52,6 +54,33 @@ async fn an_older_schema_is_migrated_and_keeps_what_it_holds() {
     drop(state);
     assert_eq!(fixture.open().clients().await.unwrap()[0].old_secrets_until, Some(START));
     assert_eq!(fixture.audit.actions(), ["client.add", "client.rotate_secret"], "its outbox was drained as well");
+}
+
+/// An older keyholder knows neither JWTs nor narrowed tokens: what it would take for more than it is goes.
+#[tokio::test]
+async fn a_downgrade_widens_no_token_and_lets_no_client_of_jwts_log_in() {
+    let fixture = Fixture::new();
+    let state = fixture.open();
+    let (mut jwt, mut plain) = (client("jwt"), client("plain"));
+    (jwt.token_format, plain.token_format) = (TokenFormat::Jwt, TokenFormat::Opaque);
+    (plain.audience, plain.may_introspect) = (Vec::new(), false);
+    for one in [&jwt, &plain] {
+        state.add_client(one.clone(), event("client.add")).await.unwrap();
+    }
+    let narrowed = token(&plain, "narrowed", 10);
+    let whole = kh_core::port::TokenRecord { scopes: None, ..token(&plain, "whole", 10) };
+    for one in [&narrowed, &whole] {
+        state.add_token(one.clone()).await.unwrap();
+    }
+    drop(state);
+    let (from, losses) = kh_state::losses(&fixture.path(), 4).unwrap();
+    assert_eq!((from, losses.len(), losses[0].count, losses[0].whose), (5, 1, 1, "clients"));
+    kh_state::downgrade(&fixture.path(), 4).unwrap().unwrap();
+    let state = fixture.open();
+    let found = state.clients().await.unwrap();
+    let told: Vec<_> = found.iter().map(|one| (one.name.as_str(), one.enabled, one.token_format)).collect();
+    assert_eq!(told, [("jwt", false, TokenFormat::Opaque), ("plain", true, TokenFormat::Opaque)]);
+    assert_eq!(state.live_tokens(START).await.unwrap(), [whole]);
 }
 
 #[tokio::test]
@@ -75,7 +104,7 @@ async fn a_newer_schema_in_the_log_is_refused_as_well() {
     let raw = rusqlite::Connection::open(fixture.path()).unwrap();
     raw.pragma_update(None, "user_version", 99).unwrap();
     let copies = ["", "-wal"].map(|suffix| fs::read(format!("{}{suffix}", fixture.path().display())).unwrap());
-    assert_eq!(copies[0][60..64], [0, 0, 0, 4], "the file itself does not know yet");
+    assert_eq!(copies[0][60..64], [0, 0, 0, 5], "the file itself does not know yet");
     drop(raw);
     fs::write(fixture.path(), &copies[0]).unwrap();
     fs::write(format!("{}-wal", fixture.path().display()), &copies[1]).unwrap();

@@ -13,7 +13,7 @@ use std::{
 use kh_core::{
     ManualClock, SeededEntropy, Sha256, SystemEntropy, UnixMillis,
     audit::AuditEvent,
-    port::{AllowRule, AuditError, AuditLog, ClientRecord, TokenRecord, state_store::Sha256Hex},
+    port::{AllowRule, AuditError, AuditLog, ClientRecord, TokenFormat, TokenRecord, state_store::Sha256Hex},
 };
 use kh_state::SqliteState;
 use parking_lot::Mutex;
@@ -129,6 +129,9 @@ pub(crate) fn client(name: &str) -> ClientRecord {
         secret_digests: vec![Sha256Hex(secret.sha256()), Sha256Hex(Sha256::of(b"old"))],
         old_secrets_until: Some(UnixMillis(START.0 + 5)),
         scopes: vec!["broker:read".to_owned(), "x".to_owned()],
+        token_format: TokenFormat::Jwt,
+        audience: vec!["https://api.example".to_owned(), "b".to_owned()],
+        may_introspect: true,
         allow: vec![AllowRule("GET /api/v2/users/**".to_owned())],
         allow_all: true,
         allow_secret_operations: true,
@@ -146,5 +149,6 @@ pub(crate) fn token(owner: &ClientRecord, text: &str, ttl_ms: u64) -> TokenRecor
         client: owner.id.clone(),
         issued_at: START,
         expires_at: UnixMillis(START.0 + ttl_ms),
+        scopes: Some(vec!["x".to_owned()]),
     }
 }

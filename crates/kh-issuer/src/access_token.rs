@@ -1,0 +1,113 @@
+//! JWT access tokens (RFC 9068): made for a client, and read back when somebody gives one to keyholder.
+//!
+//! Invariants: a token is made without a write to the disk; one that is read back was signed by a published key of this
+//! installation, names this issuer, and has not expired.
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use kh_core::{ClientId, Entropy, SecretString, UnixMillis, port::ClientRecord};
+use serde::{Deserialize, Serialize};
+
+use crate::{authority::Authority, signing::SigningError};
+
+/// Longest own token that is read, in bytes: the largest audience and the most scopes of a client fit.
+const TOKEN_BYTES_MAX: usize = 32 * 1024;
+
+/// Random bytes of a `jti`.
+const JTI_BYTES: usize = 16;
+
+/// `aud` of RFC 7519 section 4.1.3: one text where there is one, which every verifier takes.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// RFC 9068 section 2.2.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claims {
+    iss: String,
+    sub: String,
+    client_id: ClientId,
+    aud: Audience,
+    iat: u64,
+    exp: u64,
+    jti: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+}
+
+/// A JWT of this installation as it was read back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct OwnToken {
+    pub(crate) client: ClientId,
+    pub(crate) audience: Vec<String>,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) issued_at: UnixMillis,
+    pub(crate) expires_at: UnixMillis,
+    pub(crate) id: String,
+}
+
+/// Makes a token of `client` with these scopes.
+pub(crate) fn issue(
+    authority: &Authority,
+    client: &ClientRecord,
+    scopes: &[String],
+    now: UnixMillis,
+    entropy: &dyn Entropy,
+) -> Result<(SecretString, Duration), SigningError> {
+    let life = Duration::from_secs(client.token_ttl_s);
+    let mut id = [0; JTI_BYTES];
+    entropy.fill(&mut id);
+    let aud = match &client.audience[..] {
+        [one] => Audience::One(one.clone()),
+        several => Audience::Several(several.to_vec()),
+    };
+    let iat = now.as_secs();
+    let claims = Claims {
+        iss: authority.issuer.as_str().to_owned(),
+        sub: client.id.to_string(),
+        client_id: client.id.clone(),
+        aud,
+        iat,
+        exp: iat.saturating_add(client.token_ttl_s),
+        jti: BASE64_URL_SAFE_NO_PAD.encode(id),
+        scope: (!scopes.is_empty()).then(|| scopes.join(" ")),
+    };
+    let payload = serde_json::to_vec(&claims).map_err(|_| SigningError::Key)?;
+    Ok((SecretString::new(authority.keys.sign(&payload)?), life))
+}
+
+/// Whether a token has the form of a JWT, whoever made it.
+pub(crate) fn looks_like_one(token: &[u8]) -> bool {
+    token.len() <= TOKEN_BYTES_MAX && token.iter().filter(|byte| **byte == b'.').count() == 2
+}
+
+/// Reads a token of this installation; none for anything else, and for one that has expired at `now`.
+pub(crate) fn read(authority: &Authority, token: &[u8], now: UnixMillis) -> Option<OwnToken> {
+    if !looks_like_one(token) {
+        return None;
+    }
+    let payload = authority.keys.verified(std::str::from_utf8(token).ok()?)?;
+    let claims: Claims = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+    let expires_at = UnixMillis(claims.exp.saturating_mul(1000));
+    if claims.iss != authority.issuer.as_str() || now >= expires_at {
+        return None;
+    }
+    let audience = match claims.aud {
+        Audience::One(one) => vec![one],
+        Audience::Several(several) => several,
+    };
+    let scopes = claims.scope.unwrap_or_default().split(' ').filter(|one| !one.is_empty()).map(str::to_owned).collect();
+    Some(OwnToken {
+        client: claims.client_id,
+        audience,
+        scopes,
+        issued_at: UnixMillis(claims.iat.saturating_mul(1000)),
+        expires_at,
+        id: claims.jti,
+    })
+}

@@ -1,0 +1,104 @@
+//! What a token is (RFC 7662), and giving one back (RFC 7009), for a client that was authenticated.
+//!
+//! Invariants: a client revokes its own tokens alone; who may not know a token hears what one hears of a token that does
+//! not exist; a token of a client that is disabled or gone is not active, whatever its form.
+
+use kh_core::{
+    ClientId, UnixMillis,
+    port::{ClientRecord, StateError},
+};
+
+use crate::{Client, Issuer, Session, access_token};
+
+/// An active token as it may be told (RFC 7662 section 2.2).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ActiveToken {
+    /// Whose it is: `client_id`, and `sub` as well.
+    pub client: ClientId,
+    /// Its scopes.
+    pub scopes: Vec<String>,
+    /// Whom it is for.
+    pub audience: Vec<String>,
+    /// When it was issued.
+    pub issued_at: UnixMillis,
+    /// When it ends.
+    pub expires_at: UnixMillis,
+    /// `jti` of a JWT.
+    pub id: Option<String>,
+}
+
+/// Why a token was not revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// It is another client's (RFC 7009 section 2.1).
+    #[error("the token was issued to another client")]
+    NotYours,
+    /// It is a JWT, and there is nowhere to write down that it is revoked (RFC 7009 section 2.2.1).
+    #[error("a JWT cannot be revoked: it ends by itself")]
+    Unsupported,
+    /// The state refused or failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl Issuer {
+    /// The token as `asking` may know it; none: it is not active, or not for `asking` to know.
+    pub async fn introspect(&self, asking: &ClientRecord, token: &[u8]) -> Result<Option<ActiveToken>, StateError> {
+        if !asking.may_introspect {
+            return Ok(None);
+        }
+        let found = match self.session_or_load(token).await? {
+            Some(session) => Some(of_session(&session)),
+            None => self.of_jwt(token),
+        };
+        Ok(found.filter(|token| concerns(asking, token)))
+    }
+
+    /// Revokes a token of `client`; durable when it returns. Nothing is said about whether there was one.
+    pub async fn revoke_own(&self, client: &ClientId, token: &[u8]) -> Result<(), RevokeError> {
+        if let Some(session) = self.session_or_load(token).await? {
+            if session.client.record.id != *client {
+                return Err(RevokeError::NotYours);
+            }
+            self.revoke_digest(session.digest).await?;
+            return Ok(());
+        }
+        match self.of_jwt(token) {
+            None => Ok(()),
+            Some(found) if found.client != *client => Err(RevokeError::NotYours),
+            Some(_) => Err(RevokeError::Unsupported),
+        }
+    }
+
+    /// A JWT of this issuer whose client may still use it.
+    fn of_jwt(&self, token: &[u8]) -> Option<ActiveToken> {
+        let token = access_token::read(self.authority.as_ref()?, token, self.now().wall)?;
+        let client = self.registry.by_id(token.client.as_str()).map(|(_, client)| client);
+        client.filter(|client| client.record.enabled)?;
+        Some(ActiveToken {
+            client: token.client,
+            scopes: token.scopes,
+            audience: token.audience,
+            issued_at: token.issued_at,
+            expires_at: token.expires_at,
+            id: Some(token.id),
+        })
+    }
+}
+
+fn of_session(session: &Session) -> ActiveToken {
+    let Client { record, .. } = &*session.client;
+    ActiveToken {
+        client: record.id.clone(),
+        scopes: session.scopes().to_vec(),
+        audience: record.audience.clone(),
+        issued_at: session.issued_at,
+        expires_at: session.expires_at,
+        id: None,
+    }
+}
+
+/// Whether the token is for one of the APIs that `asking` speaks for; one that names none speaks for all.
+fn concerns(asking: &ClientRecord, token: &ActiveToken) -> bool {
+    asking.audience.is_empty() || token.audience.iter().any(|one| asking.audience.contains(one))
+}
