@@ -85,7 +85,12 @@ pub const METRICS: &[Metric] = &[
     counter(
         "keyholder_issuer_logins",
         &["result"],
-        "Logins of applications (ok, invalid_client, invalid_request, unsupported_grant_type, temporarily_unavailable)",
+        "Logins of applications: ok, an error of RFC 6749 (invalid_client, ...), throttled, or temporarily_unavailable",
+    ),
+    counter(
+        "keyholder_issuer_lockouts",
+        &["bound"],
+        "Waits that wrong logins began, by who has to wait (client_address, address, client)",
     ),
     gauge("keyholder_issuer_sessions", &[], "Access tokens of keyholder in memory; expired ones count until swept"),
     gauge("keyholder_issuer_clients", &["state"], "Clients by state (enabled, disabled)"),

@@ -163,6 +163,17 @@ pub(crate) fn json(value: &Value) -> Answer {
     whole(Bytes::from(value.to_string()))
 }
 
+/// A JSON answer that anybody may have, and keep for `max_age`.
+pub(crate) fn public_json(text: Bytes, max_age: Duration) -> Answer {
+    let (mut response, outcome) = whole(text);
+    let headers = response.headers_mut();
+    headers.remove(header::PRAGMA);
+    if let Ok(value) = HeaderValue::from_str(&format!("public, max-age={}", max_age.as_secs())) {
+        headers.insert(header::CACHE_CONTROL, value);
+    }
+    (response, outcome)
+}
+
 /// A JSON answer that holds a token: its buffer is wiped when it has been written.
 pub(crate) fn secret_json(text: Zeroizing<Vec<u8>>) -> Answer {
     whole(Bytes::from_owner(text))

@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use kh_core::metric::help;
+use kh_issuer::Bound;
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
@@ -20,6 +21,7 @@ const UPSTREAM_ERRORS: &str = "keyholder_gateway_upstream_errors";
 const UPSTREAM_CONNECTIONS: &str = "keyholder_gateway_upstream_connections";
 const HEALS: &str = "keyholder_gateway_token_heals";
 const LOGINS: &str = "keyholder_issuer_logins";
+const LOCKOUTS: &str = "keyholder_issuer_lockouts";
 const WAITS: &str = "keyholder_gateway_rate_limit_waits";
 
 /// How a request ended.
@@ -50,8 +52,18 @@ impl Outcome {
 }
 
 /// How a login may end.
-const LOGIN_RESULTS: [&str; 5] =
-    ["ok", "invalid_client", "invalid_request", "unsupported_grant_type", "temporarily_unavailable"];
+const LOGIN_RESULTS: [&str; 8] = [
+    "ok",
+    "invalid_client",
+    "invalid_request",
+    "invalid_scope",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "throttled",
+    "temporarily_unavailable",
+];
+
+const BOUNDS: [Bound; 3] = [Bound::Pair, Bound::Address, Bound::Client];
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -71,7 +83,8 @@ pub struct Metrics {
     pub(crate) healed: Counter,
     pub(crate) unhealed: Counter,
     pub(crate) waits: Counter,
-    logins: [Counter; 5],
+    logins: [Counter; 8],
+    lockouts: [Counter; 3],
     certificate: Family<Labels, Gauge>,
 }
 
@@ -110,6 +123,7 @@ impl Metrics {
         let waits = Counter::default();
         registry.register(WAITS, help(WAITS), waits.clone());
         let logins = labelled(registry, LOGINS, "result", LOGIN_RESULTS);
+        let lockouts = labelled(registry, LOCKOUTS, "bound", BOUNDS.map(Bound::as_str));
         let certificate = Family::<Labels, Gauge>::default();
         registry.register(CERTIFICATE, help(CERTIFICATE), certificate.clone());
         Arc::new(Self {
@@ -127,11 +141,20 @@ impl Metrics {
             unhealed,
             waits,
             logins,
+            lockouts,
             certificate,
         })
     }
 
-    /// A login ended: `ok`, or with an error code of RFC 6749 section 5.2.
+    /// Wrong logins made somebody wait.
+    pub(crate) fn locked_out(&self, bound: Bound) {
+        let row = BOUNDS.iter().zip(&self.lockouts).find(|(known, _)| **known == bound);
+        if let Some((_, counter)) = row {
+            counter.inc();
+        }
+    }
+
+    /// A login ended: `ok`, `throttled`, or with an error code of RFC 6749 section 5.2.
     pub(crate) fn logged_in(&self, result: &str) {
         let row = LOGIN_RESULTS.iter().zip(&self.logins).find(|(known, _)| **known == result);
         if let Some((_, counter)) = row {
@@ -176,7 +199,7 @@ mod tests {
         let mut exposed: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         exposed.sort_unstable();
-        let of_gateway = |name: &&str| name.starts_with("keyholder_gateway_") || *name == LOGINS;
+        let of_gateway = |name: &&str| name.starts_with("keyholder_gateway_") || [LOGINS, LOCKOUTS].contains(name);
         let mut table: Vec<&str> = METRICS.iter().map(|row| row.name).filter(of_gateway).collect();
         table.sort_unstable();
         assert_eq!(exposed, table);

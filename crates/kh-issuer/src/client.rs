@@ -106,7 +106,6 @@ impl NewClient {
         if ttl < Self::TTL_MIN || ttl > longest || ttl.subsec_nanos() != 0 {
             return Err(IssuerError::Invalid(format!("the ttl must be whole seconds from 1 s to {told}")));
         }
-        self.check_tokens()?;
         if self.scopes.len() > SCOPES_MAX {
             return Err(IssuerError::Invalid(format!("a client has at most {SCOPES_MAX} scopes")));
         }
@@ -118,6 +117,7 @@ impl NewClient {
         if uuid::Uuid::parse_str(self.name.as_str()).is_ok() {
             return Err(IssuerError::Invalid("a client's name must not look like a client id".to_owned()));
         }
+        self.check_tokens()?;
         let allow = AllowList::parse(&self.allow, self.allow_all, self.allow_secret_operations);
         Ok((ttl.as_secs(), allow.map_err(IssuerError::Allow)?))
     }

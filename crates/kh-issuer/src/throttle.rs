@@ -97,24 +97,24 @@ impl<T: Copy> Places<T> {
         Self(vec![[None; WAYS]; PLACES / WAYS])
     }
 
-    fn ways(&self, key: u64) -> usize {
+    fn ways(key: u64) -> usize {
         usize::try_from(key % (PLACES / WAYS) as u64).unwrap_or(0)
     }
 
     fn get(&self, key: u64) -> Option<&T> {
-        let ways = self.0.get(self.ways(key))?;
+        let ways = self.0.get(Self::ways(key))?;
         ways.iter().flatten().find(|(known, _)| *known == key).map(|(_, value)| value)
     }
 
     fn get_mut(&mut self, key: u64) -> Option<&mut T> {
-        let at = self.ways(key);
+        let at = Self::ways(key);
         let mut ways = self.0.get_mut(at)?.iter_mut().flatten();
         ways.find(|(known, _)| *known == key).map(|(_, value)| value)
     }
 
     /// Puts a value in its place, an empty one, or that of the value with the lowest `rank`.
     fn put<R: Ord>(&mut self, key: u64, value: T, rank: impl Fn(&T) -> R) {
-        let at = self.ways(key);
+        let at = Self::ways(key);
         let Some(ways) = self.0.get_mut(at) else { return };
         let known = ways.iter().position(|way| way.is_some_and(|(known, _)| known == key));
         let least = || (0..WAYS).min_by_key(|way| ways.get(*way).copied().flatten().map(|(_, value)| rank(&value)));
@@ -124,7 +124,7 @@ impl<T: Copy> Places<T> {
     }
 
     fn remove(&mut self, key: u64) {
-        let at = self.ways(key);
+        let at = Self::ways(key);
         let ways = self.0.get_mut(at).into_iter().flatten();
         for way in ways.filter(|way| way.is_some_and(|(known, _)| known == key)) {
             *way = None;

@@ -46,6 +46,7 @@ impl std::str::FromStr for TokenFormat {
 
 /// A keyholder client as it is stored: its secrets only as digests.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "four independent rights, not a state")]
 pub struct ClientRecord {
     /// The `client_id` that keyholder issued.
     pub id: ClientId,

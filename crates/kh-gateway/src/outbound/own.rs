@@ -2,9 +2,12 @@
 //!
 //! Invariant: nothing here ever calls a platform, and no answer or log line repeats a credential.
 
+mod authentication;
 mod discovery;
 pub(crate) mod form;
 mod login;
+mod metadata;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -44,6 +47,16 @@ pub(crate) async fn answer(
         Route::OauthToken | Route::CxoneToken | Route::CxoneAccessKey => {
             return login::answer(visit, route, parts, body, &id, trail).await;
         }
+        Route::OauthRevoke => {
+            let answered = tokens::revoke(visit, parts, body, trail).await;
+            return answered.unwrap_or_else(|refused| oauth_refusal(visit, refused, &id, trail));
+        }
+        Route::OauthIntrospect => {
+            let answered = tokens::introspect(visit, parts, body, trail).await;
+            return answered.unwrap_or_else(|refused| oauth_refusal(visit, refused, &id, trail));
+        }
+        Route::AuthorizationServer => metadata::authorization_server(visit, parts),
+        Route::OauthKeys => metadata::jwks(visit, parts),
         Route::Jwks => discovery::jwks(&parts.method),
         Route::OpenidConfiguration => discovery::openid(visit, parts),
         Route::CxoneConfiguration => discovery::cxone(visit, parts),
@@ -57,6 +70,38 @@ pub(crate) async fn answer(
     })
 }
 
+/// The answer to a refused request of an OAuth endpoint, and its trace in the log.
+fn oauth_refusal(
+    visit: Visit<'_>,
+    authentication::Refused(error, refusal): authentication::Refused,
+    id: &str,
+    trail: Option<&Arc<Trail>>,
+) -> Answer {
+    if let Some(trail) = trail {
+        trail.refused(refusal.code);
+    }
+    let code = refusal.code.0;
+    // at most one a second: whoever may send requests must not be able to fill the disk with them
+    if visit.caller.worker.may_warn() {
+        tracing::info!(
+            oauth.error = error,
+            code,
+            correlation_id = id,
+            "refused a client's request: {}",
+            refusal.detail
+        );
+    } else {
+        tracing::debug!(
+            oauth.error = error,
+            code,
+            correlation_id = id,
+            "refused a client's request: {}",
+            refusal.detail
+        );
+    }
+    refusal.into_oauth_answer(error, id)
+}
+
 /// `GET|HEAD|DELETE /api/v2/tokens/me` (Genesys Cloud `TokenInfo`), about the keyholder token.
 pub(crate) async fn tokens_me(site: &Outbound, method: &Method, session: Session) -> Result<Answer, Refused> {
     let record = &session.client.record;
@@ -65,7 +110,7 @@ pub(crate) async fn tokens_me(site: &Outbound, method: &Method, session: Session
         "scope": record.scopes, "state": "active",
     });
     match *method {
-        Method::GET => Ok(answer::json(&json!({ "authorizedScope": record.scopes, "OAuthClient": client }))),
+        Method::GET => Ok(answer::json(&json!({ "authorizedScope": session.scopes(), "OAuthClient": client }))),
         Method::HEAD => Ok(answer::empty()),
         Method::DELETE => match site.issuer.revoke_digest(session.digest).await {
             Ok(_) => {
@@ -112,8 +157,8 @@ async fn read(caller: &Caller, body: Incoming) -> Result<Zeroizing<Vec<u8>>, Ref
     }
 }
 
-/// An empty buffer for a JSON text that will hold a token.
-fn secret_buffer() -> Zeroizing<Vec<u8>> {
-    // large enough for every answer, so that growing leaves no copy behind
-    Zeroizing::new(Vec::with_capacity(512))
+/// An empty buffer for a JSON text that will hold a token and `others` bytes.
+fn secret_buffer(others: usize) -> Zeroizing<Vec<u8>> {
+    // large enough, so that growing leaves no copy behind
+    Zeroizing::new(Vec::with_capacity(others + 64))
 }

@@ -7,11 +7,19 @@
 pub(crate) enum Route {
     /// `{prefix}/oauth/token`: client credentials.
     OauthToken,
+    /// `{prefix}/oauth/revoke`: RFC 7009.
+    OauthRevoke,
+    /// `{prefix}/oauth/introspect`: RFC 7662.
+    OauthIntrospect,
+    /// `{prefix}/oauth/jwks`: the keys that verify keyholder's JWTs.
+    OauthKeys,
+    /// `/.well-known/oauth-authorization-server`, before or behind the issuer's path: RFC 8414.
+    AuthorizationServer,
     /// `{prefix}/auth/token`: CXone's password grant.
     CxoneToken,
     /// `{prefix}/authentication/v1/token/access-key`: CXone's regional login.
     CxoneAccessKey,
-    /// `{prefix}/auth/jwks`: no keys, keyholder's tokens are opaque.
+    /// `{prefix}/auth/jwks`: no keys, the tokens of stand-ins for CXone's clients are opaque.
     Jwks,
     /// `{prefix}/.well-known/openid-configuration`.
     OpenidConfiguration,
@@ -29,14 +37,24 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// Whether its callers expect the errors of an OAuth token endpoint.
+    /// Whether its callers expect the errors of RFC 6749 section 5.2.
     pub(crate) fn is_login(self) -> bool {
-        matches!(self, Self::OauthToken | Self::CxoneToken | Self::CxoneAccessKey)
+        matches!(
+            self,
+            Self::OauthToken | Self::OauthRevoke | Self::OauthIntrospect | Self::CxoneToken | Self::CxoneAccessKey
+        )
     }
 }
 
-const OWN: [(&str, Route); 6] = [
+/// RFC 8414 section 3.1.
+pub(crate) const AUTHORIZATION_SERVER: &str = "/.well-known/oauth-authorization-server";
+
+const OWN: [(&str, Route); 10] = [
     ("/oauth/token", Route::OauthToken),
+    ("/oauth/revoke", Route::OauthRevoke),
+    ("/oauth/introspect", Route::OauthIntrospect),
+    ("/oauth/jwks", Route::OauthKeys),
+    (AUTHORIZATION_SERVER, Route::AuthorizationServer),
     ("/auth/token", Route::CxoneToken),
     ("/authentication/v1/token/access-key", Route::CxoneAccessKey),
     ("/auth/jwks", Route::Jwks),
@@ -50,7 +68,9 @@ const API: &str = "/api/v2/";
 pub(crate) fn route(path: &str) -> Route {
     let prefix = if path.starts_with(API) { Some(0) } else { path.find(API) };
     let Some(prefix) = prefix else {
-        return OWN.iter().find(|(suffix, _)| path.ends_with(suffix)).map_or(Route::Other, |(_, route)| *route);
+        let own = OWN.iter().find(|(suffix, _)| path.ends_with(suffix)).map(|(_, route)| *route);
+        let inserted = || path.strip_prefix(AUTHORIZATION_SERVER).is_some_and(|rest| rest.starts_with('/'));
+        return own.unwrap_or_else(|| if inserted() { Route::AuthorizationServer } else { Route::Other });
     };
     let rest = path.get(prefix + API.len()..).unwrap_or_default();
     Route::Genesys { prefix, tokens_me: matches!(rest, "tokens/me" | "tokens/me/") }
@@ -79,6 +99,13 @@ mod tests {
             ("/login/eu/oauth/token", Route::OauthToken),
             ("/oauth/token/", Route::Other),
             ("/xoauth/token", Route::Other),
+            ("/oauth/revoke", Route::OauthRevoke),
+            ("/p/oauth/introspect", Route::OauthIntrospect),
+            ("/oauth/jwks", Route::OauthKeys),
+            ("/.well-known/oauth-authorization-server", Route::AuthorizationServer),
+            ("/p/.well-known/oauth-authorization-server", Route::AuthorizationServer),
+            ("/.well-known/oauth-authorization-server/p/q", Route::AuthorizationServer),
+            ("/.well-known/oauth-authorization-serverx", Route::Other),
             ("/auth/token", Route::CxoneToken),
             ("/p/auth/token", Route::CxoneToken),
             ("/authentication/v1/token/access-key", Route::CxoneAccessKey),

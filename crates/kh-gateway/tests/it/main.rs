@@ -13,6 +13,7 @@ mod life;
 mod listeners;
 mod local;
 mod login;
+mod oauth;
 mod observe;
 mod proxies;
 mod reload;

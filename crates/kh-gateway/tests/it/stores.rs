@@ -98,6 +98,45 @@ impl StateStore for MemoryState {
     }
 }
 
+/// Documents that are kept, each with its newest version.
+#[derive(Default)]
+pub(crate) struct MemorySecrets(Mutex<BTreeMap<SecretName, (u64, Vec<u8>)>>);
+
+impl SecretStore for MemorySecrets {
+    fn get<'a>(&'a self, name: &'a SecretName) -> BoxFuture<'a, Result<StoredSecret, StoreError>> {
+        let found = self.0.lock().get(name).cloned();
+        let found = found.map(|(version, value)| StoredSecret { value: SecretBytes::new(value), version });
+        Box::pin(async { found.ok_or_else(|| StoreError::NotFound(name.clone())) })
+    }
+
+    fn newest_version<'a>(&'a self, name: &'a SecretName) -> BoxFuture<'a, Result<u64, StoreError>> {
+        let found = self.0.lock().get(name).map(|(version, _)| *version);
+        Box::pin(async move { found.ok_or_else(|| StoreError::NotFound(name.clone())) })
+    }
+
+    fn put<'a>(
+        &'a self,
+        name: &'a SecretName,
+        value: SecretBytes,
+        _: Expected,
+        _: AuditEvent,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        let mut all = self.0.lock();
+        let version = all.get(name).map_or(0, |(version, _)| *version) + 1;
+        all.insert(name.clone(), (version, value.expose().to_vec()));
+        Box::pin(async move { Ok(version) })
+    }
+
+    fn remove<'a>(&'a self, name: &'a SecretName, _: Expected, _: AuditEvent) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.lock().remove(name);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<SecretMetadata>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
 /// One document under every name.
 pub(crate) struct OneSecret;
 

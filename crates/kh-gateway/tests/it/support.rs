@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use kh_broker::{Broker, Credential, CredentialSpec};
 use kh_core::{EnvironmentName, PlatformKind, SystemClock, SystemEntropy, port::AllowRule};
 use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports, observe::Observer};
-use kh_issuer::{Issuer, NewClient, NewTokens};
+use kh_issuer::{Authority, Issuer, NewClient, NewTokens, SigningKeys, SigningPolicy};
 use kh_token::TokenPolicy;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
@@ -19,7 +19,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::stores::{MemoryState, OneSecret, Tokens, shared};
+use crate::stores::{MemorySecrets, MemoryState, OneSecret, Tokens, shared};
 
 /// Long enough for a busy machine, short enough for a hung test to say so.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,6 +35,8 @@ pub(crate) struct Setup {
     pub(crate) egress: Arc<kh_net::Egress>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) public_url: Option<&'static str>,
+    /// The issuer identifier; none: all tokens are opaque.
+    pub(crate) issuer: Option<&'static str>,
     /// Of the client and of its credential.
     pub(crate) environments: (Option<&'static str>, Option<&'static str>),
 }
@@ -56,13 +58,25 @@ impl Setup {
             egress: Arc::new(kh_net::Egress::trusting(&[]).unwrap()),
             observer: None,
             public_url: None,
+            issuer: None,
             environments: (None, None),
         }
     }
 
     pub(crate) async fn start(self) -> World {
         let (clock, entropy) = (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-        let issuer = Issuer::open(shared(MemoryState::default()), clock.clone(), entropy.clone()).await.unwrap();
+        let authority = match self.issuer {
+            None => None,
+            Some(name) => {
+                let store = shared(MemorySecrets::default());
+                let policy = SigningPolicy::default();
+                let keys = SigningKeys::open(store, clock.clone(), entropy.clone(), policy).await.unwrap();
+                keys.tend().await.unwrap();
+                Some(Authority { issuer: name.parse().unwrap(), keys })
+            }
+        };
+        let state = shared(MemoryState::default());
+        let issuer = Issuer::open_as(state, clock.clone(), entropy.clone(), authority).await.unwrap();
         let tokens = shared(Tokens::default());
         let spec = CredentialSpec {
             name: "acme".parse().unwrap(),

@@ -50,13 +50,11 @@ pub(super) fn encode(keys: &[Key]) -> Result<SecretBytes, SigningError> {
     });
     let stored = Stored { form: FORM, keys: stored.collect() };
     let mut text = Vec::with_capacity(KEY_BYTES * (keys.len() + 1));
-    match serde_json::to_writer(&mut text, &stored) {
-        Ok(()) => Ok(SecretBytes::new(text)),
-        Err(_) => {
-            text.zeroize();
-            Err(SigningError::Damaged("they have no stored form"))
-        }
+    if serde_json::to_writer(&mut text, &stored).is_err() {
+        text.zeroize();
+        return Err(SigningError::Damaged("they have no stored form"));
     }
+    Ok(SecretBytes::new(text))
 }
 
 /// The keys of a document.

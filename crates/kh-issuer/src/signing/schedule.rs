@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(due(&keys, &policy, START.plus(HOUR)), Some(Step::Add(START.plus(HOUR + DAY))));
         carry_out(&mut keys, Step::Add(START.plus(DAY)), &policy, START);
         assert_eq!(due(&keys, &policy, START.plus(HOUR)), None, "one waits already");
-        assert_eq!(signer(&keys, START.plus(DAY - HOUR)), Some(0));
+        assert_eq!(signer(&keys, START.plus(Duration::from_hours(23))), Some(0));
         assert_eq!(signer(&keys, START.plus(DAY)), Some(1));
         assert!(is_published(&keys, 0, START.plus(2 * DAY)) && !is_published(&keys, 0, START.plus(2 * DAY + HOUR)));
     }

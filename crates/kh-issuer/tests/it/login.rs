@@ -131,3 +131,26 @@ async fn at_the_limit_the_longest_idle_token_makes_room_and_used_ones_stay() {
     assert_eq!(kept, logins.len() - 1);
     assert!(issuer.session(bytes(&other)).is_some(), "one client's flood does not touch another");
 }
+
+/// The bounds themselves are tried in the unit tests, under a clock of their own.
+#[tokio::test]
+async fn wrong_logins_have_to_wait_and_a_right_one_ends_that() {
+    let world = World::new();
+    let issuer = world.issuer().await;
+    let (client, _) = add(&issuer, "reports").await;
+    let id = client.id.as_str();
+    let address = Some("192.0.2.1".parse().unwrap());
+    let mut waits = None;
+    while waits.is_none() {
+        issuer.admit_login(id, address).unwrap();
+        waits = issuer.login_ended(id, address, true);
+    }
+    let refused = issuer.admit_login(id, address).unwrap_err();
+    assert_eq!((refused.code().0, refused.oauth_error()), ("keyholder.login.throttled", "temporarily_unavailable"));
+    assert!(matches!(refused.retry(), kh_core::Retry::After(left) if left == waits.unwrap().left));
+    issuer.admit_login(id, Some("192.0.2.2".parse().unwrap())).unwrap();
+    world.clock.advance(waits.unwrap().left);
+    issuer.admit_login(id, address).unwrap();
+    assert_eq!(issuer.login_ended(id, address, false), None);
+    issuer.admit_login(id, address).unwrap();
+}

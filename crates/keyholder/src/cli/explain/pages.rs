@@ -18,6 +18,8 @@ macro_rules! pages {
 pages![
     "caller.unauthenticated",
     "client.disabled",
+    "login.throttled",
+    "signing.unavailable",
     "call.not_allowed",
     "call.guarded",
     "environment.refused",

@@ -13,7 +13,7 @@ use crate::answer::{self, Answer, Refusal};
 /// Longest tenant id that is repeated; the platform's are UUIDs.
 const TENANT_MAX: usize = 64;
 
-fn check(method: &Method) -> Result<(), Refusal> {
+pub(super) fn check(method: &Method) -> Result<(), Refusal> {
     if matches!(*method, Method::GET | Method::HEAD) {
         return Ok(());
     }
@@ -22,7 +22,7 @@ fn check(method: &Method) -> Result<(), Refusal> {
 
 /// Scheme and host as the caller sees them: the configured ones, else an absolute request target's, else those of the
 /// Host header (RFC 9112 section 3.2.2).
-fn origin(visit: Visit<'_>, parts: &Parts) -> Result<String, Refusal> {
+pub(super) fn origin(visit: Visit<'_>, parts: &Parts) -> Result<String, Refusal> {
     if let Some(public) = &visit.site.public_url {
         return Ok(public.to_string());
     }
@@ -83,7 +83,7 @@ fn tenant_id(query: &str) -> Option<&str> {
     (id.len() <= TENANT_MAX && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')).then_some(id)
 }
 
-/// `GET /auth/jwks`: keyholder's tokens are opaque, so there are no keys.
+/// `GET /auth/jwks`: the tokens of clients that stand in for the platform's are opaque, so there are no keys.
 pub(super) fn jwks(method: &Method) -> Result<Answer, Refusal> {
     check(method)?;
     Ok(answer::json(&json!({ "keys": [] })))

@@ -1,4 +1,4 @@
-//! Reading what a login sends: `application/x-www-form-urlencoded` bodies and `Basic` headers.
+//! Reading what a client sends: `application/x-www-form-urlencoded` bodies and `Basic` headers.
 //!
 //! Invariant: strict. A parameter twice, an escape that is none, bytes that are not UTF-8: refused, never guessed
 //! (RFC 6749 section 3.2). Every value is wiped when it is dropped; no error says what was sent.
@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use kh_core::SecretString;
 use zeroize::Zeroizing;
 
-/// The parameters that logins use; others are ignored, as RFC 6749 section 3.2 asks.
+/// The parameters that logins, revocation and introspection use; others are ignored, as RFC 6749 section 3.2 asks.
 #[derive(Debug, Default)]
 pub(crate) struct Form {
     pub(crate) grant_type: Option<SecretString>,
@@ -15,6 +15,8 @@ pub(crate) struct Form {
     pub(crate) client_secret: Option<SecretString>,
     pub(crate) username: Option<SecretString>,
     pub(crate) password: Option<SecretString>,
+    pub(crate) scope: Option<SecretString>,
+    pub(crate) token: Option<SecretString>,
 }
 
 impl Form {
@@ -31,6 +33,8 @@ impl Form {
                 "client_secret" => &mut form.client_secret,
                 "username" => &mut form.username,
                 "password" => &mut form.password,
+                "scope" => &mut form.scope,
+                "token" => &mut form.token,
                 _ => continue,
             };
             if slot.is_some() {

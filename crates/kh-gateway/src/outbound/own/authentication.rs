@@ -1,0 +1,162 @@
+//! Who calls one of the OAuth endpoints: the client's id and secret out of a `Basic` header or a form body, and the bounds
+//! on wrong ones.
+//!
+//! Invariants: a client authenticates in exactly one way (RFC 6749 section 2.3); a login that has to wait is refused
+//! before its secret is looked at; an unknown client and a wrong secret get the same answer after the same work.
+
+use http::{HeaderMap, Method, StatusCode, header, request::Parts};
+use hyper::body::Incoming;
+use kh_core::{Code, SecretString};
+use kh_issuer::{LoginError, Wait};
+
+use super::{
+    Visit,
+    form::{Basic, Form},
+    method_refused, read,
+};
+use crate::answer::Refusal;
+
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
+pub(super) const JSON: &str = "application/json";
+
+/// RFC 9110 section 15.5.2: every 401 has a challenge.
+pub(super) const BASIC: &str = r#"Basic realm="keyholder""#;
+
+/// A refusal with its RFC 6749 section 5.2 error code.
+pub(super) struct Refused(pub(super) &'static str, pub(super) Refusal);
+
+pub(super) fn invalid(detail: &'static str) -> Refused {
+    Refused("invalid_request", Refusal::new(Code::REQUEST_MALFORMED, detail))
+}
+
+fn unauthenticated(code: Code, detail: &'static str) -> Refused {
+    Refused("invalid_client", Refusal { told: Some(BASIC.into()), ..Refusal::new(code, detail) })
+}
+
+/// An id and a secret as they were presented.
+pub(super) struct Presented {
+    pub(super) id: SecretString,
+    pub(super) secret: SecretString,
+}
+
+/// Parameters that are secrets and have no business in a URL, where logs keep them (RFC 6749 section 2.3.1).
+const SECRET_PARAMETERS: [&str; 4] = ["client_secret", "password", "token", "client_assertion"];
+
+/// Method, media type and query of a request with a body.
+pub(super) fn check_head(parts: &Parts, media: &str) -> Result<(), Refused> {
+    if parts.method != Method::POST {
+        return Err(Refused("invalid_request", Refusal { told: Some("POST".into()), ..method_refused() }));
+    }
+    let names = parts.uri.query().unwrap_or_default().split(['&', ';']).filter_map(|pair| pair.split('=').next());
+    if names.into_iter().any(|name| SECRET_PARAMETERS.contains(&name)) {
+        return Err(invalid("a secret stands in the URL; it belongs into the body or the Authorization header"));
+    }
+    if !is_media(&parts.headers, media) {
+        return Err(invalid(if media == FORM {
+            "the content type is not application/x-www-form-urlencoded"
+        } else {
+            "the content type is not application/json"
+        }));
+    }
+    Ok(())
+}
+
+fn is_media(headers: &HeaderMap, expected: &str) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    value.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(expected))
+}
+
+/// The form of a request and its `Basic` header.
+pub(super) async fn form(
+    visit: Visit<'_>,
+    parts: &Parts,
+    body: Incoming,
+) -> Result<(Form, Option<Presented>), Refused> {
+    check_head(parts, FORM)?;
+    let basic = match parts.headers.get(header::AUTHORIZATION) {
+        None => None,
+        Some(value) => {
+            let basic = Basic::parse(value.as_bytes());
+            let basic = basic.map_err(|detail| unauthenticated(Code::CALLER_UNAUTHENTICATED, detail))?;
+            Some(Presented { id: basic.id, secret: basic.secret })
+        }
+    };
+    let text = read(visit.caller, body).await.map_err(|refusal| Refused("invalid_request", refusal))?;
+    let form = Form::parse(&text).map_err(invalid)?;
+    Ok((form, basic))
+}
+
+/// The one way in which the client authenticates.
+pub(super) fn presented(form: &mut Form, basic: Option<Presented>) -> Result<Presented, Refused> {
+    match (basic, form.client_id.take(), form.client_secret.take()) {
+        (Some(_), _, Some(_)) => Err(invalid("the client authenticates in more than one way")),
+        (Some(basic), Some(id), None) if id != basic.id => {
+            Err(invalid("client_id differs from the one in the Authorization header"))
+        }
+        (Some(basic), ..) => Ok(basic),
+        (None, Some(id), Some(secret)) => Ok(Presented { id, secret }),
+        (None, ..) => {
+            Err(unauthenticated(Code::CALLER_UNAUTHENTICATED, "the client id or the client secret is missing"))
+        }
+    }
+}
+
+/// Whether the client may try now; to be asked before its secret is looked at.
+pub(super) fn admitted(visit: Visit<'_>, presented: &Presented) -> Result<(), Refused> {
+    visit.site.issuer.admit_login(presented.id.expose(), visit.caller.peer).map_err(|error| refused(&error))
+}
+
+/// Counts how a try ended.
+pub(super) fn note<T>(visit: Visit<'_>, presented: &Presented, outcome: &Result<T, LoginError>) {
+    let wrong = match outcome {
+        Ok(_) => false,
+        Err(LoginError::Rejected) => true,
+        // the secret was right, or nobody knows
+        Err(_) => return,
+    };
+    let id = presented.id.expose();
+    let Some(Wait { bound, left }) = visit.site.issuer.login_ended(id, visit.caller.peer, wrong) else { return };
+    let worker = &visit.caller.worker;
+    worker.ports.metrics.locked_out(bound);
+    if worker.may_warn() {
+        // an id that is no client's may be anything that a stranger wrote
+        let known = visit.site.issuer.client(id).filter(|client| client.record.id.as_str() == id);
+        tracing::warn!(
+            client.id = known.as_ref().map(|client| client.record.id.as_str()),
+            client.address = visit.caller.peer.map(|peer| peer.to_string()),
+            login.bound = bound.as_str(),
+            wait_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            "wrong logins have to wait"
+        );
+    }
+}
+
+/// What a failed login is told.
+pub(super) fn refused(error: &LoginError) -> Refused {
+    let temporarily = |refusal| Refused("temporarily_unavailable", refusal);
+    match error {
+        LoginError::Rejected => {
+            unauthenticated(Code::CALLER_UNAUTHENTICATED, "the client id or the client secret is not valid")
+        }
+        LoginError::Disabled(_) => unauthenticated(Code::CLIENT_DISABLED, "the client is disabled"),
+        LoginError::Environment(_) => {
+            let detail = "the client's credential is one of another environment than the client";
+            Refused("unauthorized_client", Refusal::new(Code::ENVIRONMENT_REFUSED, detail))
+        }
+        LoginError::Scope(_) => {
+            let detail = "scope is not a list of scopes that the client has";
+            Refused("invalid_scope", Refusal::new(Code::REQUEST_MALFORMED, detail))
+        }
+        LoginError::TooManyTokens { .. } => {
+            let refusal = Refusal::new(Code::OVERLOADED, "the client holds too many live tokens");
+            temporarily(Refusal { status: StatusCode::TOO_MANY_REQUESTS, ..refusal })
+        }
+        LoginError::Throttled(wait) => {
+            temporarily(Refusal::new(Code::LOGIN_THROTTLED, "too many wrong logins came before").after(wait.left))
+        }
+        LoginError::Signing(_) | LoginError::NoIssuer => {
+            temporarily(Refusal::new(Code::SIGNING_UNAVAILABLE, "no access token can be signed"))
+        }
+        LoginError::State(_) => temporarily(Refusal::new(Code::STATE_UNAVAILABLE, "the login could not be recorded")),
+    }
+}

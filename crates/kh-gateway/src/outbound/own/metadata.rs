@@ -1,0 +1,78 @@
+//! What others need to know of keyholder as an authorization server: its metadata (RFC 8414) and its public keys
+//! (RFC 7517).
+//!
+//! Invariant: a metadata document names the issuer by which it was found (RFC 8414 section 3.3), or there is none.
+
+use bytes::Bytes;
+use http::request::Parts;
+use kh_core::Code;
+use kh_issuer::JWKS_MAX_AGE;
+use serde_json::json;
+
+use super::{Visit, discovery};
+use crate::{
+    answer::{self, Answer, Refusal},
+    outbound::route::AUTHORIZATION_SERVER,
+};
+
+/// The path of the issuer whose metadata is asked for. RFC 8414 section 3.1 puts the well-known part before it; many
+/// clients put it behind, as OpenID Connect does.
+fn issuer_path(path: &str) -> &str {
+    path.strip_prefix(AUTHORIZATION_SERVER).or_else(|| path.strip_suffix(AUTHORIZATION_SERVER)).unwrap_or_default()
+}
+
+/// `GET /.well-known/oauth-authorization-server{path}`.
+pub(super) fn authorization_server(visit: Visit<'_>, parts: &Parts) -> Result<Answer, Refusal> {
+    discovery::check(&parts.method)?;
+    let path = issuer_path(parts.uri.path());
+    let authority = visit.site.issuer.authority();
+    let issuer = match authority {
+        Some(authority) if authority.issuer.path() == path => authority.issuer.to_string(),
+        Some(_) => return Err(Refusal::new(Code::NOT_FOUND, "there is no issuer with this path")),
+        // without a name of its own its tokens are opaque, and it is what its callers call it
+        None => format!("{}{path}", discovery::origin(visit, parts)?),
+    };
+    let methods = ["client_secret_basic", "client_secret_post"];
+    let mut document = json!({
+        "issuer": issuer,
+        "token_endpoint": format!("{issuer}/oauth/token"),
+        "token_endpoint_auth_methods_supported": methods,
+        "grant_types_supported": ["client_credentials"],
+        // required, and empty: there is no authorization endpoint
+        "response_types_supported": [],
+        "revocation_endpoint": format!("{issuer}/oauth/revoke"),
+        "revocation_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint": format!("{issuer}/oauth/introspect"),
+        "introspection_endpoint_auth_methods_supported": methods,
+    });
+    if authority.is_some()
+        && let Some(members) = document.as_object_mut()
+    {
+        members.insert("jwks_uri".to_owned(), format!("{issuer}/oauth/jwks").into());
+    }
+    Ok(answer::public_json(Bytes::from(document.to_string()), JWKS_MAX_AGE))
+}
+
+/// `GET {prefix}/oauth/jwks`.
+pub(super) fn jwks(visit: Visit<'_>, parts: &Parts) -> Result<Answer, Refusal> {
+    discovery::check(&parts.method)?;
+    let keys = visit.site.issuer.authority().map(|authority| authority.keys.key_set());
+    let keys = keys.unwrap_or_else(|| r#"{"keys":[]}"#.to_owned());
+    Ok(answer::public_json(Bytes::from(keys), JWKS_MAX_AGE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn issuer_paths() {
+        for (path, expected) in [
+            ("/.well-known/oauth-authorization-server", ""),
+            ("/.well-known/oauth-authorization-server/a/b", "/a/b"),
+            ("/a/.well-known/oauth-authorization-server", "/a"),
+        ] {
+            assert_eq!(issuer_path(path), expected, "{path}");
+        }
+    }
+}
