@@ -43,7 +43,7 @@ fn every_older_schema_is_brought_up_to_date_with_a_copy_and_back() {
         let world = older(version);
         let was = fs::read(world.path("state/state.db")).unwrap();
         assert_eq!(world.client_names("state"), ["reports"]);
-        assert_eq!(schema(&world, "state/state.db"), 4);
+        assert_eq!(schema(&world, "state/state.db"), kh_state::SCHEMA);
         let copy = format!("state/state.db.schema-{version}");
         assert_eq!(schema(&world, &copy), version, "the copy is as it was");
         assert_eq!(fs::read(world.path("state/state.db.schema-1")).is_ok(), version == 1);
@@ -51,7 +51,10 @@ fn every_older_schema_is_brought_up_to_date_with_a_copy_and_back() {
         assert_eq!((&seen["seen"]["tokens"], &seen["seen"]["clients"]), (&Value::from(1), &Value::from(1)));
         // the way back: lossless to 2; to 1 the overlap of secrets has no place
         let back = world.said("state", &["store", "migrate", "--to", &version.to_string()], b"").json();
-        assert_eq!((back["from"].as_u64(), back["schema"].as_u64()), (Some(4), Some(version.into())));
+        assert_eq!(
+            (back["from"].as_u64(), back["schema"].as_u64()),
+            (Some(kh_state::SCHEMA.into()), Some(version.into()))
+        );
         assert_eq!(schema(&world, "state/state.db"), version);
         let columns = |file: &str| -> Vec<String> {
             let state = Connection::open(world.path(file)).unwrap();
@@ -70,10 +73,14 @@ fn what_an_older_schema_has_no_place_for_is_lost_only_if_a_person_says_so() {
     let refusal = world.said("state", &["store", "migrate", "--to", "1"], b"");
     let told = refused(&refusal, 1, "keyholder.usage");
     assert_eq!(told["losses"].as_array().unwrap().len(), 1, "{told}");
-    assert_eq!(schema(&world, "state/state.db"), 4, "nothing was changed");
+    assert_eq!(schema(&world, "state/state.db"), kh_state::SCHEMA, "nothing was changed");
     let done = world.said("state", &["store", "migrate", "--to", "1", "--accept-loss"], b"").json();
     let copy = Path::new(done["copy"].as_str().unwrap());
-    assert_eq!(schema(&world, copy.strip_prefix(world.path("")).unwrap().to_str().unwrap()), 4, "it has what was lost");
+    assert_eq!(
+        schema(&world, copy.strip_prefix(world.path("")).unwrap().to_str().unwrap()),
+        kh_state::SCHEMA,
+        "it has what was lost"
+    );
     assert_eq!(schema(&world, "state/state.db"), 1);
     let events = world.said("state", &["audit", "list"], b"").out;
     assert!(events.contains("store.migrate"), "{events}");
@@ -112,7 +119,7 @@ fn a_backup_of_an_older_schema_restores_and_is_brought_up_to_date() {
     sealed(&world, &file, &members);
     let identity = world.identity();
     world.said("restored", &World::restore(&file, &[], &identity), b"").done();
-    assert_eq!(schema(&world, "restored/state.db"), 4);
+    assert_eq!(schema(&world, "restored/state.db"), kh_state::SCHEMA);
     assert_eq!(world.client_names("restored"), ["reports"]);
     world.is_sound("restored");
     let events = world.said("restored", &["audit", "list", "--subject", "reports"], b"").out;
@@ -193,7 +200,7 @@ fn a_migration_that_is_killed_leaves_one_schema_or_the_other_and_every_client() 
         let found = schema(&world, "state/state.db");
         assert!(found == 1 || found == 4, "schema {found}");
         world.said("state", &["secret", "list"], b"").done();
-        assert_eq!(schema(&world, "state/state.db"), 4);
+        assert_eq!(schema(&world, "state/state.db"), kh_state::SCHEMA);
         assert_eq!(schema(&world, "state/state.db.schema-1"), 1);
         let seen = world.said("state", &["store", "check"], b"").json();
         assert_eq!(seen["seen"]["clients"], 20_001, "{seen}");
