@@ -28,6 +28,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("kh-verify", 2),
     ("kh-rotation", 2),
     ("kh-broker", 3),
+    ("kh-inbound", 3),
     ("kh-issuer", 3),
     ("kh-rotator", 3),
     ("kh-platform", 4),

@@ -16,6 +16,7 @@ pub mod issued;
 pub mod metric;
 pub mod platform;
 pub mod port;
+pub mod revocation;
 pub mod rotation;
 pub mod secret;
 pub mod secret_reference;

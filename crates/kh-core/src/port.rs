@@ -5,6 +5,7 @@ use std::{future::Future, pin::Pin};
 
 pub mod audit_log;
 pub mod delivery;
+pub mod inbound;
 pub mod observer;
 pub mod rotation_journal;
 pub mod secret_management;
@@ -17,6 +18,7 @@ pub mod token_endpoint;
 
 pub use audit_log::{AuditError, AuditLog};
 pub use delivery::{DeliveryHook, HookError, Notice, Notifier, Promotion, Urgency};
+pub use inbound::{KeyDocument, KeySource, OwnToken, RemoteError, RevocationStore, TokenAnswer, TokenAuthority};
 pub use observer::Observer;
 pub use rotation_journal::{Grade, JournalError, RotationJournal, Sighting, SightingLog};
 pub use secret_management::{ManageError, RotatorTokens, SecretManagement, Strategy};

@@ -3,6 +3,7 @@
 //! Invariant: uses the port alone; each rule has credentials of its own, so that a journal that is not empty passes too.
 
 mod records;
+mod revocations;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +16,8 @@ use kh_core::{
     },
     rotation::{RunId, VersionId},
 };
+
+pub use revocations::{RevocationSubject, run_revocations};
 
 /// Where the suite's time starts.
 const START: UnixMillis = UnixMillis(1_790_000_000_000);

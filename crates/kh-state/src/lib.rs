@@ -1,4 +1,5 @@
-//! Durable state in SQLite: clients, tokens, settings, the rotation journal, and the audit outbox.
+//! Durable state in SQLite: clients, tokens, settings, revocations, the rotation journal, and the audit
+//! outbox.
 //!
 //! Invariants: a change that was acknowledged is on disk; a change and its audit event are written in one
 //! transaction; a file that is damaged or newer than this binary is refused and left untouched.
@@ -8,6 +9,7 @@ mod failure;
 mod file;
 mod outbox;
 mod reader;
+mod revocation;
 mod rotation;
 mod schema;
 mod snapshot;

@@ -27,10 +27,11 @@ const MIGRATIONS: [&str; VERSION as usize] = [
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
 ];
 
 /// The schema that this binary writes.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Entry N turns schema N + 2 back into schema N + 1: what the later one added, and the count of rows that have it.
 const DOWN: [Down; VERSION as usize - 1] = [
@@ -67,6 +68,12 @@ const DOWN: [Down; VERSION as usize - 1] = [
                     ALTER TABLE tokens DROP COLUMN scopes; ALTER TABLE clients DROP COLUMN may_introspect; \
                     ALTER TABLE clients DROP COLUMN audience; ALTER TABLE clients DROP COLUMN token_format",
     },
+    Down {
+        count: "SELECT count(*) FROM revocations",
+        whose: "revocations",
+        lost: "what of callers' tokens is revoked: a revoked token that has not expired is valid again",
+        statement: "DROP TABLE revocations",
+    },
 ];
 
 struct Down {
@@ -81,7 +88,7 @@ struct Down {
 pub struct Loss {
     /// How many have it.
     pub count: u32,
-    /// Who has it: `clients`, `credentials`.
+    /// Who has it: `clients`, `credentials`, `revocations`.
     pub whose: &'static str,
     /// What it is.
     pub what: &'static str,

@@ -4,12 +4,14 @@ use kh_core::{
     ClientId, ClientName, EnvironmentName, Sha256, UnixMillis,
     audit::AuditEvent,
     port::{ClientRecord, JournalError, StateError, TokenFormat, TokenRecord, rotation_journal::HeldLease},
+    revocation::RevocationRecord,
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params, types::Type};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     failure::Failure,
+    revocation,
     rotation::{self, JournalChange},
 };
 
@@ -26,6 +28,8 @@ pub(crate) enum Change {
     RemoveToken(Sha256),
     SetSetting { key: String, value: String, event: AuditEvent },
     Journal(Box<JournalChange>),
+    Revoke { records: Vec<RevocationRecord>, event: Option<AuditEvent> },
+    ForgetRevocations { cutoff: UnixMillis, limit: u32 },
 }
 
 /// What a change did.
@@ -37,6 +41,8 @@ pub(crate) enum Applied {
     Unchanged,
     /// The lease, or that somebody else has it.
     Lease(Option<HeldLease>),
+    /// It deleted so many rows.
+    Deleted(usize),
 }
 
 impl Change {
@@ -48,7 +54,8 @@ impl Change {
             | Self::RemoveClient { event, .. }
             | Self::SetSetting { event, .. } => Some(event),
             Self::Journal(change) => change.event(),
-            Self::AddToken(_) | Self::RemoveToken(_) => None,
+            Self::Revoke { event, .. } => event.as_ref(),
+            Self::AddToken(_) | Self::RemoveToken(_) | Self::ForgetRevocations { .. } => None,
         }
     }
 
@@ -56,13 +63,15 @@ impl Change {
     pub(crate) fn cannot_wait(&self) -> bool {
         match self {
             Self::Journal(change) => change.cannot_wait(),
+            // a token that must not be used any more does not wait for a disk that is full elsewhere
+            Self::Revoke { .. } => true,
             _ => self.event().is_none(),
         }
     }
 
     /// Whether others that watch clients and settings are to look again.
     pub(crate) fn counts(&self) -> bool {
-        !matches!(self, Self::Journal(_)) && self.event().is_some()
+        !matches!(self, Self::Journal(_) | Self::Revoke { .. }) && self.event().is_some()
     }
 }
 
@@ -119,6 +128,8 @@ impl From<Refused> for JournalError {
 pub(crate) fn apply(connection: &Connection, change: &Change) -> Result<Applied, Refused> {
     let applied = match change {
         Change::Journal(change) => rotation::apply(connection, change)?,
+        Change::Revoke { records, .. } => revocation::add(connection, records)?,
+        Change::ForgetRevocations { cutoff, limit } => revocation::forget(connection, *cutoff, *limit)?,
         other => apply_to_clients(connection, other).map(|()| Applied::Changed)?,
     };
     if let (Some(event), Applied::Changed) = (change.event(), &applied) {
@@ -145,7 +156,7 @@ fn apply_to_clients(connection: &Connection, change: &Change) -> Result<(), Refu
             connection.prepare_cached("DELETE FROM tokens WHERE digest = ?1")?.execute([&digest.0[..]])?;
         }
         Change::SetSetting { key, value, .. } => set_setting(connection, key, value)?,
-        Change::Journal(_) => {}
+        Change::Journal(_) | Change::Revoke { .. } | Change::ForgetRevocations { .. } => {}
     }
     Ok(())
 }

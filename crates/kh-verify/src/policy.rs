@@ -122,6 +122,11 @@ impl Policy {
         self.leeway
     }
 
+    /// How long ago a token may have been issued, where that is bounded.
+    pub fn age_max(&self) -> Option<Duration> {
+        self.age_max
+    }
+
     pub(crate) fn is_strict(&self) -> bool {
         self.profile == Profile::AccessToken
     }

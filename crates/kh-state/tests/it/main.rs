@@ -16,6 +16,8 @@ mod grouping;
 #[cfg(test)]
 mod opening;
 #[cfg(test)]
+mod revocation;
+#[cfg(test)]
 mod rotation;
 #[cfg(test)]
 mod sharing;

@@ -74,7 +74,7 @@ async fn a_downgrade_widens_no_token_and_lets_no_client_of_jwts_log_in() {
     }
     drop(state);
     let (from, losses) = kh_state::losses(&fixture.path(), 4).unwrap();
-    assert_eq!((from, losses.len(), losses[0].count, losses[0].whose), (5, 1, 1, "clients"));
+    assert_eq!((from, losses.len(), losses[0].count, losses[0].whose), (kh_state::SCHEMA, 1, 1, "clients"));
     kh_state::downgrade(&fixture.path(), 4).unwrap().unwrap();
     let state = fixture.open();
     let found = state.clients().await.unwrap();
@@ -104,7 +104,7 @@ async fn a_newer_schema_in_the_log_is_refused_as_well() {
     let raw = rusqlite::Connection::open(fixture.path()).unwrap();
     raw.pragma_update(None, "user_version", 99).unwrap();
     let copies = ["", "-wal"].map(|suffix| fs::read(format!("{}{suffix}", fixture.path().display())).unwrap());
-    assert_eq!(copies[0][60..64], [0, 0, 0, 5], "the file itself does not know yet");
+    assert_eq!(copies[0][60..64], kh_state::SCHEMA.to_be_bytes(), "the file itself does not know yet");
     drop(raw);
     fs::write(fixture.path(), &copies[0]).unwrap();
     fs::write(format!("{}-wal", fixture.path().display()), &copies[1]).unwrap();

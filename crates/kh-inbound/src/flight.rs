@@ -1,0 +1,226 @@
+//! One question at a time for each token, whoever asks and however many.
+//!
+//! Invariants: the question runs as a task of its own, so that a caller that goes away strands nobody; however the
+//! task ends, whoever waits is woken, and the next one may ask again.
+
+use std::{collections::HashMap, future::Future, sync::Arc};
+
+use kh_core::identity::Identity;
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{Denied, cache::TokenKey};
+
+/// Tokens that may wait at once: each has one task.
+const FLIGHTS_MAX: usize = 4096;
+
+/// What became of a question.
+pub(crate) type Outcome = Result<Arc<Identity>, Denied>;
+
+/// Where tasks run, and what ends them.
+pub(crate) struct Tasks {
+    pub(crate) runtime: Handle,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) cancel: CancellationToken,
+}
+
+impl Tasks {
+    /// Starts `work`, which is dropped when everything ends.
+    pub(crate) fn start(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let cancel = self.cancel.clone();
+        let task = async move {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {}
+                () = work => {}
+            }
+        };
+        drop(self.tracker.spawn_on(task, &self.runtime));
+    }
+}
+
+/// The questions under way.
+#[derive(Default)]
+pub(crate) struct Flights(Arc<UnderWay>);
+
+type UnderWay = Mutex<HashMap<TokenKey, watch::Receiver<Option<Outcome>>>>;
+
+/// Takes the question off the list, however its task ends; dropping the sender wakes whoever waits.
+struct Landing {
+    flights: Arc<UnderWay>,
+    key: TokenKey,
+    told: watch::Sender<Option<Outcome>>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.flights.lock().remove(&self.key);
+    }
+}
+
+/// Why there is no outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NoOutcome {
+    /// Too many questions are under way.
+    Full,
+    /// The task ended without an answer.
+    Lost,
+}
+
+impl Flights {
+    /// The outcome of `ask` for the token `key`: of the question that is under way, or of a new one.
+    pub(crate) async fn join<A>(
+        &self,
+        key: TokenKey,
+        tasks: &Tasks,
+        ask: impl FnOnce() -> A + Send,
+    ) -> Result<Outcome, NoOutcome>
+    where
+        A: Future<Output = Outcome> + Send + 'static,
+    {
+        let asking = ask();
+        let (mut heard, new) = self.seat(key)?;
+        if let Some(landing) = new {
+            tasks.start(async move {
+                let outcome = asking.await;
+                landing.told.send_replace(Some(outcome));
+            });
+        }
+        // an error means that the task is gone; what it said last is still there
+        match heard.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().ok_or(NoOutcome::Lost),
+            Err(_gone) => Err(NoOutcome::Lost),
+        }
+    }
+
+    /// A place with the question that is under way, or a new one that is to be started. The lock is let go first:
+    /// starting may drop the task at once.
+    fn seat(&self, key: TokenKey) -> Result<(watch::Receiver<Option<Outcome>>, Option<Landing>), NoOutcome> {
+        let mut flights = self.0.lock();
+        if let Some(under_way) = flights.get(&key) {
+            return Ok((under_way.clone(), None));
+        }
+        if flights.len() >= FLIGHTS_MAX {
+            return Err(NoOutcome::Full);
+        }
+        let (told, heard) = watch::channel(None);
+        flights.insert(key, heard.clone());
+        Ok((heard, Some(Landing { flights: Arc::clone(&self.0), key, told })))
+    }
+
+    /// Questions under way.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::DenyReason;
+
+    fn tasks() -> Tasks {
+        Tasks { runtime: Handle::current(), tracker: TaskTracker::new(), cancel: CancellationToken::new() }
+    }
+
+    fn key() -> TokenKey {
+        TokenKey::of(b"t")
+    }
+
+    fn outcome() -> Outcome {
+        Err(Denied::invalid(DenyReason::Inactive))
+    }
+
+    async fn until(condition: impl Fn() -> bool) {
+        for _ in 0..10_000 {
+            if condition() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("it never came true");
+    }
+
+    #[tokio::test]
+    async fn a_thousand_ask_once() {
+        let (flights, tasks) = (Flights::default(), tasks());
+        let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let ask = || {
+            let (asked, gate) = (Arc::clone(&asked), Arc::clone(&gate));
+            async move {
+                asked.fetch_add(1, Ordering::SeqCst);
+                gate.acquire().await.unwrap().forget();
+                outcome()
+            }
+        };
+        let all = join_all((0..1000).map(|_| flights.join(key(), &tasks, ask)));
+        let (outcomes, ()) = tokio::join!(all, async {
+            until(|| asked.load(Ordering::SeqCst) == 1).await;
+            gate.add_permits(1);
+        });
+        assert!(outcomes.iter().all(|heard| *heard == Ok(outcome())));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        until(|| flights.len() == 0).await;
+    }
+
+    #[tokio::test]
+    async fn waiters_survive_a_cancelled_leader() {
+        let (flights, tasks) = (Arc::new(Flights::default()), Arc::new(tasks()));
+        let gate = Arc::new(Semaphore::new(0));
+        let join = |flights: Arc<Flights>, tasks: Arc<Tasks>, gate: Arc<Semaphore>| async move {
+            flights
+                .join(key(), &tasks, || async move {
+                    gate.acquire().await.unwrap().forget();
+                    outcome()
+                })
+                .await
+        };
+        let leader = tokio::spawn(join(Arc::clone(&flights), Arc::clone(&tasks), Arc::clone(&gate)));
+        until(|| flights.len() == 1).await;
+        let waiter = tokio::spawn(join(Arc::clone(&flights), Arc::clone(&tasks), Arc::clone(&gate)));
+        tokio::task::yield_now().await;
+        leader.abort();
+        assert!(leader.await.unwrap_err().is_cancelled());
+        gate.add_permits(1);
+        assert_eq!(waiter.await.unwrap(), Ok(outcome()));
+    }
+
+    #[tokio::test]
+    async fn a_question_that_panics_or_is_stopped_wakes_everybody() {
+        let (flights, tasks) = (Flights::default(), tasks());
+        let broken = flights.join(key(), &tasks, || async { panic!("a bug in an adapter") });
+        assert_eq!(broken.await, Err(NoOutcome::Lost));
+        assert_eq!(flights.len(), 0);
+        assert_eq!(flights.join(key(), &tasks, || async { outcome() }).await, Ok(outcome()));
+        let stopped = flights.join(key(), &tasks, std::future::pending);
+        let (heard, ()) = tokio::join!(stopped, async {
+            until(|| flights.len() == 1).await;
+            tasks.cancel.cancel();
+        });
+        assert_eq!(heard, Err(NoOutcome::Lost));
+    }
+
+    #[tokio::test]
+    async fn questions_are_bounded() {
+        let (flights, tasks) = (Flights::default(), tasks());
+        let asks: Vec<_> = (0..FLIGHTS_MAX)
+            .map(|round| flights.join(TokenKey::of(&round.to_be_bytes()), &tasks, std::future::pending))
+            .collect();
+        let all = join_all(asks);
+        let refused = async {
+            until(|| flights.len() == FLIGHTS_MAX).await;
+            flights.join(key(), &tasks, std::future::pending).await
+        };
+        tokio::select! {
+            biased;
+            _ = all => unreachable!("nobody answers"),
+            heard = refused => assert_eq!(heard, Err(NoOutcome::Full)),
+        }
+    }
+}

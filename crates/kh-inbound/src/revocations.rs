@@ -1,0 +1,171 @@
+//! Revocations: in memory for every request, on disk for the next start and for other processes.
+//!
+//! Invariants: when [`Revocations::revoke`] returns, no request that begins later sees the token as valid, in this
+//! process, and after a restart in any; other processes see it when they look next ([`POLL_EVERY`]). A revocation
+//! whose record could not be written works in this process all the same.
+
+mod index;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use kh_core::{
+    UnixMillis,
+    audit::AuditEvent,
+    port::{RevocationStore, StateError},
+    revocation::{RevocationRecord, RevocationTarget},
+};
+use parking_lot::RwLock;
+use tokio::sync::Mutex;
+
+pub use index::Caps;
+pub(crate) use index::Named;
+
+use index::{Added, Index};
+
+/// How often other processes' revocations are looked for: the longest time that a token revoked by one still works
+/// here. One look is one indexed query that finds nothing.
+pub const POLL_EVERY: Duration = Duration::from_millis(250);
+
+/// Records read at once.
+const PAGE: u32 = 4096;
+
+/// Expired records deleted from the store in one sweep.
+const FORGET_MAX: u32 = 4096;
+
+/// How long expired records stay in the store: longer than in memory, for the same reason.
+const FORGET_AFTER: Duration = Duration::from_hours(7 * 24);
+
+/// How long a revocation stays beyond the last moment at which its token could be accepted: leeway of verification.
+const END_MARGIN: Duration = Duration::from_hours(1);
+
+/// The revocations of one installation.
+pub struct Revocations {
+    index: RwLock<Index>,
+    /// Moves after the index has changed, so that what was checked under the present number was checked against all of it.
+    epoch: AtomicU32,
+    /// Up to where the store was read. Held while reading it.
+    position: Mutex<u64>,
+    store: Arc<dyn RevocationStore>,
+}
+
+impl Revocations {
+    /// Nothing read yet: [`Revocations::refresh`] comes before the first request.
+    pub fn new(store: Arc<dyn RevocationStore>, caps: Caps) -> Self {
+        let index = RwLock::new(Index::new(caps));
+        Self { index, epoch: AtomicU32::new(0), position: Mutex::new(0), store }
+    }
+
+    /// Reads what was written since the last time, by whomever. How many records there were.
+    pub async fn refresh(&self) -> Result<usize, StateError> {
+        let mut position = self.position.lock().await;
+        let mut read = 0;
+        loop {
+            let page = self.store.revocations_after(*position, PAGE).await?;
+            let full = page.len() >= PAGE as usize;
+            read += page.len();
+            let last = page.last().map(|placed| placed.position);
+            self.take_in(page.into_iter().map(|placed| placed.record));
+            // only now: what was read is in force, also when the next page cannot be read
+            *position = last.unwrap_or(*position);
+            if !full {
+                return Ok(read);
+            }
+        }
+    }
+
+    /// Revokes: first in memory, then on disk with the audit `event`. After an error the revocation holds in this
+    /// process until it ends; whoever called is to try again.
+    pub async fn revoke(&self, records: Vec<RevocationRecord>, event: Option<AuditEvent>) -> Result<(), StateError> {
+        let fitting = {
+            let index = self.index.read();
+            records.into_iter().map(|record| index.fitting(record)).collect::<Vec<_>>()
+        };
+        self.take_in(fitting.iter().cloned());
+        self.store.add_revocations(fitting, event).await
+    }
+
+    fn take_in(&self, records: impl Iterator<Item = RevocationRecord>) {
+        let mut records = records.peekable();
+        if records.peek().is_none() {
+            return;
+        }
+        let (mut widened, mut changed) = (0_usize, false);
+        {
+            let mut index = self.index.write();
+            for record in records {
+                let added = index.add(record);
+                widened += usize::from(added == Added::Widened);
+                changed |= added != Added::Known;
+            }
+        }
+        if changed {
+            self.epoch.fetch_add(1, Ordering::Release);
+        }
+        if widened > 0 {
+            tracing::warn!(
+                revocations = widened,
+                "there is no room for more revocations of single tokens; they now hit everything that their client, \
+                 subject or issuer was issued before"
+            );
+        }
+    }
+
+    /// Moves whenever something more is revoked.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether anything is revoked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.index.read().is_empty()
+    }
+
+    pub(crate) fn hits(&self, token: Named<'_>) -> bool {
+        self.index.read().hits(token)
+    }
+
+    /// How many are in memory: of single tokens, and of clients, subjects and issuers.
+    pub fn sizes(&self) -> (usize, usize) {
+        self.index.read().sizes()
+    }
+
+    /// Forgets what ended long ago, here and in the store.
+    pub async fn sweep(&self, now: UnixMillis) -> Result<(), StateError> {
+        self.index.write().sweep(now);
+        self.store.forget_revocations(now.minus(FORGET_AFTER), FORGET_MAX).await.map(drop)
+    }
+}
+
+impl std::fmt::Debug for Revocations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Revocations")
+            .field("sizes", &self.sizes())
+            .field("epoch", &self.epoch())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A revocation of everything that a client, a subject or an issuer was issued at `before` or earlier. `life_max` is
+/// the longest that a token of that issuer lives (of any, where no issuer is named); `None`: nobody can tell.
+pub fn class_record(
+    target: RevocationTarget,
+    before: UnixMillis,
+    now: UnixMillis,
+    life_max: Option<Duration>,
+) -> RevocationRecord {
+    let last = before.max(now);
+    let expires_at = life_max.map_or(RevocationRecord::FOR_EVER, |life| last.plus(life).plus(END_MARGIN));
+    RevocationRecord { target, before, revoked_at: now, expires_at, issuer: None, client: None, subject: None }
+}
+
+/// A revocation of one token that is not accepted from `ends_at` on; `None`: nobody can tell.
+pub(crate) fn token_record(target: RevocationTarget, now: UnixMillis, ends_at: Option<UnixMillis>) -> RevocationRecord {
+    let expires_at = ends_at.map_or(RevocationRecord::FOR_EVER, |end| end.max(now).plus(END_MARGIN));
+    RevocationRecord { target, before: now, revoked_at: now, expires_at, issuer: None, client: None, subject: None }
+}

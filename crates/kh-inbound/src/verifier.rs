@@ -1,0 +1,454 @@
+//! Who a caller's token speaks for.
+//!
+//! Invariants: what comes out says who somebody is and nothing of what they may do; a token is verified with the keys
+//! of the issuer that it names and no other; nothing is served from memory past its end by either clock, past a change
+//! of its issuer's keys, or past a revocation; where nobody knows, the answer is "unavailable" and never "valid".
+
+mod revoke;
+mod run;
+
+use std::{
+    sync::{Arc, atomic::AtomicU64, atomic::Ordering},
+    time::Duration,
+};
+
+use kh_core::{
+    Clock, Now, SecretString, Sha256, UnixMillis,
+    identity::Identity,
+    port::{RevocationStore, StateError},
+};
+use kh_verify::{Compact, Policy, Reason, Unverified};
+use tokio::runtime::Handle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Denied, DenyReason, IssuerSpec, Revocations, SpecError, Trust, VerifierConfig,
+    cache::{self, Cache, Refused, TokenKey, Verified},
+    flight::{Flights, NoOutcome, Outcome, Tasks},
+    remote::{Remote, TOKEN_MAX},
+    revocations::Named,
+    ring::{Asked, Ring},
+    spec::Directory,
+};
+
+pub use revoke::RevokeError;
+
+/// Advice to callers where a fetch was lost or too many wait.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// One issuer at work.
+pub(crate) struct Issuer {
+    pub(crate) name: Arc<str>,
+    issuers: Vec<Arc<str>>,
+    pub(crate) life_max: Option<Duration>,
+    pub(crate) trust: At,
+}
+
+/// Who vouches for its tokens.
+pub(crate) enum At {
+    Keys(Arc<Ring>, Box<Policy>),
+    Authority(Remote),
+}
+
+impl Issuer {
+    fn new(spec: IssuerSpec, clock: &Arc<dyn Clock>) -> Self {
+        let IssuerSpec { name, issuers, life_max, trust } = spec;
+        let trust = match trust {
+            Trust::Keys { source, bounds, policy } => {
+                At::Keys(Arc::new(Ring::new(Arc::clone(&name), source, bounds, Arc::clone(clock))), Box::new(policy))
+            }
+            Trust::Authority { authority, rules } => {
+                At::Authority(Remote::new(Arc::clone(&name), authority, rules, issuers.clone()))
+            }
+        };
+        Self { name, issuers, life_max, trust }
+    }
+
+    /// Whether a token that is accepted until `ends` can come back after its revocation was forgotten. An authority's
+    /// token without an end has the life that is configured.
+    fn outlives_revocations(&self, ends: Option<UnixMillis>, now: Now) -> bool {
+        let Some(max) = self.life_max else { return false };
+        match ends {
+            Some(end) => end.since(now.wall) > max.saturating_add(self.leeway()),
+            None => matches!(self.trust, At::Keys(..)),
+        }
+    }
+
+    fn leeway(&self) -> Duration {
+        match &self.trust {
+            At::Keys(_, policy) => policy.leeway(),
+            At::Authority(remote) => remote.rules.leeway,
+        }
+    }
+}
+
+/// What a verifier has done and holds, for metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VerifierStats {
+    /// Tokens found in memory.
+    pub hits: u64,
+    /// Tokens verified anew, or refused.
+    pub misses: u64,
+    /// Verified tokens in memory.
+    pub cached: usize,
+    /// Their bytes.
+    pub cached_bytes: u64,
+    /// Revocations of single tokens in memory.
+    pub revoked_tokens: usize,
+    /// Revocations of clients, subjects and issuers in memory.
+    pub revoked_classes: usize,
+    /// Tokens whose authority is being asked.
+    pub asking: usize,
+}
+
+/// Verifies callers' tokens. One is shared by all workers.
+pub struct Verifier {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    issuers: Vec<Issuer>,
+    directory: Directory,
+    cache: Cache,
+    refused: Refused,
+    flights: Flights,
+    revocations: Arc<Revocations>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl Verifier {
+    /// A verifier that can be asked at once for issuers whose keys are in files. [`Verifier::load`] comes before the
+    /// first request, [`Verifier::run`] goes on beside all of them. Tasks run on `runtime`, which must have timers.
+    pub fn new(
+        config: VerifierConfig,
+        store: Arc<dyn RevocationStore>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+    ) -> Result<Self, SpecError> {
+        let directory = Directory::of(&config.issuers)?;
+        let issuers = config.issuers.into_iter().map(|spec| Issuer::new(spec, &clock)).collect();
+        let shared = Shared {
+            issuers,
+            directory,
+            cache: Cache::new(config.cache_bytes),
+            refused: Refused::new(),
+            flights: Flights::default(),
+            revocations: Arc::new(Revocations::new(store, config.revocations)),
+            clock,
+            tasks: Tasks { runtime, tracker: TaskTracker::new(), cancel: CancellationToken::new() },
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Reads the revocations. Without them nothing may be served.
+    pub async fn load(&self) -> Result<(), StateError> {
+        self.shared.revocations.refresh().await.map(drop)
+    }
+
+    /// The identity of `token` if memory has it: unexpired by both clocks, under the present keys, not revoked.
+    pub fn known(&self, token: &[u8], now: Now) -> Option<Arc<Identity>> {
+        self.shared.known(TokenKey::of(token), token, now)
+    }
+
+    /// The identity of `token`. It completes without waiting where the keys are in memory.
+    pub async fn verify(&self, token: &[u8], now: Now) -> Result<Arc<Identity>, Denied> {
+        self.shared.verify(token, now).await
+    }
+
+    /// The configured name of the issuer with this `iss`.
+    pub fn issuer_name(&self, iss: &str) -> Option<&Arc<str>> {
+        self.shared.issuer(self.shared.directory.by_iss(iss)?).map(|issuer| &issuer.name)
+    }
+
+    /// The values of `iss` that the tokens of the issuer `name` have; empty where there is no such issuer.
+    pub fn values_of_iss(&self, name: &str) -> &[Arc<str>] {
+        self.shared.issuers.iter().find(|issuer| *issuer.name == *name).map_or(&[], |issuer| &issuer.issuers)
+    }
+
+    /// The names of the issuers whose tokens can be verified, and of those whose keys are missing or too old.
+    pub fn readiness(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        let now = self.shared.clock.now();
+        let name = |issuer: &Issuer| Arc::clone(&issuer.name);
+        let is_ready = |issuer: &&Issuer| match &issuer.trust {
+            At::Keys(ring, _) => ring.keys(now).is_some(),
+            At::Authority(_) => true,
+        };
+        let (ready, not): (Vec<_>, Vec<_>) = self.shared.issuers.iter().partition(is_ready);
+        (ready.into_iter().map(name).collect(), not.into_iter().map(name).collect())
+    }
+
+    /// The revocations.
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.shared.revocations
+    }
+
+    /// For metrics.
+    pub fn stats(&self) -> VerifierStats {
+        let shared = &self.shared;
+        let (cached, cached_bytes) = shared.cache.size();
+        let (revoked_tokens, revoked_classes) = shared.revocations.sizes();
+        VerifierStats {
+            hits: shared.hits.load(Ordering::Relaxed),
+            misses: shared.misses.load(Ordering::Relaxed),
+            cached,
+            cached_bytes,
+            revoked_tokens,
+            revoked_classes,
+            asking: shared.flights.len(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verifier").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Verifier {
+    fn drop(&mut self) {
+        self.shared.tasks.cancel.cancel();
+    }
+}
+
+impl Shared {
+    fn issuer(&self, place: u16) -> Option<&Issuer> {
+        self.issuers.get(usize::from(place))
+    }
+
+    fn known(&self, key: TokenKey, token: &[u8], now: Now) -> Option<Arc<Identity>> {
+        let found = self.cache.get(&key)?;
+        let issuer = self.issuer(found.issuer)?;
+        let stands = match &issuer.trust {
+            At::Keys(ring, _) => ring.stands(found.generation, now),
+            At::Authority(_) => true,
+        };
+        if !stands || found.is_over(now) {
+            self.cache.remove(&key);
+            return None;
+        }
+        // read before the look: what is revoked in between has a later number
+        let epoch = self.revocations.epoch();
+        if found.epoch != epoch {
+            if self.is_revoked(key, token, &found.identity) {
+                self.cache.remove(&key);
+                return None;
+            }
+            self.cache.put(key, found.clone().checked_at(epoch));
+        }
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some(found.identity)
+    }
+
+    fn is_revoked(&self, key: TokenKey, token: &[u8], identity: &Identity) -> bool {
+        if self.revocations.is_empty() {
+            return false;
+        }
+        let signed = signing_input(token).map(Sha256::of);
+        self.revocations.hits(Named { digest: &key.0, signed: signed.as_ref(), identity })
+    }
+
+    async fn verify(self: &Arc<Self>, token: &[u8], now: Now) -> Outcome {
+        let key = TokenKey::of(token);
+        if let Some(identity) = self.known(key, token, now) {
+            return Ok(identity);
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        if let Some(place) = self.directory.by_prefix(token) {
+            return self.by_authority(place, key, token, now).await;
+        }
+        let refused = |reason| Denied::invalid(DenyReason::Token(reason));
+        let compact = match Compact::decode(token) {
+            Ok(compact) => compact,
+            // it was meant to be a JWT, so nobody else is shown it
+            Err(reason) if is_like_a_jwt(token) => return Err(refused(reason)),
+            Err(_no_jwt) => {
+                let place = self.directory.opaque().ok_or_else(|| Denied::invalid(DenyReason::Unrecognised))?;
+                return self.by_authority(place, key, token, now).await;
+            }
+        };
+        let unverified = compact.read().map_err(refused)?;
+        let iss = unverified.issuer().ok_or_else(|| refused(Reason::IssuerMissing))?;
+        let place = self.directory.by_iss(iss).ok_or_else(|| Denied::invalid(DenyReason::IssuerUnknown))?;
+        match self.issuer(place) {
+            Some(Issuer { trust: At::Keys(ring, policy), .. }) => {
+                self.by_keys(place, (ring, policy), key, (token, &unverified), now).await
+            }
+            Some(Issuer { trust: At::Authority(_), .. }) => self.by_authority(place, key, token, now).await,
+            None => Err(Denied::invalid(DenyReason::IssuerUnknown)),
+        }
+    }
+
+    async fn by_keys(
+        self: &Arc<Self>,
+        place: u16,
+        (ring, policy): (&Arc<Ring>, &Policy),
+        key: TokenKey,
+        (token, unverified): (&[u8], &Unverified<'_>),
+        now: Now,
+    ) -> Outcome {
+        let (mut now, mut asked) = (now, false);
+        let denied = |denied: Denied| Err(self.named(denied, place));
+        loop {
+            // the revocations are looked at after this
+            let epoch = self.revocations.epoch();
+            let tried = ring.keys(now).map(|held| {
+                let held = held.as_ref().expect("the ring hands out no empty guard");
+                (unverified.verify(&held.keys, policy, now.wall), held.generation)
+            });
+            match tried {
+                Some((Ok(identity), generation)) => {
+                    let max_age = age_left(policy, &identity, now);
+                    return self.admit(place, (key, token), identity, (generation, epoch), max_age, now);
+                }
+                Some((Err(reason), _)) if asked || !reason.wants_fresh_keys() => {
+                    return denied(Denied::invalid(DenyReason::Token(reason)));
+                }
+                None if asked => return denied(self.no_keys(ring)),
+                Some((Err(reason), _)) => {
+                    if ring.ask(&self.tasks).await == Asked::TooEarly {
+                        return denied(Denied::invalid(DenyReason::Token(reason)));
+                    }
+                }
+                None => {
+                    if ring.ask(&self.tasks).await == Asked::TooEarly {
+                        return denied(self.no_keys(ring));
+                    }
+                }
+            }
+            asked = true;
+            now = self.clock.now();
+        }
+    }
+
+    fn no_keys(&self, ring: &Ring) -> Denied {
+        let now = self.clock.now();
+        let retry_after = ring.ask_in(now).min(ring.due_in(now)).max(RETRY_AFTER);
+        Denied::unavailable(DenyReason::KeysUnavailable, retry_after)
+    }
+
+    /// What is asked of every verified token, whoever vouches for it; then it is kept for at most `max_age`.
+    fn admit(
+        &self,
+        place: u16,
+        (key, token): (TokenKey, &[u8]),
+        identity: Identity,
+        (generation, epoch): (u32, u32),
+        max_age: Option<Duration>,
+        now: Now,
+    ) -> Outcome {
+        let issuer = self.issuer(place).ok_or_else(|| Denied::invalid(DenyReason::IssuerUnknown))?;
+        let ends = identity.expires_at().map(|end| end.plus(issuer.leeway()));
+        let refused = if !issuer.issuers.contains(identity.issuer()) {
+            Some(DenyReason::Token(Reason::IssuerRefused))
+        } else if issuer.outlives_revocations(ends, now) {
+            Some(DenyReason::LifeTooLong)
+        } else if self.is_revoked(key, token, &identity) {
+            Some(DenyReason::Revoked)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            return Err(Denied::invalid(reason).of(&issuer.name).client(identity.client()));
+        }
+        let identity = Arc::new(identity);
+        let until = cache::end(now, ends, max_age);
+        if !until.is_over(now) {
+            self.cache.put(key, Verified::new(Arc::clone(&identity), place, generation, epoch, until));
+        }
+        Ok(identity)
+    }
+
+    fn named(&self, denied: Denied, place: u16) -> Denied {
+        match self.issuer(place) {
+            Some(issuer) => denied.of(&issuer.name),
+            None => denied,
+        }
+    }
+
+    async fn by_authority(self: &Arc<Self>, place: u16, key: TokenKey, token: &[u8], now: Now) -> Outcome {
+        let denied = |denied| Err(self.named(denied, place));
+        if self.refused.holds(&key, now) {
+            return denied(Denied::invalid(DenyReason::Inactive));
+        }
+        let text = match std::str::from_utf8(token) {
+            _ if token.len() > TOKEN_MAX => return denied(Denied::invalid(DenyReason::Token(Reason::TooLarge))),
+            Ok(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                SecretString::copied(text)
+            }
+            _ => return denied(Denied::invalid(DenyReason::Token(Reason::Malformed))),
+        };
+        let shared = Arc::clone(self);
+        let ask = move || async move { shared.ask(place, key, &text).await };
+        match self.flights.join(key, &self.tasks, ask).await {
+            Ok(outcome) => outcome,
+            Err(NoOutcome::Full) => denied(Denied::unavailable(DenyReason::Overloaded, RETRY_AFTER)),
+            Err(NoOutcome::Lost) => denied(Denied::unavailable(DenyReason::IssuerUnavailable, RETRY_AFTER)),
+        }
+    }
+
+    /// One question to the authority, as a task of its own.
+    async fn ask(&self, place: u16, key: TokenKey, token: &SecretString) -> Outcome {
+        let Some(Issuer { trust: At::Authority(remote), .. }) = self.issuer(place) else {
+            return Err(Denied::invalid(DenyReason::IssuerUnknown));
+        };
+        // an answer of before a revocation is looked at after it
+        let epoch = self.revocations.epoch();
+        let asked = self.clock.now();
+        let heard = remote.ask(token, || self.clock.now()).await;
+        let now = self.clock.now();
+        match heard {
+            // its age counts from the question
+            Ok((identity, age)) => {
+                let age = age.saturating_add(now.mono.saturating_sub(asked.mono));
+                let rest = remote.rules.max_age.saturating_sub(age);
+                let token = token.expose().as_bytes();
+                self.admit(place, (key, token), identity, (0, epoch), Some(rest), now)
+            }
+            Err(denied) => {
+                if denied.reason == DenyReason::Inactive {
+                    self.refused.put(key, now.mono.saturating_add(remote.rules.negative_age));
+                }
+                Err(self.named(denied, place))
+            }
+        }
+    }
+}
+
+/// What is left of the age that the policy allows.
+fn age_left(policy: &Policy, identity: &Identity, now: Now) -> Option<Duration> {
+    let end = identity.issued_at()?.plus(policy.age_max()?).plus(policy.leeway());
+    Some(end.since(now.wall))
+}
+
+/// What the signature of a JWT covers; `None` for what has not three parts.
+fn signing_input(token: &[u8]) -> Option<&[u8]> {
+    let last = token.iter().rposition(|byte| *byte == b'.')?;
+    let (input, _) = token.split_at_checked(last)?;
+    (parts(input) == 2).then_some(input)
+}
+
+/// Three parts or five.
+fn is_like_a_jwt(token: &[u8]) -> bool {
+    matches!(parts(token), 3 | 5)
+}
+
+fn parts(token: &[u8]) -> usize {
+    token.split(|byte| *byte == b'.').count()
+}
+
+/// The longest that a token of these issuers can live from now on.
+fn longest_life<'a>(issuers: impl Iterator<Item = &'a Issuer>) -> Option<Duration> {
+    issuers.map(|issuer| issuer.life_max).try_fold(Duration::ZERO, |longest, life| Some(longest.max(life?)))
+}
+
+/// Until when a token of this identity can be accepted; `None`: nobody can tell.
+fn accepted_until(issuer: &Issuer, identity: &Identity, now: UnixMillis) -> Option<UnixMillis> {
+    let by_life = issuer.life_max.map(|life| now.plus(life));
+    identity.expires_at().or(by_life).map(|end| end.plus(issuer.leeway()))
+}

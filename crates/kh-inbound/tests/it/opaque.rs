@@ -1,0 +1,135 @@
+//! Opaque tokens: one question for a crowd, what is believed for how long, authorities that fail.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use kh_core::Clock;
+use kh_inbound::{AnswerRules, Bounds, DeniedKind, DenyReason, IssuerSpec};
+
+use crate::support::{Authority, Keys, Says, Signer, World, by_authority, by_keys, until};
+
+const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+
+async fn world(authority: &Arc<Authority>) -> World {
+    World::new(vec![by_authority(authority, AnswerRules::default())]).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_requests_with_one_new_token_ask_once() {
+    let authority = Authority::saying(Says::Active(None));
+    let world = world(&authority).await;
+    authority.gate.close();
+    let crowd = join_all((0..1000).map(|_| world.verify("opaque-token")));
+    let (answers, ()) = tokio::join!(crowd, async {
+        until(|| world.verifier.stats().asking == 1).await;
+        authority.gate.reopen();
+    });
+    let first = answers.first().unwrap().as_ref().unwrap();
+    assert!(answers.iter().all(|answer| Arc::ptr_eq(answer.as_ref().unwrap(), first)));
+    assert_eq!(authority.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_yes_is_believed_for_max_age_or_until_the_tokens_end() {
+    let authority = Authority::saying(Says::Active(None));
+    let world = world(&authority).await;
+    assert_eq!(world.code("a").await, "ok");
+    tokio::time::advance(SECONDS(59)).await;
+    assert!(world.known("a").is_some());
+    tokio::time::advance(SECONDS(1)).await;
+    assert!(world.known("a").is_none(), "no end was told: a minute");
+    authority.say(Says::Active(Some(70)));
+    assert_eq!(world.code("b").await, "ok");
+    tokio::time::advance(SECONDS(39)).await;
+    assert!(world.known("b").is_some(), "70 s and 30 s of leeway after the start");
+    tokio::time::advance(SECONDS(1)).await;
+    assert!(world.known("b").is_none());
+    assert_eq!(world.code("b").await, "expired", "whatever its authority says");
+    authority.say(Says::Active(Some(1_000_000)));
+    assert_eq!(world.code("c").await, "life_too_long");
+    authority.say(Says::Aged(20));
+    assert_eq!(world.code("d").await, "ok");
+    tokio::time::advance(SECONDS(39)).await;
+    assert!(world.known("d").is_some());
+    tokio::time::advance(SECONDS(1)).await;
+    assert!(world.known("d").is_none(), "what it rests on was 20 s old");
+}
+
+/// The age of an answer counts from the question: one that took long is not believed longer for it.
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_is_no_younger() {
+    let authority = Authority::saying(Says::Active(None));
+    let world = Arc::new(world(&authority).await);
+    authority.gate.close();
+    let asking = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.code("a").await }
+    });
+    until(|| authority.count() == 1).await;
+    let asked = world.clock.now().mono;
+    tokio::time::advance(SECONDS(10)).await;
+    authority.gate.reopen();
+    assert_eq!(asking.await.unwrap(), "ok");
+    assert!(world.known("a").is_some());
+    until(|| world.known("a").is_none()).await;
+    assert!(world.clock.now().mono <= asked + SECONDS(61));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_no_is_remembered_briefly() {
+    let authority = Authority::saying(Says::Inactive);
+    let world = world(&authority).await;
+    for _ in 0..100 {
+        let denied = world.verify("a").await.unwrap_err();
+        assert_eq!((denied.reason, denied.kind), (DenyReason::Inactive, DeniedKind::Invalid));
+        assert_eq!(denied.issuer.as_deref(), Some("opaque"));
+    }
+    assert_eq!(authority.count(), 1);
+    authority.say(Says::Active(None));
+    tokio::time::advance(SECONDS(5)).await;
+    assert_eq!(world.code("a").await, "ok");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_no_no() {
+    let authority = Authority::saying(Says::Active(None));
+    let world = world(&authority).await;
+    assert_eq!(world.code("known").await, "ok");
+    authority.say(Says::Down);
+    let denied = world.verify("new").await.unwrap_err();
+    assert_eq!(denied.reason, DenyReason::IssuerUnavailable);
+    assert_eq!(denied.kind, DeniedKind::Unavailable { retry_after: SECONDS(7) }, "as its authority asks");
+    tokio::time::advance(SECONDS(59)).await;
+    assert_eq!(world.code("known").await, "ok", "until its real end");
+    tokio::time::advance(SECONDS(1)).await;
+    assert_eq!(world.code("known").await, "issuer_unavailable");
+    authority.say(Says::Panic);
+    assert_eq!(world.code("panics").await, "issuer_unavailable");
+    authority.say(Says::Active(None));
+    assert_eq!(world.code("new").await, "ok", "nothing of the outage is remembered");
+    authority.gate.close();
+    assert_eq!(world.code("hangs").await, "issuer_unavailable");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_shown_to_their_own_authority_alone() {
+    let (ours, theirs) = (Authority::saying(Says::Active(None)), Authority::saying(Says::Active(None)));
+    let signer = Signer::new("k");
+    let prefixed = AnswerRules { prefix: Some("kht_".to_owned()), ..AnswerRules::default() };
+    let own = IssuerSpec { name: "own".into(), ..by_authority(&ours, prefixed) };
+    let other =
+        IssuerSpec { issuers: vec!["https://else.example".into()], ..by_authority(&theirs, AnswerRules::default()) };
+    let world = World::new(vec![own, other, by_keys(Keys::holding(&[&signer]), Bounds::REMOTE)]).await;
+    assert_eq!(world.code("kht_abc").await, "ok");
+    assert_eq!((ours.count(), theirs.count()), (1, 0));
+    // the fake answers for an issuer that this one may not speak for
+    assert_eq!(world.code("abc").await, "issuer_refused");
+    assert_eq!((ours.count(), theirs.count()), (1, 1));
+    for jwt in [signer.token("c", "1", 60), "a.b.c".to_owned(), "a.b.c.d.e".to_owned()] {
+        world.code(&jwt).await;
+    }
+    for unprintable in ["", "a b", "a\nb", "ä", &"x".repeat(20_000)] {
+        assert_ne!(world.code(unprintable).await, "ok");
+    }
+    assert_eq!((ours.count(), theirs.count()), (1, 1), "a JWT, even a broken one, is shown to nobody");
+}

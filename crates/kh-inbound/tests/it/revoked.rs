@@ -1,0 +1,248 @@
+//! Revoked tokens: at once, in both spellings, after a restart, in other processes, at the cap, and when the disk fails.
+
+use std::{sync::Arc, time::Duration};
+
+use kh_core::{
+    Clock, ManualClock, Sha256, UnixMillis,
+    audit::AuditEvent,
+    port::{BoxFuture, RevocationStore, StateError, inbound::PlacedRevocation},
+    revocation::{BadTarget, Digest, RevocationRecord, RevocationTarget},
+};
+use kh_inbound::{AnswerRules, Bounds, Caps, RevokeError, Verifier, VerifierConfig};
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    Authority, ISS, Keys, OPAQUE, START, Says, Signer, World, by_authority, by_keys, respelled, until,
+};
+
+fn config(signer: &Signer) -> VerifierConfig {
+    let authority = Authority::saying(Says::Active(None));
+    let jwt = by_keys(Keys::holding(&[signer]), Bounds::REMOTE);
+    VerifierConfig::new(vec![jwt, by_authority(&authority, AnswerRules::default())])
+}
+
+async fn world(signer: &Signer) -> World {
+    World::in_folder(Arc::new(tempfile::tempdir().unwrap()), config(signer)).await
+}
+
+/// A token of `client` without `jti`.
+fn nameless(signer: &Signer, subject: &str, issued: u64) -> String {
+    let (iat, exp) = (START.as_secs() + issued, START.as_secs() + 3600);
+    signer.sign(&json!({"iss": ISS, "aud": "api", "sub": subject, "iat": iat, "exp": exp}))
+}
+
+/// An ECDSA signature has a second valid spelling, so a list of tokens' hashes lets a revoked one back in.
+#[tokio::test(start_paused = true)]
+async fn a_revoked_jwt_stays_revoked_in_both_spellings() {
+    let signer = Signer::new("k");
+    let world = world(&signer).await;
+    let anonymous =
+        signer.sign(&json!({"iss": ISS, "aud": "api", "exp": START.as_secs() + 3600, "client_id": "nobody"}));
+    for token in [signer.token("c", "1", 3600), nameless(&signer, "s", 0), anonymous] {
+        let other = respelled(&token);
+        assert_eq!((world.code(&token).await, world.code(&other).await), ("ok", "ok"), "both are good at first");
+        world.verifier.revoke_token(token.as_bytes(), None).await.unwrap();
+        assert!(world.known(&token).is_none() && world.known(&other).is_none());
+        assert_eq!((world.code(&token).await, world.code(&other).await), ("revoked", "revoked"));
+    }
+    assert_eq!(world.code(&signer.token("c", "2", 3600)).await, "ok", "another token of the same client is not hit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_way_of_revoking_works_at_once_for_known_and_for_new_tokens() {
+    let signer = Signer::new("k");
+    let subject = || "user-of-c".to_owned();
+    let issuer = || Some(ISS.to_owned());
+    for target in [
+        RevocationTarget::TokenId { issuer: ISS.to_owned(), id: "1".to_owned() },
+        RevocationTarget::Issued { issuer: ISS.to_owned(), subject: subject(), at: START },
+        RevocationTarget::Client { issuer: issuer(), client: "c".to_owned() },
+        RevocationTarget::Client { issuer: None, client: "c".to_owned() },
+        RevocationTarget::Subject { issuer: issuer(), subject: subject() },
+        RevocationTarget::Everything { issuer: issuer() },
+        RevocationTarget::Everything { issuer: None },
+    ] {
+        let world = world(&signer).await;
+        let (known, new) = (signer.token("c", "1", 3600), signer.token("c", "1", 3601));
+        assert_eq!(world.code(&known).await, "ok");
+        world.verifier.revoke(target.clone(), world.clock.now().wall, None).await.unwrap();
+        assert!(world.known(&known).is_none(), "{target:?}");
+        assert_eq!((world.code(&known).await, world.code(&new).await), ("revoked", "revoked"), "{target:?}");
+        let denied = world.verify(&known).await.unwrap_err();
+        assert_eq!((denied.issuer.as_deref(), denied.client.as_deref()), (Some("jwt"), Some("c")));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let later = signer.sign(&json!({
+            "iss": ISS, "aud": "api", "sub": subject(), "client_id": "c", "jti": "9", "iat": START.as_secs() + 5,
+            "exp": START.as_secs() + 3600,
+        }));
+        assert_eq!(world.code(&later).await, "ok", "{target:?} does not hit a later login");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn opaque_tokens_are_revoked_by_digest_and_by_client() {
+    let world = world(&Signer::new("k")).await;
+    for token in ["one", "two", "three"] {
+        assert_eq!(world.code(token).await, "ok");
+    }
+    world.verifier.revoke_token(b"one", None).await.unwrap();
+    let digest = Digest(Sha256::of(b"never-seen"));
+    world.verifier.revoke(RevocationTarget::Token { digest }, START, None).await.unwrap();
+    // the fake's tokens are their own clients, and do not tell when they were issued
+    let client = RevocationTarget::Client { issuer: Some(OPAQUE.to_owned()), client: "two".to_owned() };
+    world.verifier.revoke(client, START, None).await.unwrap();
+    for token in ["one", "two", "never-seen"] {
+        assert_eq!(world.code(token).await, "revoked");
+    }
+    assert_eq!(world.code("three").await, "ok");
+}
+
+/// The authority's yes was under way while the token was revoked here: it comes too late.
+#[tokio::test]
+async fn an_answer_that_was_under_way_does_not_undo_a_revocation() {
+    let authority = Authority::saying(Says::Active(None));
+    let world = Arc::new(World::new(vec![by_authority(&authority, AnswerRules::default())]).await);
+    authority.gate.close();
+    let asking = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.code("t").await }
+    });
+    until(|| authority.count() == 1).await;
+    world.verifier.revoke_token(b"t", None).await.unwrap();
+    authority.gate.reopen();
+    assert_eq!(asking.await.unwrap(), "revoked");
+    assert!(world.known("t").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn revocations_survive_a_restart() {
+    let signer = Signer::new("k");
+    let before = world(&signer).await;
+    let (one, two) = (signer.token("c", "1", 3600), signer.token("d", "2", 3600));
+    before.verifier.revoke_token(one.as_bytes(), None).await.unwrap();
+    let client = RevocationTarget::Client { issuer: None, client: "d".to_owned() };
+    before.verifier.revoke(client, before.clock.now().wall, None).await.unwrap();
+    let folder = Arc::clone(&before.folder);
+    drop(before);
+    let after = World::in_folder(folder, config(&signer)).await;
+    assert_eq!(after.code(&one).await, "revoked");
+    assert_eq!(after.code(&respelled(&one)).await, "revoked");
+    assert_eq!(after.code(&two).await, "revoked");
+    assert_eq!(after.code(&signer.token("e", "3", 3600)).await, "ok");
+}
+
+/// Another process (a second verifier on the same database) revokes; this one looks every [`kh_inbound::POLL_EVERY`].
+#[tokio::test(start_paused = true)]
+async fn revocations_by_another_process_are_seen() {
+    let signer = Signer::new("k");
+    let serving = world(&signer).await;
+    let other = World::in_folder(Arc::clone(&serving.folder), config(&signer)).await;
+    let (token, kept) = (signer.token("c", "1", 360_000), signer.token("c", "2", 360_000));
+    assert_eq!((serving.code(&token).await, serving.code(&kept).await), ("ok", "ok"));
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn({
+        let (verifier, cancel) = (Arc::clone(&serving.verifier), cancel.clone());
+        async move { verifier.run(cancel).await }
+    });
+    other.verifier.revoke_token(token.as_bytes(), None).await.unwrap();
+    until(|| serving.verifier.stats().revoked_tokens > 0).await;
+    assert!(serving.known(&token).is_none());
+    assert_eq!((serving.code(&token).await, serving.code(&kept).await), ("revoked", "ok"));
+    cancel.cancel();
+    running.await.unwrap();
+    assert!(kh_inbound::POLL_EVERY <= Duration::from_millis(250), "what the guide says");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_revocations_takes_bounded_memory_and_lets_nothing_through() {
+    let signer = Signer::new("k");
+    let mut config = config(&signer);
+    config.revocations = Caps { tokens: 30, classes: 10 };
+    let world = World::in_folder(Arc::new(tempfile::tempdir().unwrap()), config).await;
+    let tokens: Vec<String> = (0..60).map(|n| signer.token(&format!("c{}", n % 5), &n.to_string(), 3600)).collect();
+    for token in &tokens {
+        world.verifier.revoke_token(token.as_bytes(), None).await.unwrap();
+        assert_eq!(world.code(token).await, "revoked");
+    }
+    for token in &tokens {
+        assert_eq!(world.code(token).await, "revoked");
+    }
+    let stats = world.verifier.stats();
+    assert!(stats.revoked_tokens <= 30 && stats.revoked_classes <= 10, "{stats:?}");
+    assert_eq!(world.code(&signer.token("other", "x", 3600)).await, "ok", "only the clients that had no room are hit");
+}
+
+/// A store that cannot write.
+struct ReadOnly;
+
+impl RevocationStore for ReadOnly {
+    fn add_revocations(
+        &self,
+        _records: Vec<RevocationRecord>,
+        _event: Option<AuditEvent>,
+    ) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(async { Err(StateError::Unavailable { reason: "the disk is full".to_owned(), source: None }) })
+    }
+
+    fn revocations_after(&self, _: u64, _: u32) -> BoxFuture<'_, Result<Vec<PlacedRevocation>, StateError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn forget_revocations(&self, _: UnixMillis, _: u32) -> BoxFuture<'_, Result<usize, StateError>> {
+        Box::pin(async { Ok(0) })
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_that_cannot_be_written_is_told_and_holds_here() {
+    let signer = Signer::new("k");
+    let clock = ManualClock::at(START);
+    let verifier = Verifier::new(config(&signer), Arc::new(ReadOnly), Arc::new(clock.clone()), Handle::current());
+    let verifier = verifier.unwrap();
+    verifier.renew_keys().await;
+    let token = signer.token("c", "1", 3600);
+    verifier.verify(token.as_bytes(), clock.now()).await.unwrap();
+    let told = verifier.revoke_token(token.as_bytes(), None).await;
+    assert!(matches!(told, Err(RevokeError::NotDurable(_))), "{told:?}");
+    verifier.revocations().refresh().await.unwrap();
+    assert!(verifier.known(token.as_bytes(), clock.now()).is_none());
+    assert!(verifier.verify(token.as_bytes(), clock.now()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_token_can_have_is_not_revoked() {
+    let world = world(&Signer::new("k")).await;
+    for bad in [String::new(), "x".repeat(5000)] {
+        let target = RevocationTarget::Client { issuer: None, client: bad };
+        let told = world.verifier.revoke(target, START, None).await;
+        assert!(matches!(told, Err(RevokeError::Target(BadTarget))));
+    }
+    // and what is no token at all does no harm
+    for nonsense in [&b""[..], b".", b"..", b"a.b.c", b"\xff\xfe", &[b'.'; 100]] {
+        world.verifier.revoke_token(nonsense, None).await.unwrap();
+    }
+    assert_eq!(world.verifier.stats().revoked_classes, 0);
+}
+
+/// Old revocations are forgotten when no token that they hit can be alive.
+#[tokio::test(start_paused = true)]
+async fn revocations_leave_memory_with_their_tokens() {
+    let signer = Signer::new("k");
+    let world = world(&signer).await;
+    world.verifier.revoke_token(signer.token("c", "1", 3600).as_bytes(), None).await.unwrap();
+    assert!(world.verifier.stats().revoked_tokens > 0);
+    let sweep = async |hours: u64| {
+        let now = START.plus(Duration::from_hours(hours));
+        world.verifier.revocations().sweep(now).await.unwrap();
+        world.verifier.stats().revoked_tokens
+    };
+    assert!(sweep(24).await > 0, "a clock that ran ahead brings nothing back");
+    assert_eq!(sweep(28).await, 0);
+    let reopened = World::in_folder(Arc::clone(&world.folder), config(&signer)).await;
+    assert!(reopened.verifier.stats().revoked_tokens > 0, "the database keeps them a week longer");
+    assert_eq!(sweep(9 * 24).await, 0);
+    let reopened = World::in_folder(Arc::clone(&world.folder), config(&signer)).await;
+    assert_eq!(reopened.verifier.stats().revoked_tokens, 0);
+}
