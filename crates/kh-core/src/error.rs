@@ -64,6 +64,18 @@ codes! {
     CALL_GUARDED = "keyholder.call.guarded", 403, "the operation handles platform secrets";
     /// The credential's environment is not the client's, or not the one that was asked for.
     ENVIRONMENT_REFUSED = "keyholder.environment.refused", 403, "the credential is one of another environment";
+    /// A protected API: the request has no bearer token.
+    INBOUND_TOKEN_MISSING = "keyholder.inbound.token_missing", 401, "the request has no access token";
+    /// A protected API: what follows `Bearer` is no token.
+    INBOUND_AUTHORIZATION_MALFORMED = "keyholder.inbound.authorization_malformed", 400, "the Authorization header is malformed";
+    /// A protected API: the token is unknown, expired, revoked, forged, or not one for this API.
+    INBOUND_TOKEN_INVALID = "keyholder.inbound.token_invalid", 401, "the access token is not valid";
+    /// A protected API: the token is valid and does not say what the route requires.
+    INBOUND_NOT_ALLOWED = "keyholder.inbound.not_allowed", 403, "the access token does not allow this request";
+    /// A protected API: nobody can say now whether the token is valid.
+    INBOUND_ISSUER_UNAVAILABLE = "keyholder.inbound.issuer_unavailable", 503, "the access token cannot be verified now";
+    /// A protected API did not answer.
+    INBOUND_UPSTREAM_FAILED = "keyholder.inbound.upstream_failed", 502, "the API behind the gateway did not answer";
     /// The request could be read in two ways; it was not forwarded.
     REQUEST_AMBIGUOUS = "keyholder.request.ambiguous", 400, "the request is ambiguous";
     /// The request is malformed.

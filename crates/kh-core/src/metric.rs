@@ -81,6 +81,22 @@ pub const METRICS: &[Metric] = &[
         "Platform 401s that a fresh token healed, and those it did not",
     ),
     counter("keyholder_gateway_rate_limit_waits", &[], "Waits for a platform's Retry-After on behalf of a caller"),
+    // protected APIs
+    counter(
+        "keyholder_inbound_requests",
+        &["site", "route", "status"],
+        "Requests to a protected API by route and status class; routes that were never called are absent",
+    ),
+    counter(
+        "keyholder_inbound_refusals",
+        &["site", "reason"],
+        "Requests to a protected API that were refused, by reason code",
+    ),
+    gauge(
+        "keyholder_inbound_request_duration_seconds",
+        &["site", "route", "quantile"],
+        "Median and 99th percentile of the seconds from the request head to the answer's head, in the last 5 to 10 minutes",
+    ),
     // issuer
     counter(
         "keyholder_issuer_logins",

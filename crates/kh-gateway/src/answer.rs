@@ -42,7 +42,7 @@ pub(crate) struct Refusal {
     pub(crate) correlation_id: Option<Box<str>>,
     /// Whole seconds.
     pub(crate) retry_after_s: Option<u32>,
-    /// What the status requires to be told: `WWW-Authenticate` of a 401, `Allow` of a 405.
+    /// What the status requires to be told: `Allow` of a 405, else `WWW-Authenticate`.
     pub(crate) told: Option<Box<str>>,
     /// The connection ends with this answer: what follows on it cannot be trusted.
     pub(crate) close: bool,
@@ -85,7 +85,8 @@ impl Refusal {
             headers.insert(CORRELATION_ID, id);
         }
         if let Some(told) = &self.told {
-            let name = if self.status == StatusCode::UNAUTHORIZED { header::WWW_AUTHENTICATE } else { header::ALLOW };
+            let is_method = self.status == StatusCode::METHOD_NOT_ALLOWED;
+            let name = if is_method { header::ALLOW } else { header::WWW_AUTHENTICATE };
             if let Ok(told) = HeaderValue::from_str(told) {
                 headers.insert(name, told);
             }
@@ -129,6 +130,23 @@ impl Refusal {
             headers.insert(IC_STATUS, text);
         }
         self.dress(headers, id);
+        (response, outcome)
+    }
+
+    /// The answer as an RFC 9457 problem. `id` names this occurrence in the log.
+    pub(crate) fn into_problem(self, id: &str) -> Answer {
+        let outcome = self.outcome();
+        let problem = Problem {
+            status: self.status.as_u16(),
+            correlation_id: Some(id.to_owned()),
+            ..Problem::new(self.code, self.detail.clone())
+        };
+        // texts and numbers only: it cannot fail
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(ReplyBody::whole(Bytes::from(body)));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        self.dress(response.headers_mut(), id);
         (response, outcome)
     }
 

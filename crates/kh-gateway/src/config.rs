@@ -7,7 +7,7 @@ use kh_broker::Broker;
 use kh_core::{Clock, Entropy};
 use kh_issuer::Issuer;
 
-use crate::{listen::Listen, metrics::Metrics, observe::Observer, outbound::Outbound};
+use crate::{inbound::Inbound, listen::Listen, metrics::Metrics, observe::Observer, outbound::Outbound};
 
 /// Permissions of a unix socket unless something else is said: for the owner and the group.
 pub const SOCKET_MODE: u32 = 0o660;
@@ -61,6 +61,21 @@ impl Ports {
         let Self { issuer, broker, clock, entropy, metrics, public_url, observer } = self;
         (Shared { clock, entropy, metrics, observer }, Outbound { issuer, broker, public_url })
     }
+}
+
+/// What a gateway in front of the user's own API works with.
+#[derive(Clone)]
+pub struct InboundPorts {
+    /// The API and its routes.
+    pub site: Arc<Inbound>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for context ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where to count.
+    pub metrics: Arc<Metrics>,
+    /// Who watches the requests; none costs nothing.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// What a worker needs, whatever its site is. The fields are those of [`Ports`].

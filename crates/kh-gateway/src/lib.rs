@@ -1,9 +1,11 @@
-//! The outbound gateway: an application's own token comes in, the platform's token goes out.
+//! The gateways. Outbound: an application's own token comes in, the platform's token goes out. Inbound: a verified token
+//! that suffices opens the user's own API.
 //!
 //! Invariants:
 //! - Nothing is forwarded that two servers could read in two ways (`guards.rs`, and `kh_policy::CanonicalPath`).
-//! - The caller's `Authorization` never leaves keyholder, and the platform's token never reaches a caller.
+//! - Outbound, the caller's `Authorization` never leaves keyholder, and the platform's token never reaches a caller.
 //! - A platform's 401 never reaches a caller: it is healed with one fresh token, or it becomes a 502.
+//! - Inbound, what no route names goes nowhere, and every request is decided on anew.
 //! - A call that may have had an effect is never sent twice.
 //!
 //! One current-thread runtime per worker, listening side by side with `SO_REUSEPORT` or on a shared unix socket; a
@@ -21,6 +23,7 @@ mod bearer;
 mod deadline;
 mod exchange;
 mod guards;
+pub mod inbound;
 mod outbound;
 mod request;
 mod server;
@@ -32,7 +35,7 @@ mod worker;
 pub mod fuzzing;
 
 pub use certificate::CertificateSlot;
-pub use config::{GatewayConfig, Limits, Ports, SOCKET_MODE, StartError};
+pub use config::{GatewayConfig, InboundPorts, Limits, Ports, SOCKET_MODE, StartError};
 pub use listen::{Given, Listen};
 pub use local::{LocalBody, LocalProxy};
 pub use metrics::Metrics;

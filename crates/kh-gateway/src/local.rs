@@ -23,7 +23,6 @@ use tokio_util::task::TaskTracker;
 use crate::{
     answer::{Answer, Refusal, correlation_id},
     config::{Limits, Ports},
-    deadline::Deadline,
     exchange::{
         body::{InFlight, ReplayBudget, ReplyBody},
         in_body::{BoxError, InBody},
@@ -97,7 +96,7 @@ impl LocalProxy {
                 refusal.into_answer(kind, &id)
             }
         };
-        request::conclude(worker, answer, began, in_flight, trail, is_head).map(LocalBody)
+        request::conclude(worker, answer, None, began, in_flight, trail, is_head).map(LocalBody)
     }
 }
 
@@ -147,13 +146,7 @@ impl Local<'_> {
         }
         // also what a tunnel would be made of
         parts.extensions.clear();
-        let caller = Caller {
-            worker: Arc::clone(&proxy.worker),
-            sniff: Arc::new(Sniff::default()),
-            answer_due: Deadline::default(),
-            secure: false,
-            peer: None,
-        };
+        let caller = Caller::new(Arc::clone(&proxy.worker), Arc::new(Sniff::default()), None, None);
         let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
         let call =
             Call { caller: &caller, who: &proxy.who, credential, head, prefix, account, began, trail, trace: None };

@@ -7,8 +7,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use kh_core::{
-    Code, CredentialName,
-    port::observer::USER_AGENT_MAX,
+    Code, CredentialName, Identity,
+    port::{observer::USER_AGENT_MAX, security::Told},
     trace::{TraceContext, is_valid_state},
 };
 use kh_issuer::Client;
@@ -61,6 +61,8 @@ impl Trail {
             code: None,
             client: None,
             client_name: None,
+            route: None,
+            caller: None,
             credential: None,
             correlation_id: None,
             bytes_in: declared_length(&parts.headers),
@@ -87,6 +89,16 @@ impl Trail {
         let mut told = self.told.lock();
         told.client = Some(client.record.id.clone());
         told.client_name = Some(client.record.name.clone());
+    }
+
+    /// The route of a protected API is known.
+    pub(crate) fn route(&self, name: &str) {
+        self.told.lock().route = Some(name.into());
+    }
+
+    /// A protected API's caller is known.
+    pub(crate) fn identity(&self, identity: &Identity) {
+        self.told.lock().caller = identity.client().or(identity.subject()).map(Told::new);
     }
 
     /// The credential is known.

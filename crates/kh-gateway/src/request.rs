@@ -1,13 +1,18 @@
 //! One request from its head to its answer: the guards and the canonical path, which every site has, then the site's own
 //! way, and at the end the counting and telling.
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use kh_core::{Code, Now, PlatformKind};
+use kh_core::{Code, Now, PlatformKind, port::security::TlsSession};
 use kh_policy::{CanonicalPath, PathError};
 use tokio::time::{Instant, timeout};
 
@@ -16,6 +21,7 @@ use crate::{
     deadline::Deadline,
     exchange::body::{InFlight, ReplyBody, Watched},
     guards::{self, Head},
+    inbound::{self, Took},
     observe::Trail,
     outbound,
     server::Sniff,
@@ -34,10 +40,29 @@ pub(crate) struct Caller {
     pub(crate) sniff: Arc<Sniff>,
     /// When the upstream's answer must have begun, for the one request that is being served.
     pub(crate) answer_due: Deadline,
-    /// Whether the caller speaks TLS, for the links that it is given.
-    pub(crate) secure: bool,
+    /// The caller's TLS connection, if it has one.
+    pub(crate) tls: Option<TlsSession>,
     /// The caller's address; none over a unix socket.
     pub(crate) peer: Option<IpAddr>,
+    /// The same as a header has it: once per connection.
+    forwarded_for: OnceLock<Option<HeaderValue>>,
+}
+
+impl Caller {
+    pub(crate) fn new(worker: Arc<Worker>, sniff: Arc<Sniff>, tls: Option<TlsSession>, peer: Option<IpAddr>) -> Self {
+        Self { worker, sniff, answer_due: Deadline::default(), tls, peer, forwarded_for: OnceLock::new() }
+    }
+
+    /// Whether the caller speaks TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The caller's address as `X-Forwarded-For` has it.
+    pub(crate) fn forwarded_for(&self) -> Option<&HeaderValue> {
+        let made = || HeaderValue::from_str(&self.peer?.to_canonical().to_string()).ok();
+        self.forwarded_for.get_or_init(made).as_ref()
+    }
 }
 
 /// A caller's connection and the site that it leads to.
@@ -65,16 +90,18 @@ pub(crate) async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Resul
     // all that a request needs to know of time until it has to wait: reading clocks again would add up
     let began = worker.began();
     let (parts, body) = request.into_parts();
-    let trail = worker.ports.observer.as_ref().map(|it| Trail::begin(it, &parts, began, caller.peer, caller.secure));
+    let trail =
+        worker.ports.observer.as_ref().map(|it| Trail::begin(it, &parts, began, caller.peer, caller.is_secure()));
     let is_head = parts.method == Method::HEAD;
-    let answer = handle(&door, parts, body, began, trail.as_ref()).await;
-    Ok(conclude(worker, answer, began, in_flight, trail, is_head))
+    let (answer, took) = handle(&door, parts, body, began, trail.as_ref()).await;
+    Ok(conclude(worker, answer, took, began, in_flight, trail, is_head))
 }
 
 /// Counts an answer, tells whoever watches, and at the worker's end says that the connection ends with it.
 pub(crate) fn conclude(
     worker: &Worker,
     (mut response, outcome): Answer,
+    route: Option<Took>,
     began: Began,
     in_flight: InFlight,
     trail: Option<Arc<Trail>>,
@@ -87,6 +114,9 @@ pub(crate) fn conclude(
     let took = began.at.elapsed();
     metrics.duration.observe(took.as_secs_f64());
     metrics.answered(outcome, response.status());
+    if let Some(route) = route {
+        route.answered(response.status(), took);
+    }
     tracing::debug!(
         status = response.status().as_u16(),
         outcome = ?outcome,
@@ -108,21 +138,38 @@ pub(crate) struct Began {
     pub(crate) now: Now,
 }
 
-async fn handle(door: &Door, mut parts: Parts, mut body: Incoming, began: Began, trail: Option<&Arc<Trail>>) -> Answer {
+async fn handle(
+    door: &Door,
+    mut parts: Parts,
+    mut body: Incoming,
+    began: Began,
+    trail: Option<&Arc<Trail>>,
+) -> (Answer, Option<Took>) {
     let caller = &door.caller;
     // a copy of the handle, not of the bytes: the path must outlive the changes to the parts
     let uri = parts.uri.clone();
     let sent_id: Option<Box<str>> = correlation_id(&parts.headers).map(Box::from);
+    let mut took = None;
     let answer = match checked(caller, &parts, &uri, &mut body, trail).await {
         Ok((head, path)) => {
             let asked = Asked { caller, head, path, began, trail };
             match &door.site {
                 Site::Outbound(site) => outbound::serve(site, asked, &mut parts, body).await,
+                Site::Inbound(site) => {
+                    let (answer, route) = inbound::serve(site, asked, &mut parts, &uri, body).await;
+                    took = route;
+                    answer
+                }
             }
         }
-        Err(refusal) => Err(Refused::from(refusal)),
+        Err(refusal) => {
+            if let Site::Inbound(site) = &door.site {
+                site.refused(refusal.code);
+            }
+            Err(Refused::from(refusal))
+        }
     };
-    answer.unwrap_or_else(|refused| {
+    let answer = answer.unwrap_or_else(|refused| {
         let refusal = &refused.refusal;
         if let Some(trail) = trail {
             trail.refused(refusal.code);
@@ -131,8 +178,10 @@ async fn handle(door: &Door, mut parts: Parts, mut body: Incoming, began: Began,
         tracing::debug!(code = refusal.code.0, detail = ?refusal.detail, correlation_id = id, "refused a request");
         match &door.site {
             Site::Outbound(site) => outbound::refuse(site, refused, uri.path(), &id),
+            Site::Inbound(_) => inbound::refuse(refused, &id),
         }
-    })
+    });
+    (answer, took)
 }
 
 /// A refusal, and the shape of its platform once the client is known.

@@ -10,6 +10,7 @@ mod io;
 mod pulse;
 mod serving;
 mod sniff;
+mod tls;
 
 use std::{
     net::SocketAddr,
@@ -25,7 +26,7 @@ pub use self::pulse::WorkerPulse;
 use self::serving::{Ending, Serving};
 pub(crate) use self::{drain::Drain, sniff::Sniff};
 use crate::{
-    config::{GatewayConfig, Ports, Shared, StartError},
+    config::{GatewayConfig, InboundPorts, Ports, Shared, StartError},
     exchange::body::ReplayBudget,
     listen::{self, Listeners, SocketFile},
     site::Site,
@@ -55,6 +56,12 @@ impl Gateway {
     pub fn start(config: GatewayConfig, ports: Ports) -> Result<GatewayHandle, StartError> {
         let (shared, outbound) = ports.split();
         Self::open(config, &shared, &Site::Outbound(Arc::new(outbound)))
+    }
+
+    /// Stands in front of the user's own API. Listens and serves likewise.
+    pub fn start_inbound(config: GatewayConfig, ports: InboundPorts) -> Result<GatewayHandle, StartError> {
+        let InboundPorts { site, clock, entropy, metrics, observer } = ports;
+        Self::open(config, &Shared { clock, entropy, metrics, observer }, &Site::Inbound(site))
     }
 
     fn open(config: GatewayConfig, ports: &Shared, site: &Site) -> Result<GatewayHandle, StartError> {

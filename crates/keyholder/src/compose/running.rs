@@ -16,7 +16,7 @@ use kh_core::{
     Code,
     port::{SecretSource, SecretStore, SightingLog, StateStore},
 };
-use kh_gateway::{GatewayHandle, Metrics, Ports};
+use kh_gateway::{GatewayHandle, Metrics, Ports, inbound::InboundMetrics};
 use kh_issuer::Issuer;
 use kh_telemetry::{
     Telemetry,
@@ -92,6 +92,7 @@ impl Running {
         let (broker, record) = Record::start("gateway", (base, &loaded.config), specs, source);
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
+        InboundMetrics::register(&mut registry, Arc::clone(&base.clock));
         let telemetry = watches.start(base, &mut registry)?;
         collect(&mut registry, base, &broker, &issuer);
         let schedule = |deliveries| Schedule::new(loaded, base, (&broker, &issuer), &prepared.targets, deliveries);

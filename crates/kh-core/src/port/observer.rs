@@ -7,6 +7,7 @@ use std::{net::IpAddr, time::Duration};
 
 use crate::{
     ClientId, ClientName, Code, CredentialName, UnixMillis,
+    port::security::Told,
     trace::{SpanId, TraceContext},
 };
 
@@ -99,6 +100,10 @@ pub struct Finished {
     pub client: Option<ClientId>,
     /// The client's name.
     pub client_name: Option<ClientName>,
+    /// The route of a protected API that the request took, by its name.
+    pub route: Option<Box<str>>,
+    /// Who calls a protected API: the client of the verified token, else its subject.
+    pub caller: Option<Told>,
     /// The credential that the call used.
     pub credential: Option<CredentialName>,
     /// The platform's correlation id, or the one given to an error.

@@ -15,7 +15,7 @@ const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2.0 keyholder");
 
 /// What proxies say about a caller. The platform is told nothing of the sort: keyholder is its caller, and an address
 /// that anybody may write here must not count for an allow-list of addresses.
-const OF_CALLER: [HeaderName; 13] = [
+pub(crate) static OF_CALLER: [HeaderName; 13] = [
     header::FORWARDED,
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("x-forwarded-host"),
@@ -50,7 +50,6 @@ static OF_API: [HeaderName; 1] = [header::ALT_SVC];
 pub(crate) enum Behind {
     /// A platform, which knows keyholder alone: no cookie crosses in either direction, and nothing about its origin.
     Platform,
-    #[cfg_attr(not(test), expect(dead_code, reason = "the inbound site is built on this"))]
     /// The user's own API, whose callers are known to it: its cookies are theirs.
     OwnApi,
 }
@@ -121,7 +120,7 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, head: Head, behind: Behind) {
         if behind == Behind::Platform {
             headers.remove(header::COOKIE);
         }
-        for name in OF_CALLER {
+        for name in &OF_CALLER {
             headers.remove(name);
         }
     }
@@ -247,7 +246,7 @@ mod tests {
         to_caller(&mut answer, Behind::Platform);
         assert_eq!(answer, map(&[("etag", "1")]));
         let mut request = map(&[("forwarded", "for=192.0.2.1"), ("x-real-ip", "192.0.2.1"), ("etag", "1")]);
-        for name in OF_CALLER {
+        for name in &OF_CALLER {
             request.insert(name, HeaderValue::from_static("192.0.2.1"));
         }
         to_upstream(&mut request, Head { rare: true, ..Head::default() }, Behind::Platform);

@@ -20,9 +20,10 @@ use super::{
     drain::{Finish, Phase},
     http2,
     io::{Inbound, Socket, Transport},
+    tls,
 };
 use crate::{
-    deadline::{Deadline, HeadTimer},
+    deadline::HeadTimer,
     exchange::body::{InFlight, ReplyBody},
     listen::{Bound, Opened},
     request::{self, Caller, Door},
@@ -190,16 +191,17 @@ impl Open {
             tracing::debug!(%error, "a connection broke before it was used");
             return;
         }
-        let secure = self.tls.is_some();
+        let mut session = None;
         let transport = match &self.tls {
             None => Transport::plain(socket),
             Some(tls) => match timeout(self.worker.limits.tls_handshake, tls.accept(socket)).await {
                 Ok(Ok(stream)) => {
+                    session = Some(tls::session(stream.get_ref().1));
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(http2::ALPN);
                     let transport = Transport::Tls(Box::new(stream));
                     if http2 {
                         // boxed, so that an HTTP/1.1 connection's task does not have its size
-                        return Box::pin(http2::serve(self.worker, self.site, transport, peer)).await;
+                        return Box::pin(http2::serve(self.worker, self.site, transport, session, peer)).await;
                     }
                     transport
                 }
@@ -210,7 +212,7 @@ impl Open {
         let worker = Arc::clone(&self.worker);
         let sniff = Arc::new(Sniff::default());
         let inbound = Inbound::new(transport, Arc::clone(&sniff), Arc::clone(&worker));
-        let caller = Caller { worker: self.worker, sniff, answer_due: Deadline::default(), secure, peer };
+        let caller = Caller::new(self.worker, sniff, session, peer);
         let door = Arc::new(Door { caller, site: self.site });
         let service = service_fn(move |request| request::answer(Arc::clone(&door), request));
         let connection = self.http1.serve_connection(TokioIo::new(inbound), service).with_upgrades();

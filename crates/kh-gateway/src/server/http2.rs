@@ -25,6 +25,7 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use kh_core::port::security::TlsSession;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::TaskTracker;
@@ -36,7 +37,6 @@ use super::{
 };
 use crate::{
     config::Limits,
-    deadline::Deadline,
     exchange::body::ReplyBody,
     request::{self, Caller, Door},
     site::Site,
@@ -71,7 +71,13 @@ const PONG: Duration = Duration::from_secs(20);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: Arc<Worker>, site: Site, transport: Transport, peer: Option<IpAddr>) {
+pub(super) async fn serve(
+    worker: Arc<Worker>,
+    site: Site,
+    transport: Transport,
+    tls: Option<TlsSession>,
+    peer: Option<IpAddr>,
+) {
     let busy = Arc::new(Busy { streams: AtomicUsize::new(0), idle_since: Mutex::new(Instant::now()) });
     // frames say where each message ends: there is no raw head to look at
     let sniff = Arc::new(Sniff::default());
@@ -79,13 +85,7 @@ pub(super) async fn serve(worker: Arc<Worker>, site: Site, transport: Transport,
     let inbound = Inbound::new(transport, Arc::clone(&sniff), Arc::clone(&worker));
     let of_streams = Arc::clone(&worker);
     let service = service_fn(move |request| {
-        let caller = Caller {
-            worker: Arc::clone(&of_streams),
-            sniff: Arc::clone(&sniff),
-            answer_due: Deadline::default(),
-            secure: true,
-            peer,
-        };
+        let caller = Caller::new(Arc::clone(&of_streams), Arc::clone(&sniff), tls, peer);
         answer(Arc::new(Door { caller, site: site.clone() }), request)
     });
     let streams = Streams { tasks: worker.tasks.clone(), busy: Arc::clone(&busy) };

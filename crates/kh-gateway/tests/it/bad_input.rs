@@ -1,7 +1,9 @@
 //! Bytes in, a clear refusal out, and nothing of it at the platform.
 
+use std::net::SocketAddr;
+
 use crate::{
-    support::{Setup, World},
+    support::{Setup, World, raw_to},
     upstream::{Upstream, reply},
 };
 
@@ -11,13 +13,16 @@ async fn worlds() -> (Upstream, World) {
     (upstream, world)
 }
 
-#[tokio::test]
-async fn ambiguous_and_broken_requests_are_refused_and_never_forwarded() {
-    let (upstream, world) = worlds().await;
-    let token = format!("Authorization: Bearer {}\r\n", world.token);
+/// What is sent (its name, head and body), and what comes of it: the status and, where we refuse, the code.
+type Row = (&'static str, String, &'static [u8], u16, &'static str);
+
+/// Requests that two servers could read in two ways, and broken ones. Each is refused by whatever site it reaches.
+#[allow(clippy::too_many_lines, reason = "one row per request")]
+pub(crate) fn rows(token: &str) -> Vec<Row> {
+    let token = format!("Authorization: Bearer {token}\r\n");
     let long = "a".repeat(1024 * 1024);
     let many = "X-Many: y\r\n".repeat(200);
-    let rows: Vec<(&str, String, &[u8], u16, &str)> = vec![
+    vec![
         (
             "two Authorization",
             format!("GET /api/v2/users HTTP/1.1\r\nHost: a\r\n{token}{token}\r\n"),
@@ -159,9 +164,37 @@ async fn ambiguous_and_broken_requests_are_refused_and_never_forwarded() {
             "keyholder.request.too_large",
         ),
         ("garbage", "\x16\x03\x01\x02garbage\r\n\r\n".into(), b"", 400, ""),
-    ];
-    for (name, head, body, status, code) in rows {
-        let answer = world.raw(&[head.as_bytes(), body].concat()).await;
+        (
+            "TE in capitals twice",
+            format!("POST /api/v2/users HTTP/1.1\r\nHost: a\r\n{token}Transfer-Encoding: chunked, chunked\r\n\r\n"),
+            b"0\r\n\r\n",
+            400,
+            "",
+        ),
+        (
+            "tab before the value's end",
+            format!("GET /api/v2/users HTTP/1.1\r\nHost: a\r\n{token}X\t: y\r\n\r\n"),
+            b"",
+            400,
+            "",
+        ),
+        ("encoded dots", format!("GET /api/v2/%2e%2e/users HTTP/1.1\r\nHost: a\r\n{token}\r\n"), b"", 400, ""),
+        ("dots behind a parameter", format!("GET /api/v2/..;x/users HTTP/1.1\r\nHost: a\r\n{token}\r\n"), b"", 400, ""),
+        ("twice encoded", format!("GET /api/v2/%252e%252e/users HTTP/1.1\r\nHost: a\r\n{token}\r\n"), b"", 400, ""),
+        (
+            "token in the query",
+            format!("GET /api/v2/users?access_token=x HTTP/1.1\r\nHost: a\r\n{token}\r\n"),
+            b"",
+            400,
+            "",
+        ),
+    ]
+}
+
+/// All of them, at one address: each gets one answer that names nothing of the token, and then the connection ends.
+pub(crate) async fn refused_all(address: SocketAddr, token: &str) {
+    for (name, head, body, status, code) in rows(token) {
+        let answer = raw_to(address, &[head.as_bytes(), body].concat()).await;
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status} ")),
             "{name}: {:?}",
@@ -169,13 +202,20 @@ async fn ambiguous_and_broken_requests_are_refused_and_never_forwarded() {
         );
         assert!(answer.contains(code), "{name}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{name}: one answer, then the end: {answer}");
-        assert!(!answer.contains(&world.token), "{name}");
+        assert!(!answer.contains(token), "{name}");
     }
-    let invalid = [b"GET /api/v2/\xff\xfe HTTP/1.1\r\nHost: a\r\n".as_slice(), token.as_bytes(), b"\r\n"].concat();
-    let answer = world.raw(&invalid).await;
+    let head = format!("Authorization: Bearer {token}\r\n");
+    let invalid = [b"GET /api/v2/\xff\xfe HTTP/1.1\r\nHost: a\r\n".as_slice(), head.as_bytes(), b"\r\n"].concat();
+    let answer = raw_to(address, &invalid).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     // HTTP/2 without having agreed on it: the connection just ends
-    assert_eq!(world.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await, "");
+    assert_eq!(raw_to(address, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await, "");
+}
+
+#[tokio::test]
+async fn ambiguous_and_broken_requests_are_refused_and_never_forwarded() {
+    let (upstream, world) = worlds().await;
+    refused_all(world.address, &world.token).await;
     assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
 }
 

@@ -9,6 +9,7 @@ mod drain;
 mod environments;
 mod heal;
 mod http2;
+mod inbound;
 mod life;
 mod listeners;
 mod local;

@@ -189,13 +189,7 @@ impl World {
 
     /// Sends a request on a connection of its own.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Got {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        let driver = tokio::spawn(connection);
-        let got = read(sender.send_request(request).await.unwrap()).await;
-        drop(sender);
-        driver.abort();
-        got
+        send_to(self.address, request).await
     }
 
     /// `METHOD target` without a body.
@@ -203,36 +197,57 @@ impl World {
         self.send(self.request(call, "")).await
     }
 
-    /// Sends raw bytes and reads until the gateway closes. The sending side is closed once an answer begins: before,
-    /// that would mean that the caller is gone.
+    /// See [`raw_to`].
     pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let (mut from, mut to) = stream.into_split();
-        let bytes = bytes.to_vec();
-        let sending = tokio::spawn(async move {
-            // the gateway may answer and close before everything is written
-            drop(to.write_all(&bytes).await);
-            to
-        });
-        let mut answer = Vec::new();
-        let reading = async {
-            let first = from.read_buf(&mut answer).await;
-            drop(sending.await.unwrap().shutdown().await);
-            if matches!(first, Ok(1..)) {
-                drop(from.read_to_end(&mut answer).await);
-            }
-        };
-        tokio::time::timeout(PATIENCE, reading).await.expect("the gateway closes");
-        String::from_utf8_lossy(&answer).into_owned()
+        raw_to(self.address, bytes).await
     }
 
     /// The value of one metric line.
     pub(crate) fn metric(&self, line: &str) -> u64 {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
-        let found = text.lines().find_map(|row| row.strip_prefix(line)?.strip_prefix(' '));
-        found.unwrap_or_else(|| panic!("no {line} in\n{text}")).parse().unwrap()
+        metric(&self.registry, line)
     }
+}
+
+/// The value of one metric line.
+pub(crate) fn metric(registry: &Registry, line: &str) -> u64 {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let found = text.lines().find_map(|row| row.strip_prefix(line)?.strip_prefix(' '));
+    found.unwrap_or_else(|| panic!("no {line} in\n{text}")).parse().unwrap()
+}
+
+/// Sends a request on a connection of its own.
+pub(crate) async fn send_to(address: SocketAddr, request: Request<Full<Bytes>>) -> Got {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let got = read(sender.send_request(request).await.unwrap()).await;
+    drop(sender);
+    driver.abort();
+    got
+}
+
+/// Sends raw bytes and reads until the gateway closes. The sending side is closed once an answer begins: before, that
+/// would mean that the caller is gone.
+pub(crate) async fn raw_to(address: SocketAddr, bytes: &[u8]) -> String {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut from, mut to) = stream.into_split();
+    let bytes = bytes.to_vec();
+    let sending = tokio::spawn(async move {
+        // the gateway may answer and close before everything is written
+        drop(to.write_all(&bytes).await);
+        to
+    });
+    let mut answer = Vec::new();
+    let reading = async {
+        let first = from.read_buf(&mut answer).await;
+        drop(sending.await.unwrap().shutdown().await);
+        if matches!(first, Ok(1..)) {
+            drop(from.read_to_end(&mut answer).await);
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("the gateway closes");
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 pub(crate) async fn read(response: http::Response<hyper::body::Incoming>) -> Got {

@@ -4,7 +4,10 @@
 //! out; a line holds no control character, so that nobody can forge the next one.
 
 use jiff::Timestamp;
-use kh_core::{UnixMillis, port::observer::Finished};
+use kh_core::{
+    UnixMillis,
+    port::{observer::Finished, security::Told},
+};
 use serde::Serialize;
 
 /// The form of lines.
@@ -26,7 +29,11 @@ pub const FIELDS: &[(&str, &str, &str)] = &[
     ("timestamp", "text", "when the request's head had come in, RFC 3339 in UTC with milliseconds"),
     ("method", "text", "the method"),
     ("path", "text", "the canonical path without its query; absent for a path with two readings"),
-    ("route", "text", "the path with words of the published API paths only, as spans have it"),
+    (
+        "route",
+        "text",
+        "the protected API's route, else the path with words of the published API paths only, as spans have it",
+    ),
     ("status", "number", "the status; absent when the caller left before there was one"),
     ("outcome", "text", "`proxied`, `own`, `refused` or `failed`"),
     ("code", "text", "keyholder's error code, when it refused or failed"),
@@ -37,6 +44,7 @@ pub const FIELDS: &[(&str, &str, &str)] = &[
     ("bytes_out", "number", "bytes of the answer's body"),
     ("client.id", "text", "the client"),
     ("client.name", "text", "its name"),
+    ("caller", "text", "on a protected API: the client of the verified token, else its subject"),
     ("credential.name", "text", "the credential that the call used"),
     ("peer.ip", "text", "the caller's address; absent over a unix socket"),
     ("user_agent", "text", "the caller's user agent: printable ASCII, at most 256 characters"),
@@ -80,6 +88,8 @@ struct Line<'a> {
     client_id: Option<&'a str>,
     #[serde(rename = "client.name", skip_serializing_if = "Option::is_none")]
     client_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<&'a str>,
     #[serde(rename = "credential.name", skip_serializing_if = "Option::is_none")]
     credential_name: Option<&'a str>,
     #[serde(rename = "peer.ip", skip_serializing_if = "Option::is_none")]
@@ -134,7 +144,7 @@ fn line(request: &Finished) -> Line<'_> {
         timestamp: timestamp(request.began),
         method: &request.method,
         path: request.path.as_deref().map(redacted),
-        route: request.path.as_deref().map(crate::route::template),
+        route: route(request),
         status: request.status,
         outcome: request.outcome,
         code: request.code.map(|code| code.0),
@@ -145,6 +155,7 @@ fn line(request: &Finished) -> Line<'_> {
         bytes_out: request.bytes_out,
         client_id: request.client.as_ref().map(kh_core::ClientId::as_str),
         client_name: request.client_name.as_ref().map(kh_core::ClientName::as_str),
+        caller: request.caller.as_ref().map(Told::as_str),
         credential_name: request.credential.as_ref().map(kh_core::CredentialName::as_str),
         peer_ip: request.peer,
         user_agent: request.user_agent.as_deref(),
@@ -163,10 +174,18 @@ fn line(request: &Finished) -> Line<'_> {
     }
 }
 
+/// The route's name, which is the operator's own text; else what is left of the path without its ids.
+fn route(request: &Finished) -> Option<String> {
+    request.route.as_deref().map(str::to_owned).or_else(|| request.path.as_deref().map(crate::route::template))
+}
+
 /// `peer - client [time] "METHOD path HTTP/1.1" status bytes "-" "user agent" ms outcome ended`.
 fn text(request: &Finished) -> String {
     let peer = request.peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string());
-    let client = request.client_name.as_ref().map_or("-", kh_core::ClientName::as_str);
+    let client = request.client_name.as_ref().map(kh_core::ClientName::as_str);
+    // one word, as the form has it
+    let caller = request.caller.as_ref().map(|caller| caller.as_str().replace(' ', "_"));
+    let client = client.or(caller.as_deref()).unwrap_or("-");
     let path = request.path.as_deref().map_or_else(|| "-".to_owned(), redacted);
     let status = request.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
     let agent = request.user_agent.as_deref().unwrap_or("-").replace(['"', '\\'], "?");

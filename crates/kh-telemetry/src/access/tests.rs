@@ -4,7 +4,10 @@ use std::{net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path};
 
 use kh_core::{
     Code, UnixMillis,
-    port::observer::{Attempt, Ended, RequestTrace},
+    port::{
+        observer::{Attempt, Ended, RequestTrace},
+        security::Told,
+    },
     trace::TraceContext,
 };
 use serde_json::Value;
@@ -29,6 +32,8 @@ fn full() -> Finished {
         code: Some(Code::UPSTREAM_TIMEOUT),
         client: Some("0190a1b2-0000-7000-8000-000000000000".parse().unwrap()),
         client_name: Some("billing".parse().unwrap()),
+        route: None,
+        caller: Some(Told::new("reports")),
         credential: Some("acme".parse().unwrap()),
         correlation_id: Some("c-1".into()),
         bytes_in: 5,
@@ -75,6 +80,18 @@ fn a_json_line_has_the_documented_fields_and_no_other() {
     }
     assert_eq!(line["timestamp"], "2026-09-21T14:13:20.123Z");
     assert_eq!((line["duration_ms"].as_f64(), line["route"].as_str()), (Some(12.345), Some("/api/v2/users/{id}")));
+}
+
+#[test]
+fn a_request_to_a_protected_api_is_told_by_its_route_and_its_caller() {
+    let caller = Some(Told::new("night\nly reports"));
+    let request = Finished { route: Some("GET /users/{id}".into()), client: None, client_name: None, caller, ..full() };
+    let line: Value = serde_json::from_str(&rendered(&request, Form::Json)).unwrap();
+    assert_eq!(
+        (line["route"].as_str(), line["caller"].as_str()),
+        (Some("GET /users/{id}"), Some("night\u{fffd}ly reports"))
+    );
+    assert!(rendered(&request, Form::Text).starts_with("127.0.0.1 - night\u{fffd}ly_reports ["));
 }
 
 #[test]

@@ -114,6 +114,8 @@ fn finished(trace: Option<RequestTrace>) -> Finished {
         code: None,
         client: Some("0190a1b2-0000-7000-8000-000000000000".parse().unwrap()),
         client_name: Some("billing".parse().unwrap()),
+        route: None,
+        caller: None,
         credential: Some("acme".parse().unwrap()),
         correlation_id: Some("c-1".into()),
         bytes_in: 1,

@@ -30,7 +30,7 @@ pub(super) fn origin(visit: Visit<'_>, parts: &Parts) -> Result<String, Refusal>
         Some(authority) => Some(authority.as_str()),
         None => parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()),
     };
-    let scheme = if visit.caller.secure { "https" } else { "http" };
+    let scheme = if visit.caller.is_secure() { "https" } else { "http" };
     host.and_then(|host| host.parse::<Authority>().ok())
         .filter(|authority| !authority.as_str().contains('@'))
         .map(|authority| format!("{scheme}://{authority}"))

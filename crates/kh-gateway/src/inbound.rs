@@ -1,0 +1,264 @@
+//! Towards the user's own API: a request is taken when its route does, with a verified token that says what the route
+//! requires.
+//!
+//! Invariants: default deny: what no route names goes nowhere; what a route decides on is what is sent: the same method,
+//! host and path; a decision is made anew for each request, on what the token says and never on an earlier decision; the
+//! caller's token reaches the API only where the configuration says so; why a token was not taken is told to the log and
+//! not to the caller.
+
+mod api;
+mod challenge;
+mod forward;
+mod identity_headers;
+mod latency;
+mod metrics;
+mod security;
+mod token;
+mod verifier;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderValue, StatusCode, Uri, header, request::Parts};
+use hyper::body::Incoming;
+use kh_core::{Code, Identity, Now};
+use kh_policy::{Decision, Found, RouteRule};
+
+#[cfg(fuzzing)]
+pub(crate) use self::identity_headers::kept_names_that_pass;
+use self::{api::Live, challenge::Denial, token::Shown};
+pub use self::{
+    api::{Api, ApiError, ApiSpec, Authorization, IDENTITY_HEADERS_MAX, Inbound, IssuerNames, SentHost},
+    identity_headers::{IdentityField, IdentityHeader},
+    metrics::InboundMetrics,
+    verifier::{Denied, TokenVerifier},
+};
+use crate::{
+    answer::{Answer, Refusal},
+    request::{Asked, Refused},
+};
+
+/// The route that a request took, for its counters.
+pub(crate) struct Took {
+    live: Arc<Live>,
+    route: usize,
+}
+
+impl Took {
+    /// Counts the answer.
+    pub(crate) fn answered(&self, status: StatusCode, took: Duration) {
+        if let Some(counts) = self.live.route(self.route) {
+            counts.answered(status, took);
+        }
+    }
+}
+
+/// Answers a request that has one reading, and says which route it took.
+pub(crate) async fn serve(
+    site: &Inbound,
+    asked: Asked<'_>,
+    parts: &mut Parts,
+    uri: &Uri,
+    body: Incoming,
+) -> (Result<Answer, Refused>, Option<Took>) {
+    let live = site.live();
+    let mut took = None;
+    // a copy of the handle, not of the bytes
+    let sent = parts.headers.get(header::HOST).cloned();
+    let answer = match host(uri, sent.as_ref()) {
+        Ok(host) => match live.api.routes.find(host, parts.method.as_str(), &asked.path) {
+            Found::Route(index, rule) => {
+                took = Some(index);
+                let call = Call { site, live: &live, index, rule, asked, host, sent: sent.as_ref() };
+                call.answer(parts, body).await
+            }
+            Found::MethodNotAllowed(methods) => Err(Denial::no_method(methods.iter())),
+            Found::None => Err(Denial::no_route()),
+        },
+        Err(refusal) => Err(Denial { reason: "ambiguous", refusal }),
+    };
+    let answer = answer.map_err(|Denial { reason, refusal }| {
+        site.counts().refused(reason);
+        Refused::from(refusal)
+    });
+    (answer, took.map(|route| Took { live, route }))
+}
+
+/// The answer to a request that was refused. `id` names this occurrence in the log.
+pub(crate) fn refuse(refused: Refused, id: &str) -> Answer {
+    refused.refusal.into_problem(id)
+}
+
+/// The host that a request is for. An absolute request target and `Host` must not differ (RFC 9112 section 3.2.2 would
+/// have the first one win, and not every server does so).
+fn host<'a>(uri: &'a Uri, header: Option<&'a HeaderValue>) -> Result<&'a str, Refusal> {
+    let header = match header {
+        None => None,
+        Some(value) => {
+            let text = value.to_str().map_err(|_| Refusal::ambiguous("the Host header is not a host"))?;
+            Some(text)
+        }
+    };
+    match (uri.authority(), header) {
+        (Some(authority), Some(host)) if !authority.as_str().eq_ignore_ascii_case(host) => {
+            Err(Refusal::ambiguous("the request target and the Host header name different hosts"))
+        }
+        (Some(authority), _) => Ok(authority.as_str()),
+        (None, host) => Ok(host.unwrap_or_default()),
+    }
+}
+
+/// Why nobody was authenticated.
+enum NotTaken {
+    /// There is no bearer token: the reason, and what is told.
+    Missing(&'static str, &'static str),
+    /// It has not the form of one.
+    Malformed,
+    /// It was verified and not taken.
+    Denied(Denied),
+}
+
+/// One request on its route.
+struct Call<'a> {
+    site: &'a Inbound,
+    live: &'a Live,
+    index: usize,
+    rule: &'a RouteRule,
+    asked: Asked<'a>,
+    /// The host that the route was found for.
+    host: &'a str,
+    /// The caller's `Host`.
+    sent: Option<&'a HeaderValue>,
+}
+
+impl Call<'_> {
+    async fn answer(mut self, parts: &mut Parts, body: Incoming) -> Result<Answer, Denial> {
+        if let Some(trail) = self.asked.trail {
+            trail.route(self.rule.name());
+        }
+        let identity = if self.rule.requirement().is_public() { None } else { Some(self.admit(parts).await?) };
+        forward::forward(&self, parts, body, identity.as_deref()).await
+    }
+
+    /// Who calls, if that suffices. Whatever comes of it, the security log is told.
+    async fn admit(&mut self, parts: &Parts) -> Result<Arc<Identity>, Denial> {
+        let shown = Shown::of(&parts.headers);
+        let identity = match self.authenticate(shown).await {
+            Ok(identity) => identity,
+            Err(not_taken) => {
+                let denial = self.denial(&not_taken);
+                let denied = if let NotTaken::Denied(denied) = &not_taken { Some(denied) } else { None };
+                security::failed(self, parts, shown, &denial, denied);
+                return Err(denial);
+            }
+        };
+        if let Some(trail) = self.asked.trail {
+            trail.identity(&identity);
+        }
+        match self.authorize(&identity) {
+            Ok(()) => {
+                security::passed(self, parts, shown, &identity);
+                Ok(identity)
+            }
+            Err(denial) => {
+                security::not_allowed(self, parts, shown, &denial, &identity);
+                Err(denial)
+            }
+        }
+    }
+
+    /// Whom the token speaks for.
+    async fn authenticate(&mut self, shown: Shown<'_>) -> Result<Arc<Identity>, NotTaken> {
+        let token = match shown {
+            Shown::Bearer(token) => token,
+            Shown::Nothing => return Err(NotTaken::Missing("token_missing", "the request has no access token")),
+            Shown::Basic => return Err(NotTaken::Missing("basic_refused", "Basic authentication is not taken here")),
+            Shown::DPoP => return Err(NotTaken::Missing("scheme_refused", "DPoP is not taken here")),
+            Shown::Other => return Err(NotTaken::Missing("scheme_refused", "the request has no bearer token")),
+        };
+        let verifier = &self.live.api.verifier;
+        if let Some(identity) = verifier.known(token, self.asked.began.now) {
+            return Ok(identity);
+        }
+        // a token that is known is well formed, so only the others are looked at letter by letter
+        if !token::is_token(token) {
+            return Err(NotTaken::Malformed);
+        }
+        let identity = verifier.verify(token, self.asked.began.now).await.map_err(NotTaken::Denied)?;
+        // it may have been a long way to the issuer and back
+        self.asked.began = self.asked.caller.worker.began();
+        Ok(identity)
+    }
+
+    fn denial(&self, not_taken: &NotTaken) -> Denial {
+        let realm = self.site.realm();
+        match not_taken {
+            NotTaken::Missing(reason, detail) => Denial::missing(realm, reason, detail),
+            NotTaken::Malformed => Denial::malformed(realm),
+            NotTaken::Denied(denied) => match denied.retry_after {
+                None => Denial::invalid(realm, denied.reason),
+                Some(wait) => {
+                    self.tell_unavailable(denied);
+                    Denial::unknown(denied.reason, wait)
+                }
+            },
+        }
+    }
+
+    /// An issuer that gives no answer needs somebody; a bad token is its sender's business.
+    fn tell_unavailable(&self, denied: &Denied) {
+        if self.asked.caller.worker.may_warn() {
+            tracing::warn!(
+                inbound.name = self.site.realm(),
+                issuer.name = denied.issuer.as_deref(),
+                reason = denied.reason,
+                "a caller's token cannot be verified at the moment"
+            );
+        }
+    }
+
+    /// Whether that is enough for this route, and for this request alone.
+    fn authorize(&self, identity: &Identity) -> Result<(), Denial> {
+        let realm = self.site.realm();
+        if !self.live.takes(self.index, identity.issuer()) {
+            return Err(Denial::invalid(realm, "issuer_not_of_route"));
+        }
+        // RFC 9449 section 7.2, RFC 8705 section 3: a token that is bound to a key is no bearer token, and who shows it
+        // here has proven nothing
+        if identity.confirmation().is_some() {
+            return Err(Denial::invalid(realm, "proof_missing"));
+        }
+        match self.rule.requirement().decide(identity) {
+            Decision::Allowed => Ok(()),
+            Decision::InsufficientScope { scope } => {
+                Err(Denial::insufficient(realm, "insufficient_scope", scope.as_deref()))
+            }
+            Decision::ConditionNotMet { claim } => {
+                tracing::debug!(claim, "a token's claim does not meet its route's condition");
+                Err(Denial::insufficient(realm, "condition_not_met", None))
+            }
+        }
+    }
+
+    /// The clocks when the request came in, or when its token had been verified.
+    fn now(&self) -> Now {
+        self.asked.began.now
+    }
+}
+
+/// Reasons of [`Denial`]s that are the gateway's own, for the reference; those of tokens are the verifier's.
+pub const REASONS: [(&str, Code); 14] = [
+    ("no_route", Code::NOT_FOUND),
+    ("method_not_allowed", Code::METHOD_NOT_ALLOWED),
+    ("ambiguous", Code::REQUEST_AMBIGUOUS),
+    ("too_large", Code::REQUEST_TOO_LARGE),
+    ("token_missing", Code::INBOUND_TOKEN_MISSING),
+    ("basic_refused", Code::INBOUND_TOKEN_MISSING),
+    ("scheme_refused", Code::INBOUND_TOKEN_MISSING),
+    ("authorization_malformed", Code::INBOUND_AUTHORIZATION_MALFORMED),
+    ("issuer_not_of_route", Code::INBOUND_TOKEN_INVALID),
+    ("proof_missing", Code::INBOUND_TOKEN_INVALID),
+    ("claim_unfit", Code::INBOUND_TOKEN_INVALID),
+    ("insufficient_scope", Code::INBOUND_NOT_ALLOWED),
+    ("condition_not_met", Code::INBOUND_NOT_ALLOWED),
+    ("upstream_failed", Code::INBOUND_UPSTREAM_FAILED),
+];

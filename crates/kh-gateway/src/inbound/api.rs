@@ -1,0 +1,208 @@
+//! What stands behind the listeners of one protected API, and its exchange while serving.
+//!
+//! Invariant: a request sees one configuration from its begin to its end.
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use http::HeaderName;
+use kh_core::{Code, port::security::SecurityLog};
+use kh_net::Egress;
+use kh_policy::{RouteRule, RouteTable};
+
+use super::{
+    IdentityHeader, InboundMetrics, TokenVerifier,
+    identity_headers::IdentityHeaders,
+    metrics::{RouteCounts, SiteCounts},
+};
+use crate::upstream::Origin;
+
+/// Most identity headers of a site: each is looked for in every request.
+pub const IDENTITY_HEADERS_MAX: usize = 32;
+
+/// What becomes of the caller's `Authorization`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authorization {
+    /// It ends here: the API is told who calls and cannot use the caller's token elsewhere.
+    Remove,
+    /// The API gets it.
+    Pass,
+}
+
+/// Which `Host` the API is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SentHost {
+    /// That of the upstream's address.
+    Upstream,
+    /// That of the caller's request.
+    Caller,
+}
+
+/// An issuer: its name in the configuration, and the values of `iss` that are its tokens'.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerNames {
+    /// By which routes name it.
+    pub name: Box<str>,
+    /// As tokens say it.
+    pub issuers: Vec<Arc<str>>,
+}
+
+/// A protected API as the configuration describes it.
+pub struct ApiSpec {
+    /// What requests are taken, and what is required of them.
+    pub routes: RouteTable,
+    /// Whom tokens speak for.
+    pub verifier: Arc<dyn TokenVerifier>,
+    /// The issuers whose tokens are taken here.
+    pub issuers: Vec<IssuerNames>,
+    /// Base address of the API: `http://127.0.0.1:3000` or `https://api.internal/base`.
+    pub upstream: String,
+    /// The way to it.
+    pub egress: Arc<Egress>,
+    /// What the API is told of the caller.
+    pub identity_headers: Vec<IdentityHeader>,
+    /// What becomes of the caller's token.
+    pub authorization: Authorization,
+    /// Which `Host` the API is asked for.
+    pub host: SentHost,
+}
+
+/// Why an API cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// The address is not one.
+    #[error("the upstream's address cannot be used: {0}")]
+    Upstream(String),
+    /// No issuer: then every token would be refused, which nobody wants to find out by serving.
+    #[error("the API names no issuer and has routes that need a token")]
+    NoIssuer,
+    /// A route names an issuer that the API does not have.
+    #[error("the route `{route}` names the issuer {issuer}, which the API does not take")]
+    UnknownIssuer {
+        /// The route's name.
+        route: Box<str>,
+        /// What it names.
+        issuer: Box<str>,
+    },
+    /// More than [`IDENTITY_HEADERS_MAX`].
+    #[error("there are more than {IDENTITY_HEADERS_MAX} identity headers")]
+    TooManyHeaders,
+    /// A header that HTTP or keyholder needs for something else.
+    #[error("{0} cannot be an identity header")]
+    Header(HeaderName),
+}
+
+/// Values of `iss`.
+type Issuers = Box<[Arc<str>]>;
+
+/// A protected API that can be served.
+pub struct Api {
+    pub(super) routes: RouteTable,
+    pub(super) verifier: Arc<dyn TokenVerifier>,
+    pub(super) upstream: Box<str>,
+    pub(super) egress: Arc<Egress>,
+    pub(super) identity: IdentityHeaders,
+    pub(super) authorization: Authorization,
+    pub(super) host: SentHost,
+    /// The values of `iss` that are taken.
+    issuers: Issuers,
+    /// The same of each route that takes fewer.
+    of_routes: Box<[Option<Issuers>]>,
+}
+
+impl Api {
+    /// Checks all that can be wrong.
+    pub fn new(spec: ApiSpec) -> Result<Self, ApiError> {
+        let ApiSpec { routes, verifier, issuers, upstream, egress, identity_headers, authorization, host } = spec;
+        Origin::parse(&upstream).map_err(|error| ApiError::Upstream(error.to_string()))?;
+        if issuers.is_empty() && routes.rules().iter().any(|rule| !rule.requirement().is_public()) {
+            return Err(ApiError::NoIssuer);
+        }
+        let of_routes = routes.rules().iter().map(|rule| taken(rule, &issuers)).collect::<Result<_, _>>()?;
+        let issuers = issuers.into_iter().flat_map(|issuer| issuer.issuers).collect();
+        let (identity, upstream) = (IdentityHeaders::new(identity_headers)?, upstream.into());
+        Ok(Self { routes, verifier, upstream, egress, identity, authorization, host, issuers, of_routes })
+    }
+}
+
+/// The values of `iss` that a route takes, if it does not take all of its API's.
+fn taken(rule: &RouteRule, issuers: &[IssuerNames]) -> Result<Option<Issuers>, ApiError> {
+    let mut taken: Vec<Arc<str>> = Vec::new();
+    for name in rule.issuers() {
+        let Some(issuer) = issuers.iter().find(|issuer| *issuer.name == *name) else {
+            return Err(ApiError::UnknownIssuer { route: rule.name().into(), issuer: name.into() });
+        };
+        taken.extend(issuer.issuers.iter().cloned());
+    }
+    Ok((!taken.is_empty()).then(|| taken.into()))
+}
+
+/// An API with the counters of its routes.
+pub(crate) struct Live {
+    pub(super) api: Api,
+    counts: Box<[Arc<RouteCounts>]>,
+}
+
+impl Live {
+    fn new(api: Api, counts: &SiteCounts) -> Arc<Self> {
+        let counts = counts.routes(api.routes.rules().iter().map(RouteRule::name));
+        Arc::new(Self { api, counts })
+    }
+
+    /// The counters of a route.
+    pub(super) fn route(&self, index: usize) -> Option<&Arc<RouteCounts>> {
+        self.counts.get(index)
+    }
+
+    /// Whether a route takes tokens of this issuer.
+    pub(super) fn takes(&self, index: usize, issuer: &Arc<str>) -> bool {
+        let of_route = self.api.of_routes.get(index).and_then(Option::as_ref);
+        of_route.unwrap_or(&self.api.issuers).iter().any(|taken| **taken == **issuer)
+    }
+}
+
+/// The site in front of one protected API, for as long as its listeners serve.
+pub struct Inbound {
+    name: Arc<str>,
+    live: ArcSwap<Live>,
+    counts: Arc<SiteCounts>,
+    pub(super) security: Option<Arc<dyn SecurityLog>>,
+}
+
+impl Inbound {
+    /// A site called `name` (letters, digits, `-` and `_`), which is its realm as well.
+    pub fn new(name: &str, first: Api, metrics: &InboundMetrics, security: Option<Arc<dyn SecurityLog>>) -> Arc<Self> {
+        let name: Arc<str> = name.into();
+        let counts = metrics.site(&name);
+        Arc::new(Self { live: ArcSwap::new(Live::new(first, &counts)), name, counts, security })
+    }
+
+    /// From now on new requests see `next`; those under way go on with what they have seen.
+    pub fn replace(&self, next: Api) {
+        self.live.store(Live::new(next, &self.counts));
+    }
+
+    /// A request was refused before it had a route.
+    pub(crate) fn refused(&self, code: Code) {
+        let reason = if code == Code::REQUEST_TOO_LARGE { "too_large" } else { "ambiguous" };
+        self.counts.refused(reason);
+    }
+
+    pub(super) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    pub(super) fn counts(&self) -> &SiteCounts {
+        &self.counts
+    }
+
+    pub(super) fn realm(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Inbound").field(&self.name).finish()
+    }
+}

@@ -1,0 +1,188 @@
+//! Telling the API who calls, in headers that nobody else can write.
+//!
+//! Invariants: of a header that is ours to set, nothing that a caller sent reaches the API, in whatever spelling: many
+//! servers hand headers to programs as `HTTP_X_USER`, where `X-User`, `x_user` and `X.User` are one. A value that could
+//! be read in two ways is not told, and its request is refused.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use kh_core::{ClaimValue, Identity};
+
+use super::api::{ApiError, IDENTITY_HEADERS_MAX};
+use crate::exchange::headers::OF_CALLER;
+
+/// What is told of an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityField {
+    /// `sub`.
+    Subject,
+    /// `client_id`, else `azp`.
+    Client,
+    /// `iss`.
+    Issuer,
+    /// `jti`.
+    TokenId,
+    /// The scopes, with one space between them.
+    Scopes,
+    /// The platform's permissions, likewise.
+    Permissions,
+    /// A claim by its name. The items of a list are separated by commas.
+    Claim(Box<str>),
+}
+
+/// A header and what it tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityHeader {
+    /// The header.
+    pub name: HeaderName,
+    /// What it tells. It is absent when the token does not say it.
+    pub tells: IdentityField,
+}
+
+/// Headers that mean something to a gateway or to HTTP itself: in another spelling they are a trick. Those of
+/// [`OF_CALLER`] and the identity headers are added.
+static OWN: [HeaderName; 9] = [
+    header::AUTHORIZATION,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::HOST,
+    header::PROXY_AUTHORIZATION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::VIA,
+];
+
+/// Headers that move a request to another method or path, refused in their own spelling by the guards.
+const OVERRIDES: [&str; 5] =
+    ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
+
+/// A token says something that cannot stand in a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unfit;
+
+/// The identity headers of a site.
+#[derive(Debug, Default)]
+pub(super) struct IdentityHeaders {
+    told: Box<[IdentityHeader]>,
+    /// Names that are kept for us and for HTTP.
+    kept: Box<[Box<str>]>,
+}
+
+impl IdentityHeaders {
+    pub(super) fn new(told: Vec<IdentityHeader>) -> Result<Self, ApiError> {
+        if told.len() > IDENTITY_HEADERS_MAX {
+            return Err(ApiError::TooManyHeaders);
+        }
+        let reserved = |name: &HeaderName| {
+            OWN.iter().chain(&OF_CALLER).any(|own| *one_spelling(own.as_str()) == *one_spelling(name.as_str()))
+        };
+        if let Some(header) = told.iter().find(|header| reserved(&header.name)) {
+            return Err(ApiError::Header(header.name.clone()));
+        }
+        let names = told.iter().map(|header| &header.name).chain(&OWN).chain(&OF_CALLER).map(HeaderName::as_str);
+        let mut kept: Vec<Box<str>> = names.chain(OVERRIDES).map(one_spelling).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        Ok(Self { told: told.into(), kept: kept.into() })
+    }
+
+    /// Removes the caller's copies: those of identity headers, and other spellings of every name that is kept.
+    pub(super) fn strip(&self, headers: &mut HeaderMap) {
+        for header in &self.told {
+            headers.remove(&header.name);
+        }
+        if !headers.keys().any(is_odd) {
+            return;
+        }
+        let tricks: Vec<HeaderName> =
+            headers.keys().filter(|name| is_odd(name) && self.is_kept(name)).cloned().collect();
+        for name in tricks {
+            headers.remove(name);
+        }
+    }
+
+    fn is_kept(&self, name: &HeaderName) -> bool {
+        let name = one_spelling(name.as_str());
+        self.kept.binary_search(&name).is_ok()
+    }
+
+    /// Tells who calls. What the caller sent is gone already.
+    pub(super) fn tell(&self, headers: &mut HeaderMap, identity: &Identity) -> Result<(), Unfit> {
+        for IdentityHeader { name, tells } in &self.told {
+            if let Some(text) = tells.of(identity)? {
+                headers.insert(name.clone(), value(&text)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a name has a character that servers exchange for another one. Names are in small letters already.
+fn is_odd(name: &HeaderName) -> bool {
+    name.as_str().bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-')
+}
+
+fn one_spelling(name: &str) -> Box<str> {
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+    name.chars().map(plain).collect::<String>().into()
+}
+
+/// Visible ASCII, and spaces inside.
+fn value(text: &str) -> Result<HeaderValue, Unfit> {
+    let visible = text.bytes().all(|byte| matches!(byte, 0x20..=0x7e));
+    if !visible || text.trim() != text {
+        return Err(Unfit);
+    }
+    HeaderValue::from_str(text).map_err(|_| Unfit)
+}
+
+impl IdentityField {
+    fn of(&self, identity: &Identity) -> Result<Option<String>, Unfit> {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        Ok(match self {
+            Self::Subject => text(identity.subject()),
+            Self::Client => text(identity.client()),
+            Self::Issuer => text(Some(identity.issuer())),
+            Self::TokenId => text(identity.token_id()),
+            Self::Scopes => joined(identity.scopes().iter(), ' ')?,
+            Self::Permissions => joined(identity.permissions().iter(), ' ')?,
+            Self::Claim(name) => match identity.claim(name) {
+                None => None,
+                Some(ClaimValue::Text(value)) => text(Some(value)),
+                Some(ClaimValue::List(items)) => joined(items, ',')?,
+                Some(ClaimValue::Number(number)) => Some(number.to_string()),
+                Some(ClaimValue::Bool(value)) => Some(value.to_string()),
+            },
+        })
+    }
+}
+
+/// Items with one separator between them. An item that holds the separator would look like two.
+fn joined<'a>(items: impl Iterator<Item = &'a str>, separator: char) -> Result<Option<String>, Unfit> {
+    let mut text = String::new();
+    for item in items {
+        if item.is_empty() || item.contains(separator) {
+            return Err(Unfit);
+        }
+        if !text.is_empty() {
+            text.push(separator);
+        }
+        text.push_str(item);
+    }
+    Ok((!text.is_empty()).then_some(text))
+}
+
+/// For the fuzz body: every header that would reach the API although its name is kept, after a caller sent `names`.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn kept_names_that_pass(names: &[HeaderName]) -> Vec<HeaderName> {
+    let told = vec![IdentityHeader { name: HeaderName::from_static("x-user"), tells: IdentityField::Subject }];
+    let site = IdentityHeaders::new(told).expect("one ordinary header is taken");
+    let mut headers: HeaderMap =
+        names.iter().map(|name| (name.clone(), HeaderValue::from_static("of-the-caller"))).collect();
+    site.strip(&mut headers);
+    let odd_or_told = |name: &&HeaderName| is_odd(name) || name.as_str() == "x-user";
+    headers.keys().filter(odd_or_told).filter(|name| site.is_kept(name)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests;

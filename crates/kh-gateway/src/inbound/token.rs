@@ -1,0 +1,103 @@
+//! What a caller shows: one token in the `Authorization` header and nowhere else.
+//!
+//! Invariant: what is handed to a verifier has only the characters of a token (RFC 6750 section 2.1).
+
+use http::{HeaderMap, header};
+use kh_core::port::security::Presented;
+
+use crate::bearer;
+
+/// The credential of a request. The guards have refused a second `Authorization` header and a token in the query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown<'a> {
+    /// No `Authorization` header.
+    Nothing,
+    /// What may be a token, letter by letter not looked at.
+    Bearer(&'a [u8]),
+    /// `Basic` (RFC 7617).
+    Basic,
+    /// `DPoP` (RFC 9449).
+    DPoP,
+    /// Any other scheme, or no scheme.
+    Other,
+}
+
+impl<'a> Shown<'a> {
+    /// Of a request with at most one `Authorization` header.
+    pub(super) fn of(headers: &'a HeaderMap) -> Self {
+        let Some(value) = headers.get(header::AUTHORIZATION) else { return Self::Nothing };
+        let value = value.as_bytes();
+        if let Some(token) = bearer::token(value) {
+            return Self::Bearer(token);
+        }
+        let scheme = value.split(|byte| *byte == b' ').next().unwrap_or_default();
+        match scheme {
+            _ if scheme.eq_ignore_ascii_case(b"basic") => Self::Basic,
+            _ if scheme.eq_ignore_ascii_case(b"dpop") => Self::DPoP,
+            _ => Self::Other,
+        }
+    }
+
+    /// How the security log calls it.
+    pub(super) fn presented(self) -> Presented {
+        match self {
+            Self::Nothing => Presented::Nothing,
+            Self::Bearer(_) => Presented::Bearer,
+            Self::Basic => Presented::Basic,
+            Self::DPoP => Presented::DPoP,
+            Self::Other => Presented::Other,
+        }
+    }
+}
+
+/// RFC 6750 section 2.1 `b64token`.
+pub(super) fn is_token(token: &[u8]) -> bool {
+    let body = token.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+    let (body, _padding) = token.split_at(body);
+    !body.is_empty() && body.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn what_a_header_shows() {
+        for (value, expected) in [
+            ("Bearer a.b.c", Shown::Bearer(b"a.b.c")),
+            ("bEaReR x", Shown::Bearer(b"x")),
+            ("Bearer  x", Shown::Bearer(b" x")),
+            ("Basic eA==", Shown::Basic),
+            ("basic", Shown::Basic),
+            ("DPoP x", Shown::DPoP),
+            ("Bearer ", Shown::Other),
+            ("Bearer", Shown::Other),
+            ("x", Shown::Other),
+            ("", Shown::Other),
+        ] {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap())]);
+            assert_eq!(Shown::of(&headers), expected, "{value}");
+        }
+        assert_eq!(Shown::of(&HeaderMap::new()), Shown::Nothing);
+    }
+
+    #[test]
+    fn characters_of_tokens() {
+        for (token, expected) in [
+            ("a.b-c_d~e+f/g", true),
+            ("a==", true),
+            ("a=b", false),
+            ("==", false),
+            ("", false),
+            (" a", false),
+            ("a b", false),
+            ("a,b", false),
+            ("a\"b", false),
+        ] {
+            assert_eq!(is_token(token.as_bytes()), expected, "{token}");
+        }
+        assert!(!is_token(b"a\xff"));
+    }
+}

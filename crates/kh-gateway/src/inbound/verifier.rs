@@ -1,0 +1,28 @@
+//! Who says whom a token speaks for.
+
+use std::{sync::Arc, time::Duration};
+
+use kh_core::{Identity, Now, port::BoxFuture};
+
+/// Verifies tokens, for all workers.
+pub trait TokenVerifier: Send + Sync {
+    /// Whom a token speaks for that was verified before, is not expired by either clock, and was not revoked. Reads
+    /// memory alone.
+    fn known(&self, token: &[u8], now: Now) -> Option<Arc<Identity>>;
+
+    /// Whom a token speaks for. May ask its issuer.
+    fn verify<'a>(&'a self, token: &'a [u8], now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>>;
+}
+
+/// A token is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Why: a published code, for the log and the metrics.
+    pub reason: &'static str,
+    /// When nobody can say now whether the token is valid: when to try again.
+    pub retry_after: Option<Duration>,
+    /// The configured name of the issuer, where it is known.
+    pub issuer: Option<Arc<str>>,
+    /// The client that a token belongs to whose signature was good.
+    pub client: Option<Box<str>>,
+}
