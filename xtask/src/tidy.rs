@@ -22,6 +22,7 @@ use crate::{logs, process, root, scenario};
 const FLOORS: &[(&str, u8)] = &[
     ("kh-core", 0),
     ("kh-resilience", 1),
+    ("kh-linelog", 1),
     ("kh-net", 2),
     ("kh-token", 2),
     ("kh-policy", 2),
@@ -41,6 +42,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("kh-state", 4),
     ("kh-audit", 4),
     ("kh-telemetry", 4),
+    ("kh-security", 4),
     ("kh-gateway", 5),
     ("kh-admin", 5),
     ("kh-sandbox", 5),

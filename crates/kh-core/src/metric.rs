@@ -220,6 +220,52 @@ pub const METRICS: &[Metric] = &[
         "Spans and metric points for the collector (sent, dropped, failed, rejected)",
     ),
     counter("keyholder_otlp_requests", &["signal", "result"], "Requests to the collector (ok, error)"),
+    // security log; the series are there as soon as a part of it is
+    counter("keyholder_security_events", &["outcome"], "Events of the security log (success, failure)"),
+    counter(
+        "keyholder_security_log_lines",
+        &["result"],
+        "Events of the security log with a line of their own (written, dropped: the queue was full, failed: the disk)",
+    ),
+    counter(
+        "keyholder_security_collector_lines",
+        &["result"],
+        "Lines for the collector (sent; lost: queue_full, spool_full, dead_letter, damaged; unsent at the end)",
+    ),
+    counter(
+        "keyholder_security_collector_requests",
+        &["result"],
+        "Requests to the collector (ok, later: tried again, held: token or address refused, refused: for good)",
+    ),
+    gauge("keyholder_security_backlog_bytes", &[], "Bytes of lines that wait for the collector"),
+    gauge("keyholder_security_backlog_lines", &[], "Lines that wait for the collector"),
+    counter(
+        "keyholder_security_geo_loads",
+        &["database", "result"],
+        "New files of a location database (loaded, refused: the last good one stays)",
+    ),
+    gauge(
+        "keyholder_security_geo_built_timestamp_seconds",
+        &["database"],
+        "When the location database in use was built, in seconds since 1970; 0 without one",
+    ),
+    counter(
+        "keyholder_security_guard_blocks",
+        &["scope"],
+        "Times that the brute-force guard began to refuse (address, client, client_at_address)",
+    ),
+    counter("keyholder_security_guard_refusals", &["scope"], "Requests that the brute-force guard refused"),
+    counter(
+        "keyholder_security_guard_untracked",
+        &[],
+        "Failures that only wore down others because the guard's table was full of worse ones",
+    ),
+    counter(
+        "keyholder_security_alerts",
+        &["kind"],
+        "Alerts of the security log (impossible_travel, new_country, brute_force)",
+    ),
+    gauge("keyholder_security_subjects", &[], "Subjects whose last place the security log remembers"),
     // process
     Metric { name: "keyholder_build", kind: Kind::Info, labels: &["version"], help: "The running version" },
     gauge("process_start_time_seconds", &[], "When the process started, in seconds since 1970"),

@@ -6,7 +6,6 @@
 
 pub mod access;
 pub mod collect;
-mod file;
 pub mod logging;
 pub mod metered;
 pub mod otlp;

@@ -8,11 +8,10 @@ use std::{
     sync::Arc,
 };
 
+use kh_linelog::LogFile;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::{EnvFilter, Registry, fmt, prelude::*, reload};
-
-use crate::file::LogFile;
 
 /// What is logged without any setting.
 pub const DEFAULT_FILTER: &str = "info";

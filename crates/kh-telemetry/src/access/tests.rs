@@ -1,6 +1,6 @@
 //! The access log's lines, its queue, its rotation and its misfortunes.
 
-use std::{net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path};
+use std::{net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, thread};
 
 use kh_core::{
     Code, UnixMillis,
@@ -10,6 +10,7 @@ use kh_core::{
     },
     trace::TraceContext,
 };
+use kh_linelog::QUEUE;
 use serde_json::Value;
 
 use super::*;
@@ -131,7 +132,8 @@ fn what_a_caller_sends_forges_no_line_and_tells_no_token() {
 }
 
 fn counts(log: &AccessLog) -> [u64; 3] {
-    [log.counters.written.get(), log.counters.dropped.get(), log.counters.failed.get()]
+    let counters = log.0.counters();
+    [counters.written.get(), counters.dropped.get(), counters.failed.get()]
 }
 
 fn start(path: &Path) -> AccessLog {

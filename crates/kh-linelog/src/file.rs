@@ -15,25 +15,25 @@ const MODE: u32 = 0o640;
 
 /// A file with its name.
 #[derive(Debug)]
-pub(crate) struct LogFile {
+pub struct LogFile {
     path: PathBuf,
     file: File,
 }
 
 impl LogFile {
     /// Opens or makes it.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), file: append(path)? })
     }
 
     /// Opens the file that has the name now, and makes it if it is gone. On an error the old one stays in use.
-    pub(crate) fn reopen(&mut self) -> io::Result<()> {
+    pub fn reopen(&mut self) -> io::Result<()> {
         self.file = append(&self.path)?;
         Ok(())
     }
 
     /// Appends `lines`; what could only be written in part is cut off again.
-    pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+    pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let mut written = 0;
         while let Some(rest) = lines.get(written..).filter(|rest| !rest.is_empty()) {
             match self.file.write(rest) {

@@ -1,0 +1,265 @@
+//! The spool keeps what it took, in order, within its limit, whatever happens to it.
+
+use bytes::Bytes;
+use kh_core::{Entropy, SeededEntropy};
+
+use super::*;
+
+fn batch(number: u64, lines: u32) -> Batch {
+    let body: Vec<String> = (0..lines).map(|line| format!("{{\"batch\":{number},\"line\":{line}}}\n")).collect();
+    Batch { lines, body: Bytes::from(body.concat()) }
+}
+
+/// A batch of about that many bytes.
+fn large(number: u64, bytes: usize) -> Batch {
+    let mut line = format!("{{\"batch\":{number},\"fill\":\"").into_bytes();
+    line.resize(bytes - 3, b'x');
+    line.extend_from_slice(b"\"}\n");
+    Batch { lines: 1, body: Bytes::from(line) }
+}
+
+fn open(folder: &Path) -> (Spool, Opened) {
+    Spool::open(folder, SPOOL_MIN).unwrap()
+}
+
+fn drain(spool: &mut Spool) -> Vec<Batch> {
+    let mut found = Vec::new();
+    while let (Some((at, batch)), _) = spool.front() {
+        found.push(batch);
+        spool.pop(at);
+    }
+    found
+}
+
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|end| end == "spool"));
+    found.sort();
+    found
+}
+
+#[test]
+fn first_in_first_out_over_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, opened) = open(folder.path());
+    assert_eq!(opened, Opened::default());
+    for number in 0..10 {
+        spool.push(&batch(number, 3)).unwrap();
+    }
+    for number in 0..4 {
+        let (Some((at, front)), _) = spool.front() else { panic!("empty") };
+        assert_eq!(front, batch(number, 3));
+        spool.pop(at);
+    }
+    assert_eq!(spool.lines(), 18);
+    drop(spool);
+    let (mut spool, opened) = open(folder.path());
+    assert_eq!((opened, spool.lines()), (Opened::default(), 18));
+    spool.push(&batch(10, 3)).unwrap();
+    assert_eq!(drain(&mut spool), (4..=10).map(|number| batch(number, 3)).collect::<Vec<_>>());
+    drop(spool);
+    assert_eq!(open(folder.path()).0.lines(), 0);
+}
+
+#[test]
+fn without_the_position_lines_are_sent_twice_and_never_lost() {
+    for position in
+        [None, Some(""), Some("0"), Some("0 17"), Some("0 99999999"), Some("7 0"), Some("x y"), Some("-1 -1")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut spool, _) = open(folder.path());
+        for number in 0..3 {
+            spool.push(&batch(number, 1)).unwrap();
+        }
+        let at = spool.front().0.unwrap().0;
+        spool.pop(at);
+        drop(spool);
+        match position {
+            None => fs::remove_file(folder.path().join(POSITION)).unwrap(),
+            Some(text) => fs::write(folder.path().join(POSITION), text).unwrap(),
+        }
+        assert_eq!(open(folder.path()).0.lines(), 3, "{position:?}");
+    }
+}
+
+#[test]
+fn the_limit_holds_and_the_oldest_go_and_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(folder.path());
+    let mut lost = 0;
+    for number in 0..100 {
+        lost += spool.push(&large(number, 300_000)).unwrap().lines;
+        let on_disk: u64 = segments(folder.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+        assert!(on_disk <= SPOOL_MIN && on_disk == spool.bytes(), "{on_disk}");
+    }
+    assert!(lost > 50);
+    assert_eq!(spool.lines() + lost, 100);
+    let left = drain(&mut spool);
+    assert_eq!(left, (lost..100).map(|number| large(number, 300_000)).collect::<Vec<_>>(), "the newest are left");
+    assert!(segments(folder.path()).len() <= 1, "what was sent takes no room");
+}
+
+#[test]
+fn a_batch_that_is_dropped_on_its_way_takes_no_other_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(folder.path());
+    spool.push(&large(0, 900_000)).unwrap();
+    let (at, _) = spool.front().0.unwrap();
+    let mut lost = 0;
+    for number in 1..12 {
+        lost += spool.push(&large(number, 900_000)).unwrap().lines;
+    }
+    assert!(lost > 0, "the first is gone");
+    let before = spool.lines();
+    spool.pop(at);
+    assert_eq!(spool.lines(), before);
+}
+
+#[test]
+fn every_torn_end_is_cut_off_and_told() {
+    let record = record::encode(&batch(1, 2)).unwrap();
+    for kept in 1..record.len() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut spool, _) = open(folder.path());
+        spool.push(&batch(0, 2)).unwrap();
+        drop(spool);
+        let path = segments(folder.path()).pop().unwrap();
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, [&whole, record.get(..kept).unwrap()].concat()).unwrap();
+        let (mut spool, opened) = open(folder.path());
+        assert_eq!(opened, Opened { torn_bytes: kept as u64, damaged: 0 }, "{kept}");
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        spool.push(&batch(9, 1)).unwrap();
+        assert_eq!(drain(&mut spool), [batch(0, 2), batch(9, 1)]);
+    }
+}
+
+#[test]
+fn an_end_without_content_is_a_torn_end() {
+    for zeros in [1, 11, 12, 5_000] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut spool, _) = open(folder.path());
+        spool.push(&batch(0, 2)).unwrap();
+        drop(spool);
+        let path = segments(folder.path()).pop().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.resize(bytes.len() + zeros, 0);
+        fs::write(&path, bytes).unwrap();
+        let (mut spool, opened) = open(folder.path());
+        assert_eq!(opened, Opened { torn_bytes: zeros as u64, damaged: 0 });
+        assert_eq!(drain(&mut spool), [batch(0, 2)]);
+    }
+}
+
+#[test]
+fn other_damage_is_told_and_its_file_is_set_aside_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(folder.path());
+    for number in 0..3 {
+        spool.push(&batch(number, 2)).unwrap();
+    }
+    drop(spool);
+    let path = segments(folder.path()).pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    // within the second of three
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let (mut spool, opened) = open(folder.path());
+    assert_eq!(opened, Opened { torn_bytes: 0, damaged: 1 });
+    assert_eq!(drain(&mut spool), [batch(0, 2)]);
+    assert_eq!(fs::read(folder.path().join(DAMAGED)).unwrap(), bytes);
+    drop(spool);
+    assert_eq!(open(folder.path()).1, Opened::default(), "and it is not told again");
+}
+
+#[test]
+fn what_is_damaged_while_it_waits_is_lost_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(folder.path());
+    for number in 0..3 {
+        spool.push(&batch(number, 2)).unwrap();
+    }
+    let path = segments(folder.path()).pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (front, lost) = spool.front();
+    assert!(front.is_none());
+    assert_eq!(lost, Lost { lines: 6 });
+    spool.push(&batch(7, 1)).unwrap();
+    assert_eq!(drain(&mut spool), [batch(7, 1)]);
+}
+
+fn full_after_a_part(mut file: &fs::File, bytes: &[u8]) -> io::Result<()> {
+    io::Write::write_all(&mut file, &bytes[..bytes.len() / 2])?;
+    Err(io::ErrorKind::StorageFull.into())
+}
+
+#[test]
+fn a_full_disk_leaves_whole_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(folder.path());
+    spool.push(&batch(0, 2)).unwrap();
+    for _ in 0..3 {
+        spool.write_by(full_after_a_part);
+        assert_eq!(spool.push(&batch(1, 2)).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+    spool.write_by(write_durably);
+    spool.push(&batch(2, 2)).unwrap();
+    drop(spool);
+    let (mut spool, opened) = open(folder.path());
+    assert_eq!(opened, Opened::default());
+    assert_eq!(drain(&mut spool), [batch(0, 2), batch(2, 2)]);
+}
+
+#[test]
+fn a_folder_has_one_owner_and_other_files_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["notes.txt", "1.spool", "0000000000000000000x.spool", "00000000000000000001.spool.bak"];
+    for name in names {
+        fs::write(folder.path().join(name), name).unwrap();
+    }
+    std::os::unix::fs::symlink("/dev/zero", folder.path().join("00000000000000000005.spool")).unwrap();
+    let (mut spool, _) = open(folder.path());
+    assert!(Spool::open(folder.path(), SPOOL_MIN).is_err(), "a second owner");
+    spool.push(&batch(0, 1)).unwrap();
+    assert_eq!(drain(&mut spool), [batch(0, 1)]);
+    for name in names {
+        assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), name);
+    }
+}
+
+#[test]
+fn batches_that_are_no_batch_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(folder.path());
+    assert!(spool.push(&Batch { lines: 0, body: Bytes::new() }).is_err());
+    assert!(spool.push(&Batch { lines: 1, body: vec![b'x'; record::BATCH_MAX + 1].into() }).is_err());
+    assert_eq!((spool.bytes(), segments(folder.path()).len()), (0, 0));
+}
+
+/// The same body as the fuzz targets', for a hundred thousand inputs: noise, and sound records with noise in them.
+#[test]
+fn any_bytes_are_a_segment() {
+    let entropy = SeededEntropy::new(11);
+    let sound: Vec<u8> = (0..3).flat_map(|number| record::encode(&batch(number, 2)).unwrap()).collect();
+    let mut whole = 0;
+    for round in 0..100_000 {
+        let mut bytes = if round % 2 == 0 { sound.clone() } else { vec![0; 64] };
+        if round % 2 == 1 {
+            entropy.fill(&mut bytes);
+        }
+        for _ in 0..entropy.below(3) {
+            let at = usize::try_from(entropy.below(bytes.len() as u64)).unwrap();
+            bytes[at] = u8::try_from(entropy.below(256)).unwrap();
+        }
+        if round % 3 == 0 {
+            bytes.truncate(usize::try_from(entropy.below(bytes.len() as u64 + 1)).unwrap());
+        }
+        crate::fuzzing::spool_segment(&bytes);
+        whole += u64::from(scan(&bytes) == (6, sound.len() as u64, false));
+        crate::fuzzing::spool_position(&bytes);
+    }
+    assert!(whole > 1_000, "some were left sound: {whole}");
+}
