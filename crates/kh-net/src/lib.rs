@@ -7,11 +7,15 @@
 //! Invariant: nothing here reads the process's environment; certificates are always verified; the password of a proxy
 //! and the key of a client certificate appear in no error, no log line and no `Debug`.
 
+pub mod client_address;
 mod dial;
 mod egress;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod http;
 mod proxy;
+pub mod proxy_protocol;
 mod resolve;
 mod source;
 mod stream;
