@@ -65,6 +65,7 @@ const GENERATED: &[(&str, &[&str])] = &[
     ("docs/reference/metrics.md", &["docs", "metrics"]),
     ("docs/reference/spans.md", &["docs", "spans"]),
     ("docs/reference/access-log.md", &["docs", "access-log"]),
+    ("docs/reference/token-reasons.md", &["docs", "token-reasons"]),
 ];
 
 /// The page made from the sources' log lines.

@@ -27,7 +27,7 @@ pub const WINDOW_DEFAULT: Duration = Duration::from_mins(1);
 
 /// What proofs were seen. One memory serves everybody who takes the same proofs.
 pub trait ReplayMemory {
-    /// Remembers a proof until that time.
+    /// Remembers a proof until that time, from which on it is refused anyway.
     fn remember(&self, proof: ProofId, until: UnixMillis) -> Remembered;
 }
 

@@ -58,7 +58,8 @@ pub fn claims(payload: &[u8]) {
 /// A JWK set, and each of its keys alone: no panic, bounds kept, every key of it is told as good or left out.
 pub fn jwks(json: &[u8]) {
     let _thumbprint = thumbprint::of_jwk(json);
-    let _alone = KeySet::parse_jwk(json, Symmetric::Accepted);
+    let _case = crate::Case::parse(json, Symmetric::Accepted);
+    let _alone = KeySet::pinned(json, Symmetric::Accepted);
     let Ok(set) = KeySet::parse(json, Symmetric::Accepted) else { return };
     let document = Object::parse(json).expect("what is a key set is an object");
     let told = set.keys().len() + set.skipped().len();
@@ -108,7 +109,7 @@ struct Seen(RefCell<Vec<ProofId>>);
 
 impl ReplayMemory for Seen {
     fn remember(&self, proof: ProofId, until: UnixMillis) -> Remembered {
-        assert!(until >= NOW);
+        assert!(until > NOW);
         let mut seen = self.0.borrow_mut();
         if seen.contains(&proof) {
             return Remembered::Again;
@@ -120,7 +121,7 @@ impl ReplayMemory for Seen {
 
 static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
     let jwk = format!(r#"{{"kty":"oct","k":"{}"}}"#, base64url::encode(KEY));
-    KeySet::parse_jwk(jwk.as_bytes(), Symmetric::Accepted).expect("it is a key")
+    KeySet::pinned(jwk.as_bytes(), Symmetric::Accepted).expect("it is a key")
 });
 
 static POLICY: LazyLock<Policy> = LazyLock::new(|| {

@@ -53,6 +53,12 @@ impl<'a> Object<'a> {
         self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value)
     }
 
+    /// The member of this name, out of the object.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Json<'a>> {
+        let at = self.0.iter().position(|(own, _)| own == name)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
     /// The member of this name as text: absent, or wrong.
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, NotText> {
         self.get(name).map(|value| value.text().ok_or(NotText)).transpose()

@@ -58,6 +58,7 @@ pub struct Skipped {
 pub struct KeySet {
     keys: Vec<Key>,
     skipped: Vec<Skipped>,
+    pinned: bool,
 }
 
 impl KeySet {
@@ -71,15 +72,19 @@ impl KeySet {
         Self::of(list, symmetric)
     }
 
-    /// Reads one JWK and makes a set of it.
-    pub fn parse_jwk(json: &[u8], symmetric: Symmetric) -> Result<Self, KeySetError> {
+    /// Reads one JWK that somebody chose for these tokens: whatever name a token gives its key, it is this one.
+    pub fn pinned(json: &[u8], symmetric: Symmetric) -> Result<Self, KeySetError> {
         if json.len() > JWKS_BYTES_MAX {
             return Err(KeySetError::TooLarge);
         }
-        Self::of(&[Json::parse(json).ok_or(KeySetError::Malformed)?], symmetric)
+        Self::pinned_of(Json::parse(json).ok_or(KeySetError::Malformed)?, symmetric)
     }
 
-    fn of(list: &[Json<'_>], symmetric: Symmetric) -> Result<Self, KeySetError> {
+    pub(crate) fn pinned_of(jwk: Json<'_>, symmetric: Symmetric) -> Result<Self, KeySetError> {
+        Ok(Self { pinned: true, ..Self::of(&[jwk], symmetric)? })
+    }
+
+    pub(crate) fn of(list: &[Json<'_>], symmetric: Symmetric) -> Result<Self, KeySetError> {
         if list.len() > KEYS_MAX {
             return Err(KeySetError::TooManyKeys);
         }
@@ -94,7 +99,7 @@ impl KeySet {
         if keys.is_empty() {
             return Err(KeySetError::NoUsableKey(skipped));
         }
-        Ok(Self { keys, skipped })
+        Ok(Self { keys, skipped, pinned: false })
     }
 
     /// The keys that can be used.
@@ -105,13 +110,6 @@ impl KeySet {
     /// The keys that were left out.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
-    }
-
-    /// Both sets' keys. They must be of one issuer.
-    pub fn joined(mut self, mut other: Self) -> Self {
-        self.keys.append(&mut other.keys);
-        self.skipped.append(&mut other.skipped);
-        self
     }
 
     /// Everything that its keys may verify.
@@ -136,6 +134,13 @@ impl KeySet {
                 Tried::None | Tried::Bad => Tried::Bad,
             })
         };
+        if self.pinned {
+            return match tried(&|_| true) {
+                Tried::Good => Ok(()),
+                Tried::Bad => Err(Reason::SignatureInvalid),
+                Tried::None => Err(Reason::KeyUnfit),
+            };
+        }
         let Some(kid) = kid else {
             return match tried(&|_| true) {
                 Tried::Good => Ok(()),

@@ -7,6 +7,7 @@
 
 pub mod algorithm;
 pub mod binding;
+pub mod case;
 pub mod claims;
 pub mod dpop;
 #[cfg(any(test, fuzzing))]
@@ -25,6 +26,7 @@ mod uri;
 use kh_core::{Identity, UnixMillis};
 
 pub use algorithm::{Algorithm, Algorithms};
+pub use case::Case;
 pub use jws::{Compact, Unverified};
 pub use key::{Key, Symmetric, Unusable};
 pub use key_set::{KeySet, KeySetError};

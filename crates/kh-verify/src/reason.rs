@@ -41,7 +41,8 @@ reasons! {
     TypeRefused, "type_refused", "the header's `typ` is not that of an access token";
     KeyUnknown, "key_unknown", "the issuer has no key of the name in the header's `kid`";
     KeyMissing, "key_missing", "the token names no key, and the issuer has none for its algorithm";
-    KeyUnfit, "key_unfit", "the key named in the header's `kid` is not for the algorithm in `alg`";
+    KeyUnfit, "key_unfit", "the key named in the header's `kid`, or the one key there is, is not for the algorithm in `alg`";
+    KeyUnusable, "key_unusable", "no key that was given can be used: its type, `alg`, `use`, `key_ops` or size forbids it";
     SignatureInvalid, "signature_invalid", "the signature is not that of the named key";
     SignatureUnmatched, "signature_unmatched", "the token names no key, and the signature is that of none of the issuer's";
     ClaimsInvalid, "claims_invalid", "the payload is not a JSON object with distinct members of the right types";
@@ -78,6 +79,7 @@ reasons! {
     ProofNonce, "proof_nonce", "the DPoP proof has not the nonce that was asked for";
     ProofReplayed, "proof_replayed", "the DPoP proof was seen before";
     ProofUnremembered, "proof_unremembered", "there is no room to remember the DPoP proof";
+    BadInput, "bad_input", "a line of a batch is not a JSON object with a token and at most one kind of key";
 }
 
 impl Reason {
@@ -91,8 +93,8 @@ impl Reason {
 /// The page of the reference that lists the reasons.
 pub fn reference() -> String {
     let mut page = String::from(
-        "# Why a token is refused\n\n<!-- Made from the code by `cargo xtask docs`; do not edit. -->\n\n\
-         A refused token has one of these reasons. The codes are stable; `keyholder token verify` answers with them.\n\n\
+        "# Why a token is refused\n\nMade by `keyholder docs token-reasons`. A refused token has one of these reasons. The codes are stable;\n\
+         `keyholder token verify` answers with them.\n\n\
          | code | meaning |\n|---|---|\n",
     );
     let row = |reason: &Reason| format!("| `{}` | {reason} |\n", reason.as_str());

@@ -18,6 +18,8 @@ pub(crate) enum DocsCommand {
     Spans,
     /// Every field of the access log
     AccessLog,
+    /// Every reason for which a token is refused
+    TokenReasons,
 }
 
 pub(super) fn run(command: &DocsCommand, context: &Context) -> Exit {
@@ -27,6 +29,7 @@ pub(super) fn run(command: &DocsCommand, context: &Context) -> Exit {
         DocsCommand::Metrics => metrics(),
         DocsCommand::Spans => spans(),
         DocsCommand::AccessLog => access_log(),
+        DocsCommand::TokenReasons => kh_verify::reason::reference(),
     };
     context.terminal.out(&page);
     Exit::Done

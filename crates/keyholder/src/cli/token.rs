@@ -1,4 +1,6 @@
-//! `keyholder token get`: a platform token from the local broker, for scripts.
+//! `keyholder token`: a platform token from the local broker, for scripts; whether a token is what it says.
+
+mod verify;
 
 use std::time::Duration;
 
@@ -15,13 +17,14 @@ use crate::{
 use clap::{Args, Subcommand};
 use kh_core::{CredentialName, EnvironmentName};
 
-/// Get platform tokens from the local broker
+/// Get platform tokens from the local broker; verify tokens
 #[derive(Debug, Subcommand)]
-#[command(
-    after_help = "Examples:\n  curl -H \"Authorization: Bearer $(keyholder token get acme-prod)\" https://api.mypurecloud.de/api/v2/users"
-)]
+#[command(after_help = "Examples:
+  curl -H \"Authorization: Bearer $(keyholder token get acme-prod)\" https://api.mypurecloud.de/api/v2/users
+  keyholder token verify --jwks keys.json --issuer https://login.example.com/ < token")]
 pub(crate) enum TokenCommand {
     Get(GetArgs),
+    Verify(verify::VerifyArgs),
 }
 
 /// Print a token of this credential that is valid now
@@ -49,7 +52,13 @@ pub(crate) struct GetArgs {
 
 pub(super) fn run(command: TokenCommand, context: &Context) -> Result<Exit, Failure> {
     harden();
-    let TokenCommand::Get(arguments) = command;
+    match command {
+        TokenCommand::Get(arguments) => get(&arguments, context),
+        TokenCommand::Verify(arguments) => verify::run(&arguments, context),
+    }
+}
+
+fn get(arguments: &GetArgs, context: &Context) -> Result<Exit, Failure> {
     let broker = LocalBroker::of(context)?;
     let wish =
         Wish { profile: &arguments.profile, min_ttl: arguments.min_ttl, environment: arguments.environment.as_ref() };

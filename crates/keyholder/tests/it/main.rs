@@ -38,3 +38,4 @@ mod streaming;
 mod supervisor;
 mod telemetry;
 mod terminal;
+mod token_verify;

@@ -47,8 +47,8 @@ fn fraction(seconds: f64, whole_for_part: Duration) -> Result<UnixMillis, Reason
     Ok(if exact { cut } else { cut.plus(whole_for_part) })
 }
 
-/// Until when a `DPoP` proof with these claims is good, if it is now: `iat` may be `window` away, and `exp` and `nbf`
-/// count where they are there.
+/// From when on a `DPoP` proof with these claims is no longer good, if it is now: `iat` may be `window` away, and `exp`
+/// and `nbf` count where they are there.
 pub(crate) fn proof_times(claims: &Object<'_>, window: Duration, now: UnixMillis) -> Result<UnixMillis, Reason> {
     let read = |name: &str, part| {
         claims.get(name).map(|value| numeric_date(value, part).map_err(|_| Reason::ProofClaims)).transpose()
@@ -56,7 +56,7 @@ pub(crate) fn proof_times(claims: &Object<'_>, window: Duration, now: UnixMillis
     let issued = read("iat", Duration::ZERO)?.ok_or(Reason::ProofClaims)?;
     let until = issued.plus(window);
     let early = now.plus(window) < issued || read("nbf", UP)?.is_some_and(|start| now.plus(window) < start);
-    if early || now > until || read("exp", Duration::ZERO)?.is_some_and(|end| now >= end.plus(window)) {
+    if early || now >= until || read("exp", Duration::ZERO)?.is_some_and(|end| now >= end.plus(window)) {
         return Err(Reason::ProofTime);
     }
     Ok(until)

@@ -12,7 +12,7 @@ use crate::support::*;
 
 /// Why this key cannot be used.
 fn unusable(jwk: &Value) -> Option<Unusable> {
-    match KeySet::parse_jwk(jwk.to_string().as_bytes(), Symmetric::Refused) {
+    match KeySet::pinned(jwk.to_string().as_bytes(), Symmetric::Refused) {
         Ok(_) => None,
         Err(KeySetError::NoUsableKey(skipped)) => Some(skipped[0].why),
         Err(other) => panic!("{other}"),
@@ -102,7 +102,7 @@ fn private_keys_are_never_taken() {
     }
     // even where symmetric keys are: they are another kind
     let private = P256.jwk_with(json!({ "d": "AQAB" })).to_string();
-    assert!(KeySet::parse_jwk(private.as_bytes(), Symmetric::Accepted).is_err());
+    assert!(KeySet::pinned(private.as_bytes(), Symmetric::Accepted).is_err());
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn points_that_are_not_on_the_curve_are_no_keys() {
 fn symmetric_keys_are_taken_only_where_asked_for_and_only_long_ones() {
     let set = |len: usize| {
         let jwk = json!({ "kty": "oct", "k": base64url(vec![7; len]) }).to_string();
-        KeySet::parse_jwk(jwk.as_bytes(), Symmetric::Accepted).map(|set| set.algorithms())
+        KeySet::pinned(jwk.as_bytes(), Symmetric::Accepted).map(|set| set.algorithms())
     };
     for (len, algorithms) in [
         (32, Algorithms::of(&[Algorithm::Hs256])),
@@ -179,6 +179,11 @@ fn symmetric_keys_are_taken_only_where_asked_for_and_only_long_ones() {
         assert!(set(len).is_err(), "{len}");
     }
     assert_eq!(unusable(&SHARED.jwk()), Some(Unusable::Symmetric));
+    let shown = format!("{:?}", keys(Algorithm::Hs256));
+    assert_eq!(
+        shown,
+        "KeySet { keys: [Key { kid: Some(\"k1\"), algorithms: {HS256, HS384, HS512}, .. }], skipped: [], pinned: false }"
+    );
 }
 
 #[test]
@@ -204,7 +209,7 @@ fn a_key_set_is_bounded_and_read_in_one_way() {
     assert_eq!(parse(&many(KEYS_MAX + 1)), Err(KeySetError::TooManyKeys));
     let padded = format!(r#"{{"keys":[{key}]{}}}"#, " ".repeat(JWKS_BYTES_MAX));
     assert_eq!(parse(&padded), Err(KeySetError::TooLarge));
-    let empty = KeySet::parse_jwk(SHARED.jwk().to_string().as_bytes(), Symmetric::Refused).unwrap_err();
+    let empty = KeySet::pinned(SHARED.jwk().to_string().as_bytes(), Symmetric::Refused).unwrap_err();
     assert_eq!(
         empty.to_string(),
         "the key set has no key that can be used; key 1 is left out because it is a symmetric key"
@@ -231,6 +236,18 @@ fn an_unknown_name_is_told_from_a_bad_signature() {
     let without = key_set(&[P256.jwk()]);
     let nameless = RSA.raw(Algorithm::Rs256, r#"{"alg":"RS256"}"#, &claims().to_string());
     assert_eq!(refused(&nameless, &without), "key_missing");
+}
+
+#[test]
+fn a_key_that_was_chosen_for_a_token_is_meant_whatever_its_name() {
+    let pinned = |signer: &Signer| {
+        let jwk = signer.jwk_with(json!({ "kid": "other" })).to_string();
+        KeySet::pinned(jwk.as_bytes(), Symmetric::Refused).unwrap()
+    };
+    let token = RSA.token(Algorithm::Rs256, &claims());
+    assert_eq!(refused(&token, &pinned(&RSA)), "taken");
+    assert_eq!(refused(&token, &pinned(&RSA_OTHER)), "signature_invalid");
+    assert_eq!(refused(&token, &pinned(&P256)), "key_unfit");
 }
 
 #[test]

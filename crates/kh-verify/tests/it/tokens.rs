@@ -1,6 +1,6 @@
 //! Good tokens, and the way from a token to its issuer's keys.
 
-use kh_verify::{Algorithm, Algorithms, Compact, Profile, Reason, verify};
+use kh_verify::{Algorithm, Algorithms, Compact, KeySet, Profile, Reason, Symmetric, verify};
 use serde_json::json;
 
 use crate::support::*;
@@ -28,6 +28,29 @@ fn the_name_of_rfc_9864_is_taken_for_ed25519() {
     for alg in ["EdDSA", "Ed25519"] {
         let keys = key_set(&[ED.jwk_with(json!({ "alg": alg }))]);
         assert!(verify(token.as_bytes(), &keys, &policy(), NOW).is_ok(), "{alg}");
+    }
+}
+
+#[test]
+fn the_examples_of_the_standards() {
+    // RFC 7515 appendices A.1 and A.3, RFC 8037 appendix A.4
+    for (token, key) in [
+        (
+            "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
+            r#"{"kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"}"#,
+        ),
+        (
+            "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+            r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#,
+        ),
+        (
+            "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg",
+            r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
+        ),
+    ] {
+        let keys = KeySet::pinned(key.as_bytes(), Symmetric::Accepted).unwrap();
+        let compact = Compact::decode(token.as_bytes()).unwrap();
+        assert_eq!(compact.verify_signature(&keys, Algorithms::ALL), Ok(()), "{token}");
     }
 }
 
