@@ -182,7 +182,7 @@ fn symmetric_keys_are_taken_only_where_asked_for_and_only_long_ones() {
     let shown = format!("{:?}", keys(Algorithm::Hs256));
     assert_eq!(
         shown,
-        "KeySet { keys: [Key { kid: Some(\"k1\"), algorithms: {HS256, HS384, HS512}, .. }], skipped: [], pinned: false }"
+        "KeySet { keys: [Key { kid: Some(\"k1\"), algorithms: {Hs256, Hs384, Hs512}, .. }], skipped: [], pinned: false }"
     );
 }
 
