@@ -1,7 +1,8 @@
 //! The admin listener: health, metrics, status.
 //!
 //! `/livez`, `/readyz` and `/metrics` are open to this machine; everything else, and everything for anybody further
-//! away, needs the guard token (`Authorization: Bearer` or `X-Keyholder-Token`). Invariant: no answer holds a secret.
+//! away, is for operators: by token (`Authorization: Bearer` or `X-Keyholder-Token`) or by client certificate. The
+//! guard token of the listener's own file makes one with every right.
 
 mod health;
 mod status;
@@ -31,10 +32,11 @@ pub use status::{
 };
 
 use crate::{
-    guard::Guard,
+    api::{self, ApiPorts},
     hygiene::{self, HostRule, MethodRule},
+    operators::Operators,
     problem,
-    serve::{Peer, bounded},
+    serve::{Peer, PeerCertificate, bounded},
 };
 
 /// One part that has to move for the process to be worth keeping, such as a thread.
@@ -85,7 +87,7 @@ pub struct AdminPorts {
     /// Whose credentials are told about.
     pub broker: Arc<Broker>,
     /// Who may see more than health and metrics.
-    pub guard: Guard,
+    pub operators: Operators,
     /// The metrics of all parts.
     pub registry: Arc<Registry>,
     /// What else has to work.
@@ -96,6 +98,8 @@ pub struct AdminPorts {
     pub draining: CancellationToken,
     /// What is told about the whole process.
     pub status: Arc<dyn StatusSource>,
+    /// What operators may do beside looking.
+    pub api: ApiPorts,
 }
 
 /// The admin routes. Serve it with [`crate::serve()`], which also tells the peer: without it every path needs the token.
@@ -105,15 +109,16 @@ pub fn router(ports: AdminPorts) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status::status))
+        .with_state(ports.clone())
+        .merge(api::router(ports.api.clone()))
         .fallback(|| async { problem::answer(&Problem::new(Code::NOT_FOUND, "there is no such path here")) })
         .method_not_allowed_fallback(|| async {
             problem::answer(&Problem::new(Code::METHOD_NOT_ALLOWED, "this path does not answer that method"))
         })
-        .layer(from_fn_with_state(ports.clone(), gate))
-        .with_state(ports)
+        .layer(from_fn_with_state(ports, gate))
 }
 
-async fn gate(State(ports): State<AdminPorts>, request: Request, next: Next) -> Response<Body> {
+async fn gate(State(ports): State<AdminPorts>, mut request: Request, next: Next) -> Response<Body> {
     let local = request.extensions().get::<Peer>().is_some_and(|peer| peer.is_local());
     let hosts = if local { HostRule::Loopback } else { HostRule::Any };
     if let Err(refusal) =
@@ -123,10 +128,15 @@ async fn gate(State(ports): State<AdminPorts>, request: Request, next: Next) -> 
         return problem::answer(&refusal.problem());
     }
     let open = local && matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics");
-    if !open && !ports.guard.accepts_bearer(request.headers()) {
-        let refused = Problem::new(Code::GUARD_REFUSED, "the admin token is missing or wrong")
-            .hint("send it as X-Keyholder-Token or as Authorization: Bearer");
-        return problem::answer(&refused);
+    let certificate = request.extensions().get::<PeerCertificate>();
+    match ports.operators.identify(request.headers(), certificate) {
+        Some(operator) => drop(request.extensions_mut().insert(operator)),
+        None if open => {}
+        None => {
+            let refused = Problem::new(Code::GUARD_REFUSED, "the admin token is missing or wrong")
+                .hint("send it as X-Keyholder-Token or as Authorization: Bearer");
+            return problem::answer(&refused);
+        }
     }
     bounded(request, next).await
 }

@@ -127,20 +127,39 @@ impl Guard {
 
     /// As [`Guard::accepts`], or as one `Authorization: Bearer` instead of the guard headers.
     pub fn accepts_bearer(&self, headers: &HeaderMap) -> bool {
-        let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
-        match (values.next(), values.next()) {
-            (None, _) => self.accepts(headers),
-            (Some(only), None) => {
-                !headers.contains_key(GUARD_HEADER)
-                    && !headers.contains_key(GUARD_ALIAS)
-                    && bearer(only).is_some_and(|token| self.knows(token))
-            }
-            (Some(_), Some(_)) => false,
-        }
+        matches!(presented(headers), Presented::Token(digest) if self.0.ct_eq(&digest))
+    }
+
+    /// The token's digest.
+    pub fn digest(&self) -> Sha256 {
+        self.0
     }
 
     fn knows(&self, presented: &[u8]) -> bool {
         self.0.ct_eq(&Sha256::of(presented))
+    }
+}
+
+/// The token that a request shows, as `Authorization: Bearer` or in one of the guard's own headers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Presented {
+    /// None.
+    Nothing,
+    /// Exactly one, told by its digest.
+    Token(Sha256),
+    /// More than one, or something that is no token.
+    Ambiguous,
+}
+
+/// What `headers` show.
+pub(crate) fn presented(headers: &HeaderMap) -> Presented {
+    let mut all = headers.get_all(header::AUTHORIZATION).into_iter().map(bearer);
+    let mut own = headers.get_all(GUARD_HEADER).into_iter().chain(headers.get_all(GUARD_ALIAS));
+    match (all.next(), all.next(), own.next(), own.next()) {
+        (None, _, None, _) => Presented::Nothing,
+        (Some(Some(token)), None, None, _) => Presented::Token(Sha256::of(token)),
+        (None, _, Some(token), None) => Presented::Token(Sha256::of(token.as_bytes())),
+        _ => Presented::Ambiguous,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The HTTP/1.1 server of the local listeners. axum's own has no limits in time or number, so hyper is driven here.
+//! The HTTP/1.1 server of the local listeners, plain or behind TLS. axum's own has no limits in time or number, so hyper is driven here.
 //!
 //! Invariants: a connection that sends its head slowly, holds a request open or comes on top of the allowed number is
 //! ended; every task belongs to a tracker and ends soon after the cancellation.
@@ -24,7 +24,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use kh_core::{Code, Problem};
+use kh_core::{Code, Problem, Sha256};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -32,7 +32,9 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::problem;
 
@@ -104,6 +106,31 @@ impl From<SocketAddr> for Peer {
     }
 }
 
+/// The certificate that a peer proved to have the key of, as an extension of every request of its connection. It was
+/// issued by an authority that the listener trusts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerCertificate {
+    /// SHA-256 of its DER.
+    pub sha256: Sha256,
+    /// The DNS names and URIs of its subject alternative name.
+    pub names: Vec<String>,
+}
+
+impl PeerCertificate {
+    /// The one that the peer of a finished handshake showed.
+    fn of(connection: &rustls::ServerConnection) -> Option<Self> {
+        let der = connection.peer_certificates()?.first()?;
+        let (_, parsed) = X509Certificate::from_der(der).ok()?;
+        let names = parsed.subject_alternative_name().ok().flatten();
+        let names = names.into_iter().flat_map(|extension| &extension.value.general_names);
+        let names = names.filter_map(|name| match name {
+            GeneralName::DNSName(text) | GeneralName::URI(text) => Some((*text).to_owned()),
+            _ => None,
+        });
+        Some(Self { sha256: Sha256::of(der), names: names.collect() })
+    }
+}
+
 /// Binds a TCP listener that only this machine can reach: the address must be loopback, and packets get a time to live
 /// of 1, so that no mistaken route carries them further.
 pub async fn bind_loopback(address: SocketAddr) -> io::Result<TcpListener> {
@@ -130,7 +157,29 @@ where
 }
 
 /// As [`serve`], with `limits`.
-pub async fn serve_with<L>(mut listener: L, router: Router, limits: Limits, cancel: CancellationToken)
+pub async fn serve_with<L>(listener: L, router: Router, limits: Limits, cancel: CancellationToken)
+where
+    L: Listener,
+    L::Addr: Into<Peer>,
+{
+    accept(listener, None, router, limits, cancel).await;
+}
+
+/// As [`serve_with`] behind TLS; a certificate that the peer proved is told with each of its requests.
+pub async fn serve_tls<L>(
+    listener: L,
+    tls: Arc<rustls::ServerConfig>,
+    router: Router,
+    limits: Limits,
+    cancel: CancellationToken,
+) where
+    L: Listener,
+    L::Addr: Into<Peer>,
+{
+    accept(listener, Some(TlsAcceptor::from(tls)), router, limits, cancel).await;
+}
+
+async fn accept<L>(mut listener: L, tls: Option<TlsAcceptor>, router: Router, limits: Limits, cancel: CancellationToken)
 where
     L: Listener,
     L::Addr: Into<Peer>,
@@ -147,14 +196,27 @@ where
         let peer = address.into();
         let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
             tracing::warn!(?peer, limit = limits.connections, "a local listener has all its connections in use");
-            // Best effort: the caller may be gone, and nothing depends on its having heard us.
-            drop(timeout(TURN_AWAY, io.write_all(&full)).await);
+            if tls.is_none() {
+                // Best effort: the caller may be gone, and nothing depends on its having heard us.
+                drop(timeout(TURN_AWAY, io.write_all(&full)).await);
+            }
             continue;
         };
-        let exchange = Exchange { router: TowerToHyperService::new(router.clone()), peer, limit: limits.request };
-        let (cancel, kill) = (cancel.clone(), kill.clone());
+        let router = TowerToHyperService::new(router.clone());
+        let mut exchange = Exchange { router, peer, certificate: None, limit: limits.request };
+        let (cancel, kill, tls) = (cancel.clone(), kill.clone(), tls.clone());
         tracker.spawn(async move {
-            connection(io, exchange, limits.head, &cancel, &kill).await;
+            match tls {
+                None => connection(io, exchange, limits.head, &cancel, &kill).await,
+                Some(tls) => match timeout(limits.head, tls.accept(io)).await {
+                    Ok(Ok(stream)) => {
+                        exchange.certificate = PeerCertificate::of(stream.get_ref().1);
+                        connection(stream, exchange, limits.head, &cancel, &kill).await;
+                    }
+                    Ok(Err(error)) => tracing::debug!(?peer, %error, "a TLS handshake with the admin listener failed"),
+                    Err(_) => tracing::debug!(?peer, "a TLS handshake with the admin listener took too long"),
+                },
+            }
             drop(seat);
         });
     }
@@ -210,6 +272,7 @@ pub(crate) async fn bounded(request: Request, next: Next) -> Response<Body> {
 struct Exchange {
     router: TowerToHyperService<Router>,
     peer: Peer,
+    certificate: Option<PeerCertificate>,
     limit: Duration,
 }
 
@@ -221,6 +284,9 @@ impl Service<Request<Incoming>> for Exchange {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
         request.extensions_mut().insert(RequestTime(self.limit));
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         self.router.call(request)
     }
 }

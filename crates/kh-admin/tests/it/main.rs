@@ -4,11 +4,15 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 mod broker;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod mtls;
 #[cfg(test)]
 mod pickup;
 #[cfg(test)]

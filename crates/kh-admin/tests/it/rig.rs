@@ -2,29 +2,32 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use axum::{Router, body::Body, extract::Request, http::Response};
 use kh_admin::{
-    AdminPorts, BrokerPorts, Callers, Guard, Limits, ProfileProxy, Pulse, ReadyCheck, SocketGuard, SocketListener,
-    StatusSource,
+    AdminPorts, ApiPorts, AuditDesk, BrokerPorts, Callers, Guard, Limits, Operator, Operators, ProfileProxy, Pulse,
+    ReadyCheck, SocketGuard, SocketListener, StatusSource,
     admin::{self, AuditStatus, ConfigStatus, Status},
     bind_loopback, broker_api, serve_with,
 };
+use kh_audit::FileAuditLog;
 use kh_broker::{Broker, Credential, CredentialSpec};
 use kh_core::{
-    Clock, Code, ManualClock, PlatformKind, SecretBytes, SecretName, SecretString, SeededEntropy, UnixMillis,
+    Clock, Code, Entropy, ManualClock, PlatformKind, SecretBytes, SecretName, SecretString, SeededEntropy, UnixMillis,
     audit::AuditEvent,
     credential::CredentialDocument,
     issued::{IssuedKind, issue},
     port::{
-        BoxFuture, Expected, FetchError, IssuedToken, SecretMetadata, SecretStore, SightingLog, StoreError,
+        AuditLog, BoxFuture, Expected, FetchError, IssuedToken, SecretMetadata, SecretStore, SightingLog, StoreError,
         StoredSecret, TokenEndpoint,
     },
 };
+use kh_issuer::Issuer;
+use kh_state::SqliteState;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -197,6 +200,9 @@ pub(crate) struct Rig {
     pub(crate) cancel: CancellationToken,
     pub(crate) server: Option<JoinHandle<()>>,
     pub(crate) router: Router,
+    /// State and audit log of the admin API.
+    pub(crate) folder: Option<tempfile::TempDir>,
+    pub(crate) api: Option<ApiPorts>,
     token: SecretString,
 }
 
@@ -214,6 +220,21 @@ pub(crate) struct Probes {
     pub(crate) checks: Vec<Arc<dyn ReadyCheck>>,
     pub(crate) pulses: Vec<Arc<dyn Pulse>>,
     pub(crate) draining: CancellationToken,
+    /// Beside the one of the guard token.
+    pub(crate) operators: Vec<Operator>,
+}
+
+/// A registry of clients and an audit log, both real, in a folder.
+async fn api(folder: &Path, clock: &Arc<dyn Clock>) -> ApiPorts {
+    let (path, checkpoints) = (folder.join("audit.log"), folder.join("audit.checkpoints"));
+    let seed = SecretBytes::new(vec![7; 32]);
+    let log = FileAuditLog::open(&path, &checkpoints, &seed, Arc::clone(clock)).unwrap();
+    let key = log.public_key();
+    let log: Arc<dyn AuditLog> = Arc::new(log);
+    let state = SqliteState::open(&folder.join("state.db"), Arc::clone(&log), Arc::clone(clock)).unwrap();
+    let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(3));
+    let issuer = Issuer::open(Arc::new(state), Arc::clone(clock), Arc::clone(&entropy)).await.unwrap();
+    ApiPorts { issuer, audit: AuditDesk { log, path, checkpoints, key }, clock: Arc::clone(clock), entropy }
 }
 
 struct FakeStatus(Arc<Broker>);
@@ -279,7 +300,7 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
     let proxy = Arc::new(FakeProxy::default());
     let journal = Arc::new(FakeJournal::default());
     let kept = Arc::clone(&broker);
-    let mut bound = None;
+    let (mut bound, mut folder, mut kept_api) = (None, None, None);
     let ports = || {
         let forwarder = Arc::clone(&proxy) as Arc<dyn ProfileProxy>;
         let reports = Arc::clone(&journal) as Arc<dyn SightingLog>;
@@ -295,14 +316,20 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
             bound = Some((SocketListener::bind(&path, callers).unwrap(), (folder, path)));
             broker_api::router(BrokerPorts { socket_guard, ..ports() })
         }
-        Surface::Admin(Probes { checks, pulses, draining }) => {
+        Surface::Admin(Probes { checks, pulses, draining, operators }) => {
             let mut registry = Registry::default();
             let counter = Counter::<u64>::default();
             counter.inc_by(7);
             registry.register("keyholder_test", "A test counter", counter);
             let status = Arc::new(FakeStatus(Arc::clone(&broker)));
             let (registry, checks, pulses) = (Arc::new(registry), checks.into(), pulses.into());
-            admin::router(AdminPorts { broker, guard, registry, checks, pulses, draining, status })
+            let mut all = vec![Operator::local(&guard)];
+            all.extend(operators);
+            let operators = Operators::new(all);
+            let place = tempfile::tempdir().unwrap();
+            let ports = api(place.path(), &shared).await;
+            (folder, kept_api) = (Some(place), Some(ports.clone()));
+            admin::router(AdminPorts { broker, operators, registry, checks, pulses, draining, status, api: ports })
         }
     };
     let listener = bind_loopback("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -312,7 +339,21 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
         None => (tokio::spawn(serve_with(listener, router.clone(), limits, cancel.clone())), None),
         Some((bound, place)) => (tokio::spawn(serve_with(bound, router.clone(), limits, cancel.clone())), Some(place)),
     };
-    Rig { journal, broker: kept, address, socket, proxy, platform, clock, cancel, server: Some(server), router, token }
+    Rig {
+        journal,
+        broker: kept,
+        address,
+        socket,
+        proxy,
+        platform,
+        clock,
+        cancel,
+        server: Some(server),
+        router,
+        folder,
+        api: kept_api,
+        token,
+    }
 }
 
 /// TCP or unix.

@@ -1,0 +1,193 @@
+//! The audit log over the admin API: reading it, verifying it, and writing the calls themselves.
+
+use std::{path::PathBuf, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Query, State},
+};
+use kh_audit::{Entry, Filter, PublicKey, Report};
+use kh_core::{
+    Code, Problem, UnixMillis,
+    audit::AuditEvent,
+    port::{AuditError, AuditLog},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    ApiPorts,
+    wire::{ProblemDocument, Refused},
+};
+
+/// Entries of one answer unless fewer are asked for.
+const LIMIT: usize = 100;
+/// Most entries of one answer: some 2 MB.
+const LIMIT_MAX: usize = 5_000;
+
+/// The audit log of this keyholder.
+#[derive(Clone)]
+pub struct AuditDesk {
+    /// Where calls are written.
+    pub log: Arc<dyn AuditLog>,
+    /// The log's file.
+    pub path: PathBuf,
+    /// The checkpoints' file.
+    pub checkpoints: PathBuf,
+    /// The key that entries and checkpoints are signed with.
+    pub key: PublicKey,
+}
+
+impl AuditDesk {
+    /// Writes one event; it is on disk when this returns. File work is done on a thread for it.
+    pub(super) async fn record(&self, event: AuditEvent) -> Result<(), AuditError> {
+        let log = Arc::clone(&self.log);
+        blocking(move || log.append(&[event])).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, AuditError> + Send + 'static,
+) -> Result<T, AuditError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|stopped| Err(AuditError::Unavailable(std::io::Error::other(stopped))))
+}
+
+/// Which entries.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wanted {
+    /// Not before this time, in milliseconds since 1970.
+    since: Option<u64>,
+    /// Before this time, in milliseconds since 1970.
+    until: Option<u64>,
+    /// This actor only, such as `cli:ann`.
+    actor: Option<String>,
+    /// This action only (`client.add`), or with a final dot all of a noun (`client.`).
+    action: Option<String>,
+    /// This subject only.
+    subject: Option<String>,
+    /// The newest so many of those that match: 100 unless something else is said, at most 5,000.
+    limit: Option<usize>,
+}
+
+/// Entries in the order of the log.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AuditEntries {
+    /// The newest that match.
+    #[schema(value_type = Vec<AuditEntry>)]
+    entries: Vec<Entry>,
+}
+
+/// One entry of the log.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AuditEntry {
+    /// Position, from 1.
+    seq: u64,
+    /// The event's id.
+    id: String,
+    /// When, in milliseconds since 1970.
+    at: u64,
+    /// Who.
+    actor: String,
+    /// What, `noun.verb`.
+    action: String,
+    /// To what.
+    subject: String,
+    /// Further facts, each a name and a value.
+    detail: Vec<Vec<String>>,
+    /// `hash` of the entry before.
+    prev: String,
+    /// Ed25519 over the members before it, in hex.
+    sig: String,
+    /// SHA-256 over the members before it, in hex.
+    hash: String,
+}
+
+/// Reads the audit log
+///
+/// Reading does not verify the chain; `/v1/audit/verify` does.
+#[utoipa::path(
+    get, path = "/v1/audit/entries", tag = "audit", params(Wanted),
+    responses((status = 200, body = AuditEntries), (status = "4XX", body = ProblemDocument))
+)]
+pub(super) async fn entries(
+    State(ports): State<ApiPorts>,
+    wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<AuditEntries>, Refused> {
+    let Query(wanted) = wanted.map_err(|error| malformed(error.body_text()))?;
+    let limit = wanted.limit.unwrap_or(LIMIT);
+    if limit > LIMIT_MAX {
+        return Err(malformed(format!("limit is at most {LIMIT_MAX}")));
+    }
+    let filter = Filter {
+        since: wanted.since.map(UnixMillis),
+        until: wanted.until.map(UnixMillis),
+        actor: wanted.actor,
+        action: wanted.action,
+        subject: wanted.subject,
+        limit: Some(limit),
+    };
+    let path = ports.audit.path.clone();
+    let read = blocking(move || kh_audit::read(&path, filter)?.collect::<Result<Vec<_>, _>>()).await;
+    read.map(|entries| Json(AuditEntries { entries })).map_err(|error| unreadable(&error))
+}
+
+/// What verification found.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AuditVerdict {
+    /// Whether every entry and checkpoint verifies.
+    verified: bool,
+    /// Entries that verify, from the first.
+    entries: u64,
+    /// Checkpoints that verify.
+    checkpoints: u64,
+    /// Hash of the last entry that verifies, in hex.
+    head: String,
+    /// What is wrong first, as a word: `edited`, `removed`, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finding: Option<&'static str>,
+    /// The same in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+impl From<Report> for AuditVerdict {
+    fn from(report: Report) -> Self {
+        Self {
+            verified: report.verified(),
+            entries: report.entries,
+            checkpoints: report.checkpoints,
+            head: report.head.to_hex(),
+            finding: report.finding.as_ref().map(|finding| finding.kind.as_str()),
+            detail: report.finding.map(|finding| finding.sentence),
+        }
+    }
+}
+
+/// Verifies the audit log
+///
+/// The whole chain, the signatures of entries and checkpoints, against this installation's own key.
+#[utoipa::path(
+    get, path = "/v1/audit/verify", tag = "audit",
+    responses((status = 200, body = AuditVerdict), (status = "5XX", body = ProblemDocument))
+)]
+pub(super) async fn verify(State(ports): State<ApiPorts>) -> Result<Json<AuditVerdict>, Refused> {
+    let desk = ports.audit;
+    let verified = blocking(move || kh_audit::verify(&desk.path, &desk.checkpoints, Some(&desk.key))).await;
+    verified.map(|report| Json(report.into())).map_err(|error| unreadable(&error))
+}
+
+fn malformed(detail: String) -> Refused {
+    Refused(Problem::new(Code::REQUEST_MALFORMED, detail))
+}
+
+fn unreadable(error: &AuditError) -> Refused {
+    tracing::warn!(%error, "the audit log cannot be read for the admin API");
+    let code = match error {
+        AuditError::Broken(_) => Code::AUDIT_BROKEN,
+        AuditError::Unavailable(_) => Code::STATE_UNAVAILABLE,
+    };
+    Refused(Problem::new(code, error.to_string()))
+}
