@@ -66,6 +66,7 @@ const GENERATED: &[(&str, &[&str])] = &[
     ("docs/reference/spans.md", &["docs", "spans"]),
     ("docs/reference/access-log.md", &["docs", "access-log"]),
     ("docs/reference/token-reasons.md", &["docs", "token-reasons"]),
+    ("docs/reference/admin-api.json", &["docs", "admin-api"]),
 ];
 
 /// The page made from the sources' log lines.

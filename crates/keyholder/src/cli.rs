@@ -17,6 +17,7 @@ mod healthcheck;
 mod init;
 mod local_broker;
 mod logging;
+mod operator;
 mod rotate;
 mod sandbox;
 mod secret;
@@ -122,6 +123,8 @@ enum Command {
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     #[command(subcommand)]
+    Operator(operator::OperatorCommand),
+    #[command(subcommand)]
     Token(token::TokenCommand),
     Healthcheck(healthcheck::HealthcheckArgs),
     Exec(exec::ExecArgs),
@@ -180,6 +183,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Store(command) => store::run(command, context),
         Command::Client(command) => client::run(command, context),
         Command::Audit(command) => audit::run(command, context),
+        Command::Operator(command) => Ok(operator::run(&command, context)),
         Command::Token(command) => token::run(command, context),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments, context),
         Command::Exec(arguments) => exec::run(&arguments, context),

@@ -4,6 +4,7 @@
 //! listeners), and whatever fails stops the start with the reason.
 
 mod activation;
+mod admin_access;
 mod base;
 mod deliver;
 mod egress;

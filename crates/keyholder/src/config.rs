@@ -11,6 +11,7 @@ pub mod mask;
 mod mistake;
 mod model;
 mod network;
+mod operators;
 mod platform;
 mod reader;
 mod render;

@@ -84,15 +84,8 @@ impl Operator {
 pub struct Operators(Arc<ArcSwap<Vec<Arc<Operator>>>>);
 
 impl Operators {
-    /// These and nobody else.
-    pub fn new(operators: Vec<Operator>) -> Self {
-        let all = Self::default();
-        all.replace(operators);
-        all
-    }
-
-    /// Requests that come from now on are judged by these.
-    pub fn replace(&self, operators: Vec<Operator>) {
+    /// Requests that come from now on are judged by these and nobody else.
+    pub fn replace(&self, operators: impl IntoIterator<Item = Operator>) {
         self.0.store(Arc::new(operators.into_iter().map(Arc::new).collect()));
     }
 
@@ -127,10 +120,12 @@ mod tests {
             certificates: vec![Sha256::of(name.as_bytes())],
             certificate_names: names.iter().map(|&name| name.to_owned()).collect(),
         };
-        Operators::new(vec![
+        let all = Operators::default();
+        all.replace([
             operator("ann", Role::Admin, "token-a", &["spiffe://corp/ann"]),
             operator("bob", Role::Read, "token-b", &[]),
-        ])
+        ]);
+        all
     }
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -176,7 +171,7 @@ mod tests {
     fn a_removed_operator_is_nobody_at_once() {
         let (operators, lines) = (operators(), headers(&[("authorization", "Bearer token-a")]));
         assert!(operators.identify(&lines, None).is_some());
-        operators.replace(vec![]);
+        operators.replace([]);
         assert!(operators.identify(&lines, None).is_none());
     }
 

@@ -20,6 +20,8 @@ pub(crate) enum DocsCommand {
     AccessLog,
     /// Every reason for which a token is refused
     TokenReasons,
+    /// The OpenAPI document of the admin API
+    AdminApi,
 }
 
 pub(super) fn run(command: &DocsCommand, context: &Context) -> Exit {
@@ -30,9 +32,15 @@ pub(super) fn run(command: &DocsCommand, context: &Context) -> Exit {
         DocsCommand::Spans => spans(),
         DocsCommand::AccessLog => access_log(),
         DocsCommand::TokenReasons => kh_verify::reason::reference(),
+        DocsCommand::AdminApi => admin_api(),
     };
     context.terminal.out(&page);
     Exit::Done
+}
+
+fn admin_api() -> String {
+    let text = serde_json::to_string_pretty(&kh_admin::api::document());
+    text.expect("the document is made of plain members") + "\n"
 }
 
 fn cli_page() -> String {

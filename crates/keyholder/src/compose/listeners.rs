@@ -41,6 +41,9 @@ pub(crate) struct Addresses {
     pub(crate) broker_token_file: PathBuf,
     /// The admin listener.
     pub(crate) admin_url: Option<String>,
+    /// The same over https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) admin_tls_url: Option<String>,
     /// The file with the admin listener's guard token.
     pub(crate) admin_token_file: PathBuf,
 }
@@ -64,7 +67,7 @@ pub(super) fn start_gateways(
         section.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
     let mut started = Vec::new();
     for Wanted { name, listen, encrypted } in wanted(section, paths, sockets)? {
-        let tls = slot.filter(|_| encrypted).map(server_tls).transpose()?;
+        let tls = slot.filter(|_| encrypted).map(|slot| server_tls(slot, None)).transpose()?;
         let socket_mode = section.socket_mode.unwrap_or(SOCKET_MODE);
         let config = GatewayConfig { listen, socket_mode, workers, tls, limits: limits(&section.limits) };
         let gateway = Gateway::start(config, ports.clone()).map_err(|error| match &error {
@@ -111,6 +114,7 @@ fn listener(address: &ListenAddress, paths: &Paths) -> Listen {
 /// A local listener that is bound and not served yet.
 pub(super) enum Local {
     Tcp(tokio::net::TcpListener),
+    Tls(tokio::net::TcpListener, Arc<rustls::ServerConfig>),
     /// With its address as it is told.
     Unix(SocketListener, String),
 }
@@ -145,6 +149,16 @@ impl Local {
         }
     }
 
+    /// Binds any address, behind TLS.
+    pub(super) async fn bind_tls(
+        name: &str,
+        address: SocketAddr,
+        tls: Arc<rustls::ServerConfig>,
+    ) -> Result<Self, Failure> {
+        let listener = tokio::net::TcpListener::bind(address).await;
+        Ok(Self::Tls(listener.map_err(|error| cannot_listen(name, address, &error))?, tls))
+    }
+
     /// Makes a socket for `callers`.
     pub(super) fn bind_socket(path: &Path, callers: Callers) -> Result<Self, Failure> {
         let listener = SocketListener::bind(path, callers)
@@ -156,6 +170,9 @@ impl Local {
     pub(super) fn url(&self) -> String {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(|address| format!("http://{address}")).unwrap_or_default(),
+            Self::Tls(listener, _) => {
+                listener.local_addr().map(|address| format!("https://{address}")).unwrap_or_default()
+            }
             Self::Unix(_, told) => told.clone(),
         }
     }
@@ -164,6 +181,7 @@ impl Local {
     pub(super) async fn serve(self, router: Router, limits: kh_admin::Limits, cancel: CancellationToken) {
         match self {
             Self::Tcp(listener) => kh_admin::serve_with(listener, router, limits, cancel).await,
+            Self::Tls(listener, tls) => kh_admin::serve_tls(listener, tls, router, limits, cancel).await,
             Self::Unix(listener, _) => kh_admin::serve_with(listener, router, limits, cancel).await,
         }
     }

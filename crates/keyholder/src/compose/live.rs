@@ -3,7 +3,7 @@
 //! Invariants: [`Prepared::of`] does everything that can fail, [`Live::apply`] nothing that can; at the start and at a
 //! reload the same code makes the same things.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use kh_admin::admin::{ConfigStatus, TlsStatus};
 use kh_broker::{Applied, Broker, CredentialSpec, Sightings};
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
 use super::{
+    admin_access::AdminAccess,
     egresses, endpoints, outside,
     record::Record,
     sightings::{self, rotated},
@@ -34,6 +35,8 @@ pub(crate) struct Prepared {
     pub(super) specs: Vec<CredentialSpec>,
     pub(super) outside: Outside,
     pub(super) certificate: Option<Certificate>,
+    /// The admin listener's.
+    pub(super) admin_certificate: Option<Certificate>,
     /// The stores outside, as rotation writes them.
     pub(super) targets: Targets,
 }
@@ -53,11 +56,14 @@ impl Prepared {
     ) -> Result<Self, Failure> {
         let ways = egresses(loaded)?;
         let targets = targets_after(before, loaded, clock)?;
-        let tls = loaded.config.gateway.tls.as_ref();
+        let pem = |(cert, key): (&PathBuf, &PathBuf)| certificate(cert, key, &loaded.paths);
+        let tls = loaded.config.gateway.tls.as_ref().map(|tls| (&tls.cert, &tls.key));
+        let admin = loaded.config.admin.tls.as_ref().map(|tls| (&tls.cert, &tls.key));
         Ok(Self {
             specs: endpoints::specs(&loaded.config, &ways, clock),
             outside: outside(loaded, &targets, clock, reads),
-            certificate: tls.map(|tls| certificate(tls, &loaded.paths)).transpose()?,
+            certificate: tls.map(pem).transpose()?,
+            admin_certificate: admin.map(pem).transpose()?,
             targets,
         })
     }
@@ -92,6 +98,7 @@ pub(crate) struct Live {
     targets: Mutex<Targets>,
     logins: Logins,
     certificate: Option<Served>,
+    admin: AdminAccess,
     ending: Mutex<Ending>,
     limits: Mutex<BTreeMap<&'static str, String>>,
     record: Record,
@@ -101,7 +108,7 @@ pub(crate) struct Live {
 impl Live {
     pub(super) fn new(
         loaded: &Loaded,
-        certificate: (Option<Served>, Option<Sha256>),
+        (certificate, admin): ((Option<Served>, Option<Sha256>), AdminAccess),
         (broker, record, sources): (&Arc<Broker>, &sightings::Record, Arc<Sources>),
         (targets, logins): (Targets, Logins),
         clock: &Arc<dyn Clock>,
@@ -116,6 +123,7 @@ impl Live {
             targets: Mutex::new(targets),
             logins,
             certificate: served,
+            admin,
             ending: Mutex::new(Ending::of(&loaded.config)),
             limits: Mutex::new(limits(&loaded.config)),
             record: Record::new(loaded, digest, clock.now().wall, registry),
@@ -136,11 +144,17 @@ impl Live {
         if let (Some(served), Some(certificate)) = (&self.certificate, prepared.certificate) {
             served.replace(certificate, self.clock.now().wall);
         }
+        self.admin.replace(loaded, prepared.admin_certificate);
         *self.ending.lock() = Ending::of(&loaded.config);
         *self.limits.lock() = limits(&loaded.config);
         let before = self.told().1.map(|tls| tls.certificate_sha256);
         self.record.in_force(loaded, digest, self.clock.now().wall);
         (applied, before != digest.map(Sha256::to_hex))
+    }
+
+    /// Who may use the admin listener.
+    pub(super) fn admin(&self) -> &AdminAccess {
+        &self.admin
     }
 
     /// The stores in use.

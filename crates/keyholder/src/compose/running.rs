@@ -7,14 +7,14 @@
 use std::{sync::Arc, time::Duration};
 
 use kh_admin::{
-    AdminPorts, BrokerPorts, Callers, Guard, LocalMetrics, Pulse, ReadyCheck,
+    AdminPorts, ApiPorts, AuditDesk, BrokerPorts, Callers, Guard, LocalMetrics, Pulse, ReadyCheck,
     admin::{self, ListenerStatus, StateCheck, StoreCheck},
     broker_api,
 };
 use kh_broker::Broker;
 use kh_core::{
     Code,
-    port::{SecretSource, SecretStore, SightingLog, StateStore},
+    port::{AuditLog, SecretSource, SecretStore, SightingLog, StateStore},
 };
 use kh_gateway::{GatewayHandle, Metrics, Ports, inbound::InboundMetrics};
 use kh_issuer::Issuer;
@@ -27,7 +27,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Addresses, Base, Deliveries, GatewayProxy, Live, Prepared, Schedule, Sockets, bind_environments,
+    Addresses, Base, Deliveries, GatewayProxy, Live, Prepared, Schedule, Sockets,
+    admin_access::AdminAccess,
+    bind_environments,
     listeners::{Local, limits, reachable, start_gateways},
     pulses,
     schedule::RotationMetrics,
@@ -105,7 +107,15 @@ impl Running {
         let slot = served.as_ref().map(|served| Arc::clone(served.slot()));
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let kept = (prepared.targets, Logins::new(&tasks, &cancel));
-        let live = Live::new(loaded, (served, digest), (&broker, &record, sources), kept, &base.clock, &mut registry);
+        let access = AdminAccess::new(&loaded.config, prepared.admin_certificate.take());
+        let live = Live::new(
+            loaded,
+            ((served, digest), access),
+            (&broker, &record, sources),
+            kept,
+            &base.clock,
+            &mut registry,
+        );
         let ports = Ports {
             issuer: Arc::clone(&issuer),
             broker: Arc::clone(&broker),
@@ -196,33 +206,67 @@ impl Running {
         registry: Arc<Registry>,
         sockets: &mut Sockets,
     ) -> Result<(), Failure> {
-        let Some(address) = loaded.config.admin.listen else {
-            return refuse_unused("admin", sockets.admin.is_some());
-        };
+        let mut bound = Vec::new();
+        match loaded.config.admin.listen {
+            None => refuse_unused("admin", sockets.admin.is_some())?,
+            Some(address) => {
+                let local = Local::bind("admin", address, sockets.admin.take(), Callers::own()).await?;
+                self.addresses.admin_url = Some(local.url());
+                bound.push(local);
+            }
+        }
+        if let Some(encrypted) = self.live.admin().bind(loaded).await? {
+            self.addresses.admin_tls_url = Some(encrypted.url());
+            bound.push(encrypted);
+        }
+        let told = bound.iter().map(|local| ListenerStatus { name: "admin", address: local.url() });
+        standing.listeners.extend(told);
+        if bound.is_empty() {
+            return Ok(());
+        }
+        let ports = self.admin_ports(loaded, base, standing, registry)?;
+        let router = self.local_metrics.count(admin::router(ports), "admin");
+        for local in bound {
+            let serving = local.serve(router.clone(), kh_admin::Limits::default(), self.cancel.clone());
+            drop(self.tasks.spawn(serving));
+        }
+        Ok(())
+    }
+
+    fn admin_ports(
+        &self,
+        loaded: &Loaded,
+        base: &Base,
+        standing: Standing,
+        registry: Arc<Registry>,
+    ) -> Result<AdminPorts, Failure> {
         let checks: [Arc<dyn ReadyCheck>; 2] = [
             Arc::new(StoreCheck(Arc::clone(&base.store) as Arc<dyn SecretStore>)),
             Arc::new(StateCheck(Arc::clone(&base.state) as Arc<dyn StateStore>)),
         ];
         let guard = guard(&loaded.paths.admin_token, base)?;
-        let local = Local::bind("admin", address, sockets.admin.take(), Callers::own()).await?;
-        standing.listeners.push(ListenerStatus { name: "admin", address: local.url() });
-        self.addresses.admin_url = Some(local.url());
-        let ports = AdminPorts {
+        let audit = AuditDesk {
+            log: Arc::clone(&base.audit) as Arc<dyn AuditLog>,
+            path: loaded.paths.audit_log.clone(),
+            checkpoints: loaded.paths.checkpoints.clone(),
+            key: base.audit.public_key(),
+        };
+        let api = ApiPorts {
+            issuer: Arc::clone(&self.issuer),
+            audit,
+            clock: Arc::clone(&base.clock),
+            entropy: Arc::clone(&base.entropy),
+        };
+        Ok(AdminPorts {
             broker: Arc::clone(&self.broker),
-            guard,
+            operators: self.live.admin().operators(&loaded.config, &guard),
             registry,
             checks: Arc::new(checks),
             pulses: Arc::clone(&self.pulses),
             draining: self.draining.clone(),
             status: Arc::new(standing),
-        };
-        let serving = local.serve(
-            self.local_metrics.count(admin::router(ports), "admin"),
-            kh_admin::Limits::default(),
-            self.cancel.clone(),
-        );
-        drop(self.tasks.spawn(serving));
-        Ok(())
+            api,
+        })
     }
 
     fn standing(&self, loaded: &Loaded, base: &Base, metrics: Arc<Metrics>, started: kh_core::Now) -> Standing {

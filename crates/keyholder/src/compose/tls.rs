@@ -1,17 +1,22 @@
-//! TLS of the gateway's own listeners, and the reading of PEM files.
+//! TLS of keyholder's own listeners, and the reading of PEM files.
 
 use std::{path::Path, sync::Arc};
 
 use kh_core::{Code, UnixMillis};
 use kh_gateway::{CertificateSlot, Metrics};
-use rustls::{crypto::aws_lc_rs, server::ResolvesServerCert, sign::CertifiedKey};
+use rustls::{
+    RootCertStore,
+    crypto::aws_lc_rs,
+    server::{ResolvesServerCert, WebPkiClientVerifier},
+    sign::CertifiedKey,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{
     Paths,
     validity::{Standing, Validity},
 };
-use crate::{config::TlsConfig, output::Failure};
+use crate::output::Failure;
 
 /// Largest PEM file read, in bytes: the public CA bundles have a quarter of a megabyte.
 const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -28,7 +33,7 @@ pub(super) fn read_pem(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(cannot)
 }
 
-/// The gateway's certificate.
+/// A listener's certificate.
 pub(crate) struct Certificate {
     /// The chain with its key.
     pub(crate) key: CertifiedKey,
@@ -36,9 +41,9 @@ pub(crate) struct Certificate {
     pub(crate) validity: Validity,
 }
 
-/// The gateway's certificate with its key, which must belong together.
-pub(crate) fn certificate(tls: &TlsConfig, paths: &Paths) -> Result<Certificate, Failure> {
-    let (cert, key) = (paths.resolve(&tls.cert), paths.resolve(&tls.key));
+/// A certificate with its key, which must belong together.
+pub(crate) fn certificate(cert: &Path, key: &Path, paths: &Paths) -> Result<Certificate, Failure> {
+    let (cert, key) = (paths.resolve(cert), paths.resolve(key));
     let chain = CertificateDer::pem_slice_iter(&read_pem(&cert)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| unusable(&cert, "is not a PEM file of certificates"))?;
@@ -91,12 +96,37 @@ fn tell(validity: Validity, metrics: &Metrics, now: UnixMillis) {
     }
 }
 
-/// How the gateway speaks TLS, with the certificate that is in `slot` at each handshake.
-pub(super) fn server_tls(slot: &Arc<CertificateSlot>) -> Result<Arc<rustls::ServerConfig>, Failure> {
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+/// How a listener speaks TLS, with the certificate that is in `slot` at each handshake. With `client_ca` it asks for a
+/// client certificate and takes connections without one as well: who comes without has to prove itself otherwise.
+pub(super) fn server_tls(
+    slot: &Arc<CertificateSlot>,
+    client_ca: Option<&Path>,
+) -> Result<Arc<rustls::ServerConfig>, Failure> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = match client_ca {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(path) => WebPkiClientVerifier::builder_with_provider(authorities(path)?, Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| unusable(path, "holds no authority that can be used").caused_by(&error))?,
+    };
+    let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|_| Failure::bug("the cryptographic library offers no TLS"))?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::clone(slot) as Arc<dyn ResolvesServerCert>);
     Ok(Arc::new(config))
+}
+
+/// The authorities of a PEM file; one that is none is refused with the file.
+fn authorities(path: &Path) -> Result<Arc<RootCertStore>, Failure> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&read_pem(path)?) {
+        let certificate = certificate.map_err(|_| unusable(path, "is not a PEM file of certificates"))?;
+        roots.add(certificate).map_err(|error| unusable(path, "holds no authority's certificate").caused_by(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable(path, "holds no certificate"));
+    }
+    Ok(Arc::new(roots))
 }

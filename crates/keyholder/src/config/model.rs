@@ -6,6 +6,7 @@ mod stores;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
+use kh_admin::Role;
 use kh_core::{CredentialName, EnvironmentName, PlatformKind, PlatformName, SecretReference, StoreName};
 use kh_net::Source;
 use kh_platform::{Address, ClientAuth};
@@ -24,6 +25,9 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// `[admin]`
     pub admin: AdminConfig,
+    /// `[operator.NAME]`
+    #[serde(rename = "operator", skip_serializing_if = "BTreeMap::is_empty")]
+    pub operators: BTreeMap<String, OperatorConfig>,
     /// `[broker]`
     pub broker: BrokerConfig,
     /// `[state]`
@@ -145,6 +149,34 @@ pub struct AdminConfig {
     pub listen: Option<SocketAddr>,
     /// File with its guard token.
     pub token_file: Option<PathBuf>,
+    /// The same over https.
+    pub tls: Option<AdminTlsConfig>,
+}
+
+/// The admin listener over https.
+#[derive(Clone, Debug, Serialize)]
+pub struct AdminTlsConfig {
+    /// Its address, which may be beyond loopback.
+    pub listen: SocketAddr,
+    /// Certificate chain in PEM, leaf first.
+    pub cert: PathBuf,
+    /// Private key in PEM.
+    pub key: PathBuf,
+    /// Authorities of operators' client certificates, in PEM; none asks for no certificate.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Somebody who may use the admin API.
+#[derive(Clone, Debug, Serialize)]
+pub struct OperatorConfig {
+    /// What it may do.
+    pub role: Role,
+    /// SHA-256 of its tokens, in hex.
+    pub token_sha256: Vec<String>,
+    /// SHA-256 of its client certificates (DER), in hex.
+    pub certificate_sha256: Vec<String>,
+    /// Names in its client certificate.
+    pub certificate_names: Vec<String>,
 }
 
 /// The broker's listeners.

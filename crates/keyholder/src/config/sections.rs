@@ -15,11 +15,11 @@ use kh_platform::{Address, PlainHttp};
 use super::{
     deliver::{self, Delivery},
     model::{
-        AccessConfig, AccessFormat, AdminConfig, AuditConfig, BrokerConfig, Config, CredentialConfig, GatewayConfig,
-        KeySource, LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig, PlatformConfig, StateConfig,
-        StoreConfig, TelemetryConfig, TlsConfig,
+        AccessConfig, AccessFormat, AuditConfig, BrokerConfig, Config, CredentialConfig, GatewayConfig, KeySource,
+        LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig, PlatformConfig, StateConfig, StoreConfig,
+        TelemetryConfig, TlsConfig,
     },
-    network, platform,
+    network, operators, platform,
     reader::{Located, Section, nearest},
     rotation,
     stores::{self, Stores},
@@ -35,17 +35,18 @@ const CONNECTIONS_MAX: u64 = 1_000_000;
 const IDLE_MIN: Duration = Duration::from_mins(5);
 
 const GATEWAY_PORT: u16 = 8080;
-const ADMIN_PORT: u16 = 8081;
+pub(super) const ADMIN_PORT: u16 = 8081;
 const BROKER_PORT: u16 = 8082;
 
-fn loopback(port: u16) -> SocketAddr {
+pub(super) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// Reads everything.
 pub(super) fn read(root: Section<'_>) -> Config {
     let gateway = gateway(&root);
-    let (admin_listen, admin_token) = admin(&root);
+    let admin = operators::admin(&root);
+    let operators = operators::operators(&root, &admin);
     let broker = broker(&root);
     let platforms = platforms(&root);
     let stores = stores::read(&root);
@@ -54,7 +55,8 @@ pub(super) fn read(root: Section<'_>) -> Config {
     let rotation = rotation::defaults(&root, &delivery);
     let config = Config {
         gateway,
-        admin: AdminConfig { listen: admin_listen, token_file: admin_token },
+        admin,
+        operators,
         broker,
         state: state(&root),
         store: store(&root),
@@ -154,14 +156,6 @@ fn tls(gateway: &Section<'_>) -> Option<TlsConfig> {
     Some(TlsConfig { listen, cert: cert?, key: key? })
 }
 
-fn admin(root: &Section<'_>) -> (Option<SocketAddr>, Option<std::path::PathBuf>) {
-    let Some(section) = root.section("admin") else { return (Some(loopback(ADMIN_PORT)), None) };
-    let listen = local_listener(&section, ADMIN_PORT);
-    let token_file = section.path("token_file").map(|found| found.value);
-    section.finish();
-    (listen, token_file)
-}
-
 fn broker(root: &Section<'_>) -> BrokerConfig {
     let usual =
         BrokerConfig { listen: Some(loopback(BROKER_PORT)), socket: None, allow_uids: Vec::new(), token_file: None };
@@ -184,7 +178,7 @@ fn broker(root: &Section<'_>) -> BrokerConfig {
 }
 
 /// Where a listener for this machine alone is, by default at `port`.
-fn local_listener(section: &Section<'_>, port: u16) -> Option<SocketAddr> {
+pub(super) fn local_listener(section: &Section<'_>, port: u16) -> Option<SocketAddr> {
     let off = section.place("listen").is_some_and(|_| section.text("listen").is_some_and(|text| text.value == "off"));
     let listen = if off { None } else { section.address("listen") };
     let listen = match listen {

@@ -28,6 +28,7 @@ mod leaks;
 mod listening;
 mod load;
 mod network;
+mod operators;
 mod relay;
 mod reload;
 mod rotate;

@@ -323,9 +323,9 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
             registry.register("keyholder_test", "A test counter", counter);
             let status = Arc::new(FakeStatus(Arc::clone(&broker)));
             let (registry, checks, pulses) = (Arc::new(registry), checks.into(), pulses.into());
-            let mut all = vec![Operator::local(&guard)];
-            all.extend(operators);
-            let operators = Operators::new(all);
+            let all = Operators::default();
+            all.replace(operators.into_iter().chain([Operator::local(&guard)]));
+            let operators = all;
             let place = tempfile::tempdir().unwrap();
             let ports = api(place.path(), &shared).await;
             (folder, kept_api) = (Some(place), Some(ports.clone()));

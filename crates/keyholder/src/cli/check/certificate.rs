@@ -23,7 +23,8 @@ impl Report {
     /// Of the certificate that `loaded` names; none without one.
     pub(super) fn of(loaded: &Loaded) -> Result<Option<Self>, Failure> {
         let Some(tls) = &loaded.config.gateway.tls else { return Ok(None) };
-        let (validity, now) = (certificate(tls, &loaded.paths)?.validity, SystemClock::new().now().wall);
+        let (validity, now) =
+            (certificate(&tls.cert, &tls.key, &loaded.paths)?.validity, SystemClock::new().now().wall);
         let problem = validity.problem(now).map(|problem| format!("the certificate {} {problem}", tls.cert.display()));
         Ok(Some(Self { not_after: validity.end(), standing: validity.standing(now), problem }))
     }

@@ -28,7 +28,8 @@ pub(super) type Identities = BTreeMap<PathBuf, Option<Identity>>;
 pub(super) fn of(loaded: &Loaded) -> BTreeSet<PathBuf> {
     let own = loaded.file.iter().cloned();
     let tls = loaded.config.gateway.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
-    let tls = tls.map(|path| loaded.paths.resolve(path));
+    let admin = loaded.config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let tls = tls.chain(admin).map(|path| loaded.paths.resolve(path));
     own.chain(tls).chain(loaded.paths.network_files(&loaded.config)).collect()
 }
 

@@ -11,6 +11,9 @@ use crate::config::Config;
 const APPLIED: &[&str] = &[
     "platform",
     "credential",
+    "operator",
+    "admin.tls.cert",
+    "admin.tls.key",
     "secret_store",
     "network",
     "gateway.tls.cert",

@@ -1,11 +1,12 @@
 //! The tables of keys. One line for a key that is added to the reader: its name, its form, its meaning.
 
-use super::{Key, Section, Shape, Top, deliver, rotation, stores};
+use super::{Key, Section, Shape, Top, deliver, rotation, stores, words};
 
 /// Everything at the top of the file, in the order in which people read it.
 pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
     ("gateway", Top::One(&GATEWAY)),
     ("admin", Top::One(&ADMIN)),
+    ("operator", Top::Named("Somebody who may use the admin API.", &[("operator", &OPERATOR)])),
     ("broker", Top::One(&BROKER)),
     ("state", Top::One(&STATE)),
     ("store", Top::One(&STORE)),
@@ -90,11 +91,56 @@ const LIMITS: Section = Section::new(
 );
 
 const ADMIN: Section = Section::new(
-    "Liveness, readiness, metrics and status, on loopback.",
+    "Liveness, readiness, metrics, status and the admin API: on loopback, and over https anywhere.",
     &[
         Key::new("listen", Shape::ListenOrOff, "Its loopback address, or \"off\".").default(r#""127.0.0.1:8081""#),
         Key::new("token_file", Shape::Path, "File with its guard token, made at the first start.")
             .default(r#""admin.token""#),
+        Key::new("tls", Shape::Table(&ADMIN_TLS), "The same over https, for operators elsewhere."),
+    ],
+);
+
+const ADMIN_TLS: Section = Section::new(
+    "The admin listener over https, for operators elsewhere.",
+    &[
+        Key::new("listen", Shape::Listen, "Its address.").required(),
+        Key::new("cert", Shape::Path, "Certificate chain in PEM, leaf first.").required(),
+        Key::new("key", Shape::Path, "Private key in PEM.").required(),
+        Key::new(
+            "client_ca",
+            Shape::Path,
+            "Authorities of operators' client certificates, in PEM; without it no certificate is asked for.",
+        ),
+    ],
+);
+
+const OPERATOR: Section = Section::new(
+    "Somebody who may use the admin API, known by a token or by a client certificate.",
+    &[
+        Key::new(
+            "role",
+            Shape::Choice(&["read", "operate", "admin"]),
+            "What it may do; each role may do all that the ones before it may.",
+        )
+        .required(),
+        Key::new(
+            "token_sha256",
+            Shape::Words(&words::SHA256),
+            "SHA-256 of its tokens, in hex; `keyholder operator token` makes one.",
+        )
+        .default("[]"),
+        Key::new(
+            "certificate_sha256",
+            Shape::Words(&words::SHA256),
+            "SHA-256 of its client certificates (DER), in hex.",
+        )
+        .default("[]"),
+        Key::new(
+            "certificate_names",
+            Shape::Texts,
+            "DNS names and URIs of which its client certificate has one as subject alternative name.",
+        )
+        .default("[]"),
     ],
 );
 

@@ -113,3 +113,11 @@ word!(
     "arn:aws:iam::123456789012:role/keyholder",
     ["", "keyholder", "arn:aws:iam::1:role/a", "arn:aws:iam::123456789012:user/a"]
 );
+word!(
+    /// A SHA-256 digest.
+    SHA256,
+    "^[0-9a-f]{64}$",
+    "write 64 hex digits in small letters",
+    "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    ["", "9f86", "9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08"]
+);

@@ -1,0 +1,59 @@
+//! Who may use the admin listener, and its certificate: what a reload exchanges.
+
+use std::sync::Arc;
+
+use kh_admin::{Guard, Operator, Operators};
+use kh_gateway::CertificateSlot;
+use parking_lot::Mutex;
+
+use super::{
+    listeners::Local,
+    tls::{Certificate, server_tls},
+};
+use crate::{cli::Loaded, config::Config, output::Failure};
+
+/// The admin listener's operators and certificate.
+#[derive(Default)]
+pub(super) struct AdminAccess {
+    operators: Operators,
+    /// Who comes with the guard token; none before the listener is there.
+    local: Mutex<Option<Operator>>,
+    slot: Option<Arc<CertificateSlot>>,
+}
+
+impl AdminAccess {
+    /// With the operators of a configuration.
+    pub(super) fn new(config: &Config, certificate: Option<Certificate>) -> Self {
+        let access =
+            Self { slot: certificate.map(|certificate| CertificateSlot::new(certificate.key)), ..Self::default() };
+        access.admit(config);
+        access
+    }
+
+    /// The operators, as they are from now on.
+    pub(super) fn operators(&self, config: &Config, guard: &Guard) -> Operators {
+        *self.local.lock() = Some(Operator::local(guard));
+        self.admit(config);
+        self.operators.clone()
+    }
+
+    /// Takes over another configuration.
+    pub(super) fn replace(&self, loaded: &Loaded, certificate: Option<Certificate>) {
+        self.admit(&loaded.config);
+        if let (Some(slot), Some(certificate)) = (&self.slot, certificate) {
+            slot.replace(certificate.key);
+        }
+    }
+
+    fn admit(&self, config: &Config) {
+        let named = config.operators.iter().map(|(name, operator)| operator.operator(name));
+        self.operators.replace(named.chain(self.local.lock().clone()));
+    }
+
+    /// The https listener, if there is to be one.
+    pub(super) async fn bind(&self, loaded: &Loaded) -> Result<Option<Local>, Failure> {
+        let (Some(tls), Some(slot)) = (&loaded.config.admin.tls, &self.slot) else { return Ok(None) };
+        let client_ca = tls.client_ca.as_deref().map(|path| loaded.paths.resolve(path));
+        Local::bind_tls("admin", tls.listen, server_tls(slot, client_ca.as_deref())?).await.map(Some)
+    }
+}
