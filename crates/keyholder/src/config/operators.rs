@@ -45,7 +45,7 @@ fn tls(admin: &Section<'_>) -> Option<AdminTlsConfig> {
     Some(AdminTlsConfig { listen: listen?, cert: cert?, key: key?, client_ca })
 }
 
-/// Every operator; one that nothing can prove is a mistake, and so is a name that is keyholder's own.
+/// Every operator; a name that is keyholder's own is a mistake, and one that nothing can prove is worth a warning.
 pub(super) fn operators(root: &Section<'_>, admin: &AdminConfig) -> BTreeMap<String, OperatorConfig> {
     let certificates = admin.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     let mut all = BTreeMap::new();
@@ -66,10 +66,10 @@ pub(super) fn operators(root: &Section<'_>, admin: &AdminConfig) -> BTreeMap<Str
         let by_certificate = !certificate_sha256.is_empty() || !certificate_names.is_empty();
         if by_certificate && !certificates {
             let hint = "add client_ca to [admin.tls]: the authorities of operators' certificates";
-            section.error(section.span.clone(), "no client certificate is ever asked for", hint);
+            section.warning(section.span.clone(), "no client certificate is ever asked for", hint);
         } else if token_sha256.is_empty() && !by_certificate {
             let hint = "make a token with `keyholder operator token`, and write its token_sha256 here";
-            section.error(section.span.clone(), "nothing proves this operator", hint);
+            section.warning(section.span.clone(), "nothing proves this operator", hint);
         }
         let name = name.value.to_owned();
         section.finish();

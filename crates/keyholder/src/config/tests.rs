@@ -44,7 +44,8 @@ fn the_examples_commented_lines_are_fine_one_by_one() {
             .split_once(" = ")
             .is_some_and(|(key, _)| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
         // each of these needs more of its section than a line
-        let with_more = ["[platform.", "[gateway.tls]", "[secret_store.", "[hook.", "[notify."];
+        let with_more =
+            ["[platform.", "[gateway.tls]", "[admin.tls]", "[operator.", "[secret_store.", "[hook.", "[notify."];
         if !is_setting || with_more.iter().any(|start| section.starts_with(start)) {
             continue;
         }
@@ -73,7 +74,8 @@ fn the_examples_commented_sections_are_fine() {
     let mut sections = 0;
     let lines = EXAMPLE.lines().map(|line| {
         let head = line.strip_prefix("# [").filter(|rest| {
-            ["secret_store.", "hook.", "notify."].iter().any(|top| rest.starts_with(top)) && rest.ends_with(']')
+            ["operator.", "secret_store.", "hook.", "notify."].iter().any(|top| rest.starts_with(top))
+                && rest.ends_with(']')
         });
         sections += usize::from(head.is_some());
         inside = line.starts_with('#') && (inside || head.is_some());

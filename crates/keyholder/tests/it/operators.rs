@@ -116,14 +116,14 @@ fn curl_with_an_operators_certificate() {
 }
 
 #[test]
-fn operators_that_nothing_can_prove_are_refused_with_the_way_out() {
+fn operators_that_nothing_can_prove_are_told_with_the_way_out() {
     let installation = Installation::new();
     append(
         &installation,
         "[operator.ann]\nrole = \"read\"\n[operator.bob]\nrole = \"read\"\ncertificate_names = [\"b\"]\n",
     );
     let said = installation.run(&["check"]);
-    assert_eq!(said.code, Some(2), "{}", said.err);
+    assert_eq!(said.code, Some(0), "{}", said.err);
     for word in ["nothing proves this operator", "keyholder operator token", "no client certificate is ever asked for"]
     {
         assert!(said.err.contains(word), "{word}: {}", said.err);

@@ -342,14 +342,14 @@ fn every_key_stands_in_the_example() {
             }
         } else if let Some((key, _)) = line.split_once(" = ") {
             let top = section.split('.').next().unwrap_or_default();
-            let by_name = ["platform", "credential", "secret_store", "hook", "notify"];
+            let by_name = ["platform", "credential", "operator", "secret_store", "hook", "notify"];
             let place = if by_name.contains(&top) { top } else { &section };
             shown.insert(format!("{place}.{key}"));
         }
     }
     for (path, table) in tables() {
         let top = path.split('.').next().unwrap_or_default();
-        let by_name = ["platform", "credential", "secret_store", "hook", "notify"];
+        let by_name = ["platform", "credential", "operator", "secret_store", "hook", "notify"];
         let place = if by_name.contains(&top) { top } else { &path };
         for key in table.keys {
             let name = format!("{place}.{}", key.name);
