@@ -10,9 +10,9 @@ use axum::{
 };
 use kh_core::{
     SecretString,
-    port::{AllowRule, ClientRecord},
+    port::{AllowRule, ClientRecord, TokenFormat},
 };
-use kh_issuer::{NewClient, SecretOverlap};
+use kh_issuer::{NewClient, NewTokens, SecretOverlap};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
@@ -28,6 +28,7 @@ const SECRET_ANSWER: usize = 128 * 1024;
 
 /// A client; its secret is never shown again.
 #[derive(Serialize, ToSchema)]
+#[allow(clippy::struct_excessive_bools, reason = "independent rights, as people write them")]
 pub(super) struct ClientView {
     /// Its id at the token endpoint.
     client_id: String,
@@ -37,8 +38,14 @@ pub(super) struct ClientView {
     credential: Option<String>,
     /// The environment of that credential.
     environment: Option<String>,
-    /// Scopes of its tokens.
+    /// Scopes that its tokens may have.
     scopes: Vec<String>,
+    /// What its tokens are: `opaque` or `jwt`.
+    token_format: &'static str,
+    /// Identifiers of the APIs that may take its tokens.
+    audience: Vec<String>,
+    /// Whether it may introspect tokens.
+    may_introspect: bool,
     /// What it may call, as `METHOD /path`.
     allow: Vec<String>,
     /// Whether it may make every call but the guarded ones.
@@ -63,6 +70,9 @@ impl From<&ClientRecord> for ClientView {
             credential: record.credential.as_ref().map(ToString::to_string),
             environment: record.environment.as_ref().map(ToString::to_string),
             scopes: record.scopes.clone(),
+            token_format: record.token_format.as_str(),
+            audience: record.audience.clone(),
+            may_introspect: record.may_introspect,
             allow: record.allow.iter().map(|rule| rule.0.clone()).collect(),
             allow_all: record.allow_all,
             allow_secret_operations: record.allow_secret_operations,
@@ -94,6 +104,7 @@ pub(super) struct Clients {
 /// A client to be added.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "independent rights, as people write them")]
 pub(super) struct AddClient {
     /// What people call it; unique.
     #[schema(value_type = String)]
@@ -106,9 +117,19 @@ pub(super) struct AddClient {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     environment: Option<kh_core::EnvironmentName>,
-    /// Scopes of its tokens.
+    /// Scopes that its tokens may have.
     #[serde(default)]
     scopes: Vec<String>,
+    /// What its tokens are: `opaque` (what applications of a platform need) or `jwt`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    token_format: TokenFormat,
+    /// Identifiers of the APIs that may take its tokens; JWTs need one at least.
+    #[serde(default)]
+    audience: Vec<String>,
+    /// Whether it may introspect tokens.
+    #[serde(default)]
+    may_introspect: bool,
     /// What it may call, as `METHOD /path`.
     #[serde(default)]
     allow: Vec<String>,
@@ -169,6 +190,7 @@ pub(super) async fn add(
         credential: new.credential,
         environment: new.environment,
         scopes: new.scopes,
+        tokens: NewTokens { format: new.token_format, audience: new.audience, may_introspect: new.may_introspect },
         allow: new.allow.into_iter().map(AllowRule).collect(),
         allow_all: new.allow_all,
         allow_secret_operations: new.allow_secret_operations,
