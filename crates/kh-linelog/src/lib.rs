@@ -8,4 +8,4 @@ mod file;
 mod log;
 
 pub use file::LogFile;
-pub use log::{LineCounters, LineLog, QUEUE, Target};
+pub use log::{LineCounters, LineLog, Target};

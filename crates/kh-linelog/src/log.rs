@@ -20,10 +20,6 @@ use prometheus_client::metrics::counter::Counter;
 
 use crate::LogFile;
 
-/// Items that may wait to be written. At 10,000 a second that is most of a second of a stalled disk; one takes some 500
-/// bytes.
-pub const QUEUE: usize = 8_192;
-
 /// Items written at once.
 const BATCH: usize = 256;
 
@@ -77,10 +73,11 @@ impl<T> std::fmt::Debug for LineLog<T> {
 
 impl<T: Send + 'static> LineLog<T> {
     /// Opens the target and starts the thread. `name` is what the process's log calls it, for example `access log`;
-    /// `render` appends an item's lines, each with its end, on that thread.
+    /// `queue_max` items may wait; `render` appends an item's lines, each with its end, on that thread.
     pub fn start(
         name: &'static str,
         target: &Target,
+        queue_max: usize,
         counters: LineCounters,
         render: impl FnMut(T, &mut Vec<u8>) + Send + 'static,
     ) -> io::Result<Self> {
@@ -90,7 +87,7 @@ impl<T: Send + 'static> LineLog<T> {
             Target::Nowhere => Sink::Nowhere,
         };
         let switches = Arc::new(Switches::default());
-        let (queue, items) = sync_channel(QUEUE);
+        let (queue, items) = sync_channel(queue_max);
         let (ending, ended) = sync_channel(1);
         let writer =
             Writer { name, sink, render, counters: counters.clone(), switches: Arc::clone(&switches), failing: false };
@@ -251,7 +248,7 @@ mod tests {
     fn an_item_may_have_no_line_and_a_log_no_place() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&seen);
-        let log = LineLog::start("test log", &Target::Nowhere, LineCounters::default(), move |item: u32, lines| {
+        let log = LineLog::start("test log", &Target::Nowhere, 16, LineCounters::default(), move |item: u32, lines| {
             told.lock().push(item);
             if item.is_multiple_of(2) {
                 lines.extend_from_slice(b"line\n");

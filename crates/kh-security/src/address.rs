@@ -8,22 +8,18 @@ use std::{
     str::FromStr,
 };
 
+use ipnet::IpNet;
+
 /// A network in CIDR form (RFC 4632, RFC 4291 section 2.3), for example `10.0.0.0/8`; a bare address is a network of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
+pub struct Network(IpNet);
 
 /// Why a text is no network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// Not an address with a length.
+    /// Not an address, with or without a length that it can have.
     #[error("it is not an IP address, with or without a prefix length, such as 10.0.0.0/8")]
     Malformed,
-    /// Longer than the address.
-    #[error("its prefix length is longer than the address")]
-    TooLong,
     /// Bits are set behind the prefix: a slip of the pen that would let in more than was meant.
     #[error("it has bits set behind the prefix length")]
     HostBits,
@@ -33,53 +29,34 @@ impl FromStr for Network {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-        let address: IpAddr = address.parse().map_err(|_| NetworkError::Malformed)?;
-        let whole = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            None => whole,
-            Some(digits) if (1..=3).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit()) => {
-                digits.parse().map_err(|_| NetworkError::TooLong)?
-            }
-            Some(_) => return Err(NetworkError::Malformed),
+        let network = match text.parse::<IpAddr>() {
+            Ok(ip) => IpNet::from(canonical(ip)),
+            Err(_) => as_ipv4(text.parse().map_err(|_| NetworkError::Malformed)?),
         };
-        if prefix > whole {
-            return Err(NetworkError::TooLong);
-        }
-        if masked(address, prefix) != bits(address) {
+        if network != network.trunc() {
             return Err(NetworkError::HostBits);
         }
-        Ok(Self { address, prefix })
+        Ok(Self(network))
     }
+}
+
+/// A network of IPv4 addresses that is written as one of IPv6, `::ffff:10.0.0.0/104`, as what it is.
+fn as_ipv4(network: IpNet) -> IpNet {
+    let IpNet::V6(six) = network else { return network };
+    let four = six.addr().to_ipv4_mapped().zip(six.prefix_len().checked_sub(96));
+    four.and_then(|(four, prefix)| IpNet::new(four.into(), prefix).ok()).unwrap_or(network)
 }
 
 impl Network {
     /// Whether `ip` lies in it.
     pub fn contains(self, ip: IpAddr) -> bool {
-        let ip = canonical(ip);
-        ip.is_ipv4() == self.address.is_ipv4() && masked(ip, self.prefix) == bits(self.address)
+        self.0.contains(&canonical(ip))
     }
-}
-
-/// The address as a number, in the upper bits.
-fn bits(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(ip) => u128::from(ip.to_bits()) << 96,
-        IpAddr::V6(ip) => ip.to_bits(),
-    }
-}
-
-fn masked(ip: IpAddr, prefix: u8) -> u128 {
-    let kept = u32::from(prefix);
-    bits(ip) & u128::MAX.checked_shl(128 - kept).unwrap_or(0)
 }
 
 /// An IPv4 address written as IPv6 becomes IPv4 (RFC 4291 section 2.5.5.2).
 pub(crate) fn canonical(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(six) => six.to_ipv4_mapped().map_or(ip, IpAddr::V4),
-    }
+    ip.to_canonical()
 }
 
 /// What is counted as one place: an IPv4 address, or a /64 of IPv6, all of whose addresses one machine may use at will
@@ -134,6 +111,8 @@ mod tests {
             ("192.0.2.7", "192.0.2.7", "192.0.2.6"),
             ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::"),
             ("::1", "::1", "::2"),
+            ("::ffff:192.0.2.7", "192.0.2.7", "::c000:207"),
+            ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.0"),
             ("0.0.0.0/0", "255.1.2.3", "2000::1"),
             ("::/0", "2000::1", "192.0.2.1"),
         ] {
@@ -146,10 +125,9 @@ mod tests {
             ("10.0.0/8", NetworkError::Malformed),
             ("10.0.0.0/", NetworkError::Malformed),
             ("10.0.0.0/+8", NetworkError::Malformed),
-            ("10.0.0.0/0008", NetworkError::Malformed),
-            ("10.0.0.0/33", NetworkError::TooLong),
-            ("10.0.0.0/999", NetworkError::TooLong),
-            ("::/129", NetworkError::TooLong),
+            ("10.0.0.0/33", NetworkError::Malformed),
+            ("10.0.0.0/999", NetworkError::Malformed),
+            ("::/129", NetworkError::Malformed),
             ("10.0.0.1/8", NetworkError::HostBits),
             ("2001:db8::1/64", NetworkError::HostBits),
         ] {

@@ -34,6 +34,10 @@ use crate::{
     travel::{Rules, Travel},
 };
 
+/// Events that may wait to be written: some hundred milliseconds of a stalled disk at a rate that the whole process hardly
+/// answers with. One takes some 500 bytes, and at most four KiB if callers make every text as long as they can.
+const QUEUE: usize = 4_096;
+
 /// Which successes are written. Failures always are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Successes {
@@ -119,7 +123,7 @@ impl Log {
         let target = settings.target.unwrap_or(Target::Nowhere);
         let render = move |item, lines: &mut Vec<u8>| writer.write(item, lines);
         Ok(Arc::new(Self {
-            lines: LineLog::start("security log", &target, counters.lines.clone(), render)?,
+            lines: LineLog::start("security log", &target, QUEUE, counters.lines.clone(), render)?,
             seen: wants_successes.then(Seen::new),
             clock: parts.clock,
             counters: counters.clone(),

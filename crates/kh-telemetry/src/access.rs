@@ -17,6 +17,10 @@ use prometheus_client::{
 pub use self::line::{FIELDS, Form};
 pub use kh_linelog::Target;
 
+/// Requests that may wait to be written. At 10,000 requests a second that is most of a second of a stalled disk; one
+/// takes some 500 bytes.
+const QUEUE: usize = 8_192;
+
 fn register(registry: &mut Registry) -> LineCounters {
     const NAME: &str = "keyholder_access_log_lines";
     let family = Family::<[(&str, &str); 1], Counter>::default();
@@ -38,7 +42,7 @@ impl AccessLog {
     /// Opens the target and starts the thread.
     pub fn start(target: &Target, form: Form, registry: &mut Registry) -> io::Result<Self> {
         let render = move |request: Arc<Finished>, lines: &mut Vec<u8>| line::write(&request, form, lines);
-        LineLog::start("access log", target, register(registry), render).map(Self)
+        LineLog::start("access log", target, QUEUE, register(registry), render).map(Self)
     }
 
     /// One more finished request. Never waits.

@@ -8,7 +8,7 @@ mod told;
 
 use std::net::IpAddr;
 
-pub use self::told::{TOLD_MAX, Told};
+pub use self::told::{TOLD_BYTES_MAX, TOLD_MAX, Told};
 use crate::{Sha256, UnixMillis, trace::TraceContext};
 
 /// Where somebody tried to authenticate.

@@ -219,10 +219,10 @@ fn recording_never_waits_for_a_disk_that_stands_still() {
     };
     let settings = Settings { target: Some(Target::File(fifo)), ..Settings::default() };
     let log = Log::start(settings, parts, &counters).unwrap();
-    for _ in 0..4 * kh_linelog::QUEUE {
+    for _ in 0..4 * QUEUE {
         log.record(AuthenticationEvent::new(UnixMillis(1), Site::Admin, Outcome::Failure { reason: "expired" }));
     }
-    assert!(counters.lines.dropped.get() > kh_linelog::QUEUE as u64);
+    assert!(counters.lines.dropped.get() > QUEUE as u64);
     assert!(!log.stop(Duration::from_millis(1)), "the end does not wait for it either");
     drop(held);
 }

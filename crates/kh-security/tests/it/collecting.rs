@@ -7,7 +7,7 @@ use kh_security::{BearerSource, Target};
 
 use crate::{
     receiver::Receiver,
-    rig::{Stored, client, failure, start, until},
+    rig::{Stored, client, failure, start, trusting, until},
 };
 
 const SENT: &str = "keyholder_security_collector_lines_total{result=\"sent\"}";
@@ -51,8 +51,8 @@ fn a_collector_in_trouble_costs_no_line_and_no_wait() {
     }
     receiver.answer_with(200);
     until("all are there", || receiver.count() == 1_000);
-    assert_eq!(rig.metric(SENT), 1_000);
     assert!(rig.log.stop(Duration::from_mins(1)));
+    assert_eq!(rig.metric(SENT), 1_000);
 }
 
 #[test]
@@ -87,6 +87,25 @@ fn a_new_token_is_taken_up_after_a_refusal_and_stands_in_no_file() {
         }
     }
     assert!(files >= 3, "log, lock and segment");
+}
+
+#[test]
+fn nothing_is_sent_to_a_collector_whose_certificate_is_not_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (receiver, pem) = Receiver::over_tls();
+    let url = format!("https://localhost:{}/ingest", receiver.address.port());
+    let stored = Arc::new(Stored(std::sync::Mutex::new("COLLECTOR-TOKEN")));
+    let bearer = BearerSource::new(stored as _, "store:collector".parse().unwrap());
+    let rig = start(folder.path(), client(&url, true, Some(bearer.clone())), None);
+    rig.log.record(failure("a"));
+    until("it was tried", || rig.metric("keyholder_security_collector_requests_total{result=\"later\"}") > 2);
+    assert_eq!(receiver.requests(), 0);
+    assert!(rig.log.stop(Duration::from_mins(1)));
+    drop(rig);
+    let rig = start(folder.path(), trusting(vec![pem.into_bytes()], &url, true, Some(bearer)), None);
+    until("the line is there", || receiver.count() == 1);
+    assert!(rig.log.stop(Duration::from_mins(1)));
+    assert_eq!(receiver.received.lock().unwrap().tokens, ["Bearer COLLECTOR-TOKEN"]);
 }
 
 #[test]

@@ -12,7 +12,14 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{ServerConfig, crypto::aws_lc_rs};
+use rustls_pki_types::PrivateKeyDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
 
 /// What came in.
 #[derive(Default)]
@@ -34,6 +41,23 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn start() -> Self {
+        Self::started(None)
+    }
+
+    /// Over TLS; with the PEM of its certificate for `localhost`.
+    pub(crate) fn over_tls() -> (Self, String) {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        (Self::started(Some(TlsAcceptor::from(Arc::new(config)))), cert.pem())
+    }
+
+    fn started(tls: Option<TlsAcceptor>) -> Self {
         let received = Arc::new(Mutex::new(Received::default()));
         let status = Arc::new(AtomicU16::new(200));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -41,20 +65,31 @@ impl Receiver {
         let address = listener.local_addr().unwrap();
         let receiver = Self { address, received, status };
         let serving = receiver.clone();
-        std::thread::spawn(move || runtime.block_on(serving.serve(listener)));
+        std::thread::spawn(move || runtime.block_on(serving.serve(listener, tls)));
         receiver
     }
 
-    async fn serve(self, listener: TcpListener) {
+    async fn serve(self, listener: TcpListener, tls: Option<TlsAcceptor>) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let receiver = self.clone();
+            let (receiver, tls) = (self.clone(), tls.clone());
             tokio::spawn(async move {
-                let service = service_fn(move |request| receiver.clone().answer(request));
-                // the other side may go away at any time
-                http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
+                match tls {
+                    None => receiver.connection(stream).await,
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            receiver.connection(stream).await;
+                        }
+                    }
+                }
             });
         }
+    }
+
+    async fn connection(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        let service = service_fn(move |request| self.clone().answer(request));
+        // the other side may go away at any time
+        http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
     }
 
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

@@ -49,8 +49,13 @@ pub(crate) fn timing() -> Timing {
 }
 
 pub(crate) fn client(url: &str, gzip: bool, bearer: Option<BearerSource>) -> CollectorClient {
+    trusting(Vec::new(), url, gzip, bearer)
+}
+
+/// A client that trusts these authorities beside the system's.
+pub(crate) fn trusting(extra_ca: Vec<Vec<u8>>, url: &str, gzip: bool, bearer: Option<BearerSource>) -> CollectorClient {
     let roots = SystemRoots::load();
-    let egress = Egress::new(EgressSettings::default(), &roots).unwrap();
+    let egress = Egress::new(EgressSettings { extra_ca, ..EgressSettings::default() }, &roots).unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let http = HttpClient::new(Arc::new(egress), Timeouts::default(), clock);
     CollectorClient::new(http, url.parse().unwrap(), gzip, bearer).unwrap()

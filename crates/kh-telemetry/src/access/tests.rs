@@ -10,7 +10,6 @@ use kh_core::{
     },
     trace::TraceContext,
 };
-use kh_linelog::QUEUE;
 use serde_json::Value;
 
 use super::*;

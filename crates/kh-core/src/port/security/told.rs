@@ -1,6 +1,6 @@
 //! Text of a caller's that may stand in a log.
 //!
-//! Invariant: at most [`TOLD_MAX`] characters; no control character, no line or paragraph separator, no character that
+//! Invariant: at most [`TOLD_MAX`] characters and [`TOLD_BYTES_MAX`] bytes; no control character, no line or paragraph separator, no character that
 //! is invisible or changes the direction of what follows.
 
 use std::fmt;
@@ -9,26 +9,38 @@ use std::fmt;
 /// fit.
 pub const TOLD_MAX: usize = 256;
 
+/// Longest text that is told, in bytes of UTF-8: events wait in memory, and callers choose what stands in them.
+pub const TOLD_BYTES_MAX: usize = 512;
+
 /// Stands for a character that is not told.
 const REPLACED: char = '\u{fffd}';
+
+/// Stands at the end of a text that was cut.
+const CUT: char = '…';
 
 /// A cleaned and bounded text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Told(Box<str>);
 
 impl Told {
-    /// Cleans and cuts `text`; a cut text ends with `…`.
+    /// Cleans and cuts `text`; a cut text ends with an ellipsis.
     pub fn new(text: &str) -> Self {
         // the usual text needs no second look
         if text.len() <= TOLD_MAX && text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
             return Self(text.into());
         }
-        let mut letters = text.chars();
-        let mut told: String =
-            letters.by_ref().take(TOLD_MAX).map(|letter| if is_told(letter) { letter } else { REPLACED }).collect();
-        if letters.next().is_some() {
-            told.pop();
-            told.push('…');
+        let mut told = String::new();
+        let letters = text.chars().map(|letter| if is_told(letter) { letter } else { REPLACED });
+        for (count, letter) in letters.enumerate() {
+            if count == TOLD_MAX || told.len() + letter.len_utf8() > TOLD_BYTES_MAX {
+                // room for the sign that something is missing
+                while told.len() + CUT.len_utf8() > TOLD_BYTES_MAX || told.chars().count() == TOLD_MAX {
+                    told.pop();
+                }
+                told.push(CUT);
+                break;
+            }
+            told.push(letter);
         }
         Self(told.into_boxed_str())
     }
@@ -103,8 +115,14 @@ mod tests {
     #[test]
     fn long_text_is_cut_and_says_so() {
         assert_eq!(Told::new(&"x".repeat(TOLD_MAX)).as_str(), "x".repeat(TOLD_MAX));
-        let cut = Told::new(&"ü".repeat(TOLD_MAX + 1));
+        let cut = Told::new(&"x".repeat(TOLD_MAX + 1));
         assert_eq!((cut.as_str().chars().count(), cut.as_str().ends_with('…')), (TOLD_MAX, true));
+        for letter in ["ü", "渡", "𝄞"] {
+            let cut = Told::new(&letter.repeat(TOLD_MAX + 1));
+            assert!((TOLD_BYTES_MAX - 5..=TOLD_BYTES_MAX).contains(&cut.as_str().len()), "{}", cut.as_str().len());
+            assert!(cut.as_str().ends_with('…') && cut.as_str().chars().count() <= TOLD_MAX);
+        }
+        assert_eq!(Told::new(&"渡".repeat(170)).as_str(), "渡".repeat(170));
         let cut = Told::of_bytes(&vec![b'x'; 1 << 20]);
         assert_eq!((cut.as_str().chars().count(), cut.as_str().ends_with('…')), (TOLD_MAX, true));
     }
@@ -116,7 +134,7 @@ mod tests {
         for _ in 0..100_000 {
             entropy.fill(&mut bytes);
             let told = Told::of_bytes(bytes.get(..usize::from(bytes[0]) % 96).unwrap());
-            assert!(told.as_str().chars().count() <= TOLD_MAX);
+            assert!(told.as_str().chars().count() <= TOLD_MAX && told.as_str().len() <= TOLD_BYTES_MAX);
             assert!(told.as_str().chars().all(is_told), "{told:?}");
             assert_eq!(Told::new(told.as_str()), told, "cleaning twice changes nothing");
         }
