@@ -61,6 +61,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("systemd-analyze", "systemd"),
     ("zsh", "zsh"),
     ("age", "age"),
+    ("haproxy", "haproxy"),
 ];
 
 /// Where the tools are.

@@ -20,14 +20,14 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode, Uri, header, request::Parts};
 use hyper::body::Incoming;
-use kh_core::{Code, Identity, Now};
+use kh_core::{Code, Identity, Now, port::security::ClientAddress};
 use kh_policy::{Decision, Found, RouteRule};
 
 #[cfg(fuzzing)]
 pub(crate) use self::identity_headers::kept_names_that_pass;
 use self::{api::Live, challenge::Denial, token::Shown};
 pub use self::{
-    api::{Api, ApiError, ApiSpec, Authorization, IDENTITY_HEADERS_MAX, Inbound, IssuerNames, SentHost},
+    api::{Api, ApiError, ApiSpec, Authorization, IDENTITY_HEADERS_MAX, Inbound, IssuerNames, Proxies, SentHost},
     identity_headers::{IdentityField, IdentityHeader},
     metrics::InboundMetrics,
     verifier::{Denied, TokenVerifier},
@@ -68,7 +68,10 @@ pub(crate) async fn serve(
         Ok(host) => match live.api.routes.find(host, parts.method.as_str(), &asked.path) {
             Found::Route(index, rule) => {
                 took = Some(index);
-                let call = Call { site, live: &live, index, rule, asked, host, sent: sent.as_ref() };
+                // before the headers that proxies write are taken off
+                let addressing = &live.api.proxies.addressing;
+                let client = asked.caller.client.map(|client| addressing.find(client, &parts.headers));
+                let call = Call { site, live: &live, index, rule, asked, host, sent: sent.as_ref(), client };
                 call.answer(parts, body).await
             }
             Found::MethodNotAllowed(methods) => Err(Denial::no_method(methods.iter())),
@@ -128,12 +131,15 @@ struct Call<'a> {
     host: &'a str,
     /// The caller's `Host`.
     sent: Option<&'a HeaderValue>,
+    /// The client's address; none over a unix socket.
+    client: Option<ClientAddress>,
 }
 
 impl Call<'_> {
     async fn answer(mut self, parts: &mut Parts, body: Incoming) -> Result<Answer, Denial> {
         if let Some(trail) = self.asked.trail {
             trail.route(self.rule.name());
+            trail.client_address(self.client.map(|client| client.ip));
         }
         let identity = if self.rule.requirement().is_public() { None } else { Some(self.admit(parts).await?) };
         forward::forward(&self, parts, body, identity.as_deref()).await

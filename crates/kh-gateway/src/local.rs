@@ -33,7 +33,7 @@ use crate::{
         call::{self, Call},
         route::{Route, is_cxone_account, route},
     },
-    request::{self, Began, Caller},
+    request::{self, Began, Caller, Ends},
     server::Sniff,
     worker::Worker,
 };
@@ -146,7 +146,7 @@ impl Local<'_> {
         }
         // also what a tunnel would be made of
         parts.extensions.clear();
-        let caller = Caller::new(Arc::clone(&proxy.worker), Arc::new(Sniff::default()), None, None);
+        let caller = Caller::new(Arc::clone(&proxy.worker), Arc::new(Sniff::default()), None, Ends::default());
         let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
         let call =
             Call { caller: &caller, who: &proxy.who, credential, head, prefix, account, began, trail, trace: None };

@@ -84,6 +84,11 @@ impl Trail {
         self.told.lock().path = Some(path.into());
     }
 
+    /// The client's address, as its headers or its connection tell it.
+    pub(crate) fn client_address(&self, address: Option<IpAddr>) {
+        self.told.lock().peer = address;
+    }
+
     /// The caller is known.
     pub(crate) fn client(&self, client: &Client) {
         let mut told = self.told.lock();

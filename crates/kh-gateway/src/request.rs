@@ -12,7 +12,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use kh_core::{Code, Now, PlatformKind, port::security::TlsSession};
+use kh_core::{
+    Code, Now, PlatformKind,
+    port::security::{ClientAddress, TlsSession},
+};
 use kh_policy::{CanonicalPath, PathError};
 use tokio::time::{Instant, timeout};
 
@@ -42,15 +45,18 @@ pub(crate) struct Caller {
     pub(crate) answer_due: Deadline,
     /// The caller's TLS connection, if it has one.
     pub(crate) tls: Option<TlsSession>,
-    /// The caller's address; none over a unix socket.
+    /// The other end of the connection; none over a unix socket.
     pub(crate) peer: Option<IpAddr>,
+    /// The caller's address: what a proxy told by the PROXY protocol, else the other end.
+    pub(crate) client: Option<ClientAddress>,
     /// The same as a header has it: once per connection.
     forwarded_for: OnceLock<Option<HeaderValue>>,
 }
 
 impl Caller {
-    pub(crate) fn new(worker: Arc<Worker>, sniff: Arc<Sniff>, tls: Option<TlsSession>, peer: Option<IpAddr>) -> Self {
-        Self { worker, sniff, answer_due: Deadline::default(), tls, peer, forwarded_for: OnceLock::new() }
+    pub(crate) fn new(worker: Arc<Worker>, sniff: Arc<Sniff>, tls: Option<TlsSession>, ends: Ends) -> Self {
+        let Ends { peer, client } = ends;
+        Self { worker, sniff, answer_due: Deadline::default(), tls, peer, client, forwarded_for: OnceLock::new() }
     }
 
     /// Whether the caller speaks TLS.
@@ -60,9 +66,16 @@ impl Caller {
 
     /// The caller's address as `X-Forwarded-For` has it.
     pub(crate) fn forwarded_for(&self) -> Option<&HeaderValue> {
-        let made = || HeaderValue::from_str(&self.peer?.to_canonical().to_string()).ok();
+        let made = || HeaderValue::from_str(&self.client?.ip.to_canonical().to_string()).ok();
         self.forwarded_for.get_or_init(made).as_ref()
     }
+}
+
+/// Who is at the other end of a connection, and whose connection it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ends {
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) client: Option<ClientAddress>,
 }
 
 /// A caller's connection and the site that it leads to.
@@ -90,8 +103,8 @@ pub(crate) async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Resul
     // all that a request needs to know of time until it has to wait: reading clocks again would add up
     let began = worker.began();
     let (parts, body) = request.into_parts();
-    let trail =
-        worker.ports.observer.as_ref().map(|it| Trail::begin(it, &parts, began, caller.peer, caller.is_secure()));
+    let address = caller.client.map(|client| client.ip);
+    let trail = worker.ports.observer.as_ref().map(|it| Trail::begin(it, &parts, began, address, caller.is_secure()));
     let is_head = parts.method == Method::HEAD;
     let (answer, took) = handle(&door, parts, body, began, trail.as_ref()).await;
     Ok(conclude(worker, answer, took, began, in_flight, trail, is_head))

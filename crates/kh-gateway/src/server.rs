@@ -4,6 +4,7 @@
 //! deadline, then ends everything; dropping it ends everything at once.
 
 mod accept;
+mod behind;
 mod drain;
 mod http2;
 mod io;

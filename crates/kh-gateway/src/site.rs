@@ -1,6 +1,6 @@
 //! What stands behind a gateway's listeners.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{inbound::Inbound, outbound::Outbound};
 
@@ -11,4 +11,14 @@ pub(crate) enum Site {
     Outbound(Arc<Outbound>),
     /// To the user's own API.
     Inbound(Arc<Inbound>),
+}
+
+impl Site {
+    /// Whether connections from `peer` begin with a PROXY protocol header.
+    pub(crate) fn speaks_proxy_protocol(&self, peer: IpAddr) -> bool {
+        match self {
+            Self::Outbound(_) => false,
+            Self::Inbound(site) => site.speaks_proxy_protocol(peer),
+        }
+    }
 }

@@ -2,12 +2,15 @@
 //!
 //! Invariant: a request sees one configuration from its begin to its end.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use http::HeaderName;
 use kh_core::{Code, port::security::SecurityLog};
-use kh_net::Egress;
+use kh_net::{
+    Egress,
+    client_address::{ClientAddressing, TrustedProxies},
+};
 use kh_policy::{RouteRule, RouteTable};
 
 use super::{
@@ -106,6 +109,7 @@ pub struct Api {
     pub(super) host: SentHost,
     /// The values of `iss` that are taken.
     issuers: Issuers,
+    pub(super) proxies: Proxies,
     /// The same of each route that takes fewer.
     of_routes: Box<[Option<Issuers>]>,
 }
@@ -121,8 +125,35 @@ impl Api {
         let of_routes = routes.rules().iter().map(|rule| taken(rule, &issuers)).collect::<Result<_, _>>()?;
         let issuers = issuers.into_iter().flat_map(|issuer| issuer.issuers).collect();
         let (identity, upstream) = (IdentityHeaders::new(identity_headers)?, upstream.into());
-        Ok(Self { routes, verifier, upstream, egress, identity, authorization, host, issuers, of_routes })
+        Ok(Self {
+            routes,
+            verifier,
+            upstream,
+            egress,
+            identity,
+            authorization,
+            host,
+            issuers,
+            proxies: Proxies::default(),
+            of_routes,
+        })
     }
+}
+
+impl Api {
+    /// The same behind these proxies; else there are none.
+    pub fn behind(self, proxies: Proxies) -> Self {
+        Self { proxies, ..self }
+    }
+}
+
+/// The proxies between callers and an API's listeners.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    /// Those whose connections begin with a PROXY protocol header: each of them must.
+    pub proxy_protocol: TrustedProxies,
+    /// Those whose headers tell a client's address, and which header.
+    pub addressing: ClientAddressing,
 }
 
 /// The values of `iss` that a route takes, if it does not take all of its API's.
@@ -186,6 +217,13 @@ impl Inbound {
     pub(crate) fn refused(&self, code: Code) {
         let reason = if code == Code::REQUEST_TOO_LARGE { "too_large" } else { "ambiguous" };
         self.counts.refused(reason);
+    }
+
+    /// Whether connections from `peer` begin with a PROXY protocol header.
+    pub(crate) fn speaks_proxy_protocol(&self, peer: IpAddr) -> bool {
+        let live = self.live.load();
+        let listed = &live.api.proxies.proxy_protocol;
+        !listed.is_nobody() && listed.trust(peer)
     }
 
     pub(super) fn live(&self) -> Arc<Live> {

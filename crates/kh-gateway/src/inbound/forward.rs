@@ -70,8 +70,12 @@ fn tell_origin(call: &Call<'_>, headers: &mut HeaderMap, host: &Arc<Host>, versi
         (SentHost::Caller, None) | (SentHost::Upstream, _) => host.origin.host_header.clone(),
     };
     headers.insert(header::HOST, for_api);
-    if let Some(address) = caller.forwarded_for() {
-        headers.insert(FORWARDED_FOR, address.clone());
+    if call.client == caller.client {
+        if let Some(address) = caller.forwarded_for() {
+            headers.insert(FORWARDED_FOR, address.clone());
+        }
+    } else if let Some(address) = call.client.and_then(|client| HeaderValue::from_str(&client.ip.to_string()).ok()) {
+        headers.insert(FORWARDED_FOR, address);
     }
     if let Some(sent) = sent {
         headers.insert(FORWARDED_HOST, sent);

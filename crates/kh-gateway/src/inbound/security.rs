@@ -3,7 +3,7 @@
 use http::{header, request::Parts};
 use kh_core::{
     Identity, Sha256,
-    port::security::{AddressSource, AuthenticationEvent, ClientAddress, Outcome, Site, TokenDigest, Told},
+    port::security::{AuthenticationEvent, Outcome, Site, TokenDigest, Told},
 };
 
 use super::{Call, Denied, challenge::Denial, token::Shown};
@@ -33,7 +33,7 @@ pub(super) fn not_allowed(call: &Call<'_>, parts: &Parts, shown: Shown<'_>, deni
 pub(super) fn passed(call: &Call<'_>, parts: &Parts, shown: Shown<'_>, identity: &Identity) {
     let Some(log) = &call.site.security else { return };
     let subject = identity.subject().or(identity.client()).unwrap_or_default();
-    if log.wants_success(identity.issuer(), subject, call.asked.caller.peer) {
+    if log.wants_success(identity.issuer(), subject, call.client.map(|client| client.ip)) {
         record(call, parts, shown, Outcome::Success, |event| tell(event, identity));
     }
 }
@@ -65,7 +65,7 @@ fn record(
     event.user_agent = parts.headers.get(header::USER_AGENT).map(|value| Told::of_bytes(value.as_bytes()));
     event.tls = caller.tls;
     event.peer = caller.peer;
-    event.client_address = caller.peer.map(|ip| ClientAddress { ip, source: AddressSource::Peer });
+    event.client_address = call.client;
     event.trace = call.asked.trail.and_then(|trail| trail.context());
     more(&mut event);
     log.record(event);

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Sniff,
+    Sniff, behind,
     drain::{Finish, Phase},
     http2,
     io::{Inbound, Socket, Transport},
@@ -26,7 +26,7 @@ use crate::{
     deadline::HeadTimer,
     exchange::body::{InFlight, ReplyBody},
     listen::{Bound, Opened},
-    request::{self, Caller, Door},
+    request::{self, Caller, Door, Ends},
     site::Site,
     worker::Worker,
 };
@@ -185,12 +185,14 @@ struct Open {
 }
 
 impl Open {
-    async fn serve(self, socket: Socket, peer: Option<IpAddr>) {
+    async fn serve(self, mut socket: Socket, peer: Option<IpAddr>) {
         let counted = InFlight::new(&self.worker.ports.metrics.connections);
         if let Err(error) = socket.prepare() {
             tracing::debug!(%error, "a connection broke before it was used");
             return;
         }
+        let Ok(client) = behind::client(&self.site, &self.worker, &mut socket, peer).await else { return };
+        let ends = Ends { peer, client };
         let mut session = None;
         let transport = match &self.tls {
             None => Transport::plain(socket),
@@ -201,7 +203,7 @@ impl Open {
                     let transport = Transport::Tls(Box::new(stream));
                     if http2 {
                         // boxed, so that an HTTP/1.1 connection's task does not have its size
-                        return Box::pin(http2::serve(self.worker, self.site, transport, session, peer)).await;
+                        return Box::pin(http2::serve(self.worker, self.site, transport, session, ends)).await;
                     }
                     transport
                 }
@@ -212,7 +214,7 @@ impl Open {
         let worker = Arc::clone(&self.worker);
         let sniff = Arc::new(Sniff::default());
         let inbound = Inbound::new(transport, Arc::clone(&sniff), Arc::clone(&worker));
-        let caller = Caller::new(self.worker, sniff, session, peer);
+        let caller = Caller::new(self.worker, sniff, session, ends);
         let door = Arc::new(Door { caller, site: self.site });
         let service = service_fn(move |request| request::answer(Arc::clone(&door), request));
         let connection = self.http1.serve_connection(TokioIo::new(inbound), service).with_upgrades();

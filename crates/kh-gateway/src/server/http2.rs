@@ -7,7 +7,6 @@
 
 use std::{
     convert::Infallible,
-    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -38,7 +37,7 @@ use super::{
 use crate::{
     config::Limits,
     exchange::body::ReplyBody,
-    request::{self, Caller, Door},
+    request::{self, Caller, Door, Ends},
     site::Site,
     worker::Worker,
 };
@@ -71,13 +70,7 @@ const PONG: Duration = Duration::from_secs(20);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end.
-pub(super) async fn serve(
-    worker: Arc<Worker>,
-    site: Site,
-    transport: Transport,
-    tls: Option<TlsSession>,
-    peer: Option<IpAddr>,
-) {
+pub(super) async fn serve(worker: Arc<Worker>, site: Site, transport: Transport, tls: Option<TlsSession>, ends: Ends) {
     let busy = Arc::new(Busy { streams: AtomicUsize::new(0), idle_since: Mutex::new(Instant::now()) });
     // frames say where each message ends: there is no raw head to look at
     let sniff = Arc::new(Sniff::default());
@@ -85,7 +78,7 @@ pub(super) async fn serve(
     let inbound = Inbound::new(transport, Arc::clone(&sniff), Arc::clone(&worker));
     let of_streams = Arc::clone(&worker);
     let service = service_fn(move |request| {
-        let caller = Caller::new(Arc::clone(&of_streams), Arc::clone(&sniff), tls, peer);
+        let caller = Caller::new(Arc::clone(&of_streams), Arc::clone(&sniff), tls, ends);
         answer(Arc::new(Door { caller, site: site.clone() }), request)
     });
     let streams = Streams { tasks: worker.tasks.clone(), busy: Arc::clone(&busy) };

@@ -1,6 +1,7 @@
 //! The site in front of the user's own API.
 
 mod admission;
+mod behind_proxies;
 mod forwarding;
 mod smuggling;
 mod telling;
@@ -20,7 +21,7 @@ use kh_gateway::{
     Gateway, GatewayConfig, GatewayHandle, InboundPorts, Metrics,
     inbound::{
         Api, ApiSpec, Authorization, Denied, IdentityField, IdentityHeader, Inbound, InboundMetrics, IssuerNames,
-        SentHost, TokenVerifier,
+        Proxies, SentHost, TokenVerifier,
     },
     observe::Observer,
 };
@@ -118,6 +119,7 @@ struct Setup {
     routes: RouteTable,
     authorization: Authorization,
     host: SentHost,
+    proxies: Proxies,
     security: Option<Arc<dyn SecurityLog>>,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -158,6 +160,7 @@ impl Setup {
             routes: routes(),
             authorization: Authorization::Remove,
             host: SentHost::Upstream,
+            proxies: Proxies::default(),
             security: None,
             observer: None,
         }
@@ -168,7 +171,8 @@ impl Setup {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let counts = InboundMetrics::register(&mut registry, clock.clone());
-        let api = Api::new(spec(&self.upstream, self.routes, self.authorization, self.host)).unwrap();
+        let api =
+            Api::new(spec(&self.upstream, self.routes, self.authorization, self.host)).unwrap().behind(self.proxies);
         let inbound = Inbound::new("api", api, &counts, self.security);
         let ports = InboundPorts {
             site: Arc::clone(&inbound),
