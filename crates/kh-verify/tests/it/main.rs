@@ -9,6 +9,7 @@ mod differential;
 mod dpop;
 mod ecdsa;
 mod keys;
+mod rsa;
 mod support;
 mod tokens;
 mod tutorial;
