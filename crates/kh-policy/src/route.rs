@@ -13,7 +13,7 @@ mod line;
 mod rule;
 mod trie;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, net::Ipv6Addr};
 
 pub use line::REQUIRE_LINE_MAX;
 pub use rule::{NAME_MAX, RouteRule};
@@ -132,9 +132,9 @@ impl RouteTable {
     }
 
     /// Which route a request is. `host` is the request's host in any letter case, with or without a port; empty when
-    /// it has none. Does not allocate.
+    /// it has none. Where routes have hosts, a host that can be read in two ways is none. Does not allocate.
     pub fn find(&self, host: &str, method: &str, path: &CanonicalPath<'_>) -> Found<'_> {
-        let named = self.tree_of(host);
+        let Ok(named) = self.tree_of(host) else { return Found::None };
         let verb = Verb::of(method, &self.methods);
         for tree in named.into_iter().chain([&self.every_host]) {
             match tree.walk(path, verb) {
@@ -149,14 +149,19 @@ impl RouteTable {
         if bits == 0 { Found::None } else { Found::MethodNotAllowed(Methods { names: &self.methods, bits }) }
     }
 
-    fn tree_of(&self, host: &str) -> Option<&Tree> {
+    /// The routes of this host alone; an error where somebody could read it as another host.
+    fn tree_of(&self, host: &str) -> Result<Option<&Tree>, Unreadable> {
         if self.hosts.is_empty() {
-            return None;
+            return Ok(None);
         }
-        let host = bare_host(host);
-        let compare = |name: &str| name.bytes().cmp(host.bytes().map(|byte| byte.to_ascii_lowercase()));
-        let at = self.hosts.binary_search_by(|(name, _)| compare(name)).ok()?;
-        self.hosts.get(at).map(|(_, tree)| tree)
+        let host = bare_host(host)?;
+        let found = if let Some(address) = v6(host) {
+            self.hosts.iter().position(|(name, _)| v6(name) == Some(address))
+        } else {
+            let compare = |name: &str| name.bytes().cmp(host.bytes().map(|byte| byte.to_ascii_lowercase()));
+            self.hosts.binary_search_by(|(name, _)| compare(name)).ok()
+        };
+        Ok(found.and_then(|at| self.hosts.get(at)).map(|(_, tree)| tree))
     }
 
     /// Enters one rule; the index of the rule that has its place, if one has. A rule with several hosts is entered in
@@ -179,11 +184,33 @@ impl RouteTable {
     }
 }
 
-/// A host without its port and without the dot that ends an absolute name. An IPv6 address keeps its brackets.
-fn bare_host(host: &str) -> &str {
+/// A host that is not one of RFC 3986 section 3.2.2 as clients write it.
+struct Unreadable;
+
+/// A host without its port and without the dot that ends an absolute name. An IPv6 address keeps its brackets. Escapes,
+/// user names, empty labels and whatever else servers read in different ways are errors.
+fn bare_host(host: &str) -> Result<&str, Unreadable> {
+    if host.is_empty() {
+        return Ok(host);
+    }
     let end = if host.starts_with('[') { host.find(']').map(|at| at + 1) } else { host.find(':') };
-    let name = end.and_then(|end| host.get(..end)).unwrap_or(host);
-    name.strip_suffix('.').unwrap_or(name)
+    let (name, port) = host.split_at_checked(end.unwrap_or(host.len())).ok_or(Unreadable)?;
+    let is_port = port.strip_prefix(':').is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    if !is_port || (!port.is_empty() && !port.starts_with(':')) {
+        return Err(Unreadable);
+    }
+    if name.starts_with('[') {
+        return if v6(name).is_some() { Ok(name) } else { Err(Unreadable) };
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(plain);
+    if name.split('.').all(is_label) { Ok(name) } else { Err(Unreadable) }
+}
+
+/// The address in brackets.
+fn v6(host: &str) -> Option<Ipv6Addr> {
+    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
 fn methods_of<'a>(rules: impl Iterator<Item = &'a RouteRule>) -> Result<Box<[Box<str>]>, RouteTableError> {

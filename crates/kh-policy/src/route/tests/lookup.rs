@@ -82,7 +82,33 @@ fn a_named_host_comes_before_every_host() {
     ] {
         assert_eq!(found(&table, &format!("{host}|GET /health")), expected, "{host}");
     }
-    assert_eq!(found(&table, "[2001:db8::1]:443|GET /six"), "[2001:db8::1] GET /six");
+    for host in ["[2001:db8::1]:443", "[2001:DB8:0::1]", "[2001:db8::1]"] {
+        assert_eq!(found(&table, &format!("{host}|GET /six")), "[2001:db8::1] GET /six", "{host}");
+    }
+    // what one server takes for the named host and another for some other one
+    for host in [
+        "x@admin.example",
+        "%61dmin.example",
+        "admin.example..",
+        "admin..example",
+        ".admin.example",
+        "admin.example:80:80",
+        "admin.example:x",
+        "admin.example/",
+        "admin.example,other.example",
+        "admin.example ",
+        "admin.example\t",
+        "ädmin.example",
+        "[2001:db8::1",
+        "[2001:db8::1]x",
+        "[admin.example]",
+        ".",
+        ":80",
+    ] {
+        assert_eq!(found(&table, &format!("{host}|GET /health")), "none", "{host:?}");
+        // no route has a host: then it decides nothing
+        assert_eq!(found(&super::table(&["GET /health"]), &format!("{host}|GET /health")), "GET /health");
+    }
     assert_eq!(found(&table, "[2001:db8::1]|GET /health"), "GET /health");
 }
 
