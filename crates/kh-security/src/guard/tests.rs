@@ -163,13 +163,14 @@ fn millions_of_addresses_take_no_memory_and_free_no_offender() {
     for _ in 0..50 {
         guard.failed(ip("198.51.100.1"), None, at(0));
     }
-    for number in 0..1_000_000_u32 {
-        guard.failed(Some(Ipv4Addr::from_bits(0x0b00_0000 + number).into()), None, at(1));
+    let flood = if std::env::var_os("KEYHOLDER_LONG").is_some() { 10_000_000 } else { 400_000 };
+    for number in 0..flood {
+        guard.failed(Some(Ipv4Addr::from_bits(0x0b00_0000_u32 + number).into()), None, at(1));
     }
     for offender in &offenders {
         assert!(guard.check(Some(*offender), None, at(2)).is_err(), "{offender} was freed");
     }
-    assert!(guard.counters.untracked.get() > 100_000, "the table was full");
+    assert!(guard.counters.untracked.get() > 40_000, "the table was full");
     let left = fails(&guard, ip("198.51.100.1"), None, 1_000, at(2));
     assert!(left <= 51, "its fifty failures were forgotten: {left} more until it waits");
     let new = ip("203.0.113.200");

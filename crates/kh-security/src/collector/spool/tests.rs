@@ -239,6 +239,65 @@ fn batches_that_are_no_batch_are_refused() {
     assert_eq!((spool.bytes(), segments(folder.path()).len()), (0, 0));
 }
 
+fn without_sync(mut file: &fs::File, bytes: &[u8]) -> io::Result<()> {
+    io::Write::write_all(&mut file, bytes)
+}
+
+/// Against a queue in memory: pushes, pops, restarts, torn ends and failed writes in any order. What is popped is what was
+/// pushed, in order; after a restart without the position something may come twice, and never is anything missing.
+#[test]
+fn any_order_of_events_keeps_every_batch() {
+    let entropy = SeededEntropy::new(77);
+    let (mut restarts, mut torn, mut popped) = (0, 0, 0);
+    for _ in 0..80 {
+        // in memory where that is to be had: some thousand syncs of a disk take long and prove nothing here
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let (mut spool, _) = open(folder.path());
+        spool.write_by(without_sync);
+        let mut expected = VecDeque::new();
+        for number in 0..60 {
+            match entropy.below(10) {
+                0..=4 => {
+                    let batch = batch(number, 1 + u32::try_from(entropy.below(4)).unwrap());
+                    assert_eq!(spool.push(&batch).unwrap(), Lost::default());
+                    expected.push_back(batch);
+                }
+                5..=7 => {
+                    let (front, lost) = spool.front();
+                    assert_eq!((front.as_ref().map(|(_, batch)| batch), lost), (expected.front(), Lost::default()));
+                    if let Some((at, _)) = front {
+                        spool.pop(at);
+                        expected.pop_front();
+                        popped += 1;
+                    }
+                }
+                8 => {
+                    spool.write_by(full_after_a_part);
+                    assert!(spool.push(&batch(number, 2)).is_err());
+                    spool.write_by(without_sync);
+                }
+                _ => {
+                    drop(spool);
+                    restarts += 1;
+                    if let Some(last) = segments(folder.path()).last().filter(|_| entropy.below(2) == 0) {
+                        let record = record::encode(&batch(999, 2)).unwrap();
+                        let kept = 1 + usize::try_from(entropy.below(record.len() as u64 - 1)).unwrap();
+                        let whole = fs::read(last).unwrap();
+                        fs::write(last, [&whole, record.get(..kept).unwrap()].concat()).unwrap();
+                        torn += 1;
+                    }
+                    spool = open(folder.path()).0;
+                    spool.write_by(without_sync);
+                }
+            }
+            let lines: u64 = expected.iter().map(|batch: &Batch| u64::from(batch.lines)).sum();
+            assert_eq!(spool.lines(), lines);
+        }
+        assert_eq!(drain(&mut spool), expected.into_iter().collect::<Vec<_>>());
+    }
+    assert!(restarts > 250 && torn > 50 && popped > 600, "{restarts} {torn} {popped}");
+}
+
 /// The same body as the fuzz targets', for a hundred thousand inputs: noise, and sound records with noise in them.
 #[test]
 fn any_bytes_are_a_segment() {
