@@ -94,7 +94,7 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "keyholder_inbound_request_duration_seconds",
-        &["site", "route", "quantile"],
+        &["site", "route", "percentile"],
         "Median and 99th percentile of the seconds from the request head to the answer's head, in the last 5 to 10 minutes",
     ),
     // issuer

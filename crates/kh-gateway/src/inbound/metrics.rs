@@ -33,7 +33,7 @@ const DURATION: &str = "keyholder_inbound_request_duration_seconds";
 /// percentile, short enough to see what goes on.
 const WINDOW: Duration = Duration::from_mins(5);
 
-const QUANTILES: [(f64, &str); 2] = [(0.5, "0.5"), (0.99, "0.99")];
+const QUANTILES: [(f64, &str); 2] = [(0.5, "50"), (0.99, "99")];
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -214,7 +214,7 @@ impl Collector for Shown {
             for (site, counts) in &sites {
                 for (route, values) in counts.quantiles(now) {
                     for ((_, quantile), value) in QUANTILES.iter().zip(values) {
-                        let labels = [("site", &**site), ("route", &*route), ("quantile", *quantile)];
+                        let labels = [("site", &**site), ("route", &*route), ("percentile", *quantile)];
                         to.encode_family(&labels)?.encode_gauge(&value.as_secs_f64())?;
                     }
                 }
@@ -265,7 +265,7 @@ mod tests {
             r#"keyholder_inbound_requests_total{site="api",route="GET /a",status="2xx"} 1"#,
             r#"keyholder_inbound_requests_total{site="api",route="GET /a",status="4xx"} 1"#,
             r#"keyholder_inbound_refusals_total{site="api",reason="expired"} 2"#,
-            r#"keyholder_inbound_request_duration_seconds{site="api",route="GET /a",quantile="0.99"} 0.002"#,
+            r#"keyholder_inbound_request_duration_seconds{site="api",route="GET /a",percentile="99"} 0.002"#,
         ] {
             assert!(shown.contains(line), "{line} in {shown}");
         }
@@ -286,7 +286,7 @@ mod tests {
         let p50 = |at: Duration| {
             *clock.0.lock() = at;
             let text = text(&registry);
-            let line = text.lines().find(|line| line.contains(r#"quantile="0.5""#))?;
+            let line = text.lines().find(|line| line.contains(r#"percentile="50""#))?;
             line.rsplit(' ').next()?.parse::<f64>().ok()
         };
         for _ in 0..100 {
