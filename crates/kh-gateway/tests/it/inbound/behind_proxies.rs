@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::{http2::Caller, tls::authority};
 
 /// Keeps every event.
 #[derive(Default)]
@@ -144,6 +145,42 @@ async fn one_header_of_trusted_proxies_is_believed_and_nothing_of_anybody_else()
         let headers = &seen.last().unwrap().headers;
         assert!(!headers.contains_key("forwarded") && !headers.contains_key("x-real-ip"), "{headers:?}");
     }
+}
+
+/// A proxy that forwards one connection, behind these bytes.
+async fn forwarding(header: &'static [u8], to: SocketAddr) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind((PROXY, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut caller, _) = listener.accept().await.unwrap();
+        let mut site = tokio::net::TcpStream::connect(to).await.unwrap();
+        site.write_all(header).await.unwrap();
+        drop(tokio::io::copy_bidirectional(&mut caller, &mut site).await);
+    });
+    address
+}
+
+#[tokio::test]
+async fn the_header_comes_before_tls_and_holds_for_every_stream() {
+    let (upstream, journal) = (echo().await, Arc::new(Journal::default()));
+    let (root, config) = authority(false);
+    let mut setup = Setup::new(upstream.address);
+    setup.config.tls = Some(config);
+    setup.proxies = Proxies { proxy_protocol: only_the_proxy(), ..Proxies::default() };
+    setup.security = Some(journal.clone());
+    let site = setup.start();
+    let address = forwarding(b"PROXY TCP4 203.0.113.9 127.0.0.1 4711 443\r\n", site.address).await;
+    let mut client = Caller::new(address, &root).client().await;
+    for _ in 0..2 {
+        let request = Request::builder().uri(format!("https://{}/reports", site.address));
+        let request = request.header("authorization", "Bearer reader").body(Full::<Bytes>::default()).unwrap();
+        assert_eq!(client.send_request(request).await.unwrap().status(), 200);
+        assert_eq!(journal.last(), "203.0.113.9 proxy_protocol 127.0.0.1");
+        assert_eq!(api_was_told(&upstream), "203.0.113.9");
+    }
+    let events = journal.0.lock();
+    assert_eq!(events.len(), 2);
+    assert!(events.iter().all(|event| event.tls.is_some()));
 }
 
 /// A running HAProxy; it ends with the value.
