@@ -222,7 +222,7 @@ impl Shared {
     }
 
     fn known(&self, key: TokenKey, token: &[u8], now: Now) -> Option<Arc<Identity>> {
-        let found = self.cache.get(&key)?;
+        let Some(found) = self.cache.get(&key) else { return self.in_memory(key, token, now) };
         let issuer = self.issuer(found.issuer)?;
         let stands = match &issuer.trust {
             At::Keys(ring, _) => ring.stands(found.generation, now),
@@ -243,6 +243,19 @@ impl Shared {
         }
         self.hits.fetch_add(1, Ordering::Relaxed);
         Some(found.identity)
+    }
+
+    /// A token whose authority has it in memory. It is kept nowhere else, so that what the authority says is in force
+    /// with the next request.
+    fn in_memory(&self, key: TokenKey, token: &[u8], now: Now) -> Option<Arc<Identity>> {
+        let place = self.directory.by_prefix(token)?;
+        let Issuer { trust: At::Authority(remote), .. } = self.issuer(place)? else { return None };
+        let identity = remote.in_memory(token, now)?;
+        if self.is_revoked(key, token, &identity) {
+            return None;
+        }
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::new(identity))
     }
 
     fn is_revoked(&self, key: TokenKey, token: &[u8], identity: &Identity) -> bool {

@@ -14,6 +14,7 @@ mod issuer;
 mod ledger;
 mod login;
 mod management;
+mod own_tokens;
 mod registry;
 mod reload;
 mod scope;
@@ -32,6 +33,7 @@ pub use introspection::{ActiveToken, RevokeError};
 pub use issuer::Issuer;
 pub use login::{Asked, CLIENT_TOKENS_MAX, EVICT_IDLE, Login};
 pub use management::IssuerManagement;
+pub use own_tokens::OwnTokens;
 pub use secrets::{LASTING, SecretError, SecretId};
 pub use session::Session;
 pub use signing::{

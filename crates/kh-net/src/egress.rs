@@ -11,8 +11,8 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    ConnectError, Identity, ProxyRules, Resolve, SetupError, Source, Stream, SystemResolver, SystemRoots, dial::dial,
-    proxy::digest_of, tls, tunnel,
+    ConnectError, Identity, ProxyRules, Reach, Resolve, SetupError, Source, Stream, SystemResolver, SystemRoots,
+    dial::dial, proxy::digest_of, tls, tunnel,
 };
 
 /// What an operator may set for the way to one platform.
@@ -56,6 +56,7 @@ pub struct Egress {
     tls: TlsConnector,
     proxy: ProxyRules,
     source: Source,
+    reach: Reach,
     resolver: Arc<dyn Resolve>,
 }
 
@@ -79,11 +80,16 @@ impl Egress {
         Self { resolver, ..self }
     }
 
+    /// The same to fewer addresses. Its connections are told apart from the other's.
+    #[must_use]
+    pub fn with_reach(self, reach: Reach) -> Self {
+        let digest = digest_of(&[self.digest, Sha256::of(format!("{reach:?}").as_bytes())]);
+        Self { reach, digest, id: id_of(digest), ..self }
+    }
+
     fn of(config: Arc<ClientConfig>, digest: Sha256, proxy: ProxyRules, source: Source) -> Self {
-        let mut first = [0; 16];
-        first.iter_mut().zip(digest.0).for_each(|(to, from)| *to = from);
-        let id = EgressId(u128::from_le_bytes(first));
-        Self { id, digest, tls: TlsConnector::from(config), proxy, source, resolver: Arc::new(SystemResolver) }
+        let (tls, resolver) = (TlsConnector::from(config), Arc::new(SystemResolver));
+        Self { id: id_of(digest), digest, tls, proxy, source, reach: Reach::Anywhere, resolver }
     }
 
     /// Its identity, cheap to compare.
@@ -102,13 +108,17 @@ impl Egress {
     }
 
     async fn open(&self, target: Target<'_>) -> Result<Stream, ConnectError> {
+        if target.host.parse().is_ok_and(|address| !self.reach.allows(address)) {
+            return Err(ConnectError::NotAllowed);
+        }
         let Some(server_name) = target.server_name else {
-            return Ok(Stream::Plain(self.dial(target.host, target.port).await?));
+            return Ok(Stream::Plain(self.dial(target.host, target.port, self.reach).await?));
         };
         let tcp = match self.proxy.on_the_way(target.host, target.port) {
-            None => self.dial(target.host, target.port).await?,
+            None => self.dial(target.host, target.port, self.reach).await?,
             Some((hop, auth)) => {
-                let stream = self.dial(&hop.host, hop.port).await.map_err(|error| match error {
+                // the operator's own proxy may be anywhere
+                let stream = self.dial(&hop.host, hop.port, Reach::Anywhere).await.map_err(|error| match error {
                     // a mistake on this side of the proxy
                     error @ ConnectError::Source(_) => error,
                     source => ConnectError::ProxyUnreachable { proxy: hop.to_string(), source: Box::new(source) },
@@ -120,13 +130,24 @@ impl Egress {
         Ok(Stream::Tls(Box::new(stream)))
     }
 
-    async fn dial(&self, host: &str, port: u16) -> Result<tokio::net::TcpStream, ConnectError> {
+    async fn dial(&self, host: &str, port: u16, reach: Reach) -> Result<tokio::net::TcpStream, ConnectError> {
         let addresses: Vec<SocketAddr> = match host.parse() {
             Ok(ip) => vec![SocketAddr::new(ip, port)],
             Err(_) => self.resolver.resolve(host, port).await.map_err(ConnectError::Lookup)?,
         };
-        dial(addresses, self.source).await
+        let found = addresses.len();
+        let allowed: Vec<SocketAddr> = addresses.into_iter().filter(|address| reach.allows(address.ip())).collect();
+        if allowed.is_empty() && found > 0 {
+            return Err(ConnectError::NotAllowed);
+        }
+        dial(allowed, self.source).await
     }
+}
+
+fn id_of(digest: Sha256) -> EgressId {
+    let mut first = [0; 16];
+    first.iter_mut().zip(digest.0).for_each(|(to, from)| *to = from);
+    EgressId(u128::from_le_bytes(first))
 }
 
 impl fmt::Debug for Egress {

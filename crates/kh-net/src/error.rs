@@ -29,6 +29,9 @@ pub enum ConnectError {
     /// There are addresses, and none that the source address can reach.
     #[error("the platform has no address of the same family as source_address")]
     NoAddressOfFamily,
+    /// Every address of the name is private, and private ones are not allowed here.
+    #[error("the address is none of the public internet, and others are not allowed here")]
+    NotAllowed,
     /// The source address is not one of this machine.
     #[error("source_address cannot be used on this machine")]
     Source(#[source] io::Error),
@@ -76,9 +79,12 @@ impl ConnectError {
     /// The stable code.
     pub fn code(&self) -> Code {
         match self {
-            Self::Lookup(_) | Self::NoAddress | Self::NoAddressOfFamily | Self::Source(_) | Self::Unreachable(_) => {
-                Code::UPSTREAM_UNREACHABLE
-            }
+            Self::Lookup(_)
+            | Self::NoAddress
+            | Self::NoAddressOfFamily
+            | Self::NotAllowed
+            | Self::Source(_)
+            | Self::Unreachable(_) => Code::UPSTREAM_UNREACHABLE,
             Self::Timeout => Code::UPSTREAM_TIMEOUT,
             Self::Tls(_) => Code::UPSTREAM_TLS,
             Self::ProxyUnreachable { .. }
@@ -102,6 +108,7 @@ impl ConnectError {
             Self::ProxyAuth { .. } => format!("{self}: see proxy_auth_file in keyholder.toml"),
             Self::NoAddress
             | Self::NoAddressOfFamily
+            | Self::NotAllowed
             | Self::Timeout
             | Self::ProxyRefused { .. }
             | Self::ProxyProtocol { .. } => self.to_string(),

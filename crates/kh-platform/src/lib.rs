@@ -1,4 +1,5 @@
-//! Platform adapters: Genesys Cloud CX, NICE CXone and any RFC 6749 issuer.
+//! Platform adapters: Genesys Cloud CX, NICE CXone and any RFC 6749 issuer; and who vouches for callers' tokens
+//! ([`inbound`]).
 //!
 //! Each adapter implements [`kh_core::port::TokenEndpoint`]: one call sends at most one token request, follows no
 //! redirect and never retries. What an answer means is decided by pure functions ([`answer`], [`classify`]) that never
@@ -12,6 +13,7 @@ pub mod classify;
 pub mod cxone;
 pub mod genesys;
 pub mod http;
+pub mod inbound;
 pub mod management;
 pub mod oauth2;
 

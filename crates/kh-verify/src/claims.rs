@@ -42,7 +42,24 @@ impl<'a> Claims<'a> {
 
     /// What the claims say, if the policy takes them.
     pub(crate) fn identity(&self, policy: &Policy, now: UnixMillis) -> Result<Identity, Reason> {
-        let issuer = self.accepted_issuer(policy)?;
+        self.identity_of(self.accepted_issuer(policy)?, policy, now)
+    }
+
+    /// The same for an introspection's answer (RFC 7662 section 2.2): none where `active` is false. An answer without
+    /// `iss` is of the policy's first issuer.
+    pub(crate) fn introspected(&self, policy: &Policy, now: UnixMillis) -> Result<Option<Identity>, Reason> {
+        let Some(Json::Bool(active)) = self.all.get("active") else { return Err(Reason::ClaimsInvalid) };
+        if !active {
+            return Ok(None);
+        }
+        let issuer = match (&policy.issuers, self.issuer()) {
+            (Accepted::OneOf(issuers), None) => issuers.first().cloned().ok_or(Reason::IssuerMissing)?,
+            _ => self.accepted_issuer(policy)?,
+        };
+        self.identity_of(issuer, policy, now).map(Some)
+    }
+
+    fn identity_of(&self, issuer: Arc<str>, policy: &Policy, now: UnixMillis) -> Result<Identity, Reason> {
         let mut identity = self.check_audience(policy, Identity::builder(issuer))?;
         identity = self.check_times(policy, now, identity)?;
         identity = self.check_names(policy, identity)?;

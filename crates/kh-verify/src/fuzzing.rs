@@ -48,8 +48,13 @@ pub fn token(token: &[u8]) {
     }
 }
 
-/// Claims: as the payload of a well signed token.
+/// Claims: as the payload of a well signed token, and as an introspection's answer.
 pub fn claims(payload: &[u8]) {
+    if let Ok(Some(identity)) = crate::introspected(payload, &POLICY, NOW) {
+        let text = String::from_utf8_lossy(payload);
+        assert!(text.contains("active") && text.contains("true"), "only `active` makes a token active");
+        holds(&identity, &POLICY);
+    }
     let signed = format!("{}.{}", base64url::encode(br#"{"alg":"HS256"}"#), base64url::encode(payload));
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, KEY), signed.as_bytes());
     token(format!("{signed}.{}", base64url::encode(tag.as_ref())).as_bytes());

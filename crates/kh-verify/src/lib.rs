@@ -38,3 +38,9 @@ pub use reason::Reason;
 pub fn verify(token: &[u8], keys: &KeySet, policy: &Policy, now: UnixMillis) -> Result<Identity, Reason> {
     Compact::decode(token)?.verify(keys, policy, now)
 }
+
+/// Who an introspection's answer (RFC 7662 section 2.2) says that a token speaks for, read as strictly as a token's
+/// claims; none where it is not active. An answer without `iss` is of the policy's first issuer.
+pub fn introspected(answer: &[u8], policy: &Policy, now: UnixMillis) -> Result<Option<Identity>, Reason> {
+    claims::Claims::parse(answer)?.introspected(policy, now)
+}

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{BoxFuture, StateError};
-use crate::{SecretString, UnixMillis, audit::AuditEvent, identity::Identity, revocation::RevocationRecord};
+use crate::{Now, SecretString, UnixMillis, audit::AuditEvent, identity::Identity, revocation::RevocationRecord};
 
 /// A key set as its source gave it: a JWK Set document (RFC 7517 section 5).
 #[derive(Debug)]
@@ -62,6 +62,12 @@ pub enum TokenAnswer {
 pub trait TokenAuthority: Send + Sync {
     /// What `token` is. An error means that nobody knows.
     fn ask<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, Result<TokenAnswer, RemoteError>>;
+
+    /// The same from memory, for an authority that has its tokens there: who the token speaks for at this moment, or
+    /// `None` where it must be asked.
+    fn in_memory(&self, _token: &[u8], _now: Now) -> Option<Identity> {
+        None
+    }
 }
 
 /// Tokens of keyholder's own on a platform, for questions about callers.

@@ -6,7 +6,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{At, Shared, Verifier};
-use crate::{flight::Tasks, ring::Ring};
+use crate::ring::Ring;
 
 /// How often old revocations are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
@@ -59,16 +59,12 @@ async fn renew(shared: Arc<Shared>, ring: Arc<Ring>) {
     loop {
         let due = ring.due_in(shared.clock.now());
         if due.is_zero() {
-            renewed(&ring, &shared.tasks).await;
+            ring.renew(&shared.tasks).await;
             sleep_until(Instant::now() + NAP_MIN).await;
             continue;
         }
         sleep_until(Instant::now() + due.min(NAP_MAX)).await;
     }
-}
-
-async fn renewed(ring: &Arc<Ring>, tasks: &Tasks) {
-    ring.renew(tasks).await;
 }
 
 /// Reads revocations and forgets old ones.

@@ -10,6 +10,8 @@ mod keys;
 #[cfg(test)]
 mod opaque;
 #[cfg(test)]
+mod own;
+#[cfg(test)]
 mod revoked;
 #[cfg(test)]
 mod support;

@@ -94,3 +94,25 @@ fn the_id_follows_the_settings() {
     assert_ne!(egress(&names, v4(2)).id(), egress(&names, v4(3)).id());
     assert_ne!(egress(&names, v4(2)).digest(), egress(&names, Source::default()).digest());
 }
+
+/// A name that points into the operator's own network is refused before a connection is opened.
+#[tokio::test]
+async fn private_addresses_are_not_connected_to_where_only_public_ones_are_allowed() {
+    let (private, address) = listener("127.0.0.1").await;
+    let names = Arc::new(Names::default());
+    names.set("api.example", &[address]);
+    let anywhere = egress(&names, Source::default());
+    assert_eq!(connect(&anywhere, "api.example", PATIENCE).await.unwrap(), address);
+    private.accept().await.unwrap();
+    let id = anywhere.id();
+    let public = anywhere.with_reach(kh_net::Reach::Public);
+    assert_ne!(public.id(), id, "connections that the other left are not taken");
+    names.set("both.example", &[address, "192.0.2.1:443".parse().unwrap()]);
+    for host in ["api.example", "both.example", "127.0.0.1", "::1", "169.254.169.254"] {
+        let error = connect(&public, host, PATIENCE).await.unwrap_err();
+        assert!(matches!(error, ConnectError::NotAllowed), "{host}: {error:?}");
+        assert_eq!(error.code(), Code::UPSTREAM_UNREACHABLE);
+    }
+    let waiting = tokio::time::timeout(Duration::ZERO, private.accept()).await;
+    assert!(waiting.is_err(), "nobody came");
+}

@@ -3,7 +3,7 @@
 mod cxone_keys;
 mod lost;
 mod pair;
-mod rig;
+pub(crate) mod rig;
 mod roles;
 mod secrets_api;
 mod swap;

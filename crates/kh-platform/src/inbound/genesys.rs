@@ -1,0 +1,152 @@
+//! Genesys Cloud's opaque tokens: `GET /api/v2/tokens/me?preserveIdleTTL=true` with the caller's own token.
+//!
+//! The platform has no introspection and tells no expiry; without `preserveIdleTTL` the question itself would keep an
+//! idle token alive. A client-credentials caller may do what the roles in its `roleDivisions` grant (scopes do not
+//! apply to that grant); roles are read with keyholder's own credential. Invariants: a token of another organisation is
+//! not active, because any organisation of the region has working tokens; a role that cannot be read makes the whole
+//! answer an error; a grant under a condition is no grant here.
+
+mod roles;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use ::http::Method;
+use kh_core::{
+    SecretString,
+    identity::{Identity, IdentityBuilder},
+    port::{BoxFuture, RemoteError, TokenAnswer, TokenAuthority},
+};
+use kh_net::http::Request;
+use serde::Deserialize;
+
+pub use roles::GenesysRoles;
+
+use super::{is_document, unreached, unusable};
+use crate::{Address, HttpClient, answer::parse_object, http::Answer};
+
+/// Describes the token that asks.
+const TOKENS_ME: &str = "/api/v2/tokens/me";
+
+/// Most roles of one caller that are read: a client has a handful.
+const ROLES_MAX: usize = 50;
+
+/// The grant whose rights come from roles (published swagger, `OAuthClient.authorizedGrantType`).
+const CLIENT_CREDENTIALS: &str = "CLIENT-CREDENTIALS";
+
+/// `TokenInfo` of the published swagger, as far as it matters.
+#[derive(Deserialize)]
+struct TokenInfo {
+    organization: Option<Named>,
+    #[serde(rename = "authorizedScope", default)]
+    scopes: Option<Vec<String>>,
+    #[serde(rename = "OAuthClient")]
+    client: Option<Client>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Client {
+    id: Option<String>,
+    #[serde(rename = "authorizedGrantType")]
+    grant: Option<String>,
+    #[serde(rename = "roleDivisions", default)]
+    roles: Option<Vec<RoleDivision>>,
+}
+
+#[derive(Deserialize)]
+struct RoleDivision {
+    #[serde(rename = "roleId")]
+    role: Option<String>,
+}
+
+/// Answers for the tokens of one Genesys Cloud organisation.
+pub struct GenesysTokens {
+    http: HttpClient,
+    api: Address,
+    issuer: Arc<str>,
+    organization: String,
+    roles: GenesysRoles,
+}
+
+impl GenesysTokens {
+    /// Tokens of the organisation with this id, asked for at `api` (`https://api.<domain>`). `issuer` is the name that
+    /// their identities carry as `iss`.
+    pub fn new(http: HttpClient, api: Address, issuer: Arc<str>, organization: String, roles: GenesysRoles) -> Self {
+        Self { http, api, issuer, organization, roles }
+    }
+
+    async fn me(&self, token: &SecretString) -> Result<TokenAnswer, RemoteError> {
+        let what = "the platform's tokens/me";
+        let mut url = self.api.join(TOKENS_ME);
+        url.set_query(Some("preserveIdleTTL=true"));
+        let request = Request::new(Method::GET, url).bearer(token).map_err(|error| unreached(what, &error))?;
+        let answer: Answer = self.http.send(request).await.map_err(|error| unreached(what, &error))?.into();
+        if answer.head.status == 401 {
+            return Ok(TokenAnswer::Inactive);
+        }
+        if !is_document(&answer) {
+            return Err(unusable(what, &answer));
+        }
+        let info: TokenInfo =
+            parse_object(&answer.body).map_err(|error| RemoteError::new(format!("{what}: {error}")))?;
+        let organization = info.organization.and_then(|organization| organization.id);
+        if organization.ok_or_else(|| RemoteError::new(format!("{what}: names no organisation")))? != self.organization
+        {
+            return Ok(TokenAnswer::Inactive);
+        }
+        let mut identity = Identity::builder(Arc::clone(&self.issuer)).audience(&self.organization);
+        for scope in info.scopes.iter().flatten() {
+            identity = identity.scope(scope);
+        }
+        let (identity, age) = match info.client {
+            Some(client) => self.of_client(client, identity).await?,
+            None => (identity, Duration::ZERO),
+        };
+        let identity = identity.build().map_err(|error| RemoteError::new(format!("{what}: {error}")))?;
+        Ok(TokenAnswer::Active { identity: Box::new(identity), age })
+    }
+
+    async fn of_client(
+        &self,
+        client: Client,
+        identity: IdentityBuilder,
+    ) -> Result<(IdentityBuilder, Duration), RemoteError> {
+        let id = client.id.ok_or_else(|| RemoteError::new("the platform's tokens/me: the client has no id"))?;
+        let mut identity = identity.client(&id);
+        if client.grant.as_deref() != Some(CLIENT_CREDENTIALS) {
+            return Ok((identity, Duration::ZERO));
+        }
+        // RFC 9068 section 2.2: a client that acts for itself is its own subject
+        identity = identity.subject(&id);
+        let roles: BTreeSet<String> = client.roles.into_iter().flatten().filter_map(|pair| pair.role).collect();
+        if roles.len() > ROLES_MAX {
+            return Err(RemoteError::new(format!("a caller has more than {ROLES_MAX} roles")));
+        }
+        let (mut granted, mut age) = (BTreeSet::new(), Duration::ZERO);
+        for role in &roles {
+            let (permissions, of_role) = self.roles.permissions(role).await?;
+            age = age.max(of_role);
+            granted.extend(permissions.iter().cloned());
+        }
+        for permission in &granted {
+            identity = identity.permission(permission);
+        }
+        Ok((identity, age))
+    }
+}
+
+impl std::fmt::Debug for GenesysTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GenesysTokens").field("api", &self.api.text()).finish_non_exhaustive()
+    }
+}
+
+impl TokenAuthority for GenesysTokens {
+    fn ask<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, Result<TokenAnswer, RemoteError>> {
+        Box::pin(self.me(token))
+    }
+}

@@ -1,0 +1,221 @@
+//! Genesys Cloud's opaque tokens against the sandbox: roles, other organisations, revocation, what cannot be read.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use kh_core::{
+    SecretString,
+    identity::Identity,
+    port::{BoxFuture, OwnToken, RemoteError, TokenAnswer, TokenAuthority},
+};
+use kh_platform::inbound::{GenesysRoles, GenesysTokens};
+use kh_sandbox::SandboxConfig;
+use serde_json::json;
+
+use super::told;
+use crate::{
+    fake::{Fake, address, client, json as reply},
+    management::rig::{FIRST, Rig, TARGET, WEAK, organisation},
+};
+
+const ORGANISATION: &str = "0e1c0e1c-0000-4000-8000-000000000001";
+
+/// Tokens that are handed out in turn, the last one again and again.
+struct Own {
+    tokens: Mutex<Vec<SecretString>>,
+    refused: AtomicUsize,
+}
+
+impl Own {
+    fn of(tokens: Vec<SecretString>) -> Arc<Self> {
+        Arc::new(Self { tokens: Mutex::new(tokens), refused: AtomicUsize::new(0) })
+    }
+}
+
+impl OwnToken for Own {
+    fn token(&self) -> BoxFuture<'_, Result<SecretString, RemoteError>> {
+        let mut tokens = self.tokens.lock().unwrap();
+        let next = if tokens.len() > 1 { Some(tokens.remove(0)) } else { tokens.first().map(SecretString::duplicate) };
+        Box::pin(async move { next.ok_or_else(|| RemoteError::new("no token")) })
+    }
+
+    fn refused(&self, _token: &SecretString) {
+        self.refused.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+async fn rig() -> Rig {
+    let mut config = SandboxConfig::default();
+    config.genesys.organization.id = Some(ORGANISATION.to_owned());
+    Rig::start(organisation(config)).await
+}
+
+fn words(list: &[&str]) -> Vec<String> {
+    list.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn tokens_of(rig: &Rig, organisation: &str, own: Arc<Own>) -> GenesysTokens {
+    let api = address(&rig.sandbox.genesys_url);
+    let vocabulary = words(&["oauth:client:view", "oauth:client:edit", "users:a:view", "routing:queue:view"]);
+    let roles = GenesysRoles::new(rig.http.clone(), api.clone(), own, vocabulary);
+    GenesysTokens::new(rig.http.clone(), api, "https://genesys.example".into(), organisation.to_owned(), roles)
+}
+
+async fn admin(rig: &Rig) -> Arc<Own> {
+    Own::of(vec![rig.login(&rig.document(FIRST)).await.unwrap()])
+}
+
+async fn ask(tokens: &GenesysTokens, token: &SecretString) -> Result<Option<(Identity, Duration)>, RemoteError> {
+    match tokens.ask(token).await? {
+        TokenAnswer::Active { identity, age } => Ok(Some((*identity, age))),
+        TokenAnswer::Inactive => Ok(None),
+    }
+}
+
+fn permissions(identity: &Identity) -> Vec<String> {
+    identity.permissions().iter().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_client_may_do_what_its_roles_grant() {
+    let rig = rig().await;
+    let tokens = tokens_of(&rig, ORGANISATION, admin(&rig).await);
+    let target = rig.login(&rig.document(TARGET)).await.unwrap();
+    let (identity, age) = ask(&tokens, &target).await.unwrap().unwrap();
+    let id = rig.sandbox.clients[TARGET].id.as_str();
+    assert_eq!((identity.client(), identity.subject()), (Some(id), Some(id)));
+    assert_eq!(&**identity.issuer(), "https://genesys.example");
+    assert_eq!(permissions(&identity), ["users:a:view", "users:b:view"]);
+    assert!(age.is_zero() && identity.scopes().is_empty() && identity.expires_at().is_none());
+    // a wildcard is the words that it stands for
+    let weak = rig.login(&rig.document(WEAK)).await.unwrap();
+    let (identity, _) = ask(&tokens, &weak).await.unwrap().unwrap();
+    assert_eq!(permissions(&identity), ["oauth:client:edit", "oauth:client:view"]);
+    // what was read a moment ago is not read again, and tells its age
+    rig.clock.advance(Duration::from_secs(10));
+    let reads = |rig: &Rig| rig.sandbox.requests().iter().filter(|entry| entry.path.contains("/roles/")).count();
+    let before = reads(&rig);
+    assert_eq!(ask(&tokens, &target).await.unwrap().unwrap().1, Duration::from_secs(10));
+    assert_eq!(reads(&rig), before);
+    rig.clock.advance(Duration::from_secs(5));
+    assert_eq!(ask(&tokens, &target).await.unwrap().unwrap().1, Duration::ZERO);
+    assert_eq!(reads(&rig), before + 2);
+}
+
+#[tokio::test]
+async fn a_token_of_another_organisation_is_not_active() {
+    let rig = rig().await;
+    let tokens = tokens_of(&rig, "0e1c0e1c-0000-4000-8000-000000000002", admin(&rig).await);
+    let target = rig.login(&rig.document(TARGET)).await.unwrap();
+    assert_eq!(ask(&tokens, &target).await, Ok(None));
+}
+
+#[tokio::test]
+async fn unknown_and_revoked_tokens_are_not_active() {
+    let rig = rig().await;
+    let tokens = tokens_of(&rig, ORGANISATION, admin(&rig).await);
+    assert_eq!(ask(&tokens, &SecretString::copied("never-issued")).await, Ok(None));
+    let target = rig.login(&rig.document(TARGET)).await.unwrap();
+    assert!(ask(&tokens, &target).await.unwrap().is_some());
+    rig.revoke(&rig.sandbox.clients[TARGET].id).await;
+    assert_eq!(ask(&tokens, &target).await, Ok(None));
+}
+
+#[tokio::test]
+async fn roles_that_cannot_be_read_are_no_roles() {
+    let rig = rig().await;
+    let target = rig.login(&rig.document(TARGET)).await.unwrap();
+    // keyholder's own client lacks the permission to read roles
+    let weak = Own::of(vec![rig.login(&rig.document(WEAK)).await.unwrap()]);
+    let error = ask(&tokens_of(&rig, ORGANISATION, weak), &target).await.unwrap_err();
+    assert!(told(&error).contains("answered 403"), "{error:?}");
+    let nobody = Own::of(Vec::new());
+    assert!(ask(&tokens_of(&rig, ORGANISATION, nobody), &target).await.is_err());
+    let tokens = tokens_of(&rig, ORGANISATION, admin(&rig).await);
+    rig.fault(
+        "GET",
+        "/api/v2/authorization/roles/role-b",
+        json!({"kind": "status", "status": 503, "retry_after": "9"}),
+    )
+    .await;
+    assert!(ask(&tokens, &target).await.is_err(), "one of two roles is not enough");
+    assert!(ask(&tokens, &target).await.unwrap().is_some(), "and nothing of it is remembered");
+}
+
+#[tokio::test]
+async fn a_dead_token_of_our_own_is_replaced_once() {
+    let rig = rig().await;
+    let target = rig.login(&rig.document(TARGET)).await.unwrap();
+    let good = rig.login(&rig.document(FIRST)).await.unwrap();
+    let own = Own::of(vec![SecretString::copied("dead"), good]);
+    let answer = ask(&tokens_of(&rig, ORGANISATION, Arc::clone(&own)), &target).await.unwrap();
+    assert!(answer.is_some());
+    assert_eq!(own.refused.load(Ordering::SeqCst), 1);
+    let own = Own::of(vec![SecretString::copied("dead")]);
+    assert!(ask(&tokens_of(&rig, ORGANISATION, Arc::clone(&own)), &target).await.is_err());
+    assert_eq!(own.refused.load(Ordering::SeqCst), 2);
+}
+
+/// The sandbox serves no user's token without a browser, and no condition: these answers have the published shape.
+#[tokio::test]
+async fn users_have_scopes_and_conditions_grant_nothing() {
+    let own = r#"{"organization":{"id":"o"},"authorizedScope":["users:readonly"],
+        "OAuthClient":{"id":"c","authorizedGrantType":"CODE","roleDivisions":[{"roleId":"r","divisionId":"*"}]}}"#;
+    let role = r#"{"id":"r","permissions":["a:b:c"],"permissionPolicies":[
+        {"domain":"d","entityName":"e","actionSet":["view"]},
+        {"domain":"d","entityName":"f","actionSet":["view"],"resourceConditionNode":{"operator":"IN"}}]}"#;
+    let me = |grant: &str| own.replace("CODE", grant);
+    for (body, expected_permissions, expected_scopes) in [
+        (me("CODE"), vec![], vec!["users:readonly"]),
+        (me("CLIENT-CREDENTIALS"), vec!["a:b:c", "d:e:view"], vec!["users:readonly"]),
+        (r#"{"organization":{"id":"o"}}"#.to_owned(), vec![], vec![]),
+    ] {
+        let fake =
+            Fake::start(move |seen| if seen.target.contains("/roles/") { reply(200, role) } else { reply(200, &body) })
+                .await;
+        let (http, _) = client();
+        let own = Own::of(vec![SecretString::copied("own-token")]);
+        let roles = GenesysRoles::new(http.clone(), fake.base(), own, []);
+        let tokens = GenesysTokens::new(http, fake.base(), "i".into(), "o".to_owned(), roles);
+        let (identity, _) = ask(&tokens, &SecretString::copied("caller-token")).await.unwrap().unwrap();
+        assert_eq!(permissions(&identity), words(&expected_permissions));
+        assert_eq!(identity.scopes().iter().collect::<Vec<_>>(), expected_scopes);
+        let seen = fake.seen();
+        assert_eq!(seen[0].line(), "GET /api/v2/tokens/me?preserveIdleTTL=true");
+        assert_eq!(seen[0].header("authorization"), Some("Bearer caller-token"));
+        assert!(seen.iter().skip(1).all(|request| request.header("authorization") == Some("Bearer own-token")));
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_an_error() {
+    for (status, body) in [
+        (200, "{}"),
+        (200, r#"{"organization":{}}"#),
+        (200, r#"{"organization":{"id":"o"},"organization":{"id":"o"}}"#),
+        (200, r#"{"organization":{"id":"o"},"OAuthClient":{"authorizedGrantType":"CLIENT-CREDENTIALS"}}"#),
+        (
+            200,
+            r#"{"organization":{"id":"o"},"OAuthClient":{"id":"c","authorizedGrantType":"CLIENT-CREDENTIALS",
+            "roleDivisions":[{"roleId":"../../oauth/clients"}]}}"#,
+        ),
+        (200, "[]"),
+        (200, ""),
+        (403, r#"{"organization":{"id":"o"}}"#),
+        (429, r#"{"organization":{"id":"o"}}"#),
+        (500, ""),
+    ] {
+        let fake = Fake::start(move |_| reply(status, body)).await;
+        let (http, _) = client();
+        let roles = GenesysRoles::new(http.clone(), fake.base(), Own::of(vec![SecretString::copied("t")]), []);
+        let tokens = GenesysTokens::new(http, fake.base(), "i".into(), "o".to_owned(), roles);
+        let error = ask(&tokens, &SecretString::copied("caller-token")).await.unwrap_err();
+        told(&error);
+        assert_eq!(fake.seen().len(), 1, "{body}");
+    }
+}
