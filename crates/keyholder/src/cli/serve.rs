@@ -1,5 +1,7 @@
 //! `keyholder serve`: the gateway, the broker and the admin listener, until a signal.
 
+mod short;
+
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
@@ -30,14 +32,21 @@ refused and the old one stays. Clients and secrets that other commands change ar
 Examples:
   keyholder serve
   keyholder serve --config /etc/keyholder/keyholder.toml --log-format json
-  keyholder serve --ready-file /run/keyholder/ready.json")]
+  keyholder serve --ready-file /run/keyholder/ready.json
+  keyholder serve --listen 127.0.0.1:8080 --upstream http://127.0.0.1:3000 --jwks keys.json \\
+    --issuer https://issuer.example --audience my-api --require 'GET /reports/{id}=reports:read'")]
 pub(crate) struct ServeArgs {
     /// Write the addresses as JSON into this file once everything listens
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    short: short::ShortArgs,
 }
 
 pub(super) fn run(arguments: &ServeArgs, context: &Context) -> Result<Exit, Failure> {
+    if let Some(served) = short::run(&arguments.short, arguments.ready_file.as_deref(), context) {
+        return served;
+    }
     // First, while there is one thread: it changes the environment.
     let sockets = Sockets::of_supervisor(&context.environment)?;
     let mut seen = Seen::before(context.config_file().as_deref());

@@ -197,7 +197,8 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn cannot_listen(name: &str, address: impl std::fmt::Display, error: &std::io::Error) -> Failure {
+/// Why a listener does not listen.
+pub(crate) fn cannot_listen(name: &str, address: impl std::fmt::Display, error: &std::io::Error) -> Failure {
     let failure = Failure::new(Code::CONFIG_INVALID, format!("the {name} cannot listen on {address}")).caused_by(error);
     match error.kind() {
         std::io::ErrorKind::AddrInUse => failure.hint("another program listens there, perhaps another keyholder"),

@@ -28,7 +28,7 @@ use crate::{
 
 /// How long requests in flight may take after a stop signal, unless [gateway.limits] says otherwise: below the 30 s
 /// after which container platforms kill.
-const DRAIN: Duration = Duration::from_secs(20);
+pub(crate) const DRAIN: Duration = Duration::from_secs(20);
 
 /// Everything that is made from a configuration and its files.
 pub(crate) struct Prepared {

@@ -29,6 +29,7 @@ mod listening;
 mod load;
 mod network;
 mod operators;
+mod protected_api;
 mod relay;
 mod reload;
 mod rotate;

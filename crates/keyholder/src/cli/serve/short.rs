@@ -1,0 +1,186 @@
+//! `keyholder serve --listen ADDR --upstream URL --jwks FILE --issuer I`: one protected API and nothing else. No
+//! configuration, no state, no secret store and no key.
+//!
+//! Invariant: what the flags say is all that is in force; a configuration that lies about is not read.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+use kh_core::{Clock, Code, SystemClock, SystemEntropy};
+use kh_gateway::{
+    Gateway, GatewayConfig, GatewayHandle, InboundPorts, Limits, Listen, Metrics, SOCKET_MODE, StartError,
+    inbound::{Inbound, InboundMetrics},
+};
+use kh_inbound::Verifier;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Context, StopSignal, control_runtime};
+use crate::{
+    compose::{DRAIN, OneApi, cannot_listen, harden, raise_open_files, tell_ready, tell_stopping, write_private_file},
+    output::{Exit, Failure},
+};
+
+/// Its realm and its name in metrics.
+const SITE: &str = "api";
+
+/// One protected API, without a configuration
+#[derive(Debug, Args)]
+#[command(next_help_heading = "One protected API, without a configuration")]
+pub(super) struct ShortArgs {
+    /// Listen on this address, or on unix:PATH, and serve one API
+    #[arg(long, value_name = "ADDR", requires_all = ["upstream", "jwks", "issuer"])]
+    listen: Option<String>,
+    /// The API's base address
+    #[arg(long, value_name = "URL", requires = "listen")]
+    upstream: Option<String>,
+    /// The file with the issuer's public keys, a JWK Set; a changed file is taken over within two seconds
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    jwks: Option<PathBuf>,
+    /// The `iss` of the tokens that are taken
+    #[arg(long, value_name = "ISSUER", requires = "listen")]
+    issuer: Option<String>,
+    /// A token must name this in `aud`; given more than once, one of these
+    #[arg(long, value_name = "AUDIENCE", requires = "listen")]
+    audience: Vec<String>,
+    /// Take requests of this kind with all these scopes, and no others; without it every request with a valid token
+    #[arg(long, value_name = "METHOD /PATH=SCOPES", requires = "listen")]
+    require: Vec<String>,
+}
+
+/// Where it listens, as the ready file has it.
+#[derive(Debug, Serialize)]
+struct Addresses {
+    inbound_url: String,
+}
+
+impl ShortArgs {
+    /// The API that the flags name; none when they are not used.
+    fn api(&self) -> Option<(&str, OneApi)> {
+        let (listen, upstream) = (self.listen.as_deref()?, self.upstream.clone()?);
+        let (keys, issuer) = (self.jwks.clone()?, self.issuer.clone()?);
+        let (audiences, require) = (self.audience.clone(), self.require.clone());
+        Some((listen, OneApi { upstream, keys, issuer, audiences, require }))
+    }
+}
+
+/// Serves the API that the flags name until a signal; `None` when there are no such flags.
+pub(super) fn run(
+    arguments: &ShortArgs,
+    ready_file: Option<&Path>,
+    context: &Context,
+) -> Option<Result<Exit, Failure>> {
+    let (listen, api) = arguments.api()?;
+    if context.globals.config.is_some() {
+        let problem = "--listen serves one API by the flags alone, and --config names a configuration";
+        return Some(Err(Failure::usage(problem).hint("leave one of them out")));
+    }
+    Some(serve(listen, &api, ready_file, context))
+}
+
+fn serve(listen: &str, api: &OneApi, ready_file: Option<&Path>, context: &Context) -> Result<Exit, Failure> {
+    let listen: Listen = listen
+        .parse()
+        .map_err(|error| Failure::usage(format!("--listen {listen}: {error}")).hint("write it like 127.0.0.1:8080"))?;
+    context.start_logging_at(kh_telemetry::logging::DEFAULT_FILTER)?;
+    harden();
+    raise_open_files();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let runtime = control_runtime()?;
+    let verifier = api.verifier(&clock, runtime.handle().clone())?;
+    let exit = runtime.block_on(async {
+        // before anything listens, so that no signal is lost
+        let stop = StopSignal::new()?;
+        verifier.load().await?;
+        verifier.renew_keys().await;
+        let gateway = start(listen, api, &verifier, clock)?;
+        until_stopped(gateway, api, verifier, stop, (ready_file, context)).await
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    exit
+}
+
+fn start(
+    listen: Listen,
+    api: &OneApi,
+    verifier: &Arc<Verifier>,
+    clock: Arc<dyn Clock>,
+) -> Result<GatewayHandle, Failure> {
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let counts = InboundMetrics::register(&mut registry, Arc::clone(&clock));
+    let site = Inbound::new(SITE, api.api(verifier)?, &counts, None);
+    let ports = InboundPorts { site, clock, entropy: Arc::new(SystemEntropy), metrics, observer: None };
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let (socket_mode, limits) = (SOCKET_MODE, Limits::default());
+    let config = GatewayConfig { listen: vec![listen], socket_mode, workers, tls: None, limits };
+    Gateway::start_inbound(config, ports).map_err(|error| match &error {
+        StartError::Listen { address, source } => cannot_listen("gateway", address, source),
+        StartError::NothingToDo | StartError::Worker(_) => Failure::of(Code::INTERNAL, &error),
+    })
+}
+
+async fn until_stopped(
+    gateway: GatewayHandle,
+    api: &OneApi,
+    verifier: Arc<Verifier>,
+    mut stop: StopSignal,
+    (ready_file, context): (Option<&Path>, &Context),
+) -> Result<Exit, Failure> {
+    let url = match (gateway.addresses().first(), gateway.paths().next()) {
+        (Some(address), _) => format!("http://{address}"),
+        (None, Some(path)) => format!("unix:{}", path.display()),
+        (None, None) => String::new(),
+    };
+    announce(&url, api, context);
+    if let Some(file) = ready_file {
+        let addresses = Addresses { inbound_url: url };
+        let json = serde_json::to_vec(&addresses).map_err(|error| Failure::bug("the ready file").caused_by(&error))?;
+        write_private_file(file, &json).map_err(|error| {
+            Failure::new(Code::USAGE, format!("the ready file {} cannot be written", file.display())).caused_by(&error)
+        })?;
+    }
+    tracing::info!("keyholder is ready");
+    tell_ready("one API is served");
+    let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+    let work = cancel.clone();
+    drop(tasks.spawn(async move { verifier.run(work).await }));
+    stop.wait().await;
+    tracing::info!("stopping: requests in flight may finish");
+    tell_stopping("requests in flight may finish");
+    let finished = tokio::select! {
+        finished = gateway.shutdown(DRAIN) => finished,
+        () = stop.wait() => false,
+    };
+    cancel.cancel();
+    tasks.close();
+    tasks.wait().await;
+    if let Some(file) = ready_file {
+        // the next start writes it again; a file that is gone already is as good
+        std::fs::remove_file(file).ok();
+    }
+    if finished {
+        tracing::info!("stopped");
+    } else {
+        tracing::warn!("stopped with requests unfinished");
+    }
+    Ok(Exit::Done)
+}
+
+fn announce(url: &str, api: &OneApi, context: &Context) {
+    let style = context.terminal.error_style;
+    let rules = match api.require.len() {
+        0 => "every request with a valid token".to_owned(),
+        1 => "1 kind of request".to_owned(),
+        count => format!("{count} kinds of requests"),
+    };
+    context.terminal.note(&format!("{} protects {}", style.bold("keyholder"), api.upstream));
+    context.terminal.note(&format!("  at {}  {}", style.cyan(url), style.dim(&rules)));
+    if api.audiences.is_empty() {
+        context.terminal.note("  no --audience: tokens that this issuer made for other APIs are taken as well");
+    }
+}

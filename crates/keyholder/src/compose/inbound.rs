@@ -1,0 +1,173 @@
+//! A protected API: its verifier, its routes and the way to it.
+//!
+//! Invariant: nothing listens before the keys were read and every route was understood.
+
+use std::{path::PathBuf, sync::Arc};
+
+use kh_core::{
+    Clock, Code, Identity, Now, UnixMillis,
+    audit::AuditEvent,
+    port::{BoxFuture, KeySource, RevocationStore, StateError, inbound::PlacedRevocation},
+    revocation::RevocationRecord,
+};
+use kh_gateway::inbound::{Api, ApiSpec, Authorization, Denied, IdentityHeader, IssuerNames, SentHost, TokenVerifier};
+use kh_inbound::{Bounds, DeniedKind, FileKeys, IssuerSpec, LIFE_MAX, Trust, Verifier, VerifierConfig};
+use kh_net::{Egress, Settings, SystemRoots};
+use kh_policy::{Requirement, RouteRule, RouteTable};
+use kh_verify::{Accepted, KeySet, Policy, key::Symmetric};
+
+use crate::output::Failure;
+
+/// The name of the only issuer of the short form.
+const ISSUER: &str = "issuer";
+
+/// The verifier as the gateway asks it.
+pub(crate) struct Verifying(pub(crate) Arc<Verifier>);
+
+impl TokenVerifier for Verifying {
+    fn known(&self, token: &[u8], now: Now) -> Option<Arc<Identity>> {
+        self.0.known(token, now)
+    }
+
+    fn verify<'a>(&'a self, token: &'a [u8], now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
+        Box::pin(async move {
+            self.0.verify(token, now).await.map_err(|denied| Denied {
+                reason: denied.reason.as_str(),
+                retry_after: match denied.kind {
+                    DeniedKind::Invalid => None,
+                    DeniedKind::Unavailable { retry_after } => Some(retry_after),
+                },
+                issuer: denied.issuer,
+                client: denied.client,
+            })
+        })
+    }
+}
+
+/// Nobody revokes anything where there is no state.
+struct NoRevocations;
+
+impl RevocationStore for NoRevocations {
+    fn add_revocations(
+        &self,
+        _records: Vec<RevocationRecord>,
+        _event: Option<AuditEvent>,
+    ) -> BoxFuture<'_, Result<(), StateError>> {
+        // nothing offers it without a state, so a caller of this is a bug, and it must not believe that it revoked
+        Box::pin(async {
+            Err(StateError::Unavailable { reason: "there is no state to keep revocations in".to_owned(), source: None })
+        })
+    }
+
+    fn revocations_after(
+        &self,
+        _position: u64,
+        _limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<PlacedRevocation>, StateError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn forget_revocations(&self, _cutoff: UnixMillis, _limit: u32) -> BoxFuture<'_, Result<usize, StateError>> {
+        Box::pin(async { Ok(0) })
+    }
+}
+
+/// One API and one issuer, as the command line names them.
+#[derive(Clone, Debug)]
+pub(crate) struct OneApi {
+    /// Base address of the API.
+    pub(crate) upstream: String,
+    /// File with the issuer's keys.
+    pub(crate) keys: PathBuf,
+    /// The tokens' `iss`.
+    pub(crate) issuer: String,
+    /// Audiences of which a token must name one; none is any.
+    pub(crate) audiences: Vec<String>,
+    /// Lines of `METHOD /path=SCOPE SCOPE`; none is every request with a verified token.
+    pub(crate) require: Vec<String>,
+}
+
+impl OneApi {
+    /// Who verifies its tokens. The keys are read here, so that a bad file stops the start.
+    pub(crate) fn verifier(
+        &self,
+        clock: &Arc<dyn Clock>,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Arc<Verifier>, Failure> {
+        let source = FileKeys::new(&self.keys);
+        self.check_keys(&source)?;
+        let issuers: Vec<Arc<str>> = vec![self.issuer.as_str().into()];
+        let audiences = self.audiences.iter().map(|audience| audience.as_str().into()).collect::<Vec<_>>();
+        let audiences = if audiences.is_empty() { Accepted::Any } else { Accepted::OneOf(audiences) };
+        let spec = IssuerSpec {
+            name: ISSUER.into(),
+            issuers: issuers.clone(),
+            life_max: Some(LIFE_MAX),
+            trust: Trust::Keys {
+                source: Arc::new(source),
+                bounds: Bounds::FILE,
+                policy: Policy::new(Accepted::OneOf(issuers), audiences),
+            },
+        };
+        let config = VerifierConfig::new(vec![spec]);
+        let verifier = Verifier::new(config, Arc::new(NoRevocations), Arc::clone(clock), runtime)
+            .map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))?;
+        Ok(Arc::new(verifier))
+    }
+
+    /// What is wrong with the file, in more words than a refused token would get.
+    fn check_keys(&self, source: &FileKeys) -> Result<(), Failure> {
+        let unusable = |problem: String| {
+            Failure::new(Code::CONFIG_INVALID, problem).hint("--jwks names a file with a JWK Set (RFC 7517)")
+        };
+        let Some(document) = source.at_start() else { return Ok(()) };
+        let document = document.map_err(|error| unusable(error.reason))?;
+        let keys = KeySet::parse(&document.bytes, Symmetric::Refused)
+            .map_err(|error| unusable(format!("{} is no key set: {error}", self.keys.display())))?;
+        if keys.keys().is_empty() {
+            return Err(unusable(format!("{} has no key that verifies tokens", self.keys.display())));
+        }
+        Ok(())
+    }
+
+    /// The API behind its routes.
+    pub(crate) fn api(&self, verifier: &Arc<Verifier>) -> Result<Api, Failure> {
+        let spec = ApiSpec {
+            routes: self.routes()?,
+            verifier: Arc::new(Verifying(Arc::clone(verifier))),
+            issuers: vec![IssuerNames { name: ISSUER.into(), issuers: vec![self.issuer.as_str().into()] }],
+            upstream: self.upstream.clone(),
+            egress: self.egress()?,
+            identity_headers: Vec::<IdentityHeader>::new(),
+            authorization: Authorization::Remove,
+            host: SentHost::Upstream,
+        };
+        Api::new(spec).map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))
+    }
+
+    fn routes(&self) -> Result<RouteTable, Failure> {
+        let bad = |line: &str, error: &dyn std::error::Error| {
+            Failure::new(Code::USAGE, format!("--require '{line}' cannot be used: {error}"))
+                .hint("write it like 'GET /reports/{id}=reports:read', with all required scopes behind the =")
+        };
+        let mut rules = Vec::with_capacity(self.require.len());
+        for line in &self.require {
+            rules.push(RouteRule::parse_line(line).map_err(|error| bad(line, &error))?);
+        }
+        if rules.is_empty() {
+            let every = RouteRule::new("* /**", Requirement::any_token());
+            rules.push(every.map_err(|_| Failure::bug("the rule for every request does not parse"))?);
+        }
+        RouteTable::new(rules).map_err(|error| Failure::of(Code::USAGE, &error))
+    }
+
+    /// The system's certificates are read for an API behind TLS alone: that takes longer than all the rest of a start.
+    fn egress(&self) -> Result<Arc<Egress>, Failure> {
+        let egress = if self.upstream.starts_with("https://") {
+            Egress::new(Settings::default(), &SystemRoots::load())
+        } else {
+            Egress::trusting(&[])
+        };
+        egress.map(Arc::new).map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))
+    }
+}

@@ -1,0 +1,232 @@
+//! `keyholder serve --listen ...`: one protected API by flags alone, with tokens of a key made in the test.
+
+mod tokens;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::Command,
+    sync::{Arc, Mutex},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use self::tokens::Key;
+use crate::harness::{Answer, Process, eventually, keyholder, request, run, text};
+
+const ISSUER: &str = "https://issuer.example";
+
+/// An API that answers each request with its head, and remembers it.
+struct Api {
+    address: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Api {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let heads: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&heads);
+        // ends with the test's process
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, seen) = (stream.unwrap(), Arc::clone(&seen));
+                std::thread::spawn(move || {
+                    let mut head = Vec::new();
+                    let mut byte = [0];
+                    while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+                        head.push(byte[0]);
+                    }
+                    let head = String::from_utf8(head).unwrap();
+                    seen.lock().unwrap().push(head.clone());
+                    let answer =
+                        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+                    stream.write_all(answer.as_bytes()).ok();
+                });
+            }
+        });
+        Self { address, heads }
+    }
+
+    fn calls(&self) -> usize {
+        self.heads.lock().unwrap().len()
+    }
+}
+
+/// A gateway in a folder that has nothing but the key file.
+struct Protected {
+    folder: TempDir,
+    process: Process,
+    url: String,
+}
+
+fn short(folder: &TempDir, api: &Api, more: &[&str]) -> Command {
+    let mut command = keyholder();
+    let upstream = format!("http://{}", api.address);
+    command
+        .current_dir(folder.path())
+        .args(["serve", "--listen", "127.0.0.1:0", "--ready-file", "ready.json", "--jwks", "keys.json"])
+        .args(["--upstream", &upstream, "--issuer", ISSUER])
+        .args(more);
+    command
+}
+
+impl Protected {
+    fn start(api: &Api, keys: &[&Key], more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("keys.json"), key_set(keys)).unwrap();
+        let log = folder.path().join("log");
+        let mut process = Process::start(&mut short(&folder, api, more), &log);
+        let ready = process.ready(&folder.path().join("ready.json"));
+        Self { url: text(&ready, "inbound_url").to_owned(), folder, process }
+    }
+
+    fn call(&self, method: &str, path: &str, authorization: &str) -> Answer {
+        let headers = [("Authorization", authorization)];
+        let headers = if authorization.is_empty() { &[][..] } else { &headers[..] };
+        request(method, &format!("{}{path}", self.url), headers, b"")
+    }
+
+    fn bearer(&self, path: &str, token: &str) -> u16 {
+        self.call("GET", path, &format!("Bearer {token}")).status
+    }
+
+    fn files(&self) -> BTreeSet<PathBuf> {
+        fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into()).collect()
+    }
+}
+
+fn key_set(keys: &[&Key]) -> String {
+    json!({ "keys": keys.iter().map(|key| key.public()).collect::<Vec<Value>>() }).to_string()
+}
+
+/// Claims of a good token, with some changed.
+fn claims(changes: &Value) -> Value {
+    let mut claims = json!({
+        "iss": ISSUER, "sub": "alice", "aud": "reports-api", "client_id": "job", "scope": "reports:read other",
+        "iat": tokens::now(), "exp": tokens::now() + 300,
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    claims
+}
+
+#[test]
+fn one_api_is_protected_by_flags_alone() {
+    let (api, key) = (Api::start(), Key::new("k1"));
+    let requires =
+        ["--audience", "reports-api", "--require", "GET /reports/{id}=reports:read", "--require", "GET /any="];
+    let gateway = Protected::start(&api, &[&key], &requires);
+    let good = key.sign(&claims(&json!({})));
+    let answer = gateway.call("GET", "/reports/7?x=1", &format!("Bearer {good}"));
+    assert_eq!(answer.status, 200);
+    let head = String::from_utf8(answer.body).unwrap();
+    assert!(head.starts_with("GET /reports/7?x=1 HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("x-forwarded-for: 127.0.0.1\r\n") && !head.contains("authorization"), "{head}");
+    assert_eq!(gateway.bearer("/reports/7", &good), 200, "again, from memory");
+    assert_eq!(api.calls(), 2);
+    let refused = gateway.call("GET", "/reports/7", "");
+    assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some(r#"Bearer realm="api""#)));
+    let refused =
+        gateway.call("GET", "/reports/7", &format!("Bearer {}", key.sign(&claims(&json!({ "scope": "other" })))));
+    assert_eq!(refused.status, 403);
+    assert!(refused.header("www-authenticate").unwrap().ends_with(r#"scope="reports:read""#), "{refused:?}");
+    assert_eq!(gateway.bearer("/elsewhere", &good), 404);
+    assert_eq!(gateway.call("POST", "/any", &format!("Bearer {good}")).status, 405);
+    assert_eq!(api.calls(), 2);
+    let left = gateway.files();
+    assert_eq!(left, ["keys.json", "log", "ready.json"].map(PathBuf::from).into(), "no state, no store, no key");
+    let (code, said) = gateway.process.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("keyholder protects http://") && said.contains("stopped"), "{said}");
+    assert!(!said.contains(&good), "no token is told");
+}
+
+/// Every mistake of a widely copied tutorial, and what else is tried on a verifier of tokens.
+#[test]
+fn tokens_that_prove_nothing_are_refused() {
+    let (api, key, stranger) = (Api::start(), Key::new("k1"), Key::new("k1"));
+    let gateway = Protected::start(&api, &[&key], &["--audience", "reports-api"]);
+    let good = key.sign(&claims(&json!({})));
+    let [header, payload, signature] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
+    let changed = tokens::encode(&claims(&json!({ "sub": "root" })));
+    let none = tokens::encode(&json!({ "alg": "none" }));
+    for (name, token) in [
+        ("of another key with the same kid", stranger.sign(&claims(&json!({})))),
+        ("with other claims", format!("{header}.{changed}.{signature}")),
+        ("without a signature", format!("{header}.{payload}.")),
+        ("with a signature of zeros", format!("{header}.{payload}.{}", "A".repeat(86))),
+        ("alg none", format!("{none}.{payload}.")),
+        ("alg NONE with the signature", format!("{}.{payload}.{signature}", tokens::encode(&json!({ "alg": "NONE" })))),
+        ("HMAC with the public key", key.sign_with_public_key(&claims(&json!({})))),
+        ("expired", key.sign(&claims(&json!({ "exp": tokens::now() - 60 })))),
+        ("not valid yet", key.sign(&claims(&json!({ "nbf": tokens::now() + 600 })))),
+        ("of another issuer", key.sign(&claims(&json!({ "iss": "https://issuer.example.evil" })))),
+        ("for another API", key.sign(&claims(&json!({ "aud": "reports-api-2" })))),
+        ("without an end", key.sign(&claims(&json!({ "exp": null })))),
+        ("bound to a key", key.sign(&claims(&json!({ "cnf": { "jkt": "A".repeat(43) } })))),
+        ("one letter longer", format!("{good}A")),
+        ("not a token", "reader".to_owned()),
+    ] {
+        assert_eq!(gateway.bearer("/reports/7", &token), 401, "{name}");
+    }
+    assert_eq!(api.calls(), 0);
+    assert_eq!(gateway.bearer("/reports/7", &good), 200);
+}
+
+#[test]
+fn a_changed_key_file_is_taken_over() {
+    let (api, old, new) = (Api::start(), Key::new("old"), Key::new("new"));
+    let gateway = Protected::start(&api, &[&old], &[]);
+    let (of_old, of_new) = (old.sign(&claims(&json!({}))), new.sign(&claims(&json!({}))));
+    assert_eq!((gateway.bearer("/", &of_old), gateway.bearer("/", &of_new)), (200, 401));
+    let next = gateway.folder.path().join("next.json");
+    fs::write(&next, key_set(&[&new])).unwrap();
+    fs::rename(&next, gateway.folder.path().join("keys.json")).unwrap();
+    eventually(&(401, 200), || (gateway.bearer("/", &of_old), gateway.bearer("/", &of_new)));
+}
+
+#[test]
+fn what_cannot_work_is_said_at_once() {
+    let (api, key) = (Api::start(), Key::new("k1"));
+    for (keys, more, expected) in [
+        ("{}", &[][..], "is no key set"),
+        (r#"{"keys":[]}"#, &[], "has no key that can be used"),
+        ("", &["--require", "GET /reports"], "does not say what is required"),
+        ("", &["--require", "get /x="], "not a word in capitals"),
+        ("", &["--require", "GET /x=", "--require", "GET /x=a"], "take the same requests"),
+        ("", &["--upstream", "ftp://x"], "cannot be used"),
+        ("", &["--listen", "nowhere"], "neither an IP address"),
+        ("", &["--config", "keyholder.toml"], "leave one of them out"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = if keys.is_empty() { key_set(&[&key]) } else { keys.to_owned() };
+        fs::write(folder.path().join("keys.json"), keys).unwrap();
+        let mut command = short(&folder, &api, &[]);
+        // a flag that is given twice would be another mistake
+        if let Some(flag) = more.first().filter(|flag| ["--upstream", "--listen"].contains(flag)) {
+            command = keyholder();
+            let upstream = if *flag == "--upstream" { more[1] } else { "http://127.0.0.1:1" };
+            let listen = if *flag == "--listen" { more[1] } else { "127.0.0.1:0" };
+            command.current_dir(folder.path()).args(["serve", "--listen", listen, "--upstream", upstream]);
+            command.args(["--jwks", "keys.json", "--issuer", ISSUER]);
+        } else {
+            command.args(more);
+        }
+        let said = run(&mut command, b"");
+        assert_eq!(said.code, Some(2), "{more:?}: {}", said.err);
+        assert!(said.err.contains(expected), "{more:?}: {}", said.err);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let said = run(&mut short(&folder, &api, &[]), b"");
+    assert_eq!(said.code, Some(2));
+    assert!(said.err.contains("keys.json cannot be read"), "{}", said.err);
+    let said = run(keyholder().args(["serve", "--listen", "127.0.0.1:0"]), b"");
+    assert_eq!(said.code, Some(2), "{}", said.err);
+}
