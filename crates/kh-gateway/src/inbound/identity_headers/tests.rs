@@ -1,3 +1,5 @@
+//! What is told of a caller, and what a caller cannot tell in its place.
+
 use std::sync::Arc;
 
 use super::*;
