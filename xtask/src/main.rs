@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool talks on the terminal")]
 #![allow(unreachable_pub, reason = "modules of a binary; what is public here is public to its siblings")]
 
+mod authorization;
 mod bench;
 mod delivery;
 mod dist;
@@ -22,8 +23,10 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test                 install what the tests need, then run all of them
-  tidy                 check floors, file headers and the docs' drift
+  tidy [BINARY]        check floors, file headers and the docs' drift
   sdk                  the official SDKs and an OAuth library through keyholder (part of test)
+  authorization [BINARY]
+                       OAuth libraries against keyholder's own token endpoint (part of test)
   rotation [--long] [CASE]...
                        every strategy under load, beside a naive script (short form in test)
   stores               the official clients of secret stores against our fakes (part of test)
@@ -40,7 +43,7 @@ cargo xtask COMMAND
   dist deb|image|sbom  one of them
   dist --verify        build the last commit twice, in different folders, and compare
   tools                install what the tests and benches need into .test-tools
-  docs                 write the generated reference pages again
+  docs [BINARY]        write the generated reference pages again
 ";
 
 fn main() -> ExitCode {
@@ -48,9 +51,13 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["test", ..] => test::run(),
-        ["tidy"] => tidy::run(),
-        ["docs"] => tidy::write_docs(),
+        ["tidy"] => tidy::run(None),
+        ["tidy", binary] => tidy::run(Some(binary)),
+        ["docs"] => tidy::write_docs(None),
+        ["docs", binary] => tidy::write_docs(Some(binary)),
         ["sdk"] => scenario::run(),
+        ["authorization"] => authorization::run(None),
+        ["authorization", binary] => authorization::run(Some(binary)),
         ["rotation", options @ ..] => rotation::run(options),
         ["stores"] => stores::run(),
         ["delivery"] => delivery::run(),

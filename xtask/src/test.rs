@@ -4,7 +4,7 @@ use std::{process::Command, time::Instant};
 
 use anyhow::Result;
 
-use crate::{bench, delivery, fuzz, process, root, rotation, scenario, stores, tidy, tools};
+use crate::{authorization, bench, delivery, fuzz, process, root, rotation, scenario, stores, tidy, tools};
 
 /// What is compiled for the tests: every kind of secret store, also those that the usual build leaves out. The program
 /// that the later steps start is the usual one.
@@ -17,7 +17,7 @@ const THREADS: &str = "RUST_TEST_THREADS";
 pub fn run() -> Result<()> {
     let tools = tools::install()?;
     step("formatting", || process::run(&mut cargo(&["fmt", "--all", "--check"])))?;
-    step("tidy", tidy::run)?;
+    step("tidy", || tidy::run(None))?;
     step("clippy", || {
         process::run(cargo(&["clippy", "--quiet"]).args(WHOLE).args(["--all-targets", "--", "--deny", "warnings"]))
     })?;
@@ -25,6 +25,7 @@ pub fn run() -> Result<()> {
     step("documentation", documentation)?;
     let keyholder = scenario::build()?;
     step("official SDKs", || scenario::run_with(&tools, &keyholder))?;
+    step("OAuth libraries", || authorization::run_with(&tools, &keyholder))?;
     step("rotation under load, short form", || rotation::short(&tools, &keyholder))?;
     step("clients of secret stores", || stores::run_with(&tools))?;
     step("delivery", || delivery::run_with(&tools))?;

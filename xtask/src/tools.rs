@@ -32,7 +32,8 @@ const PYTHON: &[&str] = &[
     "google-cloud-secret-manager==2.32.0",
 ];
 /// npm packages, pinned.
-const NODE: &[&str] = &["purecloud-platform-client-v2@262.0.0"];
+const NODE: &[&str] =
+    &["purecloud-platform-client-v2@262.0.0", "openid-client@6.8.9", "oauth4webapi@3.8.8", "jose@6.2.17"];
 /// Debian packages: command they bring, package.
 const DEBIAN: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),

@@ -23,6 +23,7 @@ mod sandbox;
 mod secret;
 mod serve;
 mod shell;
+mod signing_key;
 mod status;
 mod store;
 mod token;
@@ -121,6 +122,8 @@ enum Command {
     #[command(subcommand)]
     Client(client::ClientCommand),
     #[command(subcommand)]
+    SigningKey(signing_key::SigningKeyCommand),
+    #[command(subcommand)]
     Audit(audit::AuditCommand),
     #[command(subcommand)]
     Operator(operator::OperatorCommand),
@@ -182,6 +185,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Secret(command) => secret::run(command, context),
         Command::Store(command) => store::run(command, context),
         Command::Client(command) => client::run(command, context),
+        Command::SigningKey(command) => signing_key::run(&command, context),
         Command::Audit(command) => audit::run(command, context),
         Command::Operator(command) => Ok(operator::run(&command, context)),
         Command::Token(command) => token::run(command, context),

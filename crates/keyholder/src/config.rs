@@ -19,6 +19,7 @@ mod rotation;
 pub mod schema;
 mod sections;
 mod stores;
+mod token_endpoint;
 pub(crate) mod wrong;
 
 pub use mistake::{Mistake, Mistakes, Severity};
@@ -28,7 +29,7 @@ pub use model::{
     HookDetail, KeySource, LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig, NotifyConfig,
     NotifyDetail, OAuth2SourceConfig, PlatformConfig, PlatformDetail, ProxyChoice, ProxyConfig, RotationConfig,
     RotationTimes, SecretStoreConfig, SecretStoreDetail, SmtpTls, StateConfig, StoreConfig, TelemetryConfig, TlsConfig,
-    VaultAuth, VerifyConfig,
+    TokenEndpointConfig, VaultAuth, VerifyConfig,
 };
 pub(crate) use reader::nearest;
 pub use render::render;

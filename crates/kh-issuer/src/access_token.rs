@@ -42,7 +42,7 @@ struct Claims {
 
 /// A JWT of this installation as it was read back.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct OwnToken {
+pub(crate) struct OwnJwt {
     pub(crate) client: ClientId,
     pub(crate) audience: Vec<String>,
     pub(crate) scopes: Vec<String>,
@@ -87,7 +87,7 @@ pub(crate) fn looks_like_one(token: &[u8]) -> bool {
 }
 
 /// Reads a token of this installation; none for anything else, and for one that has expired at `now`.
-pub(crate) fn read(authority: &Authority, token: &[u8], now: UnixMillis) -> Option<OwnToken> {
+pub(crate) fn read(authority: &Authority, token: &[u8], now: UnixMillis) -> Option<OwnJwt> {
     if !looks_like_one(token) {
         return None;
     }
@@ -102,7 +102,7 @@ pub(crate) fn read(authority: &Authority, token: &[u8], now: UnixMillis) -> Opti
         Audience::Several(several) => several,
     };
     let scopes = claims.scope.unwrap_or_default().split(' ').filter(|one| !one.is_empty()).map(str::to_owned).collect();
-    Some(OwnToken {
+    Some(OwnJwt {
         client: claims.client_id,
         audience,
         scopes,

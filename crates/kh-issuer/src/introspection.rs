@@ -8,7 +8,10 @@ use kh_core::{
     port::{ClientRecord, StateError},
 };
 
-use crate::{Client, Issuer, Session, access_token};
+use crate::{
+    Client, Issuer, Session,
+    access_token::{self, OwnJwt},
+};
 
 /// An active token as it may be told (RFC 7662 section 2.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,16 +66,26 @@ impl Issuer {
             self.revoke_digest(session.digest).await?;
             return Ok(());
         }
-        match self.of_jwt(token) {
-            None => Ok(()),
-            Some(found) if found.client != *client => Err(RevokeError::NotYours),
-            Some(_) => Err(RevokeError::Unsupported),
+        let (Some(authority), Some(found)) = (&self.authority, self.own_jwt(token)) else { return Ok(()) };
+        if found.client != *client {
+            return Err(RevokeError::NotYours);
         }
+        let revoked = self.revoked.as_ref().ok_or(RevokeError::Unsupported)?;
+        Ok(revoked.revoke(authority.issuer.as_str(), &found, self.now().wall).await?)
+    }
+
+    /// A JWT of this issuer that has neither expired nor been revoked.
+    fn own_jwt(&self, token: &[u8]) -> Option<OwnJwt> {
+        let authority = self.authority.as_ref()?;
+        let found = access_token::read(authority, token, self.now().wall)?;
+        let issuer = authority.issuer.as_str();
+        let revoked = self.revoked.as_ref().is_some_and(|revoked| revoked.hits(issuer, &found, token));
+        (!revoked).then_some(found)
     }
 
     /// A JWT of this issuer whose client may still use it.
     fn of_jwt(&self, token: &[u8]) -> Option<ActiveToken> {
-        let token = access_token::read(self.authority.as_ref()?, token, self.now().wall)?;
+        let token = self.own_jwt(token)?;
         let client = self.registry.by_id(token.client.as_str()).map(|(_, client)| client);
         client.filter(|client| client.record.enabled)?;
         Some(ActiveToken {

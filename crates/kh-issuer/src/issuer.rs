@@ -7,14 +7,14 @@ use kh_core::{
     ClientId, Clock, Entropy, Now, SecretString, Sha256,
     audit::AuditEvent,
     issued::{self, ISSUED_LEN, IssuedKind},
-    port::{ClientRecord, StateError, StateStore, state_store::Sha256Hex},
+    port::{ClientRecord, RevocationStore, StateError, StateStore, TokenFormat, state_store::Sha256Hex},
 };
 
 use parking_lot::Mutex;
 
 use crate::{
     Client, IssuerError, NewClient, SecretOverlap, Session, authority::Authority, client::SECRETS_MAX, ledger::Ledger,
-    registry::Registry, reload::Turn, table::Lookup, throttle::Throttle, unknown::Unknown,
+    registry::Registry, reload::Turn, revoked::Revoked, table::Lookup, throttle::Throttle, unknown::Unknown,
 };
 
 /// How often a change is tried again when somebody else changes the same client at the same time.
@@ -38,6 +38,23 @@ pub struct Issuer {
     pub(crate) lanes: Vec<tokio::sync::Mutex<()>>,
     pub(crate) throttle: Mutex<Throttle>,
     pub(crate) authority: Option<Authority>,
+    pub(crate) revoked: Option<Revoked>,
+}
+
+/// What an issuer may have beside its state.
+#[derive(Default)]
+pub struct IssuerOptions {
+    /// Its name and keys, with which others verify its tokens; without them its tokens are opaque.
+    pub authority: Option<Authority>,
+    /// Where revocations of JWTs are kept; without it they end by themselves alone.
+    pub revocations: Option<Arc<dyn RevocationStore>>,
+}
+
+impl IssuerOptions {
+    /// With a name and keys.
+    pub fn named(authority: Authority) -> Self {
+        Self { authority: Some(authority), ..Self::default() }
+    }
 }
 
 impl Issuer {
@@ -47,15 +64,15 @@ impl Issuer {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Arc<Self>, StateError> {
-        Self::open_as(store, clock, entropy, None).await
+        Self::open_as(store, clock, entropy, IssuerOptions::default()).await
     }
 
-    /// The same as `authority`, whose tokens others can verify.
+    /// The same with what else there is.
     pub async fn open_as(
         store: Arc<dyn StateStore>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
-        authority: Option<Authority>,
+        options: IssuerOptions,
     ) -> Result<Arc<Self>, StateError> {
         let unknown = Unknown::new(clock.now());
         let issuer = Self {
@@ -68,7 +85,8 @@ impl Issuer {
             turn: Turn::default(),
             lanes: (0..LOOKUP_LANES).map(|_| tokio::sync::Mutex::default()).collect(),
             throttle: Mutex::default(),
-            authority,
+            authority: options.authority,
+            revoked: options.revocations.map(Revoked::new),
         };
         issuer.refresh().await?;
         Ok(Arc::new(issuer))
@@ -175,6 +193,10 @@ impl Issuer {
     /// Enables (`true`) or disables a client. Takes effect on every existing session at once.
     pub async fn set_enabled(&self, name_or_id: &str, enabled: bool, actor: &str) -> Result<ClientRecord, IssuerError> {
         let action = if enabled { "client.enable" } else { "client.disable" };
+        if !enabled {
+            let record = self.known(name_or_id).await?.record.clone();
+            self.end_jwts_of(&record, actor).await?;
+        }
         self.change(name_or_id, |before| {
             let after = ClientRecord { enabled, updated_at: self.now().wall, ..before.clone() };
             (after, self.event(actor, action, before))
@@ -185,10 +207,21 @@ impl Issuer {
     /// Removes a client, its secrets and its tokens.
     pub async fn remove_client(&self, name_or_id: &str, actor: &str) -> Result<ClientRecord, IssuerError> {
         let record = self.known(name_or_id).await?.record.clone();
+        self.end_jwts_of(&record, actor).await?;
         let event = self.event(actor, "client.remove", &record);
         self.store.remove_client(record.id.clone(), event).await?;
         self.drop_client(&record.id);
         Ok(record)
+    }
+
+    /// Before a client with JWTs is disabled or removed, what it holds is revoked for those who verify by themselves. In
+    /// this order a crash in between leaves a client that can log in again, and no token that outlives its client.
+    async fn end_jwts_of(&self, record: &ClientRecord, actor: &str) -> Result<(), IssuerError> {
+        let Some(revoked) = self.revoked.as_ref().filter(|_| record.token_format == TokenFormat::Jwt) else {
+            return Ok(());
+        };
+        let event = self.event(actor, "client.revoke_tokens", record);
+        Ok(revoked.revoke_client(&record.id, self.now().wall, event).await?)
     }
 
     pub(crate) fn drop_client(&self, id: &ClientId) {

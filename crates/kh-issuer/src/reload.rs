@@ -68,6 +68,9 @@ impl Issuer {
             self.load_all().await?;
             seen.counter = Some(counter);
         }
+        if let Some(revoked) = &self.revoked {
+            revoked.follow().await?;
+        }
         seen.ok = true;
         Ok(changed)
     }
@@ -79,6 +82,9 @@ impl Issuer {
         seen.ok = false;
         let counter = self.store.change_counter().await?;
         self.load_all().await?;
+        if let Some(revoked) = &self.revoked {
+            revoked.follow().await?;
+        }
         *seen = Seen { counter: Some(counter), ok: true };
         Ok(())
     }
@@ -169,6 +175,9 @@ impl Issuer {
         for digest in self.ledger.table.pick(|_, entry| entry.life(now) == Life::Expired || entry.slot.load().is_none())
         {
             self.ledger.forget(&digest, None);
+        }
+        if let Some(revoked) = &self.revoked {
+            revoked.sweep(now.wall);
         }
         let mut outlived = self.ledger.table.pick(|_, entry| entry.life(now) == Life::Outlived);
         outlived.truncate(OUTLIVED_MAX);

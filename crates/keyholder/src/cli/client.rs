@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use clap::{Args, Subcommand};
 use kh_core::{
     ClientName, Code, CredentialName, EnvironmentName, SecretString, environment,
-    port::{AllowRule, ClientRecord},
+    port::{AllowRule, ClientRecord, TokenFormat},
 };
 use kh_issuer::{Issuer, NewClient, NewTokens, SecretOverlap};
 use serde_json::{Value, json};
@@ -65,7 +65,9 @@ and `**` at the end any rest. Operations that return or change platform secrets 
 Examples:
   keyholder client add billing --credential acme-test --allow 'GET /api/v2/users/**'
   keyholder client add payroll --credential acme-prod --environment production --allow 'GET /api/v2/users/**'
-  keyholder client add importer --credential acme-test --allow-all --ttl 12h --output json"
+  keyholder client add importer --credential acme-test --allow-all --ttl 12h --output json
+  keyholder client add data-actions --token-format jwt --audience https://api.example.com --scope orders:read
+  keyholder client add orders-api --introspect --audience https://api.example.com"
 )]
 pub(crate) struct AddArgs {
     /// What people call it; unique
@@ -76,9 +78,18 @@ pub(crate) struct AddArgs {
     /// The credential's environment; required for production
     #[arg(long, value_name = "NAME")]
     environment: Option<EnvironmentName>,
-    /// A scope of keyholder's own API
+    /// A scope that its tokens may have
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
+    /// What its tokens are: opaque, or JWTs (RFC 9068) that your own API verifies
+    #[arg(long, value_name = "FORMAT", default_value = "opaque", value_parser = ["opaque", "jwt"])]
+    token_format: String,
+    /// An API that its tokens are for: `aud` of a JWT
+    #[arg(long = "audience", value_name = "AUDIENCE")]
+    audience: Vec<String>,
+    /// Let it ask what a token is (RFC 7662): tokens for its --audience, or all without one
+    #[arg(long)]
+    introspect: bool,
     /// A call it may make, such as 'GET /api/v2/users/**'
     #[arg(long, value_name = "RULE")]
     allow: Vec<String>,
@@ -88,7 +99,7 @@ pub(crate) struct AddArgs {
     /// Let it also call what returns or changes platform secrets
     #[arg(long)]
     allow_secret_operations: bool,
-    /// Life of its tokens [default: 24h]
+    /// Life of its tokens [default: 24h, of JWTs 5m]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     ttl: Option<Duration>,
 }
@@ -147,7 +158,10 @@ pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Fai
     Context::runtime()?.block_on(async {
         let issuer = base.issuer().await?;
         match command {
-            ClientCommand::Add(arguments) => add(arguments, environment, &issuer, &actor, context).await,
+            ClientCommand::Add(arguments) => {
+                let named = loaded.config.token_endpoint.issuer.is_some();
+                add(arguments, environment, (&issuer, named), &actor, context).await
+            }
             ClientCommand::List => {
                 list(&issuer, &loaded.config, context);
                 Ok(Exit::Done)
@@ -203,17 +217,18 @@ fn check_credential(arguments: &AddArgs, loaded: &Loaded) -> Result<Option<Envir
 async fn add(
     arguments: AddArgs,
     environment: Option<EnvironmentName>,
-    issuer: &Arc<Issuer>,
+    (issuer, named): (&Arc<Issuer>, bool),
     actor: &str,
     context: &Context,
 ) -> Result<Exit, Failure> {
     let callless = arguments.allow.is_empty() && !arguments.allow_all;
+    let format: TokenFormat = arguments.token_format.parse().map_err(|error: &str| Failure::usage(error))?;
     let new = NewClient {
         name: arguments.name,
         credential: arguments.credential,
         environment,
         scopes: arguments.scopes,
-        tokens: NewTokens::default(),
+        tokens: NewTokens { format, audience: arguments.audience, may_introspect: arguments.introspect },
         allow: arguments.allow.into_iter().map(AllowRule).collect(),
         allow_all: arguments.allow_all,
         allow_secret_operations: arguments.allow_secret_operations,
@@ -222,15 +237,22 @@ async fn add(
     let (record, secret) = issuer.add_client(new, actor).await?;
     issued(&record, &secret, "added", context);
     let terminal = &context.terminal;
-    if record.credential.is_none() {
+    let own_api = record.token_format == TokenFormat::Jwt;
+    if own_api && !named {
+        terminal
+            .warn("keyholder.toml has no [token_endpoint] issuer: until it has one, this client's logins are refused");
+    }
+    // one that introspects asks about tokens, and calls nothing
+    let calls = !own_api && !record.may_introspect;
+    if calls && record.credential.is_none() {
         terminal.warn("it has no --credential, so it may call no platform");
-    } else if callless {
+    } else if calls && callless {
         terminal.warn("without --allow or --allow-all it may call nothing on the platform");
     }
     if record.allow_secret_operations {
         terminal.warn("it may call operations that return or change the platform's own secrets");
     }
-    if arguments.ttl.is_some_and(|ttl| ttl < TTL_RISKY) {
+    if record.credential.is_some() && arguments.ttl.is_some_and(|ttl| ttl < TTL_RISKY) {
         terminal.warn("official SDKs do not log in again by themselves when their token ends: a short --ttl needs an application that does");
     }
     Ok(Exit::Done)
@@ -284,6 +306,9 @@ fn as_json(record: &ClientRecord) -> Value {
         "credential": record.credential,
         "environment": record.environment,
         "scopes": record.scopes,
+        "token_format": record.token_format,
+        "audience": record.audience,
+        "may_introspect": record.may_introspect,
         "allow": record.allow,
         "allow_all": record.allow_all,
         "allow_secret_operations": record.allow_secret_operations,
@@ -292,6 +317,23 @@ fn as_json(record: &ClientRecord) -> Value {
         "created_at": time(record.created_at),
         "updated_at": time(record.updated_at),
     })
+}
+
+/// What sets its tokens apart, a line each.
+fn tokens(record: &ClientRecord) -> String {
+    let mut lines = String::new();
+    if record.token_format == TokenFormat::Jwt {
+        lines += "tokens      JWT\n";
+    }
+    for (name, values) in [("audience", &record.audience), ("scopes", &record.scopes)] {
+        if !values.is_empty() {
+            lines += &format!("{name:<12}{}\n", values.join(" "));
+        }
+    }
+    if record.may_introspect {
+        lines += "introspects tokens\n";
+    }
+    lines
 }
 
 /// What it may call, in a few words.
@@ -355,8 +397,9 @@ fn show(client: &str, issuer: &Arc<Issuer>, config: &Config, context: &Context) 
     context.terminal.answer(&judged(record, config), || {
         let rules: Vec<_> = record.allow.iter().map(|rule| format!("  {}\n", rule.0)).collect();
         let rules = rules.concat();
+        let tokens = tokens(record);
         format!(
-            "name        {}\nclient id   {}\nstate       {}\ncredential  {}\nenvironment {}\ntoken life  {}\nadded       {}\nmay call    {}\n{rules}",
+            "name        {}\nclient id   {}\nstate       {}\ncredential  {}\nenvironment {}\ntoken life  {}\nadded       {}\nmay call    {}\n{rules}{tokens}",
             record.name,
             record.id,
             state(record, config),

@@ -6,9 +6,9 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use kh_audit::{FileAuditLog, Filter};
 use kh_core::{
     Clock, Code, Entropy, SecretBytes, SystemClock, SystemEntropy,
-    port::{AuditLog, SecretSource, SecretStore, StateStore, StoreError},
+    port::{AuditLog, RevocationStore, SecretSource, SecretStore, StateStore, StoreError},
 };
-use kh_issuer::Issuer;
+use kh_issuer::{Authority, Issuer, IssuerOptions, SigningKeys};
 use kh_state::SqliteState;
 use kh_store::{FileStore, KeyError, StoreKey, Unlocked};
 use kh_telemetry::metered::{Meter, MeteredAudit, MeteredSecrets, MeteredState};
@@ -16,7 +16,7 @@ use kh_telemetry::metered::{Meter, MeteredAudit, MeteredSecrets, MeteredState};
 use crate::{
     care::{rekeyed, switch},
     cli::Loaded,
-    config::KeySource,
+    config::{KeySource, TokenEndpointConfig},
     environment::Environment,
     output::Failure,
     sources::Reads,
@@ -107,10 +107,30 @@ impl Base {
         MeteredSecrets::new(Arc::clone(&self.store) as Arc<dyn SecretStore>, self.meter.clone())
     }
 
-    /// The issuer over this state.
+    /// The issuer over this state, for commands: it signs nothing.
     pub(crate) async fn issuer(&self) -> Result<Arc<Issuer>, Failure> {
+        self.issuer_as(None).await
+    }
+
+    /// The issuer over this state, with its name as an authorization server.
+    pub(crate) async fn issuer_as(&self, authority: Option<Authority>) -> Result<Arc<Issuer>, Failure> {
         let state = MeteredState::new(Arc::clone(&self.state) as Arc<dyn StateStore>, self.meter.clone());
-        Ok(Issuer::open(state, Arc::clone(&self.clock), Arc::clone(&self.entropy)).await?)
+        let revocations = Arc::clone(&self.state) as Arc<dyn RevocationStore>;
+        let options = IssuerOptions { authority, revocations: Some(revocations) };
+        Ok(Issuer::open_as(state, Arc::clone(&self.clock), Arc::clone(&self.entropy), options).await?)
+    }
+
+    /// The keys that sign access tokens.
+    pub(crate) async fn signing_keys(&self, config: &TokenEndpointConfig) -> Result<Arc<SigningKeys>, Failure> {
+        let store = Arc::clone(&self.store) as Arc<dyn SecretStore>;
+        let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        Ok(SigningKeys::open(store, clock, entropy, config.policy()).await?)
+    }
+
+    /// What the configuration makes keyholder as an authorization server.
+    pub(crate) async fn authority(&self, config: &TokenEndpointConfig) -> Result<Option<Authority>, Failure> {
+        let Some(issuer) = config.issuer.clone() else { return Ok(None) };
+        Ok(Some(Authority { issuer, keys: self.signing_keys(config).await? }))
     }
 }
 

@@ -86,7 +86,13 @@ impl Running {
         (watches, deliveries): (Watches, Option<Deliveries>),
     ) -> Result<Self, Failure> {
         let started = base.clock.now();
-        let issuer = base.issuer().await?;
+        let authority = base.authority(&loaded.config.token_endpoint).await?;
+        let signing_keys = authority.as_ref().map(|authority| Arc::clone(&authority.keys));
+        if let Some(keys) = &signing_keys {
+            // the first key, so that no login comes before it; what fails is told by the task that tends them
+            keys.tend().await.ok();
+        }
+        let issuer = base.issuer_as(authority).await?;
         bind_environments(&loaded.config, &issuer, "keyholder").await?;
         let sources = Sources::new(base.secrets(), std::mem::take(&mut prepared.outside));
         let source = Arc::clone(&sources) as Arc<dyn SecretSource>;
@@ -150,6 +156,10 @@ impl Running {
         running.telemetry.export(registry, &tokio::runtime::Handle::current());
         let cancel = running.cancel.clone();
         drop(running.tasks.spawn(async move { issuer.run(cancel).await }));
+        if let Some(keys) = signing_keys {
+            let cancel = running.cancel.clone();
+            drop(running.tasks.spawn(async move { keys.run(cancel).await }));
+        }
         if let Some(schedule) = &running.schedule {
             schedule.begin(&running.draining);
         }

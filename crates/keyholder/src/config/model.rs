@@ -4,6 +4,7 @@ mod deliver;
 mod local;
 mod rotation;
 mod stores;
+mod token_endpoint;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -18,6 +19,7 @@ pub use rotation::{
     ApprovalsConfig, ConsumerConfig, CredentialRotationConfig, RotationConfig, RotationTimes, VerifyConfig,
 };
 pub use stores::{AzureAuth, SecretStoreConfig, SecretStoreDetail, VaultAuth};
+pub use token_endpoint::TokenEndpointConfig;
 
 /// Everything in one file.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +33,8 @@ pub struct Config {
     pub operators: BTreeMap<String, OperatorConfig>,
     /// `[broker]`
     pub broker: BrokerConfig,
+    /// `[token_endpoint]`
+    pub token_endpoint: TokenEndpointConfig,
     /// `[state]`
     pub state: StateConfig,
     /// `[store]`

@@ -23,6 +23,7 @@ use super::{
     reader::{Located, Section, nearest},
     rotation,
     stores::{self, Stores},
+    token_endpoint,
 };
 
 /// Most threads of the data plane: more than any machine it was measured on has cores.
@@ -58,6 +59,7 @@ pub(super) fn read(root: Section<'_>) -> Config {
         admin,
         operators,
         broker,
+        token_endpoint: token_endpoint::read(&root),
         state: state(&root),
         store: store(&root),
         audit: audit(&root),

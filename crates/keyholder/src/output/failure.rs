@@ -8,7 +8,7 @@ use kh_core::{
     Code, Problem,
     port::{AuditError, StateError, StoreError},
 };
-use kh_issuer::IssuerError;
+use kh_issuer::{IssuerError, SigningError};
 use kh_store::KeyError;
 use serde_json::Value;
 
@@ -326,6 +326,17 @@ impl From<IssuerError> for Failure {
                 .hint("the environment of a credential stands in its section of keyholder.toml"),
             IssuerError::Allow(_) => Self::of(Code::USAGE, &error).hint("write rules like 'GET /api/v2/users/**'"),
             IssuerError::Invalid(_) => Self::of(Code::USAGE, &error),
+        }
+    }
+}
+
+impl From<SigningError> for Failure {
+    fn from(error: SigningError) -> Self {
+        match error {
+            SigningError::Store(error) => error.into(),
+            SigningError::Refused => Self::of(error.code(), &error)
+                .hint("`keyholder signing-key list` shows them; `--now` lets the waiting key sign at once"),
+            SigningError::Damaged(_) | SigningError::NoKey | SigningError::Key => Self::of(error.code(), &error),
         }
     }
 }

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use kh_broker::{Broker, Credential, CredentialSpec};
 use kh_core::{EnvironmentName, PlatformKind, SystemClock, SystemEntropy, port::AllowRule};
 use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports, observe::Observer};
-use kh_issuer::{Authority, Issuer, NewClient, NewTokens, SigningKeys, SigningPolicy};
+use kh_issuer::{Authority, Issuer, IssuerOptions, NewClient, NewTokens, SigningKeys, SigningPolicy};
 use kh_token::TokenPolicy;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
@@ -76,7 +76,10 @@ impl Setup {
             }
         };
         let state = shared(MemoryState::default());
-        let issuer = Issuer::open_as(state, clock.clone(), entropy.clone(), authority).await.unwrap();
+        let issuer =
+            Issuer::open_as(state, clock.clone(), entropy.clone(), IssuerOptions { authority, revocations: None })
+                .await
+                .unwrap();
         let tokens = shared(Tokens::default());
         let spec = CredentialSpec {
             name: "acme".parse().unwrap(),

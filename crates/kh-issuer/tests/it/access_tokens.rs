@@ -138,7 +138,8 @@ async fn without_a_name_or_a_key_no_jwt_is_made() {
     let authority = kh_issuer::Authority { issuer: ISSUER.parse().unwrap(), keys };
     let clock = std::sync::Arc::new(world.clock.clone());
     let entropy = std::sync::Arc::new(kh_core::SystemEntropy);
-    let keyless = Issuer::open_as(world.state(), clock, entropy, Some(authority)).await.unwrap();
+    let options = kh_issuer::IssuerOptions::named(authority);
+    let keyless = Issuer::open_as(world.state(), clock, entropy, options).await.unwrap();
     let refused = keyless.login(client.id.as_str(), &secret).await;
     assert!(matches!(refused, Err(LoginError::Signing(kh_issuer::SigningError::NoKey))), "{refused:?}");
     assert!(keyless.introspect(&client, b"a.b.c").await.unwrap().is_none());
@@ -207,9 +208,12 @@ async fn a_token_is_told_to_those_who_may_know_it_and_to_nobody_when_it_is_not_a
     issuer.set_enabled("caller", false, "cli:test").await.unwrap();
     assert_eq!(told(bytes(&jwt)).await, [false; 4], "its client is disabled");
     issuer.set_enabled("caller", true, "cli:test").await.unwrap();
-    assert!(told(bytes(&jwt)).await[0]);
+    assert_eq!(told(bytes(&jwt)).await, [false; 4], "and its JWTs do not come back");
+    world.clock.advance(Duration::from_secs(1));
+    let later = login(&issuer, &caller, &secret).await;
+    assert_eq!(told(bytes(&later)).await, [true, true, false, false]);
     world.clock.advance(Duration::from_mins(5));
-    assert_eq!(told(bytes(&jwt)).await, [false; 4], "it has expired");
+    assert_eq!(told(bytes(&later)).await, [false; 4], "it has expired");
     issuer.remove_client("plain", "cli:test").await.unwrap();
     assert_eq!(told(bytes(&opaque)).await, [false; 4]);
 }
@@ -236,4 +240,79 @@ async fn a_client_revokes_its_own_tokens_alone() {
     issuer.revoke_own(&two.id, b"never was").await.unwrap();
     world.clock.advance(Duration::from_mins(5));
     issuer.revoke_own(&one.id, bytes(&jwt)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revoked_jwt_is_revoked_in_every_process_and_after_a_restart() {
+    let world = World::new();
+    let (here, there) = (world.authority().await, world.authority().await);
+    let (client, secret) = here.add_client(jwt_client("c", &[]), "cli:test").await.unwrap();
+    let asking = kh_core::port::ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
+    let (one, two) = (login(&here, &client, &secret).await, login(&here, &client, &secret).await);
+    let active = async |issuer: &Issuer| {
+        let mut told = Vec::new();
+        for token in [&one, &two] {
+            told.push(issuer.introspect(&asking, bytes(token)).await.unwrap().is_some());
+        }
+        told
+    };
+    there.refresh().await.unwrap();
+    assert_eq!((active(&here).await, active(&there).await), (vec![true; 2], vec![true; 2]));
+    here.revoke_own(&client.id, bytes(&one)).await.unwrap();
+    here.revoke_own(&client.id, bytes(&one)).await.unwrap();
+    assert_eq!(active(&here).await, [false, true]);
+    there.refresh().await.unwrap();
+    assert_eq!(active(&there).await, [false, true]);
+    assert_eq!(active(&*world.authority().await).await, [false, true], "after a restart");
+
+    // removed by a command, which has no name as an issuer
+    let state = world.state();
+    let options = kh_issuer::IssuerOptions { revocations: Some(state.clone()), ..Default::default() };
+    let clock = std::sync::Arc::new(world.clock.clone());
+    let command = Issuer::open_as(state, clock, std::sync::Arc::new(kh_core::SystemEntropy), options).await.unwrap();
+    command.set_enabled("c", false, "cli:test").await.unwrap();
+    command.set_enabled("c", true, "cli:test").await.unwrap();
+    there.refresh().await.unwrap();
+    assert_eq!(active(&there).await, [false, false]);
+    let actions: Vec<_> = world.audit.0.lock().iter().map(|event| event.action.clone()).collect();
+    assert!(actions.contains(&"client.revoke_tokens".to_owned()), "{actions:?}");
+    world.clock.advance(Duration::from_secs(2));
+    let fresh = login(&there, &client, &secret).await;
+    assert!(there.introspect(&asking, bytes(&fresh)).await.unwrap().is_some(), "what is issued later is not concerned");
+}
+
+/// Anything that is not exactly a token of ours is none: seeded changes of a valid one, at every place.
+#[tokio::test]
+async fn a_hundred_thousand_changed_tokens_are_none() {
+    let world = World::new();
+    let issuer = world.authority().await;
+    let (client, secret) = issuer.add_client(jwt_client("c", &["a"]), "cli:test").await.unwrap();
+    let asking = kh_core::port::ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
+    let token = bytes(&login(&issuer, &client, &secret).await).to_vec();
+    let entropy = kh_core::SeededEntropy::new(9_068);
+    let below = |bound: usize| usize::try_from(kh_core::Entropy::below(&entropy, bound as u64)).unwrap();
+    let letters = b"ABCDEFabcdef0123456789-_.=+/ \0\n\xff";
+    let mut verified = 0;
+    for number in 0..100_000 {
+        let mut changed = token.clone();
+        for _ in 0..=below(3) {
+            if changed.len() < 2 {
+                break;
+            }
+            let at = below(changed.len());
+            match below(4) {
+                0 => changed[at] = letters[below(letters.len())],
+                1 => changed.insert(at, letters[below(letters.len())]),
+                2 => drop(changed.remove(at)),
+                _ => changed.truncate(at.max(1)),
+            }
+        }
+        if changed == token {
+            verified += 1;
+            continue;
+        }
+        let told = issuer.introspect(&asking, &changed).await.unwrap();
+        assert!(told.is_none(), "number {number}: {:?}", String::from_utf8_lossy(&changed));
+    }
+    assert!(verified < 1_000 && issuer.introspect(&asking, &token).await.unwrap().is_some());
 }

@@ -5,9 +5,9 @@ use std::{path::PathBuf, sync::Arc};
 use kh_core::{
     ManualClock, SecretBytes, SecretString, SystemEntropy, UnixMillis,
     audit::AuditEvent,
-    port::{AllowRule, AuditError, AuditLog, ClientRecord, SecretStore, TokenFormat},
+    port::{AllowRule, AuditError, AuditLog, ClientRecord, RevocationStore, SecretStore, TokenFormat},
 };
-use kh_issuer::{Authority, Issuer, Login, NewClient, NewTokens, SigningKeys, SigningPolicy};
+use kh_issuer::{Authority, Issuer, IssuerOptions, Login, NewClient, NewTokens, SigningKeys, SigningPolicy};
 use kh_state::SqliteState;
 use kh_store::{FileStore, StoreKey};
 use parking_lot::Mutex;
@@ -73,7 +73,10 @@ impl World {
         keys.tend().await.unwrap();
         let authority = Authority { issuer: ISSUER.parse().unwrap(), keys };
         let (clock, entropy) = (Arc::new(self.clock.clone()), Arc::new(SystemEntropy));
-        Issuer::open_as(self.state(), clock, entropy, Some(authority)).await.unwrap()
+        let state = self.state();
+        let revocations: Arc<dyn RevocationStore> = Arc::<SqliteState>::clone(&state);
+        let options = IssuerOptions { authority: Some(authority), revocations: Some(revocations) };
+        Issuer::open_as(state, clock, entropy, options).await.unwrap()
     }
 
     pub(crate) async fn issuer_over(&self, state: Arc<SqliteState>) -> Arc<Issuer> {

@@ -8,6 +8,7 @@ pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
     ("admin", Top::One(&ADMIN)),
     ("operator", Top::Named("Somebody who may use the admin API.", &[("operator", &OPERATOR)])),
     ("broker", Top::One(&BROKER)),
+    ("token_endpoint", Top::One(&TOKEN_ENDPOINT)),
     ("state", Top::One(&STATE)),
     ("store", Top::One(&STORE)),
     ("audit", Top::One(&AUDIT)),
@@ -50,6 +51,24 @@ const GATEWAY: Section = Section::new(
         Key::new("workers", Shape::Number(1, 512), "Threads of the data plane; without it one per core."),
         Key::new("tls", Shape::Table(&TLS), "https for the gateway."),
         Key::new("limits", Shape::Table(&LIMITS), "What one connection or request may use."),
+    ],
+);
+
+const TOKEN_ENDPOINT: Section = Section::new(
+    "keyholder as an authorization server for callers of your own API.",
+    &[
+        Key::new(
+            "issuer",
+            Shape::Word(&words::ISSUER),
+            "Its name: `iss` of the JWTs that it signs, and where their verifiers find its metadata and keys. Without it all tokens are opaque.",
+        ),
+        Key::new(
+            "signing_algorithm",
+            Shape::Choice(&["ES256", "RS256", "EdDSA"]),
+            "The algorithm of the next signing key.",
+        )
+        .default(r#""ES256""#),
+        Key::new("key_interval", Shape::Duration, "For how long one key signs.").default(r#""30d""#),
     ],
 );
 

@@ -26,6 +26,14 @@ word!(
     ["", "mail.example.com", "smtp://a:1", "a b:1"]
 );
 word!(
+    /// An issuer identifier (RFC 8414 section 2).
+    ISSUER,
+    r"^(https://([a-z0-9._-]+|\[[0-9a-f:.]+\])|http://(localhost|127\.[0-9.]+|\[::1\]))(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*$",
+    "write it like \"https://keys.example.com\", without a slash at the end",
+    "https://keys.example.com/acme",
+    ["", "keys.example.com", "http://keys.example.com", "https://keys.example.com/", "https://Keys.example.com", "https://a?b"]
+);
+word!(
     /// A mailbox.
     MAILBOX,
     r"^[^@\s<>,]{1,64}@[A-Za-z0-9.-]{1,255}$",

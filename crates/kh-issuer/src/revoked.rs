@@ -1,0 +1,167 @@
+//! Which JWTs of this issuer are revoked. They are not in the table of sessions, so what ends one before its time is a
+//! record beside it, which the verifiers of inbound calls read as well.
+//!
+//! Invariants: a revocation is on disk before anybody is told of it; where there is no room to remember them all, every
+//! JWT counts as revoked.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use kh_core::{
+    ClientId, Sha256, UnixMillis,
+    audit::AuditEvent,
+    port::{RevocationStore, StateError},
+    revocation::{RevocationRecord, RevocationTarget, keys},
+};
+use parking_lot::RwLock;
+
+use crate::{access_token::OwnJwt, signing::JWT_TTL_MAX};
+
+/// Records read at once.
+const PAGE: u32 = 4096;
+
+/// Records in memory: some 100 bytes each. Writers widen their own long before.
+const RECORDS_MAX: usize = 500_000;
+
+/// How long a record outlives the last token that it can hit: leeway of verification elsewhere.
+const MARGIN: Duration = Duration::from_hours(1);
+
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Tokens issued then or earlier are hit; none for a single token, which is hit whenever it was issued.
+    before: Option<UnixMillis>,
+    expires_at: UnixMillis,
+}
+
+/// The records that were read, by the key of their target.
+pub(crate) struct Revoked {
+    store: Arc<dyn RevocationStore>,
+    /// Up to where the store was read. Held while reading it.
+    position: tokio::sync::Mutex<u64>,
+    seen: RwLock<HashMap<Sha256, Seen>>,
+    overflowed: AtomicBool,
+}
+
+impl Revoked {
+    pub(crate) fn new(store: Arc<dyn RevocationStore>) -> Self {
+        let position = tokio::sync::Mutex::default();
+        Self { store, position, seen: RwLock::default(), overflowed: AtomicBool::new(false) }
+    }
+
+    /// Reads what was written since the last time, by whomever.
+    pub(crate) async fn follow(&self) -> Result<(), StateError> {
+        let mut position = self.position.lock().await;
+        loop {
+            let page = self.store.revocations_after(*position, PAGE).await?;
+            let full = page.len() >= PAGE as usize;
+            for placed in page {
+                self.remember(&placed.record);
+                *position = placed.position;
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    fn remember(&self, record: &RevocationRecord) {
+        let mut seen = self.seen.write();
+        let key = record.target.key();
+        if seen.len() >= RECORDS_MAX && !seen.contains_key(&key) {
+            if !self.overflowed.swap(true, Ordering::Release) {
+                tracing::error!("there are more revocations than can be remembered; every JWT counts as revoked");
+            }
+            return;
+        }
+        let before = (!record.target.is_token()).then_some(record.before);
+        let new = Seen { before, expires_at: record.expires_at };
+        seen.entry(key)
+            .and_modify(|old| {
+                old.before = old.before.max(new.before);
+                old.expires_at = old.expires_at.max(new.expires_at);
+            })
+            .or_insert(new);
+    }
+
+    /// Forgets what can hit no living token any more.
+    pub(crate) fn sweep(&self, now: UnixMillis) {
+        self.seen.write().retain(|_, seen| now < seen.expires_at);
+    }
+
+    /// Whether the token was revoked, by itself or with others.
+    pub(crate) fn hits(&self, issuer: &str, token: &OwnJwt, bytes: &[u8]) -> bool {
+        if self.overflowed.load(Ordering::Acquire) {
+            return true;
+        }
+        let seen = self.seen.read();
+        if seen.is_empty() {
+            return false;
+        }
+        let client = token.client.as_str();
+        // `sub` is the client as well (RFC 9068 section 2.2)
+        let single = [keys::token_id(issuer, &token.id), keys::issued(issuer, client, token.issued_at)];
+        let whole = [keys::token(&Sha256::of(bytes)), keys::signed(&Sha256::of(signed_part(bytes)))];
+        let classes = [
+            keys::client(None, client),
+            keys::client(Some(issuer), client),
+            keys::subject(None, client),
+            keys::subject(Some(issuer), client),
+            keys::everything(None),
+            keys::everything(Some(issuer)),
+        ];
+        let mut all = single.iter().chain(&whole).chain(&classes);
+        all.any(|key| seen.get(key).is_some_and(|seen| seen.before.is_none_or(|before| token.issued_at <= before)))
+    }
+
+    /// Revokes one token; on disk when it returns.
+    pub(crate) async fn revoke(&self, issuer: &str, token: &OwnJwt, now: UnixMillis) -> Result<(), StateError> {
+        let target = RevocationTarget::TokenId { issuer: issuer.to_owned(), id: token.id.clone() };
+        let client = token.client.to_string();
+        self.add(
+            RevocationRecord {
+                target,
+                before: now,
+                revoked_at: now,
+                expires_at: token.expires_at.plus(MARGIN),
+                issuer: Some(issuer.to_owned()),
+                client: Some(client.clone()),
+                subject: Some(client),
+            },
+            None,
+        )
+        .await
+    }
+
+    /// Revokes every JWT that a client has now; on disk when it returns. Whoever issued it: an id is no other client's.
+    pub(crate) async fn revoke_client(
+        &self,
+        client: &ClientId,
+        now: UnixMillis,
+        event: AuditEvent,
+    ) -> Result<(), StateError> {
+        let target = RevocationTarget::Client { issuer: None, client: client.to_string() };
+        let expires_at = now.plus(JWT_TTL_MAX).plus(MARGIN);
+        let (issuer, subject) = (None, None);
+        let record =
+            RevocationRecord { target, before: now, revoked_at: now, expires_at, issuer, client: None, subject };
+        self.add(record, Some(event)).await
+    }
+
+    async fn add(&self, record: RevocationRecord, event: Option<AuditEvent>) -> Result<(), StateError> {
+        self.store.add_revocations(vec![record.clone()], event).await?;
+        self.remember(&record);
+        Ok(())
+    }
+}
+
+/// What the signature of a compact JWS covers.
+fn signed_part(token: &[u8]) -> &[u8] {
+    let end = token.iter().rposition(|byte| *byte == b'.').unwrap_or(token.len());
+    token.get(..end).unwrap_or(token)
+}
