@@ -321,19 +321,12 @@ fn as_json(record: &ClientRecord) -> Value {
 
 /// What sets its tokens apart, a line each.
 fn tokens(record: &ClientRecord) -> String {
-    let mut lines = String::new();
-    if record.token_format == TokenFormat::Jwt {
-        lines += "tokens      JWT\n";
-    }
-    for (name, values) in [("audience", &record.audience), ("scopes", &record.scopes)] {
-        if !values.is_empty() {
-            lines += &format!("{name:<12}{}\n", values.join(" "));
-        }
-    }
-    if record.may_introspect {
-        lines += "introspects tokens\n";
-    }
-    lines
+    let format = (record.token_format == TokenFormat::Jwt).then(|| "tokens      JWT\n".to_owned());
+    let lists = [("audience", &record.audience), ("scopes", &record.scopes)];
+    let lists = lists.into_iter().filter(|(_, values)| !values.is_empty());
+    let lists = lists.map(|(name, values)| format!("{name:<12}{}\n", values.join(" ")));
+    let introspects = record.may_introspect.then(|| "introspects tokens\n".to_owned());
+    format.into_iter().chain(lists).chain(introspects).collect()
 }
 
 /// What it may call, in a few words.

@@ -30,9 +30,12 @@ fn leaf(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str]) -> Identi
     let mut params = CertificateParams::default();
     params.subject_alt_names = names
         .iter()
-        .map(|&name| match name.contains("://") {
-            true => SanType::URI(name.try_into().unwrap()),
-            false => SanType::DnsName(name.try_into().unwrap()),
+        .map(|&name| {
+            if name.contains("://") {
+                SanType::URI(name.try_into().unwrap())
+            } else {
+                SanType::DnsName(name.try_into().unwrap())
+            }
         })
         .collect();
     let key = KeyPair::generate().unwrap();
