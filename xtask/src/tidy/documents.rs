@@ -134,8 +134,9 @@ fn slug(heading: &str) -> String {
 /// Runs every command with `--help` behind it: the parser refuses unknown commands, flags and values before it helps.
 fn wrong_commands(name: &str, text: &str, keyholder: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
-    let block = lines(text).filter(|(fence, _)| *fence == Some("sh")).map(|(_, line)| line);
-    for words in block.flat_map(commands) {
+    // a line that ends with a backslash goes on in the next one
+    let whole = blocks(text, "sh").concat().replace("\\\n", "");
+    for words in whole.lines().flat_map(commands) {
         // what stands behind `--` is another program's
         let own = words.iter().take_while(|word| *word != "--");
         let status = Command::new(keyholder)
