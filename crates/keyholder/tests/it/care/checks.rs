@@ -51,7 +51,8 @@ fn what_is_wrong_with_the_state_the_log_and_the_store_is_told_at_once() {
     let world = World::furnished();
     let state = Connection::open(world.path("state/state.db")).unwrap();
     state.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
-    state.execute("INSERT INTO tokens VALUES (zeroblob(32), 'nobody', 1, 2)", []).unwrap();
+    let nobodys = "INSERT INTO tokens (digest, client, issued_at, expires_at) VALUES (zeroblob(32), 'nobody', 1, 2)";
+    state.execute(nobodys, []).unwrap();
     state.execute("UPDATE clients SET scopes = 'no list' WHERE name = 'client-two'", []).unwrap();
     state.execute("INSERT INTO audit_outbox (event_id, event) VALUES ('x', '{}')", []).unwrap();
     drop(state);

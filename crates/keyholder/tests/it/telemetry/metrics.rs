@@ -17,8 +17,8 @@ fn a_scrape_shows_every_metric_of_the_catalogue_and_no_other() {
     let families = parse_text(&text).unwrap();
     let shown: BTreeMap<&str, &str> =
         families.iter().map(|family| (family.name.as_str(), family.kind.as_str())).collect();
-    // some series are there with TLS, with a secret store outside, with something to rotate, or with a
-    // security log, alone
+    // some series are there with TLS, with a secret store outside, with something to rotate, with a protected API, or
+    // with a security log, alone
     let needs_more = [
         "keyholder_gateway_certificate_not_after_seconds",
         "keyholder_secret_source_reads",
@@ -29,6 +29,9 @@ fn a_scrape_shows_every_metric_of_the_catalogue_and_no_other() {
         "keyholder_rotation_failures",
         "keyholder_notices",
         "keyholder_notices_waiting",
+        "keyholder_inbound_requests",
+        "keyholder_inbound_refusals",
+        "keyholder_inbound_request_duration_seconds",
         "keyholder_security_events",
         "keyholder_security_log_lines",
         "keyholder_security_collector_lines",
