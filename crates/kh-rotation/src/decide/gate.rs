@@ -105,7 +105,13 @@ impl Ask<'_> {
     /// What is known of each consumer: expected ones first, then those that were seen and are alive.
     pub(super) fn evidence(self, side: &Side<'_>) -> Answer<Vec<Evidence>> {
         let sightings = &self.journal()?.sightings;
-        let fresh = |seen: &&Sighting| seen.fingerprint == *side.keep && seen.at >= side.since;
+        // who is alive and was seen with no other one since has it now: it may have found it in the first store before
+        // it was live in the last one, and has no reason to log in again
+        let other = |seen: &Sighting, of: &Sighting| seen.consumer == of.consumer && seen.fingerprint != of.fingerprint;
+        let holds = |own: &Sighting| {
+            own.alive_until > self.now && !sightings.iter().any(|seen| other(seen, own) && seen.at >= own.at)
+        };
+        let fresh = |seen: &&Sighting| seen.fingerprint == *side.keep && (seen.at >= side.since || holds(seen));
         let mut evidence = Vec::new();
         for consumer in &self.policy.consumers {
             let best = sightings.iter().filter(|seen| consumer.is(&seen.consumer)).filter(fresh);

@@ -129,6 +129,30 @@ fn silence_is_no_evidence() {
     assert_eq!(alive(&sim), [1, 2]);
 }
 
+/// A gateway finds the new secret in the first store and logs in with it, then it becomes live in the last one; its token
+/// lasts for a day, so that it is not seen again.
+#[test]
+fn who_moved_over_before_the_last_store_was_written_need_not_log_in_again() {
+    let moved = |alive: Duration| {
+        let mut sim = Sim::of(Strategy::Overlap);
+        to_overlap(&mut sim);
+        sim.see("gateway", 2, Grade::Used);
+        sim.sightings[0].at = sim.run.promoted_at().unwrap().minus(MINUTE);
+        sim.sightings[0].alive_until = sim.now.plus(alive);
+        sim
+    };
+    let mut sim = moved(3 * DAY);
+    assert_eq!(sim.drive(2 * DAY), Decision::Ended);
+    assert_eq!(alive(&sim), [2]);
+    // One that is gone proves nothing, and neither does one that went back.
+    let unseen = Block::Unseen { consumer: "gateway".into() };
+    assert!(blocks(&moved(HOUR).drive(2 * DAY)).contains(&unseen));
+    let mut sim = moved(9 * DAY);
+    sim.see("gateway", 1, Grade::Used);
+    assert!(blocks(&sim.drive(2 * DAY)).contains(&unseen));
+    assert_eq!(alive(&sim), [1, 2]);
+}
+
 /// Azure AD, 2021-03-15: automation removed a key that was marked to be kept.
 #[test]
 fn a_hold_is_never_ignored() {
