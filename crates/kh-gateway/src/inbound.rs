@@ -251,7 +251,7 @@ impl Call<'_> {
     }
 }
 
-/// Reasons of [`Denial`]s that are the gateway's own, for the reference; those of tokens are the verifier's.
+/// Reasons of denials that are the gateway's own, for the reference; those of tokens are the verifier's.
 pub const REASONS: [(&str, Code); 14] = [
     ("no_route", Code::NOT_FOUND),
     ("method_not_allowed", Code::METHOD_NOT_ALLOWED),
