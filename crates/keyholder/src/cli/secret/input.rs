@@ -2,9 +2,14 @@
 //!
 //! Invariant: every buffer that held it is wiped; nothing of it is shown.
 
-use std::{io::Read, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
 use kh_core::{Code, SecretBytes, SecretString, credential::DOCUMENT_MAX};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::SetArgs;
@@ -75,11 +80,38 @@ fn bytes_of(text: &SecretString) -> SecretBytes {
     SecretBytes::new(text.expose().as_bytes().to_vec())
 }
 
-/// Asks without showing what is typed.
+/// Asks without showing what is typed, not even what is typed or pasted at the moment the question shows up.
 pub(in crate::cli) fn prompt(question: &str) -> Result<SecretString, Failure> {
-    let typed = rpassword::prompt_password(question)
-        .map_err(|error| Failure::usage("cannot ask for the secret here").caused_by(&error))?;
+    let unable = |error: io::Error| Failure::usage("cannot ask for the secret here").caused_by(&error);
+    // `prompt_password` shows the question first and turns the echo off after it.
+    let echo = EchoOff::new().map_err(unable)?;
+    let typed = rpassword::prompt_password(question).map_err(unable)?;
+    drop(echo);
     Ok(SecretString::new(typed))
+}
+
+/// The terminal's echo is off for as long as this lives.
+struct EchoOff {
+    terminal: File,
+    before: Termios,
+}
+
+impl EchoOff {
+    fn new() -> io::Result<Self> {
+        let terminal = File::options().read(true).write(true).open("/dev/tty")?;
+        let before = tcgetattr(&terminal)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&terminal, OptionalActions::Now, &silent)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for EchoOff {
+    fn drop(&mut self) {
+        // A terminal that is gone has no echo to turn on.
+        tcsetattr(&self.terminal, OptionalActions::Now, &self.before).ok();
+    }
 }
 
 /// One line: a secret that was piped in, without its line end.
@@ -98,8 +130,8 @@ pub(in crate::cli) fn raw(file: Option<&Path>) -> Result<SecretBytes, Failure> {
     // Reserved up front: a buffer that grows leaves unwiped copies behind.
     let mut value = Zeroizing::new(Vec::with_capacity(DOCUMENT_MAX + 1));
     let read = match file {
-        Some(path) => std::fs::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut value)),
-        None => std::io::stdin().lock().take(limit + 1).read_to_end(&mut value),
+        Some(path) => File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut value)),
+        None => io::stdin().lock().take(limit + 1).read_to_end(&mut value),
     };
     read.map_err(|error| {
         let place = file.map_or("standard input".to_owned(), |path| path.display().to_string());
@@ -121,7 +153,7 @@ pub(in crate::cli) fn confirm(question: &str, context: &Context) -> Result<bool,
     }
     context.terminal.note(&format!("{question} [y/N]"));
     let mut answer = String::new();
-    std::io::stdin()
+    io::stdin()
         .read_line(&mut answer)
         .map_err(|error| Failure::usage("cannot read the confirmation").caused_by(&error))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
