@@ -23,7 +23,7 @@ use hyper::body::Incoming;
 use kh_core::{Code, Identity, Now, port::security::ClientAddress};
 use kh_policy::{Decision, Found, RouteRule};
 
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub(crate) use self::identity_headers::kept_names_that_pass;
 use self::{api::Live, challenge::Denial, token::Shown};
 pub use self::{

@@ -31,7 +31,7 @@ mod site;
 mod upstream;
 mod worker;
 
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 
 pub use certificate::CertificateSlot;

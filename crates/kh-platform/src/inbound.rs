@@ -10,6 +10,8 @@ mod introspection;
 mod keys;
 
 pub use genesys::{GenesysRoles, GenesysTokens};
+#[cfg(any(test, fuzzing))]
+pub(crate) use genesys::{granted, is_of};
 pub use introspection::{Introspection, IntrospectionAt, IntrospectionSettings};
 pub use keys::{KeysAt, RemoteKeys};
 
@@ -84,6 +86,14 @@ fn parse_metadata(body: &[u8], issuer: &Address) -> Result<Metadata, RemoteError
         return Err(RemoteError::new("the issuer's metadata: it is another issuer's"));
     }
     Ok(metadata)
+}
+
+/// For the fuzz body: the key set's and the introspection's address in the metadata of `issuer`.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn named_addresses(body: &[u8], issuer: &Address) -> Option<[Option<Url>; 2]> {
+    let metadata = parse_metadata(body, issuer).ok()?;
+    let url = |name, text: Option<String>| named_url(name, text.as_deref(), issuer).ok();
+    Some([url("jwks_uri", metadata.jwks_uri), url("introspection_endpoint", metadata.introspection_endpoint)])
 }
 
 /// An address out of metadata: https, or where the issuer itself is plain http, the issuer's own origin.

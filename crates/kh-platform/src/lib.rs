@@ -11,6 +11,8 @@ pub mod address;
 pub mod answer;
 pub mod classify;
 pub mod cxone;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod genesys;
 pub mod http;
 pub mod inbound;

@@ -20,6 +20,8 @@ use kh_net::http::Request;
 use serde::Deserialize;
 
 pub use roles::GenesysRoles;
+#[cfg(any(test, fuzzing))]
+pub(crate) use roles::granted;
 
 use super::{is_document, unreached, unusable};
 use crate::{Address, HttpClient, answer::parse_object, http::Answer};
@@ -63,6 +65,20 @@ struct RoleDivision {
     role: Option<String>,
 }
 
+/// The answer, if it is about a token of this organisation.
+fn of_organization(body: &[u8], organization: &str) -> Result<Option<TokenInfo>, String> {
+    let info: TokenInfo = parse_object(body).map_err(|error| error.to_string())?;
+    let named = info.organization.as_ref().and_then(|organization| organization.id.as_deref());
+    let ours = named.ok_or("names no organisation")? == organization;
+    Ok(ours.then_some(info))
+}
+
+/// For the fuzz body: whether an answer with this body is about a token of the organisation.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn is_of(body: &[u8], organization: &str) -> bool {
+    matches!(of_organization(body, organization), Ok(Some(_)))
+}
+
 /// Answers for the tokens of one Genesys Cloud organisation.
 pub struct GenesysTokens {
     http: HttpClient,
@@ -91,13 +107,11 @@ impl GenesysTokens {
         if !is_document(&answer) {
             return Err(unusable(what, &answer));
         }
-        let info: TokenInfo =
-            parse_object(&answer.body).map_err(|error| RemoteError::new(format!("{what}: {error}")))?;
-        let organization = info.organization.and_then(|organization| organization.id);
-        if organization.ok_or_else(|| RemoteError::new(format!("{what}: names no organisation")))? != self.organization
-        {
+        let Some(info) = of_organization(&answer.body, &self.organization)
+            .map_err(|error| RemoteError::new(format!("{what}: {error}")))?
+        else {
             return Ok(TokenAnswer::Inactive);
-        }
+        };
         let mut identity = Identity::builder(Arc::clone(&self.issuer)).audience(&self.organization);
         for scope in info.scopes.iter().flatten() {
             identity = identity.scope(scope);

@@ -40,11 +40,18 @@ impl Form {
             if slot.is_some() {
                 return Err("a parameter is there more than once");
             }
-            // RFC 6749 section 3.1: a parameter without a value counts as left out
-            let value = decode(value).ok_or("the body has a broken percent escape")?;
-            *slot = Some(value).filter(|value| !value.is_empty());
+            *slot = Some(decode(value).ok_or("the body has a broken percent escape")?);
         }
+        form.leave_out_empty();
         Ok(form)
+    }
+
+    /// RFC 6749 section 3.1: a parameter without a value counts as left out; it counts as there for one that is twice.
+    fn leave_out_empty(&mut self) {
+        let Self { grant_type, client_id, client_secret, username, password, scope, token } = self;
+        for slot in [grant_type, client_id, client_secret, username, password, scope, token] {
+            slot.take_if(|value| value.is_empty());
+        }
     }
 }
 
@@ -119,9 +126,15 @@ mod tests {
         assert_eq!(shown(form.client_id.as_ref()), Some("a+b c"));
         assert!(form.client_secret.is_none());
         assert!(Form::parse(b"").unwrap().grant_type.is_none());
-        for bad in
-            [&b"grant_type=a&grant_type=b"[..], b"client_id=%zz", b"client_id=%2", b"client_id=%FF", b"\xff", b"%=a"]
-        {
+        for bad in [
+            &b"grant_type=a&grant_type=b"[..],
+            b"token=&token=t",
+            b"client_id=%zz",
+            b"client_id=%2",
+            b"client_id=%FF",
+            b"\xff",
+            b"%=a",
+        ] {
             assert!(Form::parse(bad).is_err(), "{bad:?}");
         }
     }

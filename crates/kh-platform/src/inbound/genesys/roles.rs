@@ -117,7 +117,7 @@ impl GenesysRoles {
             return Err(unusable(what, &answer));
         }
         let role: Role = parse_object(&answer.body).map_err(|error| RemoteError::new(format!("{what}: {error}")))?;
-        Ok(self.words(role))
+        Ok(words(role, &self.vocabulary))
     }
 
     async fn ask(&self, id: &str, token: &SecretString) -> Result<Answer, RemoteError> {
@@ -130,22 +130,28 @@ impl GenesysRoles {
         }
         Ok(answer)
     }
+}
 
-    /// The grants as whole words.
-    fn words(&self, role: Role) -> Vec<String> {
-        let unconditional = role.policies.into_iter().flatten().filter(|policy| policy.condition.is_none());
-        let of_policies = unconditional.flat_map(|policy| {
-            let Policy { domain, entity, actions, .. } = policy;
-            actions.into_iter().map(move |action| format!("{domain}:{entity}:{action}"))
-        });
-        let grants: BTreeSet<String> = role.permissions.into_iter().flatten().chain(of_policies).collect();
-        let (wild, mut words): (BTreeSet<String>, BTreeSet<String>) =
-            grants.into_iter().partition(|grant| grant.contains('*'));
-        for pattern in &wild {
-            words.extend(self.vocabulary.iter().filter(|word| stands_for(pattern, word)).cloned());
-        }
-        words.into_iter().collect()
+/// The role's grants as whole words; a wildcard becomes those of `vocabulary` that it stands for.
+fn words(role: Role, vocabulary: &BTreeSet<String>) -> Vec<String> {
+    let unconditional = role.policies.into_iter().flatten().filter(|policy| policy.condition.is_none());
+    let of_policies = unconditional.flat_map(|policy| {
+        let Policy { domain, entity, actions, .. } = policy;
+        actions.into_iter().map(move |action| format!("{domain}:{entity}:{action}"))
+    });
+    let grants: BTreeSet<String> = role.permissions.into_iter().flatten().chain(of_policies).collect();
+    let (wild, mut words): (BTreeSet<String>, BTreeSet<String>) =
+        grants.into_iter().partition(|grant| grant.contains('*'));
+    for pattern in &wild {
+        words.extend(vocabulary.iter().filter(|word| stands_for(pattern, word)).cloned());
     }
+    words.into_iter().collect()
+}
+
+/// For the fuzz body: what a role document grants.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn granted(body: &[u8], vocabulary: &BTreeSet<String>) -> Option<Vec<String>> {
+    Some(words(parse_object(body).ok()?, vocabulary))
 }
 
 /// Whether `*` in a grant stands for this permission: alone for every one, in a part for any such part.
