@@ -28,8 +28,7 @@ pub struct Lease {
     idle_limit: Option<Duration>,
     api_base: String,
     auth_base: Option<String>,
-    last_used_wall: AtomicU64,
-    last_used_mono: AtomicU64,
+    last_used: LastUse,
     /// Whether the platform took it for a call.
     proven: AtomicBool,
     /// The age in milliseconds at which the core is asked about an early refresh.
@@ -60,6 +59,34 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// When many threads used something last.
+struct LastUse {
+    wall: AtomicU64,
+    mono: AtomicU64,
+}
+
+impl LastUse {
+    fn at(now: Now) -> Self {
+        Self { wall: AtomicU64::new(now.wall.0), mono: AtomicU64::new(millis(now.mono)) }
+    }
+
+    /// A late report of an earlier use changes nothing.
+    fn note(&self, now: Now) {
+        let mono = millis(now.mono);
+        // Two uses at once may leave the wall time of the other one: both are of the same moment.
+        if self.mono.fetch_max(mono, Ordering::Relaxed) <= mono {
+            self.wall.store(now.wall.0, Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self) -> Now {
+        Now {
+            wall: UnixMillis(self.wall.load(Ordering::Relaxed)),
+            mono: Duration::from_millis(self.mono.load(Ordering::Relaxed)),
+        }
+    }
+}
+
 impl Lease {
     pub(crate) fn new(
         token: SecretString,
@@ -78,8 +105,7 @@ impl Lease {
             idle_limit,
             api_base: bases.api,
             auth_base: bases.auth,
-            last_used_wall: AtomicU64::new(now.wall.0),
-            last_used_mono: AtomicU64::new(millis(now.mono)),
+            last_used: LastUse::at(now),
             proven: AtomicBool::new(false),
             ask_at_age: AtomicU64::new(millis(held.refresh_age)),
         }
@@ -135,11 +161,7 @@ impl Lease {
         if !self.proven.load(Ordering::Relaxed) {
             self.proven.store(true, Ordering::Relaxed);
         }
-        let mono = millis(now.mono);
-        // Two uses at once may leave the wall time of the other one: both are of the same moment.
-        if self.last_used_mono.fetch_max(mono, Ordering::Relaxed) <= mono {
-            self.last_used_wall.store(now.wall.0, Ordering::Relaxed);
-        }
+        self.last_used.note(now);
     }
 
     /// Whether the platform answered a call with this token otherwise than by refusing it.
@@ -148,10 +170,7 @@ impl Lease {
     }
 
     pub(crate) fn last_used(&self) -> Now {
-        Now {
-            wall: UnixMillis(self.last_used_wall.load(Ordering::Relaxed)),
-            mono: Duration::from_millis(self.last_used_mono.load(Ordering::Relaxed)),
-        }
+        self.last_used.read()
     }
 
     /// Whether the token may be handed out: alive, and not presumed dead by inactivity.
@@ -183,6 +202,22 @@ impl fmt::Debug for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A widely copied tutorial writes it from every request without a lock.
+    #[test]
+    fn the_last_use_of_many_at_once_is_the_latest() {
+        let at = |millis: u64| Now { wall: UnixMillis(1_000_000 + millis), mono: Duration::from_millis(millis) };
+        let last = LastUse::at(at(0));
+        std::thread::scope(|scope| {
+            for worker in 0..8 {
+                let last = &last;
+                scope.spawn(move || (0..10_000).for_each(|round| last.note(at(round * 8 + worker))));
+            }
+        });
+        assert_eq!(last.read().mono, Duration::from_millis(79_999));
+        last.note(at(5));
+        assert_eq!(last.read().mono, Duration::from_millis(79_999), "a late report does not turn it back");
+    }
 
     #[test]
     fn a_bearer_header_is_sensitive_and_refuses_bad_bytes() {
