@@ -1,8 +1,10 @@
 //! The site in front of the user's own API.
 
 mod admission;
+mod backends;
 mod behind_proxies;
 mod forwarding;
+mod program;
 mod smuggling;
 mod telling;
 

@@ -1,10 +1,6 @@
 //! A site behind proxies: whose address is told, by the PROXY protocol and by headers, with HAProxy among the proxies.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::net::{IpAddr, Ipv4Addr};
 
 use kh_core::port::security::{AddressSource, AuthenticationEvent};
 use kh_net::client_address::{ClientAddressing, ForwardingHeader, TrustedProxies};
@@ -13,7 +9,10 @@ use tokio::{
     net::TcpSocket,
 };
 
-use super::*;
+use super::{
+    program::{Program, free_ports},
+    *,
+};
 use crate::{http2::Caller, tls::authority};
 
 /// Keeps every event.
@@ -183,49 +182,13 @@ async fn the_header_comes_before_tls_and_holds_for_every_stream() {
     assert!(events.iter().all(|event| event.tls.is_some()));
 }
 
-/// A running HAProxy; it ends with the value.
-struct Haproxy(Child);
-
-impl Drop for Haproxy {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-impl Haproxy {
-    /// Starts one and waits until it listens everywhere.
-    async fn start(folder: &Path, config: &str, ports: &[u16]) -> Self {
-        let file = folder.join("haproxy.cfg");
-        std::fs::write(&file, config).unwrap();
-        let mut command = Command::new("haproxy");
-        command.arg("-db").arg("-f").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let running = Self(command.spawn().expect("haproxy of Debian is installed"));
-        for port in ports {
-            let mut listens = false;
-            for _ in 0..1_000 {
-                listens = tokio::net::TcpStream::connect((PROXY, *port)).await.is_ok();
-                if listens {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            assert!(listens, "haproxy listens on {port}");
-        }
-        running
-    }
-}
-
 #[tokio::test]
 async fn haproxy_tells_whose_connection_it_is() {
     let proxies = Proxies { proxy_protocol: only_the_proxy(), ..Proxies::default() };
     let (by_protocol, heard_by_protocol, protocol_site) = behind(proxies).await;
     let addressing = ClientAddressing::new(only_the_proxy(), ForwardingHeader::XForwardedFor);
     let (_by_header, heard_by_header, header_site) = behind(Proxies { addressing, ..Proxies::default() }).await;
-    // free a moment ago; whoever takes one meanwhile makes the test fail and not pass
-    let free: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind((PROXY, 0)).unwrap()).collect();
-    let ports: Vec<u16> = free.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-    drop(free);
+    let ports = free_ports(3);
     let folder = tempfile::tempdir().unwrap();
     let config = format!(
         "defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
@@ -239,7 +202,7 @@ async fn haproxy_tells_whose_connection_it_is() {
         protocol = protocol_site.address,
         headers = header_site.address,
     );
-    let _haproxy = Haproxy::start(folder.path(), &config, &ports).await;
+    let _haproxy = Program::haproxy(folder.path(), &config, &ports).await;
     let to = |at: usize| SocketAddr::from((PROXY, ports[at]));
     let request = format!("{REQUEST}x-forwarded-for: 198.51.100.1\r\n\r\n");
     for version in [0, 1] {

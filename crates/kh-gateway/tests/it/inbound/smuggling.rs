@@ -20,25 +20,32 @@ async fn ambiguous_and_broken_requests_are_refused_and_never_forwarded() {
     assert_eq!(site.call("GET /api/v2/users", "nothing").await.status, 200, "an ordinary request passes");
 }
 
-/// Bodies whose end two servers see at two places. The request may be under way when that shows; what stands behind it
-/// is never taken for another request.
+/// What stands behind a body with two ends.
+pub(super) const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer nothing\r\n\r\n";
+
+/// Requests to `/first` whose body ends at two places, each with [`SMUGGLED`] behind one of them.
+pub(super) fn with_two_ends() -> impl Iterator<Item = (&'static str, String)> {
+    let head = "POST /first HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer nothing\r\nTransfer-Encoding: chunked\r\n\r\n";
+    [
+        ("bare LF behind a chunk size", "4\nbody\r\n0\r\n\r\n"),
+        ("LF inside a chunk extension", "4;x\n=y\r\nbody\r\n0\r\n\r\n"),
+        ("CR inside a chunk extension", "4;x\r=y\r\nbody\r\n0\r\n\r\n"),
+        ("no CRLF behind a chunk", "4\r\nbodyX\r\n0\r\n\r\n"),
+        ("a size with a sign", "+4\r\nbody\r\n0\r\n\r\n"),
+        ("a size with 0x", "0x4\r\nbody\r\n0\r\n\r\n"),
+        ("a size that overflows", "10000000000000004\r\nbody\r\n0\r\n\r\n"),
+        ("an empty size", "\r\nbody\r\n0\r\n\r\n"),
+    ]
+    .into_iter()
+    .map(move |(name, body)| (name, format!("{head}{body}{SMUGGLED}")))
+}
+
+/// The request may be under way when two ends show; what stands behind it is never taken for another request.
 #[tokio::test]
 async fn a_body_with_two_ends_carries_no_second_request() {
     let (upstream, site) = open().await;
-    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer nothing\r\n\r\n";
-    for (name, body) in [
-        ("bare LF behind a chunk size", format!("4\nbody\r\n0\r\n\r\n{smuggled}")),
-        ("LF inside a chunk extension", format!("4;x\n=y\r\nbody\r\n0\r\n\r\n{smuggled}")),
-        ("CR inside a chunk extension", format!("4;x\r=y\r\nbody\r\n0\r\n\r\n{smuggled}")),
-        ("no CRLF behind a chunk", format!("4\r\nbodyX\r\n0\r\n\r\n{smuggled}")),
-        ("a size with a sign", format!("+4\r\nbody\r\n0\r\n\r\n{smuggled}")),
-        ("a size with 0x", format!("0x4\r\nbody\r\n0\r\n\r\n{smuggled}")),
-        ("a size that overflows", format!("10000000000000004\r\nbody\r\n0\r\n\r\n{smuggled}")),
-        ("an empty size", format!("\r\nbody\r\n0\r\n\r\n{smuggled}")),
-    ] {
-        let head =
-            "POST /first HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer nothing\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let answer = site.raw(&format!("{head}{body}")).await;
+    for (name, request) in with_two_ends() {
+        let answer = site.raw(&request).await;
         assert!(!answer.contains("HTTP/1.1 200 "), "{name}: {answer}");
         assert!(answer.matches("HTTP/1.1").count() <= 1, "{name}: {answer}");
     }
