@@ -112,6 +112,10 @@ pub struct Limits {
     /// Time without progress until the platform's answer starts. Above the platforms' own 60 s gateway timeouts, so
     /// that their error arrives rather than ours.
     pub response_header: Duration,
+    /// What a caller's body has to bring within each `response_header` for the wait for an answer to go on: an upload
+    /// over the slowest telephone line does, and a caller that holds an upstream connection by a byte now and then does
+    /// not.
+    pub body_progress_bytes: usize,
     /// Time without a byte inside a body, in either direction.
     pub body_idle: Duration,
     /// Idle upstream connections kept per worker and platform.
@@ -145,6 +149,7 @@ impl Default for Limits {
             query_bytes: 16 * KIB,
             connect: Duration::from_secs(10),
             response_header: Duration::from_mins(2),
+            body_progress_bytes: 16 * KIB,
             body_idle: Duration::from_mins(1),
             idle_connections: 256,
             upstream_idle: Duration::from_secs(50),

@@ -89,8 +89,8 @@ impl<'a> Outgoing<'a> {
         self.body.as_ref().is_none_or(|body| body.is_replayable())
     }
 
-    fn has_moved(&self) -> bool {
-        self.body.as_ref().is_some_and(|body| body.has_moved())
+    fn has_moved(&self, least: usize) -> bool {
+        self.body.as_ref().is_some_and(|body| body.has_moved(least))
     }
 }
 
@@ -201,7 +201,7 @@ fn send(
 ) -> impl Future<Output = Result<Received, Lost>> {
     let reused = conn.reused;
     let sending = conn.sender().try_send_request(request);
-    let patience = caller.worker.limits.response_header;
+    let (patience, least) = (caller.worker.limits.response_header, caller.worker.limits.body_progress_bytes);
     async move {
         let mut sending = std::pin::pin!(sending);
         let mut due = since + patience;
@@ -209,7 +209,7 @@ fn send(
             match caller.answer_due.before(due, &mut sending).await {
                 Some(result) => break result,
                 // a long upload is progress; only then is the time counted anew
-                None if outgoing.has_moved() => due = Instant::now() + patience,
+                None if outgoing.has_moved(least) => due = Instant::now() + patience,
                 None => return Err(Lost { error: UpstreamError::AnswerTimeout, unsent: None, reused }),
             }
         };

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -66,8 +66,8 @@ pub(crate) enum Trailers {
 pub(crate) struct Tee {
     state: Mutex<TeeState>,
     budget: Arc<ReplayBudget>,
-    /// Set with every frame: the exchange makes progress.
-    moved: AtomicBool,
+    /// Bytes that passed since somebody asked whether there is progress.
+    moved: AtomicUsize,
     /// The length as announced; what a body says of itself later is about what is left of it.
     size: SizeHint,
     trailers: Trailers,
@@ -105,7 +105,7 @@ impl Tee {
         let size = incoming.size_hint();
         let replayable = size.lower() <= budget.per_body as u64;
         let state = TeeState { incoming, kept: Vec::new(), kept_bytes: 0, taken: 0, replayable, ended: false, send: 0 };
-        Arc::new(Self { state: Mutex::new(state), budget, moved: AtomicBool::new(false), size, trailers, trail })
+        Arc::new(Self { state: Mutex::new(state), budget, moved: AtomicUsize::new(0), size, trailers, trail })
     }
 
     /// Whether everything read so far is still there to be sent again.
@@ -118,9 +118,10 @@ impl Tee {
         self.state.lock().ended
     }
 
-    /// Whether a frame has passed since this was asked last.
-    pub(crate) fn has_moved(&self) -> bool {
-        self.moved.swap(false, Ordering::Relaxed)
+    /// Whether at least so many bytes have passed since this was asked last, or what was left of the body.
+    pub(crate) fn has_moved(&self, least: usize) -> bool {
+        let moved = self.moved.swap(0, Ordering::Relaxed);
+        moved >= least || (moved > 0 && self.has_ended())
     }
 
     /// The body from its start, for one more send; earlier ones cannot read on.
@@ -183,7 +184,7 @@ impl Body for OutBody {
                 return Poll::Ready(None);
             }
         };
-        tee.moved.store(true, Ordering::Relaxed);
+        tee.moved.fetch_add(frame.data_ref().map_or(0, Bytes::len), Ordering::Relaxed);
         if frame.is_trailers() && tee.trailers == Trailers::Drop {
             state.ended = true;
             return Poll::Ready(None);
@@ -400,7 +401,7 @@ impl FromUpstream {
         let idle = self.idle;
         let watch = self.watch.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
         while watch.as_mut().poll(cx).is_ready() {
-            let uploading = self.request.as_ref().is_some_and(|request| request.has_moved());
+            let uploading = self.request.as_ref().is_some_and(|request| request.has_moved(1));
             if !std::mem::take(&mut self.moved) && !uploading {
                 self.conn = None;
                 let error = io::Error::new(io::ErrorKind::TimedOut, "the upstream's answer stood still");

@@ -5,6 +5,7 @@ mod backends;
 mod behind_proxies;
 mod forwarding;
 mod program;
+mod slow;
 mod smuggling;
 mod telling;
 
