@@ -92,6 +92,12 @@ pub struct Behaviours {
     pub secret_settle_seconds: u64,
     /// Enforce scopes on user tokens; organisations do not by default.
     pub enforce_scopes: bool,
+    /// A refresh token works once, and a second use ends its login (RFC 9700 section 4.14.2). Whether the platform does
+    /// so is not published.
+    pub refresh_tokens_rotate: bool,
+    /// Seconds after its first use in which such a refresh token may be used again, as some issuers allow for an answer
+    /// that was lost.
+    pub refresh_reuse_grace_seconds: u64,
 }
 
 impl Default for Behaviours {
@@ -117,6 +123,8 @@ impl Default for Behaviours {
             usage_running_looks: 0,
             secret_settle_seconds: 0,
             enforce_scopes: false,
+            refresh_tokens_rotate: false,
+            refresh_reuse_grace_seconds: 0,
         }
     }
 }

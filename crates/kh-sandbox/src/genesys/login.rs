@@ -154,8 +154,7 @@ fn client_credentials(shared: &Shared, proven: &Proven) -> Reply {
     if proven.client.text("authorizedGrantType") != "CLIENT-CREDENTIALS" {
         return wrong_grant();
     }
-    // No refresh token and no scope: both belong to user grants only (published swagger, OAuthClient.scope).
-    granted(shared, proven, None, Vec::new())
+    granted(shared, proven, None)
 }
 
 fn code_grant(shared: &Shared, call: &Call, proven: &Proven) -> Reply {
@@ -176,22 +175,46 @@ fn code_grant(shared: &Shared, call: &Call, proven: &Proven) -> Reply {
     if !authorize::verifier_fits(code.challenge.as_deref(), form_value(&call.body, "code_verifier").as_deref()) {
         return invalid_grant("code_verifier does not fit the code_challenge");
     }
-    granted(shared, proven, Some(&code.user_id), code.scope)
+    let family = shared.mint.random_secret();
+    granted(shared, proven, Some(User { id: code.user_id, scope: code.scope, family }))
 }
 
+/// Whether the platform's refresh tokens work once is not published; where they do (`refresh_tokens_rotate`), a second
+/// use ends the whole login, as RFC 9700 section 4.14.2 asks, unless it comes within the grace that some issuers allow
+/// for an answer that was lost.
 fn refresh_grant(shared: &Shared, call: &Call, proven: &Proven) -> Reply {
+    let behaviours = &shared.config.behaviours;
     let presented = form_value(&call.body, "refresh_token").unwrap_or_default();
-    let known = shared.genesys.state.lock().refresh_tokens.get(&sha256(presented.as_bytes())).cloned();
-    match known {
-        Some(known) if known.client_id == proven.client.id => {
-            granted(shared, proven, Some(&known.user_id), known.scope)
+    let digest = sha256(presented.as_bytes());
+    let now = shared.clock.now_ms();
+    let user = {
+        let mut state = shared.genesys.state.lock();
+        let known = state.refresh_tokens.get_mut(&digest).filter(|known| known.client_id == proven.client.id);
+        let Some(known) = known else {
+            return invalid_grant("the refresh token is unknown or another client's");
+        };
+        let grace_ms = i64::try_from(behaviours.refresh_reuse_grace_seconds.saturating_mul(1_000)).unwrap_or(i64::MAX);
+        let reused = behaviours.refresh_tokens_rotate && known.used_ms.is_some_and(|used| now >= used + grace_ms);
+        let user = User { id: known.user_id.clone(), scope: known.scope.clone(), family: known.family.clone() };
+        known.used_ms.get_or_insert(now);
+        if reused {
+            state.end_family(&user.family);
+            return invalid_grant("the refresh token was used before; the login is ended");
         }
-        Some(_) | None => invalid_grant("the refresh token is unknown or another client's"),
-    }
+        user
+    };
+    granted(shared, proven, Some(user))
+}
+
+/// Whose token it is in a code grant.
+struct User {
+    id: String,
+    scope: Vec<String>,
+    family: String,
 }
 
 /// Makes the token and, for a user, the refresh token.
-fn granted(shared: &Shared, proven: &Proven, user_id: Option<&str>, scope: Vec<String>) -> Reply {
+fn granted(shared: &Shared, proven: &Proven, user: Option<User>) -> Reply {
     let now = shared.clock.now_ms();
     let seconds = proven.client.token_seconds();
     let real_seconds = i64::try_from(seconds)
@@ -202,23 +225,25 @@ fn granted(shared: &Shared, proven: &Proven, user_id: Option<&str>, scope: Vec<S
     let mut state = shared.genesys.state.lock();
     let token = Token {
         client_id: proven.client.id.clone(),
-        user_id: user_id.map(str::to_owned),
+        user_id: user.as_ref().map(|user| user.id.clone()),
         secret_id: proven.secret_id.clone(),
+        family: user.as_ref().map(|user| user.family.clone()),
         issued_ms: now,
         expires_ms: now.saturating_add(real_seconds.saturating_mul(1_000)),
         last_used_ms: now,
-        scope: scope.clone(),
+        // No scope for client credentials: it belongs to user grants only (published swagger, OAuthClient.scope).
+        scope: user.as_ref().map(|user| user.scope.clone()).unwrap_or_default(),
         window: super::limits::Window::default(),
         endpoints: std::collections::HashMap::new(),
     };
     state.keep_token(sha256(access_token.as_bytes()), token, now);
     let mut body = json!({"access_token": access_token, "token_type": "bearer", "expires_in": seconds});
     // "When [the idle timeout] is on, no refresh tokens are issued for code grants" (help, inactivity timeout).
-    if let Some(user_id) = user_id
+    if let Some(User { id, scope, family }) = user
         && state.idle_timeout_seconds.is_none()
     {
         let refresh_token = shared.mint.random_token();
-        let kept = RefreshToken { client_id: proven.client.id.clone(), user_id: user_id.to_owned(), scope };
+        let kept = RefreshToken { client_id: proven.client.id.clone(), user_id: id, scope, family, used_ms: None };
         state.refresh_tokens.insert(sha256(refresh_token.as_bytes()), kept);
         if let Some(fields) = body.as_object_mut() {
             fields.insert("refresh_token".to_owned(), json!(refresh_token));

@@ -78,6 +78,8 @@ pub(super) struct Token {
     /// The user of a code grant; absent for client credentials.
     pub(super) user_id: Option<String>,
     pub(super) secret_id: String,
+    /// The login of a user that it goes back to; all refresh tokens and access tokens that follow have the same.
+    pub(super) family: Option<String>,
     pub(super) issued_ms: i64,
     pub(super) expires_ms: i64,
     pub(super) last_used_ms: i64,
@@ -92,6 +94,10 @@ pub(super) struct RefreshToken {
     pub(super) client_id: String,
     pub(super) user_id: String,
     pub(super) scope: Vec<String>,
+    /// The login that it goes back to.
+    pub(super) family: String,
+    /// When it was used first; only noted where refresh tokens work once.
+    pub(super) used_ms: Option<i64>,
 }
 
 /// An authorization code.
@@ -209,6 +215,12 @@ impl State {
             oldest.and_then(|digest| self.tokens.remove(&digest));
         }
         self.tokens.insert(digest, token);
+    }
+
+    /// Ends a user's login: every refresh token and access token that goes back to it.
+    pub(super) fn end_family(&mut self, family: &str) {
+        self.refresh_tokens.retain(|_, token| token.family != family);
+        self.tokens.retain(|_, token| token.family.as_deref() != Some(family));
     }
 
     /// Kills the tokens (and refresh tokens) of a client that `doomed` picks by the secret they were made with.

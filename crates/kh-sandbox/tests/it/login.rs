@@ -168,6 +168,55 @@ async fn code_grant_with_pkce_and_refresh() {
     rig.sandbox.shutdown().await;
 }
 
+async fn refresh(rig: &Rig, token: &str) -> crate::harness::Answer {
+    exchange(rig, &[("grant_type", "refresh_token"), ("refresh_token", token)]).await
+}
+
+fn member(answer: &crate::harness::Answer, name: &str) -> String {
+    answer.json()[name].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_second_use_of_a_rotating_refresh_token_ends_its_login_and_no_other() {
+    let mut config = code_config();
+    config.behaviours.refresh_tokens_rotate = true;
+    let rig = Rig::start(config).await;
+    let redirect = ("redirect_uri", "http://localhost:1/back");
+    let mut logins = Vec::new();
+    for _ in 0..2 {
+        let code = code(&rig).await;
+        let form =
+            [("grant_type", "authorization_code"), ("code", code.as_str()), redirect, ("code_verifier", VERIFIER)];
+        logins.push(exchange(&rig, &form).await);
+    }
+    let (first, other) = (member(&logins[0], "refresh_token"), member(&logins[1], "access_token"));
+    let second = refresh(&rig, &first).await;
+    let (access, newest) = (member(&second, "access_token"), member(&second, "refresh_token"));
+    assert_ne!(first, newest);
+    assert_eq!(rig.call("HEAD", "/api/v2/tokens/me", &access).await.status, 200);
+    let reused = refresh(&rig, &first).await;
+    assert_eq!((reused.status, reused.json()["error"].as_str()), (400, Some("invalid_grant")));
+    assert_eq!(refresh(&rig, &newest).await.status, 400, "the newest one went with its login");
+    assert_eq!(rig.call("HEAD", "/api/v2/tokens/me", &access).await.status, 401, "and so did its access tokens");
+    assert_eq!(rig.call("HEAD", "/api/v2/tokens/me", &other).await.status, 200, "another login stays");
+    rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn within_the_grace_a_rotating_refresh_token_works_twice() {
+    let mut config = code_config();
+    config.behaviours.refresh_tokens_rotate = true;
+    config.behaviours.refresh_reuse_grace_seconds = 60;
+    let rig = Rig::start(config).await;
+    let code = code(&rig).await;
+    let redirect = ("redirect_uri", "http://localhost:1/back");
+    let form = [("grant_type", "authorization_code"), ("code", code.as_str()), redirect, ("code_verifier", VERIFIER)];
+    let first = member(&exchange(&rig, &form).await, "refresh_token");
+    assert_eq!(refresh(&rig, &first).await.status, 200);
+    assert_eq!(refresh(&rig, &first).await.status, 200);
+    rig.sandbox.shutdown().await;
+}
+
 #[tokio::test]
 async fn an_unregistered_redirect_uri_gets_nothing() {
     let rig = Rig::start(code_config()).await;
