@@ -20,6 +20,7 @@ pub mod revocation;
 pub mod rotation;
 pub mod secret;
 pub mod secret_reference;
+pub mod session;
 pub mod trace;
 
 pub use clock::{Clock, ManualClock, Now, SystemClock, UnixMillis};

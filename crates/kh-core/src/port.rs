@@ -13,6 +13,7 @@ pub mod secret_source;
 pub mod secret_store;
 pub mod secret_target;
 pub mod security;
+pub mod session_store;
 pub mod state_store;
 pub mod token_endpoint;
 
@@ -26,8 +27,9 @@ pub use secret_source::{SecretSource, SourceError};
 pub use secret_store::{Expected, SecretMetadata, SecretStore, StoreError, StoredSecret, VersionMetadata};
 pub use secret_target::{SecretTarget, TargetError};
 pub use security::{AuthenticationEvent, SecurityLog};
+pub use session_store::{BeginError, Instances, SessionLimits, SessionRecord, SessionStore};
 pub use state_store::{AllowRule, ClientRecord, StateError, StateStore, TokenFormat, TokenRecord};
-pub use token_endpoint::{FetchError, IssuedToken, TokenEndpoint};
+pub use token_endpoint::{FetchError, Grant, GrantError, IssuedToken, TokenEndpoint};
 
 /// A boxed future, for ports that are used as trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -4,6 +4,7 @@
 
 mod records;
 mod revocations;
+mod sessions;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +19,7 @@ use kh_core::{
 };
 
 pub use revocations::{RevocationSubject, run_revocations};
+pub use sessions::{SessionSubject, run_sessions};
 
 /// Where the suite's time starts.
 const START: UnixMillis = UnixMillis(1_790_000_000_000);

@@ -1,5 +1,5 @@
-//! Durable state in SQLite: clients, tokens, settings, revocations, the rotation journal, and the audit
-//! outbox.
+//! Durable state in SQLite: clients, tokens, settings, revocations, sessions of users, the rotation journal, and the
+//! audit outbox.
 //!
 //! Invariants: a change that was acknowledged is on disk; a change and its audit event are written in one
 //! transaction; a file that is damaged or newer than this binary is refused and left untouched.
@@ -7,11 +7,13 @@
 mod check;
 mod failure;
 mod file;
+mod instance;
 mod outbox;
 mod reader;
 mod revocation;
 mod rotation;
 mod schema;
+mod session;
 mod snapshot;
 mod sql;
 mod writer;
@@ -29,6 +31,7 @@ use std::{
 pub mod conformance;
 
 pub use check::{StateFinding, StateReport, check};
+pub use instance::LockedInstance;
 pub use schema::{Loss, VERSION as SCHEMA, downgrade, losses};
 pub use snapshot::Snapshot;
 

@@ -40,7 +40,7 @@ impl RevocationStore for SqliteState {
         Box::pin(async move {
             match self.apply(Change::ForgetRevocations { cutoff, limit }).await? {
                 Applied::Deleted(count) => Ok(count),
-                Applied::Changed | Applied::Unchanged | Applied::Lease(_) => Ok(0),
+                Applied::Changed | Applied::Unchanged | Applied::Lease(_) | Applied::Session(_) => Ok(0),
             }
         })
     }

@@ -28,10 +28,11 @@ const MIGRATIONS: [&str; VERSION as usize] = [
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
+    include_str!("schema/7.sql"),
 ];
 
 /// The schema that this binary writes.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Entry N turns schema N + 2 back into schema N + 1: what the later one added, and the count of rows that have it.
 const DOWN: [Down; VERSION as usize - 1] = [
@@ -74,6 +75,14 @@ const DOWN: [Down; VERSION as usize - 1] = [
         lost: "what of callers' tokens is revoked: a revoked token that has not expired is valid again",
         statement: "DROP TABLE revocations",
     },
+    Down {
+        count: "SELECT count(*) FROM sessions WHERE sealed IS NOT NULL",
+        whose: "sessions",
+        lost: "the sessions of users at platforms: their tokens are not given back, and the users log in again",
+        // the keyholder tokens that spoke for them would be good for nothing
+        statement: "DROP TRIGGER sessions_end_with_their_token; DROP TRIGGER sessions_end_with_their_client; \
+                    DELETE FROM tokens WHERE digest IN (SELECT token FROM sessions); DROP TABLE sessions",
+    },
 ];
 
 struct Down {
@@ -88,7 +97,7 @@ struct Down {
 pub struct Loss {
     /// How many have it.
     pub count: u32,
-    /// Who has it: `clients`, `credentials`, `revocations`.
+    /// Who has it: `clients`, `credentials`, `revocations`, `sessions`.
     pub whose: &'static str,
     /// What it is.
     pub what: &'static str,

@@ -13,6 +13,7 @@ use crate::{
     failure::Failure,
     revocation,
     rotation::{self, JournalChange},
+    session::{self, SessionChange, SessionOutcome},
 };
 
 /// Longest setting, in bytes; a setting is a word or a small document, not a store.
@@ -30,6 +31,7 @@ pub(crate) enum Change {
     Journal(Box<JournalChange>),
     Revoke { records: Vec<RevocationRecord>, event: Option<AuditEvent> },
     ForgetRevocations { cutoff: UnixMillis, limit: u32 },
+    Session(Box<SessionChange>),
 }
 
 /// What a change did.
@@ -43,6 +45,8 @@ pub(crate) enum Applied {
     Lease(Option<HeldLease>),
     /// It deleted so many rows.
     Deleted(usize),
+    /// What became of a session.
+    Session(SessionOutcome),
 }
 
 impl Change {
@@ -55,6 +59,7 @@ impl Change {
             | Self::SetSetting { event, .. } => Some(event),
             Self::Journal(change) => change.event(),
             Self::Revoke { event, .. } => event.as_ref(),
+            Self::Session(change) => change.event(),
             Self::AddToken(_) | Self::RemoveToken(_) | Self::ForgetRevocations { .. } => None,
         }
     }
@@ -64,14 +69,14 @@ impl Change {
         match self {
             Self::Journal(change) => change.cannot_wait(),
             // a token that must not be used any more does not wait for a disk that is full elsewhere
-            Self::Revoke { .. } => true,
+            Self::Revoke { .. } | Self::Session(_) => true,
             _ => self.event().is_none(),
         }
     }
 
     /// Whether others that watch clients and settings are to look again.
     pub(crate) fn counts(&self) -> bool {
-        !matches!(self, Self::Journal(_) | Self::Revoke { .. }) && self.event().is_some()
+        !matches!(self, Self::Journal(_) | Self::Revoke { .. } | Self::Session(_)) && self.event().is_some()
     }
 }
 
@@ -130,6 +135,7 @@ pub(crate) fn apply(connection: &Connection, change: &Change) -> Result<Applied,
         Change::Journal(change) => rotation::apply(connection, change)?,
         Change::Revoke { records, .. } => revocation::add(connection, records)?,
         Change::ForgetRevocations { cutoff, limit } => revocation::forget(connection, *cutoff, *limit)?,
+        Change::Session(change) => session::apply(connection, change)?,
         other => apply_to_clients(connection, other).map(|()| Applied::Changed)?,
     };
     if let (Some(event), Applied::Changed) = (change.event(), &applied) {
@@ -156,7 +162,7 @@ fn apply_to_clients(connection: &Connection, change: &Change) -> Result<(), Refu
             connection.prepare_cached("DELETE FROM tokens WHERE digest = ?1")?.execute([&digest.0[..]])?;
         }
         Change::SetSetting { key, value, .. } => set_setting(connection, key, value)?,
-        Change::Journal(_) | Change::Revoke { .. } | Change::ForgetRevocations { .. } => {}
+        Change::Journal(_) | Change::Revoke { .. } | Change::ForgetRevocations { .. } | Change::Session(_) => {}
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The token core: what to do about one credential's token, decided from state, input and now.
+//! The token core: what to do about one credential's token, decided from state, input and now; and the core of a user's
+//! session, whose refresh token may work once only ([`session`]).
 //!
 //! Invariant: nothing here does I/O, waits, locks, draws randomness or reads a clock. [`TokenCore`] says what to do;
 //! a service does it and tells the core what came of it.
@@ -8,6 +9,7 @@ pub mod event;
 pub mod life;
 pub mod policy;
 mod rejections;
+pub mod session;
 
 pub use core::{Held, TokenCore};
 pub use event::{

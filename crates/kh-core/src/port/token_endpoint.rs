@@ -92,6 +92,41 @@ impl FetchError {
     }
 }
 
+/// What a user's session at a platform is begun or renewed with.
+#[derive(Debug)]
+pub enum Grant<'a> {
+    /// The authorization code that the user's browser brought back (RFC 6749 section 4.1.3).
+    Code {
+        /// The code; it works once.
+        code: &'a SecretString,
+        /// The `redirect_uri` of the authorization request, if it had one.
+        redirect_uri: Option<&'a str>,
+        /// The PKCE verifier (RFC 7636 section 4.5), if the request had a challenge.
+        verifier: Option<&'a SecretString>,
+    },
+    /// The refresh token of an earlier answer (RFC 6749 section 6).
+    Refresh(&'a SecretString),
+}
+
+/// Why a grant brought no token.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct GrantError {
+    /// What happened.
+    #[source]
+    pub cause: FetchError,
+    /// Whether the platform may have carried the request out all the same: its answer is lost, and a code or refresh
+    /// token that works once may be used up. False is certain.
+    pub may_be_done: bool,
+}
+
+impl GrantError {
+    /// Certain not to be carried out.
+    pub fn not_done(cause: FetchError) -> Self {
+        Self { cause, may_be_done: false }
+    }
+}
+
 /// A platform's token endpoint. One call sends at most one token request and never retries by itself.
 pub trait TokenEndpoint: Send + Sync {
     /// Logs in with `document`. `refresh` is a refresh token from an earlier answer, used where the platform has that
@@ -101,4 +136,27 @@ pub trait TokenEndpoint: Send + Sync {
         document: &'a CredentialDocument,
         refresh: Option<&'a SecretString>,
     ) -> BoxFuture<'a, Result<IssuedToken, FetchError>>;
+
+    /// Begins or renews a user's session with the client of `document`. A refused code or refresh token is
+    /// [`FetchError::Rejected`] with code `invalid_grant`.
+    fn grant<'a>(
+        &'a self,
+        document: &'a CredentialDocument,
+        grant: Grant<'a>,
+    ) -> BoxFuture<'a, Result<IssuedToken, GrantError>> {
+        let (_, _) = (document, grant);
+        let cause = FetchError::Unusable("keyholder has no sessions of users at this kind of platform".to_owned());
+        Box::pin(async move { Err(GrantError::not_done(cause)) })
+    }
+
+    /// Gives a user's access token back to the platform, whose API is at `api_base`. `Ok(false)`: the platform has no
+    /// call for it.
+    fn give_back<'a>(
+        &'a self,
+        api_base: &'a str,
+        access_token: &'a SecretString,
+    ) -> BoxFuture<'a, Result<bool, FetchError>> {
+        let (_, _) = (api_base, access_token);
+        Box::pin(async { Ok(false) })
+    }
 }

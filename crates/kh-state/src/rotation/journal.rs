@@ -52,7 +52,7 @@ impl RotationJournal for SqliteState {
             let change = JournalChange::Lease { name: name.to_owned(), owner: owner.to_owned(), now, life };
             match self.journal(change).await? {
                 Applied::Lease(lease) => Ok(lease),
-                Applied::Changed | Applied::Unchanged | Applied::Deleted(_) => Ok(None),
+                Applied::Changed | Applied::Unchanged | Applied::Deleted(_) | Applied::Session(_) => Ok(None),
             }
         })
     }

@@ -20,6 +20,8 @@ mod revocation;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod session;
+#[cfg(test)]
 mod sharing;
 #[cfg(test)]
 mod support;
