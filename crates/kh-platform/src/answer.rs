@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use kh_core::{
     SecretString,
-    port::{FetchError, IssuedToken},
+    port::{FetchError, GrantError, IssuedToken},
 };
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use crate::{
     classify::{Dialect, classify_failure},
-    http::{Answer, AnswerHead, Media, printable},
+    http::{Answer, AnswerHead, HttpError, Media, fetch_error, printable},
 };
 
 /// Longest accepted token, in bytes: CXone's JWTs have about 1.5 KiB, and most servers refuse headers above 16 KiB.
@@ -200,6 +200,29 @@ pub fn conclude<T>(
         }
         Err(error) => Err(transient(head, format!("the token endpoint answered 200, but {error}"))),
     }
+}
+
+/// The same for a grant that may work once: says whether the platform may have carried it out although no token came.
+pub(crate) fn conclude_grant<T>(
+    dialect: &Dialect,
+    answer: Result<Answer, HttpError>,
+    parse: impl FnOnce(&[u8]) -> Result<T, AnswerError>,
+) -> Result<T, GrantError> {
+    let answer = answer.map_err(|error| GrantError {
+        cause: fetch_error(&error, "the token request"),
+        may_be_done: error.was_sent(),
+    })?;
+    conclude(dialect, &answer, parse).map_err(|cause| {
+        let may_be_done = matches!(cause, FetchError::Transient { .. }) && may_be_done(answer.head.status);
+        GrantError { cause, may_be_done }
+    })
+}
+
+/// Whether a complete answer without a token leaves open what became of the request. A server that refuses (4xx), sends
+/// elsewhere (3xx) or says that it cannot serve now (503, RFC 9110 section 15.6.4) did not carry it out; after any other
+/// 5xx, and after a success that cannot be read, nobody knows.
+fn may_be_done(status: u16) -> bool {
+    !matches!(status, 300..=499 | 503)
 }
 
 fn transient(head: &AnswerHead, reason: String) -> FetchError {

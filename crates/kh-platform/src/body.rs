@@ -6,7 +6,10 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::HeaderValue;
-use kh_core::{SecretString, port::FetchError};
+use kh_core::{
+    SecretString,
+    port::{FetchError, Grant},
+};
 pub(crate) use kh_net::http::{Form, OutBody};
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
@@ -28,6 +31,24 @@ pub(crate) enum BasicForm {
     Raw,
     /// Form-encoded first, as RFC 6749 section 2.3.1 says.
     FormEncoded,
+}
+
+/// The form of a user's grant (RFC 6749 sections 4.1.3 and 6, RFC 7636 section 4.5), without the client.
+pub(crate) fn grant_form(grant: &Grant<'_>) -> Form {
+    match grant {
+        Grant::Code { code, redirect_uri, verifier } => {
+            let secrets = code.len() + verifier.map_or(0, SecretString::len);
+            let mut form = Form::grant("authorization_code", secrets).field("code", code.expose());
+            if let Some(uri) = redirect_uri {
+                form = form.field("redirect_uri", uri);
+            }
+            if let Some(verifier) = verifier {
+                form = form.field("code_verifier", verifier.expose());
+            }
+            form
+        }
+        Grant::Refresh(token) => Form::grant("refresh_token", token.len()).field("refresh_token", token.expose()),
+    }
 }
 
 /// A JSON object of text fields.

@@ -6,17 +6,17 @@ use std::{sync::Arc, time::Duration};
 use kh_core::{
     SecretString,
     credential::CredentialDocument,
-    port::{BoxFuture, FetchError, IssuedToken, TokenEndpoint},
+    port::{BoxFuture, FetchError, Grant, GrantError, IssuedToken, TokenEndpoint},
 };
 
 use crate::{
     Address, ClientAuth, HttpClient,
-    answer::{conclude, parse_token_answer},
-    body::{BasicForm, Form, basic},
+    answer::{conclude_grant, parse_token_answer},
+    body::{BasicForm, Form, basic, grant_form},
     classify::OAUTH2,
     document::read_document,
     fresh::{FRESH, Fresh, STALE_MAX},
-    http::{fetch_error, get, post},
+    http::{get, post},
 };
 
 mod metadata;
@@ -64,12 +64,9 @@ impl OAuth2Endpoint {
         document: &CredentialDocument,
         refresh: Option<&SecretString>,
     ) -> Result<IssuedToken, FetchError> {
-        let missing = |field| FetchError::Unusable(format!("the credential's document lacks {field}"));
-        let id = document.client_id.as_deref().ok_or_else(|| missing("client_id"))?;
-        let secret = document.client_secret.as_ref().ok_or_else(|| missing("client_secret"))?;
         let mut form = match refresh.or(document.refresh_token.as_ref()) {
             Some(token) => Form::grant("refresh_token", token.len()).field("refresh_token", token.expose()),
-            None => Form::grant("client_credentials", secret.len()),
+            None => Form::grant("client_credentials", document.client_secret.as_ref().map_or(0, SecretString::len)),
         };
         let settings = &self.settings;
         for (name, value) in [("scope", &settings.scope), ("audience", &settings.audience)] {
@@ -77,22 +74,33 @@ impl OAuth2Endpoint {
                 form = form.field(name, value);
             }
         }
+        self.send(document, form).await.map_err(|error| error.cause)
+    }
+
+    /// One token request as the client of `document`.
+    async fn send(&self, document: &CredentialDocument, form: Form) -> Result<IssuedToken, GrantError> {
+        let missing =
+            |field| GrantError::not_done(FetchError::Unusable(format!("the credential's document lacks {field}")));
+        let id = document.client_id.as_deref().ok_or_else(|| missing("client_id"))?;
+        let secret = document.client_secret.as_ref().ok_or_else(|| missing("client_secret"))?;
+        let settings = &self.settings;
         let (endpoint, offered) = match &settings.source {
             OAuth2Source::TokenUrl(address) => (address.clone(), ClientAuth::Basic),
             OAuth2Source::Issuer(issuer) => {
-                let metadata = self.metadata(issuer).await?;
+                let metadata = self.metadata(issuer).await.map_err(GrantError::not_done)?;
                 (metadata.token_endpoint.clone(), metadata.client_auth)
             }
         };
         let (authorization, form) = match settings.client_auth.unwrap_or(offered) {
-            ClientAuth::Basic => (Some(basic(id, secret, BasicForm::FormEncoded)?), form),
+            ClientAuth::Basic => {
+                let header = basic(id, secret, BasicForm::FormEncoded).map_err(GrantError::not_done)?;
+                (Some(header), form)
+            }
             ClientAuth::Post => (None, form.field("client_id", id).field("client_secret", secret.expose())),
         };
-        let answer = post(&self.http, endpoint.url().clone(), authorization, form.finish())
-            .await
-            .map_err(|error| fetch_error(&error, "the token request"))?;
+        let answer = post(&self.http, endpoint.url().clone(), authorization, form.finish()).await;
         let parse = |body: &[u8]| parse_token_answer(body, settings.assumed_lifetime);
-        conclude(&OAUTH2, &answer, parse).map(IssuedToken::from)
+        conclude_grant(&OAUTH2, answer, parse).map(IssuedToken::from)
     }
 
     async fn metadata(&self, issuer: &Address) -> Result<Arc<Metadata>, FetchError> {
@@ -131,5 +139,13 @@ impl TokenEndpoint for OAuth2Endpoint {
         refresh: Option<&'a SecretString>,
     ) -> BoxFuture<'a, Result<IssuedToken, FetchError>> {
         Box::pin(self.login(document, refresh))
+    }
+
+    fn grant<'a>(
+        &'a self,
+        document: &'a CredentialDocument,
+        grant: Grant<'a>,
+    ) -> BoxFuture<'a, Result<IssuedToken, GrantError>> {
+        Box::pin(self.send(document, grant_form(&grant)))
     }
 }

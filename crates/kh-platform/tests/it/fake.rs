@@ -43,7 +43,7 @@ impl Seen {
 }
 
 /// What is answered.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Reply {
     /// These bytes, then the connection is closed.
     Raw(Vec<u8>),

@@ -10,6 +10,8 @@ mod fake;
 #[cfg(test)]
 mod genesys;
 #[cfg(test)]
+mod grants;
+#[cfg(test)]
 mod inbound;
 #[cfg(test)]
 mod management;
