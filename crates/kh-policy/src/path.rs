@@ -23,7 +23,7 @@ pub enum PathError {
     /// Two slashes in a row, or a segment that is nothing but path parameters.
     #[error("the path has an empty segment at byte {0}")]
     EmptySegment(usize),
-    /// A `.` or `..` segment, plain, encoded or followed by `;`.
+    /// A segment of nothing but dots and spaces, plain, encoded or followed by `;`.
     #[error("the path has a dot segment at byte {0}")]
     DotSegment(usize),
     /// A character that RFC 3986 section 3.3 does not allow in a path.
@@ -166,15 +166,22 @@ fn check_segment(text: &str, start: usize, last: bool) -> Result<(), PathError> 
         }
     }
     let name = text.split(';').next().unwrap_or(text);
-    match name {
-        "" => return Err(PathError::EmptySegment(start)),
-        "." | ".." => return Err(PathError::DotSegment(start)),
-        _ => {}
+    if name.is_empty() {
+        return Err(PathError::EmptySegment(start));
+    }
+    if is_dots(name) {
+        return Err(PathError::DotSegment(start));
     }
     if escaped {
         check_decoded(text, start)?;
     }
     Ok(())
+}
+
+/// Whether a name is made of dots, and of the spaces that Windows and some servers take off its end: `..%20` is `..`
+/// there, and three dots have been two steps up.
+fn is_dots(name: &str) -> bool {
+    name.contains('.') && name.chars().all(|letter| letter == '.' || letter.is_whitespace())
 }
 
 /// `after` is what follows the percent sign.
@@ -206,7 +213,7 @@ fn check_decoded(text: &str, start: usize) -> Result<(), PathError> {
     if decoded.starts_with(';') {
         return Err(PathError::EmptySegment(start));
     }
-    if matches!(decoded.split(';').next(), Some("." | "..")) {
+    if decoded.split(';').next().is_some_and(is_dots) {
         return Err(PathError::DotSegment(start));
     }
     Ok(())
