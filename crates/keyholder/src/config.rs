@@ -6,6 +6,8 @@
 pub mod calendar;
 mod deliver;
 pub mod duration;
+mod inbound;
+mod issuers;
 mod keys;
 pub mod mask;
 mod mistake;
@@ -22,14 +24,18 @@ mod stores;
 mod token_endpoint;
 pub(crate) mod wrong;
 
+pub(crate) use issuers::OWN_OPAQUE;
 pub use mistake::{Mistake, Mistakes, Severity};
 pub use model::{
-    AccessConfig, AccessFormat, AdminConfig, ApprovalsConfig, AuditConfig, AzureAuth, BrokerConfig, ClientCertificate,
-    Config, ConsumerConfig, CredentialConfig, CredentialRotationConfig, CxoneLoginConfig, GatewayConfig, HookConfig,
-    HookDetail, KeySource, LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig, NotifyConfig,
-    NotifyDetail, OAuth2SourceConfig, PlatformConfig, PlatformDetail, ProxyChoice, ProxyConfig, RotationConfig,
-    RotationTimes, SecretStoreConfig, SecretStoreDetail, SmtpTls, StateConfig, StoreConfig, TelemetryConfig, TlsConfig,
-    TokenEndpointConfig, VaultAuth, VerifyConfig,
+    AccessConfig, AccessFormat, AddressHeader, AdminConfig, ApprovalsConfig, AuditConfig, AzureAuth, BrokerConfig,
+    ClientCertificate, ConditionConfig, ConditionTest, Config, ConsumerConfig, CredentialConfig,
+    CredentialRotationConfig, CxoneLoginConfig, EndpointConfig, GatewayConfig, HookConfig, HookDetail,
+    IdentityHeaderConfig, InboundConfig, InboundTlsConfig, IssuerWay, KeySource, KeysConfig, LimitsConfig,
+    ListenAddress, LogConfig, LogFormat, NetworkConfig, NotifyConfig, NotifyDetail, OAuth2SourceConfig,
+    OperationsBasis, PlatformConfig, PlatformDetail, ProxyChoice, ProxyConfig, RotationConfig, RotationTimes,
+    RouteConfig, ScalarConfig, SecretStoreConfig, SecretStoreDetail, SmtpTls, StateConfig, StoreConfig,
+    TelemetryConfig, TlsConfig, TokenEndpointConfig, TokenType, TrustDetail, TrustedIssuerConfig, VaultAuth,
+    VerifyConfig,
 };
 pub(crate) use reader::nearest;
 pub use render::render;

@@ -28,7 +28,7 @@ pub(crate) use self::identity_headers::kept_names_that_pass;
 use self::{api::Live, challenge::Denial, token::Shown};
 pub use self::{
     api::{Api, ApiError, ApiSpec, Authorization, IDENTITY_HEADERS_MAX, Inbound, IssuerNames, Proxies, SentHost},
-    identity_headers::{IdentityField, IdentityHeader},
+    identity_headers::{IdentityField, IdentityHeader, may_tell},
     metrics::InboundMetrics,
     verifier::{Denied, TokenVerifier},
 };
@@ -228,6 +228,9 @@ impl Call<'_> {
         if !self.live.takes(self.index, identity.issuer()) {
             return Err(Denial::invalid(realm, "issuer_not_of_route"));
         }
+        if !self.live.api.is_meant(identity) {
+            return Err(Denial::invalid(realm, "audience_not_of_api"));
+        }
         // RFC 9449 section 7.2, RFC 8705 section 3: a token that is bound to a key is no bearer token, and who shows it
         // here has proven nothing
         if identity.confirmation().is_some() {
@@ -252,7 +255,7 @@ impl Call<'_> {
 }
 
 /// Reasons of denials that are the gateway's own, for the reference; those of tokens are the verifier's.
-pub const REASONS: [(&str, Code); 14] = [
+pub const REASONS: [(&str, Code); 15] = [
     ("no_route", Code::NOT_FOUND),
     ("method_not_allowed", Code::METHOD_NOT_ALLOWED),
     ("ambiguous", Code::REQUEST_AMBIGUOUS),
@@ -262,6 +265,7 @@ pub const REASONS: [(&str, Code); 14] = [
     ("scheme_refused", Code::INBOUND_TOKEN_MISSING),
     ("authorization_malformed", Code::INBOUND_AUTHORIZATION_MALFORMED),
     ("issuer_not_of_route", Code::INBOUND_TOKEN_INVALID),
+    ("audience_not_of_api", Code::INBOUND_TOKEN_INVALID),
     ("proof_missing", Code::INBOUND_TOKEN_INVALID),
     ("claim_unfit", Code::INBOUND_TOKEN_INVALID),
     ("insufficient_scope", Code::INBOUND_NOT_ALLOWED),

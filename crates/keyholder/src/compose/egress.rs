@@ -112,6 +112,36 @@ pub(super) fn store_egress(
     })
 }
 
+/// The proxy and the source of `[network]`, for a way that says nothing of its own.
+pub(super) fn common_way(loaded: &Loaded) -> Result<(ProxyRules, kh_net::Source), Failure> {
+    let (paths, common) = (&loaded.paths, &loaded.config.network);
+    let proxy = common.proxy.as_ref().map_or(Ok(ProxyRules::none()), |proxy| rules(proxy, paths, &loaded.proxies))?;
+    Ok((proxy, common.source_address.unwrap_or_default()))
+}
+
+/// The way to one platform, for those who ask it about its callers.
+pub(super) fn inbound_egress(
+    name: &PlatformName,
+    platform: &PlatformConfig,
+    loaded: &Loaded,
+    system: &SystemRoots,
+) -> Result<Egress, Failure> {
+    egress(name, platform, loaded, system)
+}
+
+/// The way to a protected API: direct, because it is the operator's own.
+pub(super) fn api_egress(
+    extra_ca: Option<&Path>,
+    client: Option<&ClientCertificate>,
+    paths: &Paths,
+    system: &SystemRoots,
+) -> Result<Egress, Failure> {
+    let extra_ca = extra_ca.iter().map(|path| read_pem(&paths.resolve(path))).collect::<Result<Vec<_>, _>>()?;
+    let identity = client.map(|client| identity(client, paths)).transpose()?;
+    Egress::new(Settings { extra_ca, identity, ..Settings::default() }, system)
+        .map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))
+}
+
 /// The way of a hook or a notice, likewise; `section` names it in the configuration.
 pub(super) fn sender_egress(
     section: &str,

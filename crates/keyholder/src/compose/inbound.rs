@@ -1,6 +1,10 @@
-//! A protected API: its verifier, its routes and the way to it.
+//! Protected APIs: their verifier, their routes and the way to them. Here the one of the short form and what all share.
 //!
 //! Invariant: nothing listens before the keys were read and every route was understood.
+
+mod apis;
+mod issuers;
+mod protection;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -16,6 +20,10 @@ use kh_net::{Egress, Settings, SystemRoots};
 use kh_policy::{Requirement, RouteRule, RouteTable};
 use kh_verify::{Accepted, KeySet, Policy, key::Symmetric};
 
+pub(crate) use self::{
+    issuers::Sides,
+    protection::{InboundCheck, Next as NextInbound, PreparedInbound, Protection},
+};
 use crate::output::Failure;
 
 /// The name of the only issuer of the short form.

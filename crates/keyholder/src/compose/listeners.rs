@@ -4,6 +4,7 @@
 //! broker and the admin listener are on loopback or a unix socket, whoever opened them.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -32,6 +33,9 @@ pub(crate) struct Addresses {
     /// The same over https.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gateway_tls_url: Option<String>,
+    /// The protected APIs, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) inbound_urls: BTreeMap<String, String>,
     /// The broker.
     pub(crate) broker_url: Option<String>,
     /// The same over a unix socket.
@@ -104,7 +108,7 @@ fn wanted(section: &GatewaySection, paths: &Paths, sockets: &mut Sockets) -> Res
     Ok(all)
 }
 
-fn listener(address: &ListenAddress, paths: &Paths) -> Listen {
+pub(super) fn listener(address: &ListenAddress, paths: &Paths) -> Listen {
     match address {
         ListenAddress::Tcp(address) => Listen::Tcp(*address),
         ListenAddress::Unix(path) => Listen::Unix(paths.resolve(path)),

@@ -13,7 +13,9 @@ use prometheus_client::registry::Registry;
 
 use super::{
     admin_access::AdminAccess,
-    egresses, endpoints, outside,
+    egresses, endpoints,
+    inbound::{NextInbound, PreparedInbound, Protection},
+    outside,
     record::Record,
     sightings::{self, rotated},
     stores::{Logins, Targets, targets_after},
@@ -39,6 +41,8 @@ pub(crate) struct Prepared {
     pub(super) admin_certificate: Option<Certificate>,
     /// The stores outside, as rotation writes them.
     pub(super) targets: Targets,
+    /// The protected APIs.
+    pub(super) inbound: PreparedInbound,
 }
 
 impl Prepared {
@@ -65,6 +69,7 @@ impl Prepared {
             certificate: tls.map(pem).transpose()?,
             admin_certificate: admin.map(pem).transpose()?,
             targets,
+            inbound: PreparedInbound::of(loaded)?,
         })
     }
 
@@ -102,6 +107,7 @@ pub(crate) struct Live {
     ending: Mutex<Ending>,
     limits: Mutex<BTreeMap<&'static str, String>>,
     record: Record,
+    protection: Arc<Protection>,
     clock: Arc<dyn Clock>,
 }
 
@@ -111,6 +117,7 @@ impl Live {
         (certificate, admin): ((Option<Served>, Option<Sha256>), AdminAccess),
         (broker, record, sources): (&Arc<Broker>, &sightings::Record, Arc<Sources>),
         (targets, logins): (Targets, Logins),
+        protection: &Arc<Protection>,
         clock: &Arc<dyn Clock>,
         registry: &mut Registry,
     ) -> Arc<Self> {
@@ -127,13 +134,14 @@ impl Live {
             ending: Mutex::new(Ending::of(&loaded.config)),
             limits: Mutex::new(limits(&loaded.config)),
             record: Record::new(loaded, digest, clock.now().wall, registry),
+            protection: Arc::clone(protection),
             clock: Arc::clone(clock),
         })
     }
 
     /// Puts `loaded` into force, of which `prepared` was made. Answers what became of the credentials, and whether the
     /// certificate is another one.
-    pub(super) fn apply(&self, loaded: &Loaded, prepared: Prepared) -> (Applied, bool) {
+    pub(super) fn apply(&self, loaded: &Loaded, prepared: Prepared, inbound: NextInbound) -> (Applied, bool) {
         let digest = prepared.certificate_digest();
         // first, so that a new credential finds its store
         self.sources.replace(prepared.outside);
@@ -141,6 +149,8 @@ impl Live {
         *self.targets.lock() = prepared.targets;
         self.sightings.write_of(rotated(&loaded.config));
         let applied = self.broker.apply(prepared.specs);
+        // last of the three, because issuers are asked with secrets and tokens of the others
+        self.protection.replace(inbound);
         if let (Some(served), Some(certificate)) = (&self.certificate, prepared.certificate) {
             served.replace(certificate, self.clock.now().wall);
         }
@@ -150,6 +160,11 @@ impl Live {
         let before = self.told().1.map(|tls| tls.certificate_sha256);
         self.record.in_force(loaded, digest, self.clock.now().wall);
         (applied, before != digest.map(Sha256::to_hex))
+    }
+
+    /// The protected APIs.
+    pub(super) fn protection(&self) -> &Arc<Protection> {
+        &self.protection
     }
 
     /// Who may use the admin listener.

@@ -193,11 +193,13 @@ impl Reloader {
 
     /// The step that changes something. The audit entry comes first, and without it nothing happens.
     async fn take_over(&mut self, built: Built) -> Result<(Outcome, Applied), Failure> {
-        let Built { loaded, prepared, plan } = built;
+        let Built { loaded, mut prepared, plan } = built;
         let same_file = loaded.digest == self.current.digest;
+        // may wait for an issuer's keys, and changes nothing
+        let inbound = self.live.protection().next(std::mem::take(&mut prepared.inbound)).await?;
         audit_config(&loaded, &self.base, &self.context).await?;
         bind_environments(&loaded.config, &self.issuer, "keyholder").await?;
-        let (applied, certificate_changed) = self.live.apply(&loaded, prepared);
+        let (applied, certificate_changed) = self.live.apply(&loaded, prepared, inbound);
         if let (Some(schedule), Some(plan)) = (&self.schedule, plan) {
             schedule.take_over(&loaded, plan);
         }

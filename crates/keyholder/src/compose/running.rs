@@ -14,9 +14,9 @@ use kh_admin::{
 use kh_broker::Broker;
 use kh_core::{
     Code,
-    port::{AuditLog, SecretSource, SecretStore, SightingLog, StateStore},
+    port::{AuditLog, RevocationStore, SecretSource, SecretStore, SightingLog, StateStore},
 };
-use kh_gateway::{GatewayHandle, Metrics, Ports, inbound::InboundMetrics};
+use kh_gateway::{GatewayHandle, InboundPorts, Metrics, Ports, inbound::InboundMetrics};
 use kh_issuer::Issuer;
 use kh_telemetry::{
     Telemetry,
@@ -30,6 +30,7 @@ use super::{
     Addresses, Base, Deliveries, GatewayProxy, Live, Prepared, Schedule, Sockets,
     admin_access::AdminAccess,
     bind_environments,
+    inbound::{InboundCheck, Protection, Sides},
     listeners::{Local, limits, reachable, start_gateways},
     pulses,
     schedule::RotationMetrics,
@@ -96,11 +97,12 @@ impl Running {
         bind_environments(&loaded.config, &issuer, "keyholder").await?;
         let sources = Sources::new(base.secrets(), std::mem::take(&mut prepared.outside));
         let source = Arc::clone(&sources) as Arc<dyn SecretSource>;
+        let secrets = Arc::clone(&source);
         let specs = std::mem::take(&mut prepared.specs);
         let (broker, record) = Record::start("gateway", (base, &loaded.config), specs, source);
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        InboundMetrics::register(&mut registry, Arc::clone(&base.clock));
+        let counts = InboundMetrics::register(&mut registry, Arc::clone(&base.clock));
         let telemetry = watches.start(base, &mut registry)?;
         collect(&mut registry, base, &broker, &issuer);
         let schedule = |deliveries| Schedule::new(loaded, base, (&broker, &issuer), &prepared.targets, deliveries);
@@ -114,11 +116,22 @@ impl Running {
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let kept = (prepared.targets, Logins::new(&tasks, &cancel));
         let access = AdminAccess::new(&loaded.config, prepared.admin_certificate.take());
+        let inbound = std::mem::take(&mut prepared.inbound);
+        let sides = Sides {
+            clock: Arc::clone(&base.clock),
+            broker: Arc::clone(&broker),
+            issuer: Arc::clone(&issuer),
+            signing_keys: signing_keys.clone(),
+            secrets,
+        };
+        let revocations = Arc::clone(&base.state) as Arc<dyn RevocationStore>;
+        let protection = Protection::start(&inbound, (sides, revocations), (&tasks, &cancel)).await?;
         let live = Live::new(
             loaded,
             ((served, digest), access),
             (&broker, &record, sources),
             kept,
+            &protection,
             &base.clock,
             &mut registry,
         );
@@ -131,9 +144,24 @@ impl Running {
             public_url: loaded.config.gateway.public_url.as_ref().map(|url| Arc::from(url.text())),
             observer: telemetry.observer(),
         };
-        let gateways = start_gateways(&loaded.config.gateway, &loaded.paths, slot.as_ref(), &mut sockets, &ports)?;
+        let mut gateways = start_gateways(&loaded.config.gateway, &loaded.paths, slot.as_ref(), &mut sockets, &ports)?;
+        let mut addresses = addresses(loaded, &gateways);
+        let inbound_ports = |site| InboundPorts {
+            site,
+            clock: Arc::clone(&base.clock),
+            entropy: Arc::clone(&base.entropy),
+            metrics: Arc::clone(&metrics),
+            observer: telemetry.observer(),
+        };
+        for (name, encrypted, gateway) in protection.serve(inbound, loaded, &counts, inbound_ports, None)? {
+            let listener = if encrypted { "inbound-tls" } else { "inbound" };
+            if let Some(status) = told(listener, &gateway).into_iter().next() {
+                addresses.inbound_urls.insert(name, status.address);
+            }
+            gateways.push((listener, gateway));
+        }
         let mut running = Self {
-            addresses: addresses(loaded, &gateways),
+            addresses,
             issuer: Arc::clone(&issuer),
             live,
             pulses: pulses::of(&gateways, base),
@@ -250,10 +278,13 @@ impl Running {
         standing: Standing,
         registry: Arc<Registry>,
     ) -> Result<AdminPorts, Failure> {
-        let checks: [Arc<dyn ReadyCheck>; 2] = [
+        let mut checks: Vec<Arc<dyn ReadyCheck>> = vec![
             Arc::new(StoreCheck(Arc::clone(&base.store) as Arc<dyn SecretStore>)),
             Arc::new(StateCheck(Arc::clone(&base.state) as Arc<dyn StateStore>)),
         ];
+        if !loaded.config.inbound.is_empty() {
+            checks.push(Arc::new(InboundCheck(Arc::clone(self.live.protection()))));
+        }
         let guard = guard(&loaded.paths.admin_token, base)?;
         let audit = AuditDesk {
             log: Arc::clone(&base.audit) as Arc<dyn AuditLog>,
@@ -271,7 +302,7 @@ impl Running {
             broker: Arc::clone(&self.broker),
             operators: self.live.admin().operators(&loaded.config, &guard),
             registry,
-            checks: Arc::new(checks),
+            checks: checks.into(),
             pulses: Arc::clone(&self.pulses),
             draining: self.draining.clone(),
             status: Arc::new(standing),
@@ -365,7 +396,7 @@ fn addresses(loaded: &Loaded, gateways: &[(&'static str, GatewayHandle)]) -> Add
 }
 
 fn told(name: &'static str, gateway: &GatewayHandle) -> Vec<ListenerStatus> {
-    let scheme = if name == "gateway-tls" { "https" } else { "http" };
+    let scheme = if name.ends_with("-tls") { "https" } else { "http" };
     let tcp = gateway.addresses().iter().map(|address| format!("{scheme}://{address}"));
     let unix = gateway.paths().map(|path| format!("unix:{}", path.display()));
     tcp.chain(unix).map(|address| ListenerStatus { name, address }).collect()

@@ -4,6 +4,7 @@
 //! reads, no more and no less; the tests in [`super::schema`] compare both and name the line to add.
 
 mod deliver;
+pub(super) mod inbound;
 mod rotation;
 mod stores;
 mod tables;
@@ -71,6 +72,10 @@ pub(super) enum Shape {
     Word(&'static Word),
     /// A list of the former.
     Words(&'static Word),
+    /// A text, a whole number, `true` or `false`.
+    Scalar,
+    /// A list of the former, not empty.
+    Scalars,
     /// A list of tables of its own.
     Tables(&'static Section),
     /// The name of an environment variable.
@@ -142,11 +147,13 @@ pub(super) struct Section {
     pub(super) any_of: &'static [&'static [&'static str]],
     /// Keys that stand only beside another one.
     pub(super) beside: &'static [(&'static str, &'static str)],
+    /// Pairs of keys that do not stand together.
+    pub(super) apart: &'static [(&'static str, &'static str)],
 }
 
 impl Section {
     const fn new(about: &'static str, keys: &'static [Key]) -> Self {
-        Self { about, keys, at_most_one: &[], any_of: &[], beside: &[] }
+        Self { about, keys, at_most_one: &[], any_of: &[], beside: &[], apart: &[] }
     }
 
     const fn at_most_one(self, keys: &'static [&'static str]) -> Self {
@@ -155,6 +162,10 @@ impl Section {
 
     const fn beside(self, pairs: &'static [(&'static str, &'static str)]) -> Self {
         Self { beside: pairs, ..self }
+    }
+
+    const fn apart(self, pairs: &'static [(&'static str, &'static str)]) -> Self {
+        Self { apart: pairs, ..self }
     }
 
     const fn any_of(self, sets: &'static [&'static [&'static str]]) -> Self {

@@ -1,6 +1,7 @@
 //! What a configuration says, as types. Serialisable, because nothing in it is a secret.
 
 mod deliver;
+mod inbound;
 mod local;
 mod rotation;
 mod stores;
@@ -14,6 +15,11 @@ use kh_platform::{Address, ClientAuth};
 use serde::{Serialize, Serializer};
 
 pub use deliver::{HookConfig, HookDetail, NotifyConfig, NotifyDetail, SmtpTls};
+pub use inbound::{
+    AddressHeader, ConditionConfig, ConditionTest, EndpointConfig, IdentityHeaderConfig, InboundConfig,
+    InboundTlsConfig, IssuerWay, KeysConfig, OperationsBasis, RouteConfig, ScalarConfig, TokenType, TrustDetail,
+    TrustedIssuerConfig,
+};
 pub use local::{AdminConfig, AdminTlsConfig, BrokerConfig, OperatorConfig};
 pub use rotation::{
     ApprovalsConfig, ConsumerConfig, CredentialRotationConfig, RotationConfig, RotationTimes, VerifyConfig,
@@ -35,6 +41,12 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// `[token_endpoint]`
     pub token_endpoint: TokenEndpointConfig,
+    /// `[issuer.NAME]`
+    #[serde(rename = "issuer", skip_serializing_if = "BTreeMap::is_empty")]
+    pub issuers: BTreeMap<String, TrustedIssuerConfig>,
+    /// `[inbound.NAME]`
+    #[serde(rename = "inbound", skip_serializing_if = "BTreeMap::is_empty")]
+    pub inbound: BTreeMap<String, InboundConfig>,
     /// `[state]`
     pub state: StateConfig,
     /// `[store]`

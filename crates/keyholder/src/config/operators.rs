@@ -63,11 +63,15 @@ pub(super) fn operators(root: &Section<'_>, admin: &AdminConfig) -> BTreeMap<Str
         let (token_sha256, certificate_sha256) = (digests("token_sha256"), digests("certificate_sha256"));
         let names = section.texts("certificate_names").unwrap_or_default();
         let certificate_names: Vec<_> = names.into_iter().map(|found| found.value.to_owned()).collect();
+        // one that has a mistake proves something as soon as that is mended
+        let placed = ["token_sha256", "certificate_sha256", "certificate_names"]
+            .iter()
+            .any(|key| section.place(key).is_some() && !matches!(section.texts(key).as_deref(), Some([])));
         let by_certificate = !certificate_sha256.is_empty() || !certificate_names.is_empty();
         if by_certificate && !certificates {
             let hint = "add client_ca to [admin.tls]: the authorities of operators' certificates";
             section.warning(section.span.clone(), "no client certificate is ever asked for", hint);
-        } else if token_sha256.is_empty() && !by_certificate {
+        } else if token_sha256.is_empty() && !by_certificate && !placed {
             let hint = "make a token with `keyholder operator token`, and write its token_sha256 here";
             section.warning(section.span.clone(), "nothing proves this operator", hint);
         }

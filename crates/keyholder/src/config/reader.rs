@@ -7,7 +7,12 @@ use std::{cell::RefCell, net::SocketAddr, ops::Range, path::PathBuf, time::Durat
 
 use toml::de::{DeTable, DeValue};
 
-use super::{duration, keys::Word, mistake::Sink, model::ListenAddress};
+use super::{
+    duration,
+    keys::{Section as Table, Word},
+    mistake::Sink,
+    model::{ListenAddress, ScalarConfig},
+};
 
 /// Keys that hold a secret wherever they stand: a frequent mistake with its own answer.
 const SECRET_KEYS: [&str; 8] = [
@@ -253,6 +258,33 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Reports what of the relations between the keys of `table` is not kept: the same that the schema says.
+    pub(super) fn keeps(&self, table: &Table) {
+        let there = |key: &&str| self.place(key).is_some();
+        for key in table.keys.iter().filter(|key| key.required && !there(&key.name)) {
+            let (path, name) = (&self.path, key.name);
+            self.error(self.span.clone(), format!("[{path}] lacks {name}"), format!("{name}: {}", key.about));
+        }
+        let given: Vec<&str> = table.at_most_one.iter().copied().filter(there).collect();
+        if let [first, second, ..] = given.as_slice() {
+            let place = self.place(second).unwrap_or_else(|| self.span.clone());
+            self.error(place, format!("{second} beside {first}"), format!("keep one of {}", given.join(", ")));
+        }
+        for (one, other) in table.apart.iter().filter(|(one, other)| there(one) && there(other)) {
+            let place = self.place(other).unwrap_or_else(|| self.span.clone());
+            self.error(place, format!("{other} beside {one}"), format!("keep one of {one} and {other}"));
+        }
+        if !table.any_of.is_empty() && !table.any_of.iter().any(|set| set.iter().all(there)) {
+            let sets: Vec<String> = table.any_of.iter().map(|set| set.join(" with ")).collect();
+            let choices = sets.join(", or ");
+            self.error(self.span.clone(), format!("[{}] lacks {choices}", self.path), format!("write {choices}"));
+        }
+        for (key, other) in table.beside.iter().filter(|(key, other)| there(key) && !there(other)) {
+            let place = self.place(key).unwrap_or_else(|| self.span.clone());
+            self.error(place, format!("{key} without {other}"), format!("write {other} beside it"));
+        }
+    }
+
     /// The word under `kind`, one of `kinds`.
     pub(super) fn kind(&self, kinds: &[&'static str]) -> Option<&'static str> {
         let all = kinds.iter().map(|kind| format!("\"{kind}\"")).collect::<Vec<_>>().join(", ");
@@ -276,6 +308,41 @@ impl<'a> Section<'a> {
             let found = choices.iter().find(|(word, _)| *word == text);
             found.map(|(_, value)| *value).ok_or("there is no such word")
         })
+    }
+
+    /// A text that is not empty, a whole number, or a truth value.
+    pub(super) fn scalar(&self, key: &'static str) -> Option<ScalarConfig> {
+        let (value, span) = self.entry(key)?;
+        self.as_scalar(key, value, span)
+    }
+
+    /// A list of the former, not empty; none when one of them is something else.
+    pub(super) fn scalars(&self, key: &'static str) -> Option<Vec<ScalarConfig>> {
+        let (value, span) = self.entry(key)?;
+        let DeValue::Array(items) = value else {
+            self.wrong_type(key, span, value, "a list such as [\"a\", \"b\"]");
+            return None;
+        };
+        if items.is_empty() {
+            self.error(span, format!("{key} lists nothing"), "name at least one value");
+            return None;
+        }
+        let read: Vec<_> = items.iter().map(|item| self.as_scalar(key, item.get_ref(), item.span())).collect();
+        read.into_iter().collect()
+    }
+
+    fn as_scalar(&self, key: &str, value: &DeValue<'_>, span: Range<usize>) -> Option<ScalarConfig> {
+        match value {
+            DeValue::String(text) if !text.is_empty() => Some(ScalarConfig::Text(text.to_string())),
+            DeValue::Boolean(flag) => Some(ScalarConfig::Flag(*flag)),
+            DeValue::Integer(number) if number.radix() == 10 && number.as_str().parse::<i64>().is_ok() => {
+                number.as_str().parse().ok().map(ScalarConfig::Number)
+            }
+            other => {
+                self.wrong_type(key, span, other, "a text that is not empty, a whole number, true or false");
+                None
+            }
+        }
     }
 
     /// A list of tables under this one: `[[path.key]]`.

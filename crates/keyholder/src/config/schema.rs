@@ -98,6 +98,7 @@ fn of_section(section: &Section) -> Value {
         let others = section.at_most_one.iter().skip(at + 1);
         rules.extend(others.map(|other| json!({ "not": together(&[one, other]) })));
     }
+    rules.extend(section.apart.iter().map(|(one, other)| json!({ "not": together(&[one, other]) })));
     if !section.any_of.is_empty() {
         rules.push(json!({ "anyOf": section.any_of.iter().map(|keys| together(keys)).collect::<Vec<_>>() }));
     }
@@ -164,12 +165,19 @@ fn of_shape(shape: &Shape) -> Value {
         Shape::Names => json!({ "type": "array", "items": text(NAME) }),
         Shape::Word(word) => text(word.pattern),
         Shape::Words(word) => json!({ "type": "array", "items": text(word.pattern) }),
+        Shape::Scalar => scalar(),
+        Shape::Scalars => json!({ "type": "array", "items": scalar(), "minItems": 1 }),
         Shape::Tables(section) => json!({ "type": "array", "items": of_section(section) }),
         Shape::Variable => text("^[A-Z0-9_]+$"),
         Shape::FileName => text("^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$"),
         Shape::Name | Shape::Credential => text(NAME),
         Shape::Table(section) => of_section(section),
     }
+}
+
+/// What a claim can be compared with.
+fn scalar() -> Value {
+    json!({ "type": ["string", "integer", "boolean"], "minLength": 1 })
 }
 
 /// `store:NAME`, or another word with a path.

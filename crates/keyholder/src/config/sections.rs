@@ -14,6 +14,7 @@ use kh_platform::{Address, PlainHttp};
 
 use super::{
     deliver::{self, Delivery},
+    inbound, issuers,
     model::{
         AccessConfig, AccessFormat, AuditConfig, BrokerConfig, Config, CredentialConfig, GatewayConfig, KeySource,
         LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig, PlatformConfig, StateConfig, StoreConfig,
@@ -54,12 +55,19 @@ pub(super) fn read(root: Section<'_>) -> Config {
     let delivery = deliver::read(&root);
     let credentials = credentials(&root, &platforms, &stores, &delivery);
     let rotation = rotation::defaults(&root, &delivery);
+    let token_endpoint = token_endpoint::read(&root);
+    let own = token_endpoint.issuer.as_ref().map(ToString::to_string);
+    let beside = issuers::Beside { platforms: &platforms, credentials: &credentials, stores: &stores, own };
+    let issuers = issuers::read(&root, &beside);
+    let inbound = inbound::read(&root, &issuers);
     let config = Config {
         gateway,
         admin,
         operators,
         broker,
-        token_endpoint: token_endpoint::read(&root),
+        token_endpoint,
+        issuers: issuers.into_iter().filter_map(|(name, issuer)| Some((name, issuer?))).collect(),
+        inbound,
         state: state(&root),
         store: store(&root),
         audit: audit(&root),
@@ -417,7 +425,7 @@ fn environment(section: &Section<'_>) -> Option<EnvironmentName> {
     Some(found.value)
 }
 
-fn known_platform(
+pub(super) fn known_platform(
     section: &Section<'_>,
     found: &Located<&str>,
     platforms: &BTreeMap<PlatformName, Option<PlatformConfig>>,

@@ -44,8 +44,18 @@ fn the_examples_commented_lines_are_fine_one_by_one() {
             .split_once(" = ")
             .is_some_and(|(key, _)| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
         // each of these needs more of its section than a line
-        let with_more =
-            ["[platform.", "[gateway.tls]", "[admin.tls]", "[operator.", "[secret_store.", "[hook.", "[notify."];
+        let with_more = [
+            "[platform.",
+            "[gateway.tls]",
+            "[admin.tls]",
+            "[operator.",
+            "[issuer.",
+            "[inbound.",
+            "[[inbound.",
+            "[secret_store.",
+            "[hook.",
+            "[notify.",
+        ];
         if !is_setting || with_more.iter().any(|start| section.starts_with(start)) {
             continue;
         }
@@ -74,7 +84,9 @@ fn the_examples_commented_sections_are_fine() {
     let mut sections = 0;
     let lines = EXAMPLE.lines().map(|line| {
         let head = line.strip_prefix("# [").filter(|rest| {
-            ["operator.", "secret_store.", "hook.", "notify."].iter().any(|top| rest.starts_with(top))
+            ["operator.", "issuer.", "inbound.", "secret_store.", "hook.", "notify."]
+                .iter()
+                .any(|top| rest.trim_start_matches('[').starts_with(top))
                 && rest.ends_with(']')
         });
         sections += usize::from(head.is_some());
@@ -84,7 +96,8 @@ fn the_examples_commented_sections_are_fine() {
     let text = lines.collect::<Vec<_>>().join("\n");
     let parsed = parse(text.as_bytes()).unwrap_or_else(|mistakes| panic!("{}", render("example", &mistakes, false)));
     let (stores, hooks) = (parsed.config.secret_stores.len(), parsed.config.hooks.len());
-    assert_eq!((sections, stores, hooks, parsed.config.notifiers.len()), (7, 5, 5, 4));
+    assert_eq!((sections, stores, hooks, parsed.config.notifiers.len()), (23, 5, 5, 4));
+    assert_eq!((parsed.config.issuers.len(), parsed.config.inbound["reports"].routes.len()), (6, 3));
 }
 
 #[test]

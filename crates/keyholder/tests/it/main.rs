@@ -23,6 +23,7 @@ mod environments;
 mod first_call;
 mod frozen;
 mod harness;
+mod inbound;
 mod init;
 mod leaks;
 mod listening;

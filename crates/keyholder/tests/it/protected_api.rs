@@ -1,6 +1,6 @@
 //! `keyholder serve --listen ...`: one protected API by flags alone, with tokens of a key made in the test.
 
-mod tokens;
+pub mod tokens;
 
 use std::{
     collections::BTreeSet,
@@ -18,16 +18,16 @@ use tempfile::TempDir;
 use self::tokens::Key;
 use crate::harness::{Answer, Process, eventually, keyholder, request, run, text};
 
-const ISSUER: &str = "https://issuer.example";
+pub const ISSUER: &str = "https://issuer.example";
 
 /// An API that answers each request with its head, and remembers it.
-struct Api {
-    address: SocketAddr,
+pub struct Api {
+    pub address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Api {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -53,7 +53,7 @@ impl Api {
         Self { address, heads }
     }
 
-    fn calls(&self) -> usize {
+    pub fn calls(&self) -> usize {
         self.heads.lock().unwrap().len()
     }
 }
@@ -101,12 +101,12 @@ impl Protected {
     }
 }
 
-fn key_set(keys: &[&Key]) -> String {
+pub fn key_set(keys: &[&Key]) -> String {
     json!({ "keys": keys.iter().map(|key| key.public()).collect::<Vec<Value>>() }).to_string()
 }
 
 /// Claims of a good token, with some changed.
-fn claims(changes: &Value) -> Value {
+pub fn claims(changes: &Value) -> Value {
     let mut claims = json!({
         "iss": ISSUER, "sub": "alice", "aud": "reports-api", "client_id": "job", "scope": "reports:read other",
         "iat": tokens::now(), "exp": tokens::now() + 300,

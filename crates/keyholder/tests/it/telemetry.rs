@@ -11,7 +11,7 @@ use std::{fs, path::Path};
 use crate::harness::{Installation, Server, request};
 
 /// The scrape.
-fn scrape(server: &Server) -> String {
+pub fn scrape(server: &Server) -> String {
     let answer = request("GET", &format!("{}/metrics", server.admin()), &[], b"");
     assert_eq!(answer.status, 200);
     String::from_utf8(answer.body).unwrap()

@@ -6,7 +6,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use http::HeaderName;
-use kh_core::{Code, port::security::SecurityLog};
+use kh_core::{Code, Identity, port::security::SecurityLog};
 use kh_net::{
     Egress,
     client_address::{ClientAddressing, TrustedProxies},
@@ -110,6 +110,8 @@ pub struct Api {
     /// The values of `iss` that are taken.
     issuers: Issuers,
     pub(super) proxies: Proxies,
+    /// Audiences of which a token must name one; empty is any.
+    audiences: Box<[Box<str>]>,
     /// The same of each route that takes fewer.
     of_routes: Box<[Option<Issuers>]>,
 }
@@ -135,6 +137,7 @@ impl Api {
             host,
             issuers,
             proxies: Proxies::default(),
+            audiences: Box::default(),
             of_routes,
         })
     }
@@ -144,6 +147,26 @@ impl Api {
     /// The same behind these proxies; else there are none.
     pub fn behind(self, proxies: Proxies) -> Self {
         Self { proxies, ..self }
+    }
+
+    /// The same for tokens that name one of these in `aud`: an issuer's tokens may be for several APIs. None is any.
+    pub fn for_audiences(self, audiences: Vec<Box<str>>) -> Self {
+        Self { audiences: audiences.into(), ..self }
+    }
+
+    /// The same with another verifier: all that can be wrong with an API is known before there is one.
+    pub fn verified_by(self, verifier: Arc<dyn TokenVerifier>) -> Self {
+        Self { verifier, ..self }
+    }
+
+    /// Its routes.
+    pub fn routes(&self) -> &RouteTable {
+        &self.routes
+    }
+
+    /// Whether a token is meant for this API.
+    pub(super) fn is_meant(&self, identity: &Identity) -> bool {
+        self.audiences.is_empty() || identity.audience().any(|named| self.audiences.iter().any(|own| **own == *named))
     }
 }
 

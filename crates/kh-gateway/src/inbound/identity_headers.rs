@@ -56,6 +56,12 @@ static OWN: [HeaderName; 9] = [
 const OVERRIDES: [&str; 5] =
     ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
 
+/// Whether a header of this name can tell who calls: HTTP and keyholder need some for something else, in any spelling.
+pub fn may_tell(name: &HeaderName) -> bool {
+    let mut reserved = OWN.iter().chain(&OF_CALLER);
+    !reserved.any(|own| *one_spelling(own.as_str()) == *one_spelling(name.as_str()))
+}
+
 /// A token says something that cannot stand in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unfit;
@@ -73,10 +79,7 @@ impl IdentityHeaders {
         if told.len() > IDENTITY_HEADERS_MAX {
             return Err(ApiError::TooManyHeaders);
         }
-        let reserved = |name: &HeaderName| {
-            OWN.iter().chain(&OF_CALLER).any(|own| *one_spelling(own.as_str()) == *one_spelling(name.as_str()))
-        };
-        if let Some(header) = told.iter().find(|header| reserved(&header.name)) {
+        if let Some(header) = told.iter().find(|header| !may_tell(&header.name)) {
             return Err(ApiError::Header(header.name.clone()));
         }
         let names = told.iter().map(|header| &header.name).chain(&OWN).chain(&OF_CALLER).map(HeaderName::as_str);

@@ -29,7 +29,13 @@ pub(super) fn of(loaded: &Loaded) -> BTreeSet<PathBuf> {
     let own = loaded.file.iter().cloned();
     let tls = loaded.config.gateway.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
     let admin = loaded.config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
-    let tls = tls.chain(admin).map(|path| loaded.paths.resolve(path));
+    let inbound = loaded.config.inbound.values().flat_map(|api| {
+        let tls = api.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+        let client = api.client.iter().flat_map(|client| [&client.client_cert, &client.client_key]);
+        tls.chain(client).chain(&api.extra_ca)
+    });
+    let issuers = loaded.config.issuers.values().filter_map(|issuer| issuer.way.extra_ca.as_ref());
+    let tls = tls.chain(admin).chain(inbound).chain(issuers).map(|path| loaded.paths.resolve(path));
     own.chain(tls).chain(loaded.paths.network_files(&loaded.config)).collect()
 }
 

@@ -7,11 +7,28 @@ use serde_json::Value;
 
 use crate::config::Config;
 
-/// What a reload applies, as paths of keys; everything below a path goes with it.
+/// What a reload applies, as paths of keys, where `*` is any name; everything below a path goes with it.
 const APPLIED: &[&str] = &[
     "platform",
     "credential",
     "operator",
+    "issuer",
+    "inbound.*.upstream",
+    "inbound.*.issuers",
+    "inbound.*.audiences",
+    "inbound.*.operations",
+    "inbound.*.pass_authorization",
+    "inbound.*.preserve_host",
+    "inbound.*.trusted_proxies",
+    "inbound.*.client_address",
+    "inbound.*.proxy_protocol",
+    "inbound.*.extra_ca",
+    "inbound.*.client_cert",
+    "inbound.*.client_key",
+    "inbound.*.identity_header",
+    "inbound.*.route",
+    "inbound.*.tls.cert",
+    "inbound.*.tls.key",
     "admin.tls.cert",
     "admin.tls.key",
     "secret_store",
@@ -32,9 +49,11 @@ pub(super) fn changed(before: &Config, after: &Config) -> Vec<String> {
 }
 
 fn is_applied(path: &str) -> bool {
-    APPLIED
-        .iter()
-        .any(|applied| path.strip_prefix(applied).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    let fits = |applied: &&str| {
+        let mut parts = path.split('.');
+        applied.split('.').all(|wanted| parts.next().is_some_and(|part| wanted == "*" || wanted == part))
+    };
+    APPLIED.iter().any(|applied| fits(&applied))
 }
 
 fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
@@ -88,5 +107,17 @@ mod tests {
         assert!(changed(&before, &after).is_empty());
         let without = parsed("[gateway]\nlisten = [\"127.0.0.1:1\"]\n");
         assert_eq!(changed(&without, &before), ["gateway.tls"]);
+        let api = "[issuer.a]\nkind = \"jwks\"\niss = [\"i\"]\njwks_file = \"k\"\n[inbound.b]\nlisten = [\"127.0.0.1:1\"]\n\
+                   upstream = \"http://127.0.0.1:2\"\nissuers = [\"a\"]\n[[inbound.b.route]]\nmatch = [\"GET /x\"]\nany_token = true\n";
+        let before = parsed(api);
+        for (old, new, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:3", vec!["inbound.b.listen"]),
+            ("127.0.0.1:2", "127.0.0.1:3", vec![]),
+            ("any_token = true", "public = true", vec![]),
+            ("\"k\"", "\"l\"", vec![]),
+            ("inbound.b", "inbound.c", vec!["inbound.b", "inbound.c"]),
+        ] {
+            assert_eq!(changed(&before, &parsed(&api.replace(old, new))), expected, "{new}");
+        }
     }
 }

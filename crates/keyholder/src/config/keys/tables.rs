@@ -1,6 +1,6 @@
 //! The tables of keys. One line for a key that is added to the reader: its name, its form, its meaning.
 
-use super::{Key, Section, Shape, Top, deliver, rotation, stores, words};
+use super::{Key, Section, Shape, Top, deliver, inbound, rotation, stores, words};
 
 /// Everything at the top of the file, in the order in which people read it.
 pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
@@ -9,6 +9,19 @@ pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
     ("operator", Top::Named("Somebody who may use the admin API.", &[("operator", &OPERATOR)])),
     ("broker", Top::One(&BROKER)),
     ("token_endpoint", Top::One(&TOKEN_ENDPOINT)),
+    (
+        "issuer",
+        Top::Named(
+            "An issuer whose tokens protected APIs take.",
+            &[
+                ("jwks", &inbound::JWKS),
+                ("introspection", &inbound::INTROSPECTION),
+                ("genesys", &inbound::GENESYS),
+                ("keyholder", &inbound::KEYHOLDER),
+            ],
+        ),
+    ),
+    ("inbound", Top::Named("An API of your own that keyholder stands in front of.", &[("inbound", &inbound::INBOUND)])),
     ("state", Top::One(&STATE)),
     ("store", Top::One(&STORE)),
     ("audit", Top::One(&AUDIT)),

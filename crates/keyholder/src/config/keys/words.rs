@@ -129,3 +129,91 @@ word!(
     "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     ["", "9f86", "9F86D081884C7D659A2FEAA0C55AD015A3BF4F1B2B0B822CD15D6C15B0F00A08"]
 );
+word!(
+    /// An address of a document, which may have a query.
+    DOCUMENT_URL,
+    r"^(https://[^/?#@\s]+|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?)(/[^?#\s]*)?(\?[^#\s]*)?$",
+    "write it like \"https://issuer.example/keys\"; http is for this machine alone",
+    "https://issuer.example/keys?p=b2c",
+    ["", "issuer.example/keys", "http://issuer.example/keys", "https://u:p@a", "https://a/k#f", "ftp://a"]
+);
+word!(
+    /// A signature algorithm whose key may be public (RFC 7518 section 3.1, RFC 8037).
+    ALGORITHM,
+    "^((RS|PS|ES)(256|384|512)|EdDSA)$",
+    "write one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA",
+    "ES256",
+    ["", "none", "HS256", "rs256", "RS257"]
+);
+word!(
+    /// How opaque tokens begin.
+    TOKEN_PREFIX,
+    "^[A-Za-z0-9_-]{2,32}$",
+    "write the first letters of its tokens, such as \"ory_at_\"",
+    "ory_at_",
+    ["", "a", "a.b", "a b"]
+);
+word!(
+    /// An id of Genesys Cloud.
+    UUID,
+    "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+    "write the id as `GET /api/v2/organizations/me` tells it",
+    "8e29a1ef-9d9e-4d2a-9a70-0a3c2a8f1d11",
+    ["", "acme", "8E29A1EF-9D9E-4D2A-9A70-0A3C2A8F1D11", "8e29a1ef9d9e4d2a9a700a3c2a8f1d11"]
+);
+word!(
+    /// An address, or a network.
+    NETWORK,
+    r"^[0-9A-Fa-f.:]{2,45}(/[0-9]{1,3})?$",
+    "write an address or a network, such as \"10.0.0.0/8\"",
+    "10.0.0.0/8",
+    ["", "host", "10.0.0.0/", "10.0.0.1:80/8/8", "10.0.0.0 /8"]
+);
+word!(
+    /// A header's name.
+    HEADER,
+    "^[A-Za-z][A-Za-z0-9-]{0,63}$",
+    "write it like \"X-Subject\"",
+    "X-Subject",
+    ["", "X Subject", "X_Subject", "X-Subject:", "1X"]
+);
+word!(
+    /// A claim, or a JSON pointer to one (RFC 6901).
+    CLAIM,
+    r"^[!-~]{1,256}$",
+    "write its name, such as \"tenantId\", or a pointer such as \"/realm_access/roles\"",
+    "tenantId",
+    ["", "a b"]
+);
+word!(
+    /// A kind of request.
+    REQUEST,
+    r"^(\*|[A-Z][A-Z0-9-]{0,31}) /[!-~]{0,500}$",
+    "write it like \"GET /reports/{id}\"",
+    "GET /reports/{id}",
+    ["", "GET", "get /reports", "/reports", "GET reports", "GET  /reports"]
+);
+word!(
+    /// A route's name.
+    ROUTE_NAME,
+    "^[!-~]([ -~]{0,126}[!-~])?$",
+    "write a short word",
+    "reports",
+    ["", " reports", "reports "]
+);
+word!(
+    /// A host in small letters, without a port.
+    HOST,
+    r"^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?){0,20}|\[[0-9a-f:.]+\])$",
+    "write the name as \"api.example.com\", without port or wildcard",
+    "api.example.com",
+    ["", "API.example.com", "api.example.com:80", "*.example.com", "-a", "a..b"]
+);
+word!(
+    /// A scope or a permission (RFC 6749 section 3.3).
+    GRANT,
+    r"^[!#-\[\]-~]{1,256}$",
+    "write one word, such as \"reports:read\"",
+    "reports:read",
+    ["", "a b", "a\\\\b"]
+);

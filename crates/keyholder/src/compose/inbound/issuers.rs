@@ -1,0 +1,337 @@
+//! The issuers of the configuration, as the verifier asks them.
+//!
+//! Invariants: everything that can be wrong is found before a running verifier is touched; an issuer's connections
+//! reach the public internet alone unless its section says otherwise; two forms of one section that are told by the
+//! same digest verify alike.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use kh_broker::Broker;
+use kh_core::{
+    Clock, Code, CredentialName, SecretString, Sha256,
+    port::{BoxFuture, KeyDocument, KeySource, RemoteError, SecretSource, inbound::OwnToken},
+};
+use kh_inbound::{AnswerRules, Bounds, FileKeys, IssuerSpec, LIFE_MAX, MAX_AGE, Trust};
+use kh_issuer::{Issuer, OwnTokens, SigningKeys};
+use kh_net::{Egress, Reach, Settings, SystemRoots};
+use kh_platform::{
+    Address, PlainHttp,
+    inbound::{GenesysRoles, GenesysTokens, Introspection, IntrospectionAt, IntrospectionSettings, KeysAt, RemoteKeys},
+};
+use kh_verify::{Accepted, Algorithms, KeySet, Policy, key::Symmetric, policy::Profile};
+
+use super::super::{egress::inbound_egress, endpoints::http, tls::read_pem};
+use crate::{
+    cli::Loaded,
+    config::{
+        EndpointConfig, IssuerWay, KeysConfig, OWN_OPAQUE, PlatformDetail, TokenType, TrustDetail, TrustedIssuerConfig,
+    },
+    output::Failure,
+};
+
+/// The longest life of Genesys Cloud's tokens: an organisation can set no more (platform facts: 172,800 s).
+const GENESYS_LIFE: std::time::Duration = std::time::Duration::from_hours(48);
+
+/// How keyholder's own opaque tokens begin.
+const OWN_PREFIX: &str = "kht_";
+
+/// What a running keyholder has that issuers are asked through.
+#[derive(Clone)]
+pub(crate) struct Sides {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) signing_keys: Option<Arc<SigningKeys>>,
+    pub(crate) secrets: Arc<dyn SecretSource>,
+}
+
+/// One section with its way out.
+pub(crate) struct PreparedIssuer {
+    pub(super) name: String,
+    config: TrustedIssuerConfig,
+    egress: Option<Arc<Egress>>,
+    /// Where its keys are, if in a file.
+    key_file: Option<PathBuf>,
+    /// Where Genesys Cloud's API is, and what its identities have as `iss`.
+    genesys: Option<(Address, Arc<str>)>,
+    /// `iss` of keyholder's own JWTs.
+    own: Option<Arc<str>>,
+    /// Claims that routes and headers want.
+    claims: Vec<String>,
+    /// Permissions that routes can ask for.
+    vocabulary: Vec<String>,
+    /// Of everything that it is made of.
+    pub(super) digest: Sha256,
+}
+
+/// What the APIs want to know of their callers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) claims: Vec<String>,
+    pub(super) permissions: Vec<String>,
+}
+
+/// Reads what the sections name: authorities' files, key files.
+pub(super) fn prepare(loaded: &Loaded, system: &SystemRoots, wanted: &Wanted) -> Result<Vec<PreparedIssuer>, Failure> {
+    loaded.config.issuers.iter().map(|(name, config)| of_section(name, config, loaded, system, wanted)).collect()
+}
+
+fn of_section(
+    name: &str,
+    config: &TrustedIssuerConfig,
+    loaded: &Loaded,
+    system: &SystemRoots,
+    wanted: &Wanted,
+) -> Result<PreparedIssuer, Failure> {
+    let key_file = match &config.detail {
+        TrustDetail::Jwks { keys: KeysConfig::JwksFile(path), .. } => Some(loaded.paths.resolve(path)),
+        _ => None,
+    };
+    if let Some(path) = &key_file {
+        check_file(path, name)?;
+    }
+    let egress = match &config.detail {
+        TrustDetail::Jwks { keys: KeysConfig::JwksFile(_), .. } => None,
+        TrustDetail::Jwks { .. } | TrustDetail::Introspection { .. } => Some(way(name, &config.way, loaded, system)?),
+        TrustDetail::Genesys { platform, .. } => {
+            let section = loaded.config.platforms.get(platform);
+            let missing = || Failure::bug("an issuer names a platform that the reader let through and is not there");
+            Some(Arc::new(inbound_egress(platform, section.ok_or_else(missing)?, loaded, system)?))
+        }
+        TrustDetail::Keyholder {} => None,
+    };
+    let genesys = match &config.detail {
+        TrustDetail::Genesys { platform, .. } => loaded.config.platforms.get(platform).and_then(|platform| {
+            let PlatformDetail::Genesys { api_url, login_url, .. } = &platform.detail else { return None };
+            Some((api_url.clone(), Arc::from(login_url.text())))
+        }),
+        _ => None,
+    };
+    let own = match &config.detail {
+        TrustDetail::Keyholder {} => loaded.config.token_endpoint.issuer.as_ref().map(|issuer| issuer.shared()),
+        _ => None,
+    };
+    let of_egress = egress.as_ref().map(|egress| egress.digest().to_hex());
+    let asks_roles = matches!(config.detail, TrustDetail::Genesys { .. });
+    let vocabulary = if asks_roles { wanted.permissions.clone() } else { Vec::new() };
+    let parts = serde_json::to_vec(&(name, config, &key_file, of_egress, own.as_deref(), &wanted.claims, &vocabulary));
+    let digest = Sha256::of(&parts.map_err(|error| Failure::bug("an issuer cannot be told").caused_by(&error))?);
+    let (name, config, claims) = (name.to_owned(), config.clone(), wanted.claims.clone());
+    Ok(PreparedIssuer { name, config, egress, key_file, genesys, own, claims, vocabulary, digest })
+}
+
+/// The way to an issuer: as to a secret store, and to public addresses alone.
+fn way(name: &str, way: &IssuerWay, loaded: &Loaded, system: &SystemRoots) -> Result<Arc<Egress>, Failure> {
+    let bundle = way.extra_ca.as_ref().map(|path| loaded.paths.resolve(path));
+    let extra_ca = bundle.iter().map(|path| read_pem(path)).collect::<Result<Vec<_>, _>>()?;
+    let (proxy, source) = super::super::egress::common_way(loaded)?;
+    let egress = Egress::new(Settings { extra_ca, identity: None, proxy, source }, system).map_err(|error| {
+        Failure::of(Code::CONFIG_INVALID, &error).hint(format!("see [issuer.{name}] in keyholder.toml"))
+    })?;
+    let reach = if way.private_network { Reach::Anywhere } else { Reach::Public };
+    Ok(Arc::new(egress.with_reach(reach)))
+}
+
+/// What is wrong with a key file, in more words than a refused token would get.
+fn check_file(path: &Path, name: &str) -> Result<(), Failure> {
+    let unusable = |problem: String| {
+        Failure::new(Code::CONFIG_INVALID, problem)
+            .hint(format!("jwks_file of [issuer.{name}] names a file with a JWK Set (RFC 7517)"))
+    };
+    let Some(document) = FileKeys::new(path).at_start() else { return Ok(()) };
+    let document = document.map_err(|error| unusable(error.reason))?;
+    KeySet::parse(&document.bytes, Symmetric::Refused)
+        .map(drop)
+        .map_err(|error| unusable(format!("{} is no key set: {error}", path.display())))
+}
+
+impl PreparedIssuer {
+    /// The values of `iss` of its tokens.
+    pub(super) fn iss(&self) -> Vec<Arc<str>> {
+        match &self.config.detail {
+            TrustDetail::Jwks { iss, .. } | TrustDetail::Introspection { iss, .. } => {
+                iss.iter().map(|iss| iss.as_str().into()).collect()
+            }
+            TrustDetail::Genesys { .. } => self.genesys.iter().map(|(_, iss)| Arc::clone(iss)).collect(),
+            TrustDetail::Keyholder {} => self.own.iter().cloned().chain([OWN_OPAQUE.into()]).collect(),
+        }
+    }
+
+    /// What the verifier is told: one issuer, or two for keyholder itself, whose JWTs and opaque tokens are verified in
+    /// different ways.
+    pub(super) fn specs(&self, sides: &Sides) -> Result<Vec<IssuerSpec>, Failure> {
+        let gone = || Failure::bug("an issuer was prepared without its way out");
+        match &self.config.detail {
+            TrustDetail::Jwks { keys, max_life, .. } => {
+                let source: Arc<dyn KeySource> = match keys {
+                    KeysConfig::JwksFile(_) => Arc::new(FileKeys::new(self.key_file.clone().ok_or_else(gone)?)),
+                    KeysConfig::JwksUrl(url) => {
+                        let at = KeysAt::url(url, PlainHttp::LoopbackOnly);
+                        let at = at.map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))?;
+                        Arc::new(RemoteKeys::new(http(self.egress.as_ref().ok_or_else(gone)?, &sides.clock), at))
+                    }
+                    KeysConfig::Discover(issuer) => {
+                        let http = http(self.egress.as_ref().ok_or_else(gone)?, &sides.clock);
+                        Arc::new(RemoteKeys::new(http, KeysAt::Issuer(issuer.clone())))
+                    }
+                };
+                let bounds = if matches!(keys, KeysConfig::JwksFile(_)) { Bounds::FILE } else { Bounds::REMOTE };
+                let trust = Trust::Keys { source, bounds, policy: self.policy() };
+                Ok(vec![self.spec("", self.iss(), Some(max_life.unwrap_or(LIFE_MAX)), trust)])
+            }
+            TrustDetail::Introspection { at, secret, auth_method, token_prefix, max_age, .. } => {
+                let at = match at {
+                    EndpointConfig::IntrospectionUrl(url) => match KeysAt::url(url, PlainHttp::LoopbackOnly) {
+                        Ok(KeysAt::Url(url)) => IntrospectionAt::Url(url),
+                        Ok(KeysAt::Issuer(issuer)) => IntrospectionAt::Issuer(issuer),
+                        Err(error) => return Err(Failure::of(Code::CONFIG_INVALID, &error)),
+                    },
+                    EndpointConfig::Discover(issuer) => IntrospectionAt::Issuer(issuer.clone()),
+                };
+                let http = http(self.egress.as_ref().ok_or_else(gone)?, &sides.clock);
+                let settings = IntrospectionSettings {
+                    at,
+                    client_auth: *auth_method,
+                    credential: secret.clone(),
+                    issuers: self.iss(),
+                    claims: self.claims.clone(),
+                };
+                let authority = Introspection::new(http, settings, Arc::clone(&sides.secrets));
+                let trust = Trust::Authority {
+                    authority: Arc::new(authority),
+                    rules: self.rules(token_prefix.clone(), *max_age),
+                };
+                Ok(vec![self.spec("", self.iss(), Some(LIFE_MAX), trust)])
+            }
+            TrustDetail::Genesys { organization, credential, max_age, .. } => {
+                let (api, iss) = self.genesys.clone().ok_or_else(gone)?;
+                let http = http(self.egress.as_ref().ok_or_else(gone)?, &sides.clock);
+                let token: Arc<dyn OwnToken> =
+                    Arc::new(OfBroker { broker: Arc::clone(&sides.broker), credential: credential.clone() });
+                let roles = GenesysRoles::new(http.clone(), api.clone(), token, self.vocabulary.iter().cloned());
+                let authority = GenesysTokens::new(http, api, Arc::clone(&iss), organization.clone(), roles);
+                let trust = Trust::Authority { authority: Arc::new(authority), rules: self.rules(None, *max_age) };
+                Ok(vec![self.spec("", vec![iss], Some(GENESYS_LIFE), trust)])
+            }
+            TrustDetail::Keyholder {} => Ok(self.own_specs(sides)),
+        }
+    }
+
+    fn own_specs(&self, sides: &Sides) -> Vec<IssuerSpec> {
+        let iss: Arc<str> = OWN_OPAQUE.into();
+        let rules = AnswerRules { audiences: self.config.audiences.clone(), ..AnswerRules::in_process(OWN_PREFIX) };
+        let authority = Arc::new(OwnTokens::new(Arc::clone(&sides.issuer), Arc::clone(&iss)));
+        let mut all = vec![self.spec(" (opaque)", vec![iss], Some(LIFE_MAX), Trust::Authority { authority, rules })];
+        if let (Some(iss), Some(keys)) = (&self.own, &sides.signing_keys) {
+            let accepted = Accepted::OneOf(vec![Arc::clone(iss)]);
+            let policy = Policy::new(accepted, self.audiences()).with_profile(Profile::AccessToken);
+            let policy = policy.with_claims(self.claims.iter().map(String::as_str));
+            let source = Arc::new(OwnKeys(Arc::clone(keys)));
+            let trust = Trust::Keys { source, bounds: Bounds::FILE, policy };
+            all.push(self.spec("", vec![Arc::clone(iss)], Some(LIFE_MAX), trust));
+        }
+        all
+    }
+
+    fn spec(
+        &self,
+        suffix: &str,
+        issuers: Vec<Arc<str>>,
+        life_max: Option<std::time::Duration>,
+        trust: Trust,
+    ) -> IssuerSpec {
+        IssuerSpec { name: format!("{}{suffix}", self.name).into(), issuers, life_max, trust }
+    }
+
+    fn audiences(&self) -> Accepted {
+        match self.config.audiences.as_slice() {
+            [] => Accepted::Any,
+            some => Accepted::OneOf(some.iter().map(|audience| audience.as_str().into()).collect()),
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        let mut policy = Policy::new(Accepted::OneOf(self.iss()), self.audiences())
+            .with_claims(self.claims.iter().map(String::as_str));
+        if let Some(leeway) = self.config.leeway {
+            policy = policy.with_leeway(leeway);
+        }
+        let TrustDetail::Jwks { algorithms, typ, max_token_age, .. } = &self.config.detail else { return policy };
+        if !algorithms.is_empty() {
+            let list: Vec<_> = algorithms.iter().filter_map(|name| kh_verify::Algorithm::parse(name)).collect();
+            policy = policy.with_algorithms(Algorithms::of(&list));
+        }
+        if *typ == TokenType::AccessToken {
+            policy = policy.with_profile(Profile::AccessToken);
+        }
+        match max_token_age {
+            Some(age) => policy.with_age_max(*age),
+            None => policy,
+        }
+    }
+
+    fn rules(&self, prefix: Option<String>, max_age: Option<std::time::Duration>) -> AnswerRules {
+        let usual = AnswerRules::default();
+        AnswerRules {
+            prefix,
+            audiences: self.config.audiences.clone(),
+            leeway: self.config.leeway.unwrap_or(usual.leeway),
+            max_age: max_age.unwrap_or(MAX_AGE),
+            ..usual
+        }
+    }
+}
+
+/// keyholder's own signing keys, without a way through the network.
+struct OwnKeys(Arc<SigningKeys>);
+
+impl OwnKeys {
+    fn document(&self) -> KeyDocument {
+        KeyDocument { bytes: self.0.key_set().into_bytes(), fresh_for: None }
+    }
+}
+
+impl KeySource for OwnKeys {
+    fn fetch(&self) -> BoxFuture<'_, Result<KeyDocument, RemoteError>> {
+        Box::pin(async { Ok(self.document()) })
+    }
+
+    fn at_start(&self) -> Option<Result<KeyDocument, RemoteError>> {
+        Some(Ok(self.document()))
+    }
+}
+
+/// The token of a credential, as the broker keeps it.
+struct OfBroker {
+    broker: Arc<Broker>,
+    credential: CredentialName,
+}
+
+/// What the reading of a few roles needs at most.
+const ROLES_TAKE: std::time::Duration = std::time::Duration::from_mins(1);
+
+impl OwnToken for OfBroker {
+    fn token(&self) -> BoxFuture<'_, Result<SecretString, RemoteError>> {
+        Box::pin(async {
+            let missing = || RemoteError::new(format!("there is no credential {}", self.credential));
+            let credential = self.broker.credential(&self.credential).ok_or_else(missing)?;
+            let lease = credential.lease(ROLES_TAKE).await.map_err(|error| RemoteError::new(error.to_string()))?;
+            Ok(SecretString::copied(lease.token().expose()))
+        })
+    }
+
+    fn refused(&self, token: &SecretString) {
+        if let Some(credential) = self.broker.credential(&self.credential) {
+            credential.invalidate(Sha256::of(token.expose().as_bytes()));
+        }
+    }
+}
+
+/// The digests by name: what is the same in both verifies alike.
+pub(super) fn digests(issuers: &[PreparedIssuer]) -> BTreeMap<String, Sha256> {
+    issuers.iter().map(|issuer| (issuer.name.clone(), issuer.digest)).collect()
+}
