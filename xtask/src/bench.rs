@@ -5,6 +5,8 @@
 mod cpu;
 mod gateway;
 mod instructions;
+mod load;
+mod outbound;
 mod rig;
 mod rotation;
 
@@ -12,26 +14,32 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::{process, root, scenario, tools};
+use self::load::Plan;
+use crate::{dist, process, root, scenario, tools};
 
 /// Runs one benchmark by name.
 pub fn run(which: &str, options: &[&str]) -> Result<()> {
     tools::install()?;
-    let keyholder = build_release()?;
     match which {
-        "gateway" => gateway::throughput(&keyholder, &gateway::Plan::parse(options)?),
-        "latency" => gateway::latency(&keyholder),
-        "instructions" => instructions::run(&keyholder),
-        "memory" => gateway::memory(&keyholder),
-        "rotation" => rotation::plan(&keyholder, &rotation::Form::parse(options)?),
+        "gateway" => {
+            let options = gateway::Options::parse(options)?;
+            let keyholder = options.binary.clone().map_or_else(dist::release, Ok)?;
+            gateway::run(&keyholder, &options)
+        }
+        "outbound" => outbound::throughput(&build_release()?, &Plan::parse(options)?),
+        "latency" => outbound::latency(&build_release()?),
+        "instructions" => instructions::run(&build_release()?),
+        "memory" => outbound::memory(&build_release()?),
+        "rotation" => rotation::plan(&build_release()?, &rotation::Form::parse(options)?),
         other => bail!("there is no benchmark {other}"),
     }
 }
 
 /// The short form for CI: it proves that the rig works and prints what it saw.
 pub fn short(keyholder: &Path) -> Result<()> {
-    gateway::throughput(keyholder, &gateway::Plan { pairs: 1, seconds: 1 })?;
-    gateway::memory(keyholder)?;
+    gateway::run(keyholder, &gateway::Options::short())?;
+    outbound::throughput(keyholder, &Plan { pairs: 1, seconds: 1 })?;
+    outbound::memory(keyholder)?;
     rotation::plan(keyholder, &rotation::Form::short())
 }
 

@@ -43,7 +43,7 @@ pub fn run(words: &[&str]) -> Result<()> {
 }
 
 /// The release binary of the work tree.
-fn release() -> Result<PathBuf> {
+pub fn release() -> Result<PathBuf> {
     binary::release(&root(), &target()?, &source_date_epoch("HEAD")?)
 }
 

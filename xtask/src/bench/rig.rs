@@ -41,6 +41,13 @@ pub struct Proxy {
     _server: Server,
 }
 
+impl Proxy {
+    /// A proxy whose one process is `server`.
+    pub(super) fn new(url: String, server: Server) -> Self {
+        Self { url, worker_pid: server.pid(), _server: server }
+    }
+}
+
 impl Rig {
     /// Starts everything. `wrapper` is put in front of both proxies' command lines (a CPU pin, a counter).
     pub fn start(keyholder: &Path, wrapper: &[&str]) -> Result<Self> {
@@ -56,7 +63,7 @@ impl Rig {
         let (keyholder, broker, token) = start_keyholder(keyholder, wrapper, &direct, folder.path())?;
         Ok(Self {
             direct,
-            nginx: Proxy { url: format!("http://127.0.0.1:{nginx_port}"), worker_pid: nginx.pid(), _server: nginx },
+            nginx: Proxy::new(format!("http://127.0.0.1:{nginx_port}"), nginx),
             keyholder,
             broker,
             token,
@@ -66,7 +73,7 @@ impl Rig {
     }
 }
 
-fn free_port() -> Result<u16> {
+pub(super) fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
@@ -74,7 +81,7 @@ fn answers(port: u16) -> bool {
     std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
-fn wrapped(wrapper: &[&str], program: &Path) -> Command {
+pub(super) fn wrapped(wrapper: &[&str], program: &Path) -> Command {
     match wrapper.split_first() {
         Some((first, rest)) => {
             let mut command = Command::new(first);
@@ -85,7 +92,7 @@ fn wrapped(wrapper: &[&str], program: &Path) -> Command {
     }
 }
 
-fn start_nginx(wrapper: &[&str], config: &Path, folder: &Path, port: u16) -> Result<Server> {
+pub(super) fn start_nginx(wrapper: &[&str], config: &Path, folder: &Path, port: u16) -> Result<Server> {
     let mut command = wrapped(wrapper, Path::new("/usr/sbin/nginx"));
     command.arg("-p").arg(folder).arg("-c").arg(config);
     let mut server = Server::start("nginx", &mut command, &config.with_extension("log"))?;
@@ -95,7 +102,7 @@ fn start_nginx(wrapper: &[&str], config: &Path, folder: &Path, port: u16) -> Res
 
 /// One process without a master, so that one process id does all the work. No access log: keyholder's default log has no
 /// line per request either.
-fn nginx_config(folder: &Path, name: &str, server: &str) -> String {
+pub(super) fn nginx_config(folder: &Path, name: &str, server: &str) -> String {
     let folder = folder.display();
     format!(
         "daemon off; master_process off; worker_processes 1; pid {folder}/{name}.pid; error_log {folder}/{name}.error error;\n\
@@ -106,7 +113,7 @@ fn nginx_config(folder: &Path, name: &str, server: &str) -> String {
     )
 }
 
-fn platform_server(port: u16) -> String {
+pub(super) fn platform_server(port: u16) -> String {
     let body = "x".repeat(BODY_BYTES - 12);
     let token = "t".repeat(86);
     format!(
@@ -116,7 +123,7 @@ fn platform_server(port: u16) -> String {
     )
 }
 
-fn proxy_server(port: u16, platform: u16) -> String {
+pub(super) fn proxy_server(port: u16, platform: u16) -> String {
     format!(
         "upstream platform {{ server 127.0.0.1:{platform}; keepalive 128; keepalive_requests 1000000000; }}\n\
          server {{ listen 127.0.0.1:{port} backlog=4096;\n\
@@ -151,7 +158,7 @@ fn start_keyholder(
     let url = text(&addresses, "gateway_url")?.to_owned();
     let broker = (text(&addresses, "broker_url")?.to_owned(), PathBuf::from(text(&addresses, "broker_token_file")?));
     let token = login(&url, &client)?;
-    Ok((Proxy { url, worker_pid: server.pid(), _server: server }, broker, token))
+    Ok((Proxy::new(url, server), broker, token))
 }
 
 fn login(url: &str, client: &Value) -> Result<String> {

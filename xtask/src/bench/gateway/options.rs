@@ -1,0 +1,94 @@
+//! What `cargo xtask bench gateway` is asked to measure.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use super::{super::load::Plan, WARM_UP, peers::Peer};
+
+/// A part of the comparison.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// CPU per request.
+    Cpu,
+    /// Instructions per request.
+    Instructions,
+    /// Resident memory with many cached tokens.
+    Memory,
+    /// Start to first answer.
+    Start,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Cpu, Self::Instructions, Self::Memory, Self::Start];
+
+    fn parse(word: &str) -> Result<Self> {
+        Ok(match word {
+            "cpu" => Self::Cpu,
+            "instructions" => Self::Instructions,
+            "memory" => Self::Memory,
+            "start" => Self::Start,
+            other => bail!("there is no part {other}: cpu, instructions, memory, start"),
+        })
+    }
+}
+
+/// All of it.
+pub struct Options {
+    /// How long.
+    pub plan: Plan,
+    pub(super) parts: Vec<Part>,
+    /// Tokens in turn in the rows "from cache": all fit into every cache that is there.
+    pub(super) cached: usize,
+    /// Tokens of the memory part.
+    pub(super) memory: usize,
+    /// How many new tokens a second of load may take: none of these proxies can check as many on one core.
+    fastest: usize,
+    envoy: bool,
+    /// Another binary than the one that is shipped.
+    pub binary: Option<PathBuf>,
+}
+
+impl Options {
+    /// From `[cpu|instructions|memory|start]... [--pairs N] [--seconds S] [--without-envoy] [--binary FILE] [--short]`.
+    pub fn parse(words: &[&str]) -> Result<Self> {
+        let plan = Plan { pairs: 9, seconds: 3 };
+        let (cached, memory, fastest) = (10_000, 100_000, 50_000);
+        let mut options = Self { plan, parts: Vec::new(), cached, memory, fastest, envoy: true, binary: None };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().with_context(|| format!("{word} needs a value"));
+            match *word {
+                "--pairs" => options.plan.pairs = value()?.parse()?,
+                "--seconds" => options.plan.seconds = value()?.parse()?,
+                "--binary" => options.binary = Some(value()?.into()),
+                "--without-envoy" => options.envoy = false,
+                "--short" => options = Self { binary: options.binary, ..Self::short() },
+                part => options.parts.push(Part::parse(part)?),
+            }
+        }
+        if options.parts.is_empty() {
+            options.parts = Part::ALL.to_vec();
+        }
+        Ok(options)
+    }
+
+    /// For CI: it proves that the rig works. Without Envoy, whose package is large, and without what takes minutes.
+    pub fn short() -> Self {
+        let plan = Plan { pairs: 1, seconds: 1 };
+        let parts = vec![Part::Cpu, Part::Memory, Part::Start];
+        Self { plan, parts, cached: 200, memory: 1_000, fastest: 10_000, envoy: false, binary: None }
+    }
+
+    /// How many tokens of each algorithm have to be signed.
+    pub(super) fn tokens(&self) -> usize {
+        let seconds = usize::try_from(self.plan.seconds).unwrap_or(usize::MAX);
+        self.cached.max(self.memory).max(self.fastest.saturating_mul(seconds).saturating_add(WARM_UP))
+    }
+
+    /// Who takes part; nginx first.
+    pub(super) fn peers(&self) -> &'static [Peer] {
+        const ALL: &[Peer] = &[Peer::Nginx, Peer::Keyholder, Peer::Haproxy, Peer::Envoy];
+        if self.envoy { ALL } else { ALL.split_last().map_or(ALL, |(_envoy, rest)| rest) }
+    }
+}
