@@ -70,6 +70,8 @@ codes! {
     INBOUND_AUTHORIZATION_MALFORMED = "keyholder.inbound.authorization_malformed", 400, "the Authorization header is malformed";
     /// A protected API: the token is unknown, expired, revoked, forged, or not one for this API.
     INBOUND_TOKEN_INVALID = "keyholder.inbound.token_invalid", 401, "the access token is not valid";
+    /// A protected API: too many failures came before from this address, or of this client.
+    INBOUND_THROTTLED = "keyholder.inbound.throttled", 429, "too many failed requests";
     /// A protected API: the token is valid and does not say what the route requires.
     INBOUND_NOT_ALLOWED = "keyholder.inbound.not_allowed", 403, "the access token does not allow this request";
     /// A protected API: nobody can say now whether the token is valid.

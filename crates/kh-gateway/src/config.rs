@@ -4,10 +4,16 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use kh_broker::Broker;
-use kh_core::{Clock, Entropy};
+use kh_core::{Clock, Entropy, port::security::Security};
 use kh_issuer::Issuer;
 
-use crate::{inbound::Inbound, listen::Listen, metrics::Metrics, observe::Observer, outbound::Outbound};
+use crate::{
+    inbound::{Inbound, Proxies},
+    listen::Listen,
+    metrics::Metrics,
+    observe::Observer,
+    outbound::Outbound,
+};
 
 /// Permissions of a unix socket unless something else is said: for the owner and the group.
 pub const SOCKET_MODE: u32 = 0o660;
@@ -53,13 +59,17 @@ pub struct Ports {
     pub public_url: Option<Arc<str>>,
     /// Who watches the requests; none costs nothing.
     pub observer: Option<Arc<dyn Observer>>,
+    /// What watches over those who authenticate.
+    pub security: Security,
+    /// The proxies between callers and the listeners.
+    pub proxies: Arc<Proxies>,
 }
 
 impl Ports {
     /// What every gateway has, and what this site alone has.
     pub(crate) fn split(self) -> (Shared, Outbound) {
-        let Self { issuer, broker, clock, entropy, metrics, public_url, observer } = self;
-        (Shared { clock, entropy, metrics, observer }, Outbound { issuer, broker, public_url })
+        let Self { issuer, broker, clock, entropy, metrics, public_url, observer, security, proxies } = self;
+        (Shared { clock, entropy, metrics, observer }, Outbound { issuer, broker, public_url, security, proxies })
     }
 }
 

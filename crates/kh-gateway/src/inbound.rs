@@ -20,7 +20,10 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode, Uri, header, request::Parts};
 use hyper::body::Incoming;
-use kh_core::{Code, Identity, Now, port::security::ClientAddress};
+use kh_core::{
+    Code, Identity, Now,
+    port::security::{Attempt, ClientAddress},
+};
 use kh_policy::{Decision, Found, RouteRule};
 
 #[cfg(any(fuzzing, test))]
@@ -118,6 +121,8 @@ enum NotTaken {
     Malformed,
     /// It was verified and not taken.
     Denied(Denied),
+    /// Too many failures came before: how long to wait.
+    Throttled(Duration),
 }
 
 /// One request on its route.
@@ -172,8 +177,17 @@ impl Call<'_> {
         }
     }
 
-    /// Whom the token speaks for.
+    /// Whom the token speaks for. Who holds a token that is known never meets the guard.
     async fn authenticate(&mut self, shown: Shown<'_>) -> Result<Arc<Identity>, NotTaken> {
+        let verifier = &self.live.api.verifier;
+        if let Shown::Bearer(token) = shown
+            && let Some(identity) = verifier.known(token, self.asked.began.now)
+        {
+            return Ok(identity);
+        }
+        if let Some(wait) = self.site.security.wait(self.attempt(None), self.now()) {
+            return Err(NotTaken::Throttled(wait));
+        }
         let token = match shown {
             Shown::Bearer(token) => token,
             Shown::Nothing => return Err(NotTaken::Missing("token_missing", "the request has no access token")),
@@ -181,18 +195,44 @@ impl Call<'_> {
             Shown::DPoP => return Err(NotTaken::Missing("scheme_refused", "DPoP is not taken here")),
             Shown::Other => return Err(NotTaken::Missing("scheme_refused", "the request has no bearer token")),
         };
-        let verifier = &self.live.api.verifier;
-        if let Some(identity) = verifier.known(token, self.asked.began.now) {
-            return Ok(identity);
-        }
         // a token that is known is well formed, so only the others are looked at letter by letter
         if !token::is_token(token) {
+            self.site.security.failed(self.attempt(None), self.now());
             return Err(NotTaken::Malformed);
         }
-        let identity = verifier.verify(token, self.asked.began.now).await.map_err(NotTaken::Denied)?;
+        let verified = verifier.verify(token, self.asked.began.now).await;
         // it may have been a long way to the issuer and back
         self.asked.began = self.asked.caller.worker.began();
-        Ok(identity)
+        match verified {
+            Ok(identity) => {
+                let attempt = self.attempt(identity.client());
+                self.site.security.succeeded(attempt, self.now());
+                Ok(identity)
+            }
+            Err(denied) => Err(self.count(denied)),
+        }
+    }
+
+    /// Counts a token that is not valid. A client that goes on with one (its signature was good, so it is that client)
+    /// has a count of its own, and beyond that its failures are not held against its address, which others may share.
+    fn count(&self, denied: Denied) -> NotTaken {
+        // nobody knows whether the token is bad
+        if denied.retry_after.is_some() {
+            return NotTaken::Denied(denied);
+        }
+        let attempt = self.attempt(denied.client.as_deref());
+        if attempt.client.is_some()
+            && let Some(wait) = self.site.security.wait(attempt, self.now())
+        {
+            return NotTaken::Throttled(wait);
+        }
+        self.site.security.failed(attempt, self.now());
+        NotTaken::Denied(denied)
+    }
+
+    /// Whose try it is.
+    fn attempt<'a>(&'a self, client: Option<&'a str>) -> Attempt<'a> {
+        Attempt { address: self.client.map(|client| client.ip), realm: Some(self.site.realm()), client }
     }
 
     fn denial(&self, not_taken: &NotTaken) -> Denial {
@@ -200,6 +240,7 @@ impl Call<'_> {
         match not_taken {
             NotTaken::Missing(reason, detail) => Denial::missing(realm, reason, detail),
             NotTaken::Malformed => Denial::malformed(realm),
+            NotTaken::Throttled(wait) => Denial::throttled(*wait),
             NotTaken::Denied(denied) => match denied.retry_after {
                 None => Denial::invalid(realm, denied.reason),
                 Some(wait) => {
@@ -255,7 +296,7 @@ impl Call<'_> {
 }
 
 /// Reasons of denials that are the gateway's own, for the reference; those of tokens are the verifier's.
-pub const REASONS: [(&str, Code); 15] = [
+pub const REASONS: [(&str, Code); 16] = [
     ("no_route", Code::NOT_FOUND),
     ("method_not_allowed", Code::METHOD_NOT_ALLOWED),
     ("ambiguous", Code::REQUEST_AMBIGUOUS),
@@ -264,6 +305,7 @@ pub const REASONS: [(&str, Code); 15] = [
     ("basic_refused", Code::INBOUND_TOKEN_MISSING),
     ("scheme_refused", Code::INBOUND_TOKEN_MISSING),
     ("authorization_malformed", Code::INBOUND_AUTHORIZATION_MALFORMED),
+    ("throttled", Code::INBOUND_THROTTLED),
     ("issuer_not_of_route", Code::INBOUND_TOKEN_INVALID),
     ("audience_not_of_api", Code::INBOUND_TOKEN_INVALID),
     ("proof_missing", Code::INBOUND_TOKEN_INVALID),

@@ -8,25 +8,30 @@ pub(crate) mod call;
 pub(crate) mod own;
 mod refused;
 pub(crate) mod route;
+mod security;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode, header, request::Parts};
+use http::{StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use kh_broker::{Broker, Credential};
-use kh_core::{Code, Now, PlatformKind, environment};
+use kh_core::{
+    Code, Now, PlatformKind, environment,
+    port::security::{ClientAddress, Security},
+};
 use kh_issuer::{Issuer, Session};
 use kh_policy::Verdict;
 
 use self::{
     call::Call,
-    own::Visit,
     route::{Route, is_cxone_account, route},
+    security::Telling,
 };
 use crate::{
     answer::{Answer, Refusal},
     bearer,
     exchange::in_body::InBody,
+    inbound::Proxies,
     observe,
     request::{Asked, Caller, Refused},
 };
@@ -45,6 +50,17 @@ pub(crate) struct Outbound {
     pub(crate) broker: Arc<Broker>,
     /// See [`crate::Ports::public_url`].
     pub(crate) public_url: Option<Arc<str>>,
+    /// See [`crate::Ports::security`].
+    pub(crate) security: Security,
+    /// See [`crate::Ports::proxies`].
+    pub(crate) proxies: Arc<Proxies>,
+}
+
+impl Outbound {
+    /// Whose request it is: what a trusted proxy tells, else the other end of the connection.
+    fn client(&self, caller: &Caller, parts: &Parts) -> Option<ClientAddress> {
+        caller.client.map(|client| self.proxies.addressing.find(client, &parts.headers))
+    }
 }
 
 /// Answers a request that has one reading.
@@ -54,12 +70,18 @@ pub(crate) async fn serve(
     parts: &mut Parts,
     body: Incoming,
 ) -> Result<Answer, Refused> {
-    let Asked { caller, path, began, trail, .. } = asked;
+    let Asked { caller, path, trail, .. } = asked;
+    // before the headers that proxies write are taken off
+    let client = site.client(caller, parts);
+    if let Some(trail) = trail {
+        trail.client_address(client.map(|client| client.ip));
+    }
+    let telling = Telling { site, asked, client };
     match route(path.as_str()) {
         Route::Genesys { prefix, tokens_me } => {
             let api = path.tail(prefix).unwrap_or(path);
-            let session = authenticate(site, &parts.headers, began.now).await?;
-            let credential = credential(site, caller, &session)?;
+            let session = authenticate(telling, parts).await?;
+            let credential = credential(telling, parts, &session)?;
             match credential.spec().kind {
                 PlatformKind::Genesys if tokens_me => {
                     if let Some(trail) = trail {
@@ -67,23 +89,21 @@ pub(crate) async fn serve(
                     }
                     own::tokens_me(site, &parts.method, session).await
                 }
-                PlatformKind::Genesys => {
-                    call(Asked { path: api, ..asked }, prefix, &session, credential, parts, body).await
-                }
-                PlatformKind::Cxone | PlatformKind::Oauth2 => call(asked, 0, &session, credential, parts, body).await,
+                PlatformKind::Genesys => call(telling.at(api), prefix, &session, credential, parts, body).await,
+                PlatformKind::Cxone | PlatformKind::Oauth2 => call(telling, 0, &session, credential, parts, body).await,
             }
         }
         Route::Other => {
-            let session = authenticate(site, &parts.headers, began.now).await?;
-            let credential = credential(site, caller, &session)?;
+            let session = authenticate(telling, parts).await?;
+            let credential = credential(telling, parts, &session)?;
             let kind = credential.spec().kind;
             if kind == PlatformKind::Genesys {
                 let refusal = Refusal::new(Code::NOT_FOUND, "there is no such resource: API paths contain /api/v2/");
                 return Err(Refused { refusal, shape: Some(kind) });
             }
-            call(asked, 0, &session, credential, parts, body).await
+            call(telling, 0, &session, credential, parts, body).await
         }
-        own => Ok(own::answer(Visit { caller, site }, own, parts, body, trail).await),
+        own => Ok(own::answer(telling, own, parts, body).await),
     }
 }
 
@@ -98,14 +118,14 @@ pub(crate) fn refuse(site: &Outbound, Refused { refusal, shape }: Refused, path:
 
 /// Authorises a call and makes it. The platform's path begins at the byte `prefix` of the caller's.
 async fn call(
-    asked: Asked<'_>,
+    telling: Telling<'_>,
     prefix: usize,
     session: &Session,
     credential: Arc<Credential>,
     parts: &mut Parts,
     body: Incoming,
 ) -> Result<Answer, Refused> {
-    let Asked { caller, head, path, began, trail } = asked;
+    let Asked { caller, head, path, began, trail } = telling.asked;
     if let Some(trail) = trail {
         trail.client(&session.client);
         trail.credential(credential.name());
@@ -123,6 +143,7 @@ async fn call(
         )),
     };
     if let Some(refusal) = refusal {
+        telling.not_allowed(parts, session, &refusal);
         if caller.worker.may_warn() {
             tracing::info!(
                 client.id = session.client.record.id.as_str(),
@@ -134,6 +155,7 @@ async fn call(
         }
         return Err(Refused { refusal, shape: Some(kind) });
     }
+    telling.passed(parts, session);
     let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
     let call =
         Call { caller, who: &session.client.record.id, credential, head, prefix, account, began, trail, trace: None };
@@ -141,27 +163,35 @@ async fn call(
 }
 
 /// Whose token this is.
-async fn authenticate(site: &Outbound, headers: &HeaderMap, now: Now) -> Result<Session, Refusal> {
+async fn authenticate(telling: Telling<'_>, parts: &Parts) -> Result<Session, Refusal> {
     let unauthenticated = |detail: &'static str, challenge: &'static str| Refusal {
         told: Some(challenge.into()),
         ..Refusal::new(Code::CALLER_UNAUTHENTICATED, detail)
     };
-    let Some(value) = headers.get(header::AUTHORIZATION) else {
-        return Err(unauthenticated("the request has no access token: log in at /oauth/token", CHALLENGE));
+    let refused = |reason: &'static str, refusal: Refusal| {
+        telling.failed(parts, reason, &refusal);
+        Err(refusal)
     };
-    let token = bearer::token(value.as_bytes())
-        .ok_or_else(|| unauthenticated("the Authorization header is not a bearer token", CHALLENGE))?;
-    let issuer = &site.issuer;
+    let Some(value) = parts.headers.get(header::AUTHORIZATION) else {
+        let detail = "the request has no access token: log in at /oauth/token";
+        return refused("token_missing", unauthenticated(detail, CHALLENGE));
+    };
+    let malformed = || unauthenticated("the Authorization header is not a bearer token", CHALLENGE);
+    let Some(token) = bearer::token(value.as_bytes()) else { return refused("scheme_refused", malformed()) };
+    let (issuer, now): (_, Now) = (&telling.site.issuer, telling.asked.began.now);
     if let Some(session) = issuer.session_at(token, now) {
         return Ok(session);
     }
     // a token that is known is well formed, so only the others are looked at letter by letter
     if !token.iter().all(u8::is_ascii_graphic) {
-        return Err(unauthenticated("the Authorization header is not a bearer token", CHALLENGE));
+        return refused("authorization_malformed", malformed());
     }
     match issuer.session_or_load(token).await {
         Ok(Some(session)) => Ok(session),
-        Ok(None) => Err(unauthenticated("the access token is unknown, expired or revoked", CHALLENGE_INVALID)),
+        Ok(None) => {
+            let detail = "the access token is unknown, expired or revoked";
+            refused("token_unknown", unauthenticated(detail, CHALLENGE_INVALID))
+        }
         // never 401: an official SDK that gets a 401 does not log in again
         Err(error) => Err(Refusal {
             status: StatusCode::SERVICE_UNAVAILABLE,
@@ -170,26 +200,30 @@ async fn authenticate(site: &Outbound, headers: &HeaderMap, now: Now) -> Result<
     }
 }
 
-fn credential(site: &Outbound, caller: &Caller, session: &Session) -> Result<Arc<Credential>, Refusal> {
+fn credential(telling: Telling<'_>, parts: &Parts, session: &Session) -> Result<Arc<Credential>, Refusal> {
     let Some(name) = &session.client.record.credential else {
-        return Err(Refusal::new(Code::CALL_NOT_ALLOWED, "the client has no platform credential"));
+        let refusal = Refusal::new(Code::CALL_NOT_ALLOWED, "the client has no platform credential");
+        telling.not_allowed(parts, session, &refusal);
+        return Err(refusal);
     };
-    let credential = site.broker.credential(name).ok_or_else(|| {
+    let credential = telling.site.broker.credential(name).ok_or_else(|| {
         Refusal::new(Code::CREDENTIAL_UNUSABLE, "the client's credential is not in keyholder's configuration")
     })?;
     if environment::fits(session.client.record.environment.as_ref(), credential.spec().environment.as_ref()) {
         return Ok(credential);
     }
-    if caller.worker.may_warn() {
+    if telling.asked.caller.worker.may_warn() {
         tracing::warn!(
             client.id = session.client.record.id.as_str(),
             "refused a call of a client whose credential is one of another environment"
         );
     }
-    Err(Refusal::new(
+    let refusal = Refusal::new(
         Code::ENVIRONMENT_REFUSED,
         "the client's credential is one of another environment than the client",
-    ))
+    );
+    telling.not_allowed(parts, session, &refusal);
+    Err(refusal)
 }
 
 /// The shape for callers that are not known yet: by the path, else by what keyholder is configured for.

@@ -17,7 +17,7 @@ impl Site {
     /// Whether connections from `peer` begin with a PROXY protocol header.
     pub(crate) fn speaks_proxy_protocol(&self, peer: IpAddr) -> bool {
         match self {
-            Self::Outbound(_) => false,
+            Self::Outbound(site) => site.proxies.speak_proxy_protocol(peer),
             Self::Inbound(site) => site.speaks_proxy_protocol(peer),
         }
     }

@@ -5,7 +5,8 @@
 //!
 //! Three things are counted: an address (IPv6 by /64), a client id, and a client id at an address. A client id that
 //! fails too often is refused from everywhere except from the addresses where it succeeded within a day, because
-//! otherwise anybody who knows a client's id could lock it out; at those addresses the pair has a count of its own.
+//! otherwise anybody who knows a client's id could lock it out; at those addresses the pair has a count of its own, and
+//! what others do there is not held against it.
 //!
 //! An address that mostly succeeds is shared (NAT, a platform's way out): it is refused only when its failures outnumber
 //! its successes, or reach [`Limits::hard_factor`] times the limit. So one bad caller does not lock out an office, and an
@@ -19,15 +20,20 @@ mod table;
 use std::{
     hash::{BuildHasher, RandomState},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
-use kh_core::Now;
+use kh_core::{
+    Now,
+    port::security::{Attempt, AttemptGuard},
+};
 
 use self::table::{Known, Rule, Table};
 use crate::{
     address::{Network, counted},
     counters::{Counters, GuardCounters},
+    log::Log,
 };
 
 /// Thresholds. The tokens and secrets that are guessed at have 128 bits and more, so the thresholds are made against the
@@ -130,6 +136,7 @@ pub struct Guard {
     pairs: Table,
     known: Known,
     counters: GuardCounters,
+    log: Option<Arc<Log>>,
 }
 
 impl std::fmt::Debug for Guard {
@@ -160,16 +167,29 @@ impl Guard {
             known: Known::new(limits.clients),
             counters: counters.guard.clone(),
             limits,
+            log: None,
         }
+    }
+
+    /// The same that tells `log` when it begins to refuse somebody.
+    pub fn telling(self, log: Arc<Log>) -> Self {
+        Self { log: Some(log), ..self }
     }
 
     /// Whether this caller may try. An address of `None` is a unix socket's, whose callers are this machine's own.
     pub fn check(&self, address: Option<IpAddr>, client: Option<&str>, now: Now) -> Result<(), RetryAfter> {
-        let keys = self.keys(address, client);
+        self.check_attempt(Attempt { address, realm: None, client }, now)
+    }
+
+    fn check_attempt(&self, attempt: Attempt<'_>, now: Now) -> Result<(), RetryAfter> {
+        let keys = self.keys(attempt);
+        // where a client succeeded lately, what others do at the same address is not its business
+        let at_home = keys.pair.is_some_and(|pair| self.known.is_known(pair, now.mono, KNOWN));
+        let abroad = |key: &u64| (!at_home).then_some(*key);
         let waits = [
-            (Scope::Address, keys.address.and_then(|key| self.addresses.wait(key, now.mono))),
+            (Scope::Address, keys.address.as_ref().and_then(abroad).and_then(|key| self.addresses.wait(key, now.mono))),
             (Scope::ClientAtAddress, keys.pair.and_then(|key| self.pairs.wait(key, now.mono))),
-            (Scope::Client, keys.client.and_then(|key| self.client_wait(key, keys.pair, now))),
+            (Scope::Client, keys.client.as_ref().and_then(abroad).and_then(|key| self.clients.wait(key, now.mono))),
         ];
         // the longest wait is the one that helps
         let longest = waits.into_iter().filter_map(|(scope, wait)| Some(RetryAfter { scope, wait: wait? }));
@@ -180,15 +200,13 @@ impl Guard {
         Err(refused)
     }
 
-    fn client_wait(&self, client: u64, pair: Option<u64>, now: Now) -> Option<Duration> {
-        let wait = self.clients.wait(client, now.mono)?;
-        let at_home = pair.is_some_and(|pair| self.known.is_known(pair, now.mono, KNOWN));
-        (!at_home).then_some(wait)
-    }
-
     /// The caller failed. Answers who has to wait from now on, and did not before: news for the security log.
     pub fn failed(&self, address: Option<IpAddr>, client: Option<&str>, now: Now) -> Option<RetryAfter> {
-        let keys = self.keys(address, client);
+        self.count_failure(Attempt { address, realm: None, client }, now)
+    }
+
+    fn count_failure(&self, attempt: Attempt<'_>, now: Now) -> Option<RetryAfter> {
+        let keys = self.keys(attempt);
         let count = |scope, table: &Table, key: Option<u64>| {
             let failed = table.failed(key?, now.mono);
             if failed.untracked {
@@ -211,7 +229,11 @@ impl Guard {
 
     /// The caller succeeded with a credential that was verified.
     pub fn succeeded(&self, address: Option<IpAddr>, client: Option<&str>, now: Now) {
-        let keys = self.keys(address, client);
+        self.count_success(Attempt { address, realm: None, client }, now);
+    }
+
+    fn count_success(&self, attempt: Attempt<'_>, now: Now) {
+        let keys = self.keys(attempt);
         if let Some(key) = keys.address {
             self.addresses.succeeded(key, now.mono);
         }
@@ -221,17 +243,34 @@ impl Guard {
         }
     }
 
-    fn keys(&self, address: Option<IpAddr>, client: Option<&str>) -> Keys {
+    fn keys(&self, Attempt { address, realm, client }: Attempt<'_>) -> Keys {
         let exempt = |ip: &IpAddr| self.limits.exempt.iter().any(|network| network.contains(*ip));
         if address.is_none_or(|ip| exempt(&ip)) {
             return Keys::default();
         }
         let address = address.map(counted);
+        let client = client.map(|client| (realm, client));
         Keys {
             address: address.map(|ip| self.hasher.hash_one(ip)),
             client: client.map(|client| self.hasher.hash_one(client)),
             pair: address.zip(client).map(|pair| self.hasher.hash_one(pair)),
         }
+    }
+}
+
+impl AttemptGuard for Guard {
+    fn check(&self, attempt: Attempt<'_>, now: Now) -> Result<(), Duration> {
+        self.check_attempt(attempt, now).map_err(|refused| refused.wait)
+    }
+
+    fn failed(&self, attempt: Attempt<'_>, now: Now) {
+        if let Some((news, log)) = self.count_failure(attempt, now).zip(self.log.as_ref()) {
+            log.throttled(news, attempt.address, attempt.client);
+        }
+    }
+
+    fn succeeded(&self, attempt: Attempt<'_>, now: Now) {
+        self.count_success(attempt, now);
     }
 }
 

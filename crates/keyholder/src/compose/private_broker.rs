@@ -13,7 +13,7 @@ use kh_admin::{BrokerPorts, Callers, Guard, Production, SocketGuard, SocketListe
 use kh_broker::Broker;
 use kh_core::{
     Code, CredentialName,
-    port::{SecretSource, SightingLog},
+    port::{SecretSource, SightingLog, security::Security},
 };
 use kh_gateway::{Limits, Metrics, Ports};
 use prometheus_client::registry::Registry;
@@ -83,6 +83,8 @@ impl PrivateBroker {
                 metrics: Metrics::register(&mut Registry::default()),
                 public_url: None,
                 observer: None,
+                security: Security::default(),
+                proxies: Arc::default(),
             },
             Limits::default(),
         );

@@ -14,7 +14,7 @@ use kh_admin::{
 use kh_broker::Broker;
 use kh_core::{
     Code,
-    port::{AuditLog, RevocationStore, SecretSource, SecretStore, SightingLog, StateStore},
+    port::{AuditLog, RevocationStore, SecretSource, SecretStore, SightingLog, StateStore, security::Security},
 };
 use kh_gateway::{GatewayHandle, InboundPorts, Metrics, Ports, inbound::InboundMetrics};
 use kh_issuer::Issuer;
@@ -143,6 +143,8 @@ impl Running {
             metrics: Arc::clone(&metrics),
             public_url: loaded.config.gateway.public_url.as_ref().map(|url| Arc::from(url.text())),
             observer: telemetry.observer(),
+            security: Security::default(),
+            proxies: Arc::default(),
         };
         let mut gateways = start_gateways(&loaded.config.gateway, &loaded.paths, slot.as_ref(), &mut sockets, &ports)?;
         let mut addresses = addresses(loaded, &gateways);

@@ -6,10 +6,10 @@
 
 mod told;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 pub use self::told::{TOLD_BYTES_MAX, TOLD_MAX, Told};
-use crate::{Sha256, UnixMillis, trace::TraceContext};
+use crate::{Now, Sha256, UnixMillis, trace::TraceContext};
 
 /// Where somebody tried to authenticate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -250,6 +250,80 @@ impl SecurityLog for NoSecurityLog {
 
     fn wants_success(&self, _issuer: &str, _subject: &str, _address: Option<IpAddr>) -> bool {
         false
+    }
+}
+
+/// Whose try to authenticate is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Attempt<'a> {
+    /// The client's address; none over a unix socket, whose callers are this machine's own and are never counted.
+    pub address: Option<IpAddr>,
+    /// Where `client` is known by this id: the name of a protected API; none for keyholder's own clients.
+    pub realm: Option<&'a str>,
+    /// The client.
+    pub client: Option<&'a str>,
+}
+
+/// Makes whoever failed too often wait. Asked on data-plane threads: no call waits, blocks or fails, and memory is bounded
+/// whatever callers send.
+pub trait AttemptGuard: Send + Sync {
+    /// Whether it may be tried now, before anything is looked at; else how long to wait (never zero).
+    fn check(&self, attempt: Attempt<'_>, now: Now) -> Result<(), Duration>;
+
+    /// It was tried, and what was shown is not valid.
+    fn failed(&self, attempt: Attempt<'_>, now: Now);
+
+    /// It was tried, and what was shown is valid.
+    fn succeeded(&self, attempt: Attempt<'_>, now: Now);
+}
+
+/// What watches over those who authenticate at a listener. Nothing by default, and then it costs nothing.
+#[derive(Clone, Default)]
+pub struct Security {
+    /// Is told of every failure, and of the successes that it wants.
+    pub log: Option<Arc<dyn SecurityLog>>,
+    /// Makes offenders wait.
+    pub guard: Option<Arc<dyn AttemptGuard>>,
+}
+
+impl From<Option<Arc<dyn SecurityLog>>> for Security {
+    /// A log, if there is one, and no guard.
+    fn from(log: Option<Arc<dyn SecurityLog>>) -> Self {
+        Self { log, guard: None }
+    }
+}
+
+impl Security {
+    /// Tells the log, if there is one. The event is made only then.
+    pub fn record(&self, event: impl FnOnce() -> AuthenticationEvent) {
+        if let Some(log) = &self.log {
+            log.record(event());
+        }
+    }
+
+    /// How long this one has to wait.
+    pub fn wait(&self, attempt: Attempt<'_>, now: Now) -> Option<Duration> {
+        self.guard.as_ref()?.check(attempt, now).err()
+    }
+
+    /// What was shown is not valid.
+    pub fn failed(&self, attempt: Attempt<'_>, now: Now) {
+        if let Some(guard) = &self.guard {
+            guard.failed(attempt, now);
+        }
+    }
+
+    /// What was shown is valid.
+    pub fn succeeded(&self, attempt: Attempt<'_>, now: Now) {
+        if let Some(guard) = &self.guard {
+            guard.succeeded(attempt, now);
+        }
+    }
+}
+
+impl std::fmt::Debug for Security {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Security").field("log", &self.log.is_some()).field("guard", &self.guard.is_some()).finish()
     }
 }
 

@@ -6,7 +6,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use http::HeaderName;
-use kh_core::{Code, Identity, port::security::SecurityLog};
+use kh_core::{Code, Identity, port::security::Security};
 use kh_net::{
     Egress,
     client_address::{ClientAddressing, TrustedProxies},
@@ -170,13 +170,20 @@ impl Api {
     }
 }
 
-/// The proxies between callers and an API's listeners.
+/// The proxies between callers and a site's listeners.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     /// Those whose connections begin with a PROXY protocol header: each of them must.
     pub proxy_protocol: TrustedProxies,
     /// Those whose headers tell a client's address, and which header.
     pub addressing: ClientAddressing,
+}
+
+impl Proxies {
+    /// Whether connections from `peer` begin with a PROXY protocol header.
+    pub(crate) fn speak_proxy_protocol(&self, peer: IpAddr) -> bool {
+        !self.proxy_protocol.is_nobody() && self.proxy_protocol.trust(peer)
+    }
 }
 
 /// The values of `iss` that a route takes, if it does not take all of its API's.
@@ -220,15 +227,15 @@ pub struct Inbound {
     name: Arc<str>,
     live: ArcSwap<Live>,
     counts: Arc<SiteCounts>,
-    pub(super) security: Option<Arc<dyn SecurityLog>>,
+    pub(super) security: Security,
 }
 
 impl Inbound {
     /// A site called `name` (letters, digits, `-` and `_`), which is its realm as well.
-    pub fn new(name: &str, first: Api, metrics: &InboundMetrics, security: Option<Arc<dyn SecurityLog>>) -> Arc<Self> {
+    pub fn new(name: &str, first: Api, metrics: &InboundMetrics, security: impl Into<Security>) -> Arc<Self> {
         let name: Arc<str> = name.into();
         let counts = metrics.site(&name);
-        Arc::new(Self { live: ArcSwap::new(Live::new(first, &counts)), name, counts, security })
+        Arc::new(Self { live: ArcSwap::new(Live::new(first, &counts)), name, counts, security: security.into() })
     }
 
     /// From now on new requests see `next`; those under way go on with what they have seen.
@@ -244,9 +251,7 @@ impl Inbound {
 
     /// Whether connections from `peer` begin with a PROXY protocol header.
     pub(crate) fn speaks_proxy_protocol(&self, peer: IpAddr) -> bool {
-        let live = self.live.load();
-        let listed = &live.api.proxies.proxy_protocol;
-        !listed.is_nobody() && listed.trust(peer)
+        self.live.load().api.proxies.speak_proxy_protocol(peer)
     }
 
     pub(super) fn live(&self) -> Arc<Live> {

@@ -64,6 +64,12 @@ impl Denial {
         Self { reason, refusal: Refusal::new(Code::INBOUND_ISSUER_UNAVAILABLE, detail).after(retry_after) }
     }
 
+    /// Too many failures came before. The same answer whatever was shown, which was not looked at.
+    pub(super) fn throttled(wait: Duration) -> Self {
+        let detail = "too many requests came before whose credentials were not valid";
+        Self { reason: "throttled", refusal: Refusal::new(Code::INBOUND_THROTTLED, detail).after(wait) }
+    }
+
     /// No route takes such a request.
     pub(super) fn no_route() -> Self {
         Self { reason: "no_route", refusal: Refusal::new(Code::NOT_FOUND, "there is no such resource") }
@@ -114,6 +120,9 @@ mod tests {
         }
         let unknown = Denial::unknown("issuer_unavailable", Duration::from_millis(1_001));
         assert_eq!((unknown.refusal.status.as_u16(), unknown.refusal.retry_after_s), (503, Some(2)));
+        let throttled = Denial::throttled(Duration::from_millis(4_001));
+        let told = (throttled.refusal.status.as_u16(), throttled.refusal.retry_after_s, throttled.refusal.told);
+        assert_eq!(told, (429, Some(5), None));
         assert_eq!(Denial::no_answer("timeout").refusal.status.as_u16(), 504);
         assert_eq!(Denial::no_answer("connect").refusal.status.as_u16(), 502);
     }

@@ -31,7 +31,7 @@ pub(super) fn not_allowed(call: &Call<'_>, parts: &Parts, shown: Shown<'_>, deni
 
 /// Somebody was authenticated and may do this. Most requests are: nothing is made unless it is news.
 pub(super) fn passed(call: &Call<'_>, parts: &Parts, shown: Shown<'_>, identity: &Identity) {
-    let Some(log) = &call.site.security else { return };
+    let Some(log) = &call.site.security.log else { return };
     let subject = identity.subject().or(identity.client()).unwrap_or_default();
     if log.wants_success(identity.issuer(), subject, call.client.map(|client| client.ip)) {
         record(call, parts, shown, Outcome::Success, |event| tell(event, identity));
@@ -52,7 +52,7 @@ fn record(
     outcome: Outcome,
     more: impl FnOnce(&mut AuthenticationEvent),
 ) {
-    let Some(log) = &call.site.security else { return };
+    let Some(log) = &call.site.security.log else { return };
     let caller = call.asked.caller;
     let mut event = AuthenticationEvent::new(call.now().wall, Site::Gateway, outcome);
     event.presented = shown.presented();

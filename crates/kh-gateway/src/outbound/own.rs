@@ -9,21 +9,26 @@ mod login;
 mod metadata;
 mod tokens;
 
-use std::sync::Arc;
-
 use bytes::Buf;
 use http::{Method, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use kh_core::{Code, PlatformKind};
-use kh_issuer::Session;
+use kh_core::{
+    Code, PlatformKind,
+    port::security::{Presented, Told},
+};
+use kh_issuer::{Client, Session};
+use parking_lot::Mutex;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Outbound, route::Route};
+use super::{
+    Outbound,
+    route::Route,
+    security::{Telling, Tried},
+};
 use crate::{
     answer::{self, Answer, Refusal, correlation_id},
-    observe::Trail,
     request::{Caller, Refused},
 };
 
@@ -32,16 +37,41 @@ use crate::{
 pub(crate) struct Visit<'a> {
     pub(crate) caller: &'a Caller,
     pub(crate) site: &'a Outbound,
+    telling: Telling<'a>,
+    tried: &'a Mutex<Tried>,
+}
+
+impl Visit<'_> {
+    /// The request was authenticated: the security log is told if that is news.
+    fn passed(self, parts: &Parts, client: &Client) {
+        let shown = self.tried.lock().shown;
+        self.telling.logged_in(parts, shown, client);
+    }
+
+    /// The request was refused.
+    fn refused(self, parts: &Parts, error: &str, refusal: &Refusal) {
+        self.telling.not_logged_in(parts, &self.tried.lock(), error, refusal);
+    }
+
+    /// Somebody says who it is and shows a secret.
+    fn tries(self, id: &str, shown: Presented) {
+        // an id that is no client's may be anything that a stranger wrote, or a secret in the wrong place
+        let known = self.site.issuer.client(id).filter(|client| client.record.id.as_str() == id);
+        let client = known.map(|client| Told::new(client.record.id.as_str()));
+        *self.tried.lock() = Tried { shown, client, verified: false };
+    }
+
+    /// It is who it says.
+    fn is_verified(self) {
+        self.tried.lock().verified = true;
+    }
 }
 
 /// Answers one of the endpoints that need no access token.
-pub(crate) async fn answer(
-    visit: Visit<'_>,
-    route: Route,
-    parts: &Parts,
-    body: Incoming,
-    trail: Option<&Arc<Trail>>,
-) -> Answer {
+pub(crate) async fn answer(telling: Telling<'_>, route: Route, parts: &Parts, body: Incoming) -> Answer {
+    let (caller, trail) = (telling.asked.caller, telling.asked.trail);
+    let tried = Mutex::default();
+    let visit = Visit { caller, site: telling.site, telling, tried: &tried };
     let id = correlation_id(&parts.headers).map_or_else(|| visit.caller.worker.context_id(), str::to_owned);
     let result = match route {
         Route::OauthToken | Route::CxoneToken | Route::CxoneAccessKey => {
@@ -49,11 +79,11 @@ pub(crate) async fn answer(
         }
         Route::OauthRevoke => {
             let answered = tokens::revoke(visit, parts, body, trail).await;
-            return answered.unwrap_or_else(|refused| oauth_refusal(visit, refused, &id, trail));
+            return answered.unwrap_or_else(|refused| oauth_refusal(visit, parts, refused, &id));
         }
         Route::OauthIntrospect => {
             let answered = tokens::introspect(visit, parts, body, trail).await;
-            return answered.unwrap_or_else(|refused| oauth_refusal(visit, refused, &id, trail));
+            return answered.unwrap_or_else(|refused| oauth_refusal(visit, parts, refused, &id));
         }
         Route::AuthorizationServer => metadata::authorization_server(visit, parts),
         Route::OauthKeys => metadata::jwks(visit, parts),
@@ -73,13 +103,14 @@ pub(crate) async fn answer(
 /// The answer to a refused request of an OAuth endpoint, and its trace in the log.
 fn oauth_refusal(
     visit: Visit<'_>,
+    parts: &Parts,
     authentication::Refused(error, refusal): authentication::Refused,
     id: &str,
-    trail: Option<&Arc<Trail>>,
 ) -> Answer {
-    if let Some(trail) = trail {
+    if let Some(trail) = visit.telling.asked.trail {
         trail.refused(refusal.code);
     }
+    visit.refused(parts, error, &refusal);
     let code = refusal.code.0;
     // at most one a second: whoever may send requests must not be able to fill the disk with them
     if visit.caller.worker.may_warn() {

@@ -4,6 +4,7 @@ mod admission;
 mod backends;
 mod behind_proxies;
 mod forwarding;
+mod guarding;
 mod program;
 mod slow;
 mod smuggling;
@@ -19,7 +20,13 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, Request};
 use http_body_util::Full;
-use kh_core::{Confirmation, Identity, Now, SystemClock, SystemEntropy, port::BoxFuture, port::security::SecurityLog};
+use kh_core::{
+    Confirmation, Identity, Now, SystemClock, SystemEntropy,
+    port::{
+        BoxFuture,
+        security::{Security, SecurityLog},
+    },
+};
 use kh_gateway::{
     Gateway, GatewayConfig, GatewayHandle, InboundPorts, Metrics,
     inbound::{
@@ -90,6 +97,8 @@ fn tokens() -> Tokens {
         ("bound", good(identity(ISSUER, "alice", &["reports:read"]).confirmation(Confirmation::Jkt([7; 32])))),
         ("expired", Err(denied("expired", None))),
         ("revoked", Err(denied("revoked", None))),
+        // once good: it is known whose it was
+        ("ended", Err(Denied { client: Some("nightly".into()), ..denied("expired", None) })),
         ("forged", Err(denied("signature_invalid", None))),
         ("later", Err(denied("keys_unavailable", Some(Duration::from_secs(7))))),
     ]);
@@ -123,7 +132,7 @@ struct Setup {
     authorization: Authorization,
     host: SentHost,
     proxies: Proxies,
-    security: Option<Arc<dyn SecurityLog>>,
+    security: Security,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -164,7 +173,7 @@ impl Setup {
             authorization: Authorization::Remove,
             host: SentHost::Upstream,
             proxies: Proxies::default(),
-            security: None,
+            security: Security::default(),
             observer: None,
         }
     }

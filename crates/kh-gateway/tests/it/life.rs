@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use kh_core::port::security::Security;
 use kh_gateway::{Gateway, GatewayConfig, Metrics, Ports, StartError};
 use prometheus_client::registry::Registry;
 use tokio::{io::AsyncReadExt, net::TcpStream, sync::Notify};
@@ -41,6 +42,8 @@ async fn what_cannot_be_listened_on_is_an_error() {
         metrics: Metrics::register(&mut Registry::default()),
         public_url: None,
         observer: None,
+        security: Security::default(),
+        proxies: Arc::default(),
     };
     // the test network: no machine has this address
     let config = GatewayConfig::plain("192.0.2.1:0".parse().unwrap());

@@ -19,6 +19,7 @@ mod observe;
 mod proxies;
 mod reload;
 mod secrecy;
+mod security;
 mod stores;
 mod streams;
 mod support;

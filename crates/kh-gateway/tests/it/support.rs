@@ -8,8 +8,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kh_broker::{Broker, Credential, CredentialSpec};
-use kh_core::{EnvironmentName, PlatformKind, SystemClock, SystemEntropy, port::AllowRule};
-use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports, observe::Observer};
+use kh_core::{
+    EnvironmentName, PlatformKind, SystemClock, SystemEntropy,
+    port::{AllowRule, security::Security},
+};
+use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports, inbound::Proxies, observe::Observer};
 use kh_issuer::{Authority, Issuer, IssuerOptions, NewClient, NewTokens, SigningKeys, SigningPolicy};
 use kh_token::TokenPolicy;
 use prometheus_client::registry::Registry;
@@ -39,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) issuer: Option<&'static str>,
     /// Of the client and of its credential.
     pub(crate) environments: (Option<&'static str>, Option<&'static str>),
+    pub(crate) security: Security,
+    pub(crate) proxies: Proxies,
 }
 
 fn named(environment: Option<&str>) -> Option<EnvironmentName> {
@@ -60,6 +65,8 @@ impl Setup {
             public_url: None,
             issuer: None,
             environments: (None, None),
+            security: Security::default(),
+            proxies: Proxies::default(),
         }
     }
 
@@ -119,6 +126,8 @@ impl Setup {
             metrics,
             public_url: self.public_url.map(Arc::from),
             observer: self.observer,
+            security: self.security,
+            proxies: Arc::new(self.proxies),
         };
         let gateway = Gateway::start(self.config, ports.clone()).unwrap();
         World {

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+/// Less than one failure: what may leak away of a count between its first failure and its last and is not given.
+const BURST_LEAK: f64 = 0.5;
+
 /// Entries under one lock.
 const WAYS: usize = 8;
 
@@ -98,6 +101,8 @@ impl Table {
         entry.failures += 1.0;
         let failures = f64::from(entry.failures);
         let shared = entry.successes >= entry.failures;
+        // what leaks away while a burst lasts does not make it one failure longer
+        let failures = failures + BURST_LEAK;
         if failures < self.rule.limit || (shared && failures < self.rule.hard) {
             return Failed::default();
         }

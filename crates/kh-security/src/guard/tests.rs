@@ -52,6 +52,14 @@ fn an_address_is_refused_at_the_limit_for_longer_and_longer() {
 }
 
 #[test]
+fn a_burst_that_takes_a_while_has_no_failure_more() {
+    let guard = guard(Limits::default());
+    let late = |step: u32| Now { mono: at(0).mono + Duration::from_millis(u64::from(step) * 20), ..at(0) };
+    let let_through = (0..200).filter(|step| fails(&guard, ip("192.0.2.1"), None, 1, late(*step)) == 1).count();
+    assert_eq!(let_through, 100);
+}
+
+#[test]
 fn waits_decay() {
     let guard = guard(Limits::default());
     let offender = ip("192.0.2.1");
@@ -149,6 +157,28 @@ fn nobody_locks_a_client_out_of_where_it_is_known() {
         }
         assert_eq!(guard.check(home, Some("billing"), at(day)).is_ok(), day < 24 * 3_600, "{day}");
     }
+}
+
+#[test]
+fn what_strangers_do_at_a_shared_address_holds_up_no_client_that_succeeded_there() {
+    let guard = guard(Limits::default());
+    let shared = ip("198.51.100.7");
+    guard.succeeded(shared, Some("billing"), at(0));
+    fails(&guard, shared, None, 1_000, at(1));
+    assert_eq!(guard.check(shared, None, at(1)).unwrap_err().scope, Scope::Address);
+    assert_eq!(guard.check(shared, Some("stranger"), at(1)).unwrap_err().scope, Scope::Address);
+    assert_eq!(guard.check(shared, Some("billing"), at(1)), Ok(()));
+}
+
+#[test]
+fn one_id_at_two_apis_is_two_clients() {
+    let guard = guard(Limits::default());
+    let attempt = |realm| Attempt { address: ip("192.0.2.1"), realm, client: Some("billing") };
+    for _ in 0..20 {
+        AttemptGuard::failed(&guard, attempt(Some("reports")), at(0));
+    }
+    let refused = |realm| AttemptGuard::check(&guard, attempt(realm), at(0)).is_err();
+    assert_eq!([refused(Some("reports")), refused(Some("other")), refused(None)], [true, false, false]);
 }
 
 #[test]

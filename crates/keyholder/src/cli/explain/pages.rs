@@ -26,6 +26,7 @@ pages![
     "inbound.token_missing",
     "inbound.authorization_malformed",
     "inbound.token_invalid",
+    "inbound.throttled",
     "inbound.not_allowed",
     "inbound.issuer_unavailable",
     "inbound.upstream_failed",

@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Args;
-use kh_core::{Clock, Code, SystemClock, SystemEntropy};
+use kh_core::{Clock, Code, SystemClock, SystemEntropy, port::security::Security};
 use kh_gateway::{
     Gateway, GatewayConfig, GatewayHandle, InboundPorts, Limits, Listen, Metrics, SOCKET_MODE, StartError,
     inbound::{Inbound, InboundMetrics},
@@ -113,7 +113,7 @@ fn start(
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let counts = InboundMetrics::register(&mut registry, Arc::clone(&clock));
-    let site = Inbound::new(SITE, api.api(verifier)?, &counts, None);
+    let site = Inbound::new(SITE, api.api(verifier)?, &counts, Security::default());
     let ports = InboundPorts { site, clock, entropy: Arc::new(SystemEntropy), metrics, observer: None };
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let (socket_mode, limits) = (SOCKET_MODE, Limits::default());

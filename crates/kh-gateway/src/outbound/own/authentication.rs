@@ -4,8 +4,11 @@
 //! Invariants: a client authenticates in exactly one way (RFC 6749 section 2.3); a login that has to wait is refused
 //! before its secret is looked at; an unknown client and a wrong secret get the same answer after the same work.
 
+use std::time::Duration;
+
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
+pub(super) use kh_core::port::security::Presented as How;
 use kh_core::{Code, SecretString};
 use kh_issuer::{LoginError, Wait};
 
@@ -37,6 +40,8 @@ fn unauthenticated(code: Code, detail: &'static str) -> Refused {
 pub(super) struct Presented {
     pub(super) id: SecretString,
     pub(super) secret: SecretString,
+    /// Where they stood.
+    pub(super) how: How,
 }
 
 /// Parameters that are secrets and have no business in a URL, where logs keep them (RFC 6749 section 2.3.1).
@@ -78,7 +83,7 @@ pub(super) async fn form(
         Some(value) => {
             let basic = Basic::parse(value.as_bytes());
             let basic = basic.map_err(|detail| unauthenticated(Code::CALLER_UNAUTHENTICATED, detail))?;
-            Some(Presented { id: basic.id, secret: basic.secret })
+            Some(Presented { id: basic.id, secret: basic.secret, how: How::Basic })
         }
     };
     let text = read(visit.caller, body).await.map_err(|refusal| Refused("invalid_request", refusal))?;
@@ -94,28 +99,45 @@ pub(super) fn presented(form: &mut Form, basic: Option<Presented>) -> Result<Pre
             Err(invalid("client_id differs from the one in the Authorization header"))
         }
         (Some(basic), ..) => Ok(basic),
-        (None, Some(id), Some(secret)) => Ok(Presented { id, secret }),
+        (None, Some(id), Some(secret)) => Ok(Presented { id, secret, how: How::ClientSecretPost }),
         (None, ..) => {
             Err(unauthenticated(Code::CALLER_UNAUTHENTICATED, "the client id or the client secret is missing"))
         }
     }
 }
 
-/// Whether the client may try now; to be asked before its secret is looked at.
+/// Whether the client may try now; to be asked before its secret is looked at. The guard is asked about the caller's
+/// address and its failures anywhere, and then the issuer about this client's wrong secrets.
 pub(super) fn admitted(visit: Visit<'_>, presented: &Presented) -> Result<(), Refused> {
-    visit.site.issuer.admit_login(presented.id.expose(), visit.caller.peer).map_err(|error| refused(&error))
+    let id = presented.id.expose();
+    visit.tries(id, presented.how);
+    let (now, attempt) = (visit.telling.asked.began.now, visit.telling.attempt(id));
+    if let Some(wait) = visit.site.security.wait(attempt, now) {
+        return Err(throttled(wait));
+    }
+    visit.site.issuer.admit_login(id, attempt.address).map_err(|error| refused(&error))
 }
 
 /// Counts how a try ended.
 pub(super) fn note<T>(visit: Visit<'_>, presented: &Presented, outcome: &Result<T, LoginError>) {
+    let id = presented.id.expose();
+    let attempt = visit.telling.attempt(id);
+    // it may have been a wait for other processes' changes
+    let now = visit.caller.worker.began().now;
     let wrong = match outcome {
         Ok(_) => false,
         Err(LoginError::Rejected) => true,
-        // the secret was right, or nobody knows
+        Err(LoginError::Disabled(_) | LoginError::Environment(_) | LoginError::Scope(_)) => return visit.is_verified(),
+        // nobody knows
         Err(_) => return,
     };
-    let id = presented.id.expose();
-    let Some(Wait { bound, left }) = visit.site.issuer.login_ended(id, visit.caller.peer, wrong) else { return };
+    if wrong {
+        visit.site.security.failed(attempt, now);
+    } else {
+        visit.is_verified();
+        visit.site.security.succeeded(attempt, now);
+    }
+    let Some(Wait { bound, left }) = visit.site.issuer.login_ended(id, attempt.address, wrong) else { return };
     let worker = &visit.caller.worker;
     worker.ports.metrics.locked_out(bound);
     if worker.may_warn() {
@@ -123,12 +145,18 @@ pub(super) fn note<T>(visit: Visit<'_>, presented: &Presented, outcome: &Result<
         let known = visit.site.issuer.client(id).filter(|client| client.record.id.as_str() == id);
         tracing::warn!(
             client.id = known.as_ref().map(|client| client.record.id.as_str()),
-            client.address = visit.caller.peer.map(|peer| peer.to_string()),
+            client.address = attempt.address.map(|address| address.to_string()),
             login.bound = bound.as_str(),
             wait_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
             "wrong logins have to wait"
         );
     }
+}
+
+/// The same answer, whoever makes the client wait.
+fn throttled(wait: Duration) -> Refused {
+    let refusal = Refusal::new(Code::LOGIN_THROTTLED, "too many wrong logins came before").after(wait);
+    Refused("temporarily_unavailable", refusal)
 }
 
 /// What a failed login is told.
@@ -151,9 +179,7 @@ pub(super) fn refused(error: &LoginError) -> Refused {
             let refusal = Refusal::new(Code::OVERLOADED, "the client holds too many live tokens");
             temporarily(Refusal { status: StatusCode::TOO_MANY_REQUESTS, ..refusal })
         }
-        LoginError::Throttled(wait) => {
-            temporarily(Refusal::new(Code::LOGIN_THROTTLED, "too many wrong logins came before").after(wait.left))
-        }
+        LoginError::Throttled(wait) => throttled(wait.left),
         LoginError::Signing(_) | LoginError::NoIssuer => {
             temporarily(Refusal::new(Code::SIGNING_UNAVAILABLE, "no access token can be signed"))
         }

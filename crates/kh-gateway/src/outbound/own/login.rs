@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::{
     super::route::Route,
     Visit,
-    authentication::{JSON, Presented, Refused, admitted, check_head, form, invalid, note, presented, refused},
+    authentication::{How, JSON, Presented, Refused, admitted, check_head, form, invalid, note, presented, refused},
     read, secret_buffer,
 };
 use crate::{
@@ -43,6 +43,7 @@ pub(super) async fn answer(
             if let Some(trail) = trail {
                 trail.client(&login.client);
             }
+            visit.passed(parts, &login.client);
             tracing::debug!(client.id = login.client.record.id.as_str(), "a client logged in");
             granted(&login, route)
         }
@@ -52,6 +53,7 @@ pub(super) async fn answer(
             if let Some(trail) = trail {
                 trail.refused(refusal.code);
             }
+            visit.refused(parts, error, &refusal);
             // at most one a second: whoever may send logins must not be able to fill the disk with them
             let code = refusal.code.0;
             if visit.caller.worker.may_warn() {
@@ -107,7 +109,7 @@ async fn cxone(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Login,
     if basic.is_some() && form.client_secret.is_some() {
         return Err(invalid("the client authenticates in more than one way"));
     }
-    let key = Presented { id, secret };
+    let key = Presented { id, secret, how: How::ClientSecretPost };
     let Some(basic) = basic else { return login(visit, &key, None).await };
     admitted(visit, &key)?;
     let first = attempt(visit, &key, None).await;
@@ -139,7 +141,7 @@ async fn access_key(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<L
     let key: AccessKey = serde_json::from_slice(&text)
         .map_err(|_| invalid("the body is not a JSON object with accessKeyId and accessKeySecret"))?;
     let (id, secret) = (SecretString::copied(&key.access_key_id), SecretString::copied(&key.access_key_secret));
-    login(visit, &Presented { id, secret }, None).await
+    login(visit, &Presented { id, secret, how: How::ClientSecretPost }, None).await
 }
 
 fn unsupported(detail: &'static str) -> Refused {

@@ -34,6 +34,7 @@ async fn asked(
     let outcome = visit.site.issuer.authenticated(presented.id.expose(), &presented.secret).await;
     note(visit, &presented, &outcome);
     let client = outcome.map_err(|error| refused(&error))?;
+    visit.passed(parts, &client);
     if let Some(trail) = trail {
         trail.client(&client);
     }

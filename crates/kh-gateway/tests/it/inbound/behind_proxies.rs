@@ -51,7 +51,7 @@ async fn behind(proxies: Proxies) -> (Upstream, Arc<Journal>, Site) {
     let (upstream, journal) = (echo().await, Arc::new(Journal::default()));
     let mut setup = Setup::new(upstream.address);
     setup.proxies = proxies;
-    setup.security = Some(journal.clone());
+    setup.security.log = Some(journal.clone());
     (upstream, journal, setup.start())
 }
 
@@ -166,7 +166,7 @@ async fn the_header_comes_before_tls_and_holds_for_every_stream() {
     let mut setup = Setup::new(upstream.address);
     setup.config.tls = Some(config);
     setup.proxies = Proxies { proxy_protocol: only_the_proxy(), ..Proxies::default() };
-    setup.security = Some(journal.clone());
+    setup.security.log = Some(journal.clone());
     let site = setup.start();
     let address = forwarding(b"PROXY TCP4 203.0.113.9 127.0.0.1 4711 443\r\n", site.address).await;
     let mut client = Caller::new(address, &root).client().await;

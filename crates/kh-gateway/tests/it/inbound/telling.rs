@@ -27,7 +27,7 @@ async fn the_security_log_hears_every_failure_and_a_success_that_is_news() {
     let (root, config) = authority(false);
     let mut setup = Setup::new(upstream.address);
     setup.config.tls = Some(config);
-    setup.security = Some(journal.clone());
+    setup.security.log = Some(journal.clone());
     let site = setup.start();
     let mut client = Caller::new(site.address, &root).client().await;
     for authorization in ["Bearer expired", "Basic x", "Bearer nothing", "Bearer reader", "Bearer writer", ""] {
