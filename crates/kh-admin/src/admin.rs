@@ -22,6 +22,7 @@ use kh_core::{
     Code, Problem,
     port::{BoxFuture, SecretStore, StateStore},
 };
+use kh_net::PeerCertificate;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,7 @@ use crate::{
     hygiene::{self, HostRule, MethodRule},
     operators::Operators,
     problem,
-    serve::{Peer, PeerCertificate, bounded},
+    serve::{Peer, bounded},
 };
 
 /// One part that has to move for the process to be worth keeping, such as a thread.

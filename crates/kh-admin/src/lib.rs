@@ -23,5 +23,5 @@ pub use guard::{Guard, GuardError};
 pub use metrics::LocalMetrics;
 pub use operators::{Operator, Operators, Role};
 pub use proxy::ProfileProxy;
-pub use serve::{Limits, Peer, PeerCertificate, bind_loopback, serve, serve_tls, serve_with};
+pub use serve::{Limits, Peer, bind_loopback, serve, serve_tls, serve_with};
 pub use socket::{Callers, SocketError, SocketListener};

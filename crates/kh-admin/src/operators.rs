@@ -8,13 +8,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::http::HeaderMap;
 use kh_core::Sha256;
+use kh_net::PeerCertificate;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{
-    guard::{self, Guard},
-    serve::PeerCertificate,
-};
+use crate::guard::{self, Guard};
 
 /// What an operator may do; each role may do all that the ones before it may.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, ToSchema)]
@@ -140,6 +138,8 @@ mod tests {
         PeerCertificate {
             sha256: Sha256::of(of.as_bytes()),
             names: names.iter().map(|&name| name.to_owned()).collect(),
+            common_name: None,
+            subject: "CN=test".into(),
         }
     }
 

@@ -24,7 +24,8 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use kh_core::{Code, Problem, Sha256};
+use kh_core::{Code, Problem};
+use kh_net::PeerCertificate;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -34,7 +35,6 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::problem;
 
@@ -103,31 +103,6 @@ impl Peer {
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Self {
         Self::Tcp(address)
-    }
-}
-
-/// The certificate that a peer proved to have the key of, as an extension of every request of its connection. It was
-/// issued by an authority that the listener trusts.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PeerCertificate {
-    /// SHA-256 of its DER.
-    pub sha256: Sha256,
-    /// The DNS names and URIs of its subject alternative name.
-    pub names: Vec<String>,
-}
-
-impl PeerCertificate {
-    /// The one that the peer of a finished handshake showed.
-    fn of(connection: &rustls::ServerConnection) -> Option<Self> {
-        let der = connection.peer_certificates()?.first()?;
-        let (_, parsed) = X509Certificate::from_der(der).ok()?;
-        let names = parsed.subject_alternative_name().ok().flatten();
-        let names = names.into_iter().flat_map(|extension| &extension.value.general_names);
-        let names = names.filter_map(|name| match name {
-            GeneralName::DNSName(text) | GeneralName::URI(text) => Some((*text).to_owned()),
-            _ => None,
-        });
-        Some(Self { sha256: Sha256::of(der), names: names.collect() })
     }
 }
 

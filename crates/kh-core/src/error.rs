@@ -72,6 +72,8 @@ codes! {
     INBOUND_TOKEN_INVALID = "keyholder.inbound.token_invalid", 401, "the access token is not valid";
     /// A protected API: too many failures came before from this address, or of this client.
     INBOUND_THROTTLED = "keyholder.inbound.throttled", 429, "too many failed requests";
+    /// A protected API: the token is bound to a key, and the request's proof of that key is not valid.
+    INBOUND_PROOF_INVALID = "keyholder.inbound.proof_invalid", 401, "the DPoP proof is not valid";
     /// A protected API: the token is valid and does not say what the route requires.
     INBOUND_NOT_ALLOWED = "keyholder.inbound.not_allowed", 403, "the access token does not allow this request";
     /// A protected API: nobody can say now whether the token is valid.

@@ -3,7 +3,7 @@
 //!
 //! Invariant: no answer echoes anything that the caller sent but its correlation id, which is checked first.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -11,7 +11,11 @@ use kh_core::{Code, PlatformKind, Problem};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::{exchange::body::ReplyBody, metrics::Outcome};
+use crate::{
+    exchange::body::ReplyBody,
+    metrics::Outcome,
+    sender::{self, NextNonce},
+};
 
 /// An answer and how it is counted.
 pub(crate) type Answer = (Response<ReplyBody>, Outcome);
@@ -41,9 +45,11 @@ pub(crate) struct Refusal {
     pub(crate) platform_code: Option<Box<str>>,
     pub(crate) correlation_id: Option<Box<str>>,
     /// Whole seconds.
-    pub(crate) retry_after_s: Option<u32>,
+    pub(crate) retry_after_s: Option<NonZeroU32>,
     /// What the status requires to be told: `Allow` of a 405, else `WWW-Authenticate`.
     pub(crate) told: Option<Box<str>>,
+    /// What the caller's next `DPoP` proof has to repeat.
+    pub(crate) nonce: NextNonce,
     /// The connection ends with this answer: what follows on it cannot be trusted.
     pub(crate) close: bool,
 }
@@ -59,6 +65,7 @@ impl Refusal {
             correlation_id: None,
             retry_after_s: None,
             told: None,
+            nonce: None,
             close: false,
         }
     }
@@ -70,7 +77,8 @@ impl Refusal {
 
     /// The same with a `Retry-After`, rounded up: who came back early would only be refused again.
     pub(crate) fn after(mut self, wait: Duration) -> Self {
-        self.retry_after_s = Some(u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX));
+        let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+        self.retry_after_s = Some(NonZeroU32::MIN.saturating_add(seconds.saturating_sub(1)));
         self
     }
 
@@ -91,8 +99,9 @@ impl Refusal {
                 headers.insert(name, told);
             }
         }
+        tell_nonce(headers, &self.nonce);
         if let Some(seconds) = self.retry_after_s {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.get()));
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -173,6 +182,13 @@ impl Refusal {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self.dress(response.headers_mut(), id);
         (response, outcome)
+    }
+}
+
+/// Gives the caller the nonce for its next `DPoP` proof (RFC 9449 section 8.2).
+pub(crate) fn tell_nonce(headers: &mut HeaderMap, nonce: &NextNonce) {
+    if let Some(nonce) = nonce.as_ref().and_then(|nonce| HeaderValue::from_str(&nonce.0).ok()) {
+        headers.insert(sender::NONCE, nonce);
     }
 }
 

@@ -6,6 +6,12 @@ pub(crate) fn token(value: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
 }
 
+/// What follows the scheme of `DPoP TOKEN` (RFC 9449 section 7.1).
+pub(crate) fn dpop_token(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(5)?;
+    (scheme.eq_ignore_ascii_case(b"DPoP ") && !token.is_empty()).then_some(token)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

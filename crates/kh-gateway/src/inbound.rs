@@ -24,20 +24,30 @@ use kh_core::{
     Code, Identity, Now,
     port::security::{Attempt, ClientAddress},
 };
+use kh_net::client_address::ToldOrigin;
 use kh_policy::{Decision, Found, RouteRule};
+use kh_verify::Reason;
 
 #[cfg(any(fuzzing, test))]
 pub(crate) use self::identity_headers::kept_names_that_pass;
-use self::{api::Live, challenge::Denial, token::Shown};
+use self::{
+    api::Live,
+    challenge::{Challenge, Denial},
+    token::Shown,
+};
 pub use self::{
-    api::{Api, ApiError, ApiSpec, Authorization, IDENTITY_HEADERS_MAX, Inbound, IssuerNames, Proxies, SentHost},
+    api::{
+        Api, ApiError, ApiSpec, Authorization, IDENTITY_HEADERS_MAX, Inbound, IssuerNames, Proxies, SenderRules,
+        SentHost,
+    },
     identity_headers::{IdentityField, IdentityHeader, may_tell},
     metrics::InboundMetrics,
     verifier::{Denied, TokenVerifier},
 };
 use crate::{
-    answer::{Answer, Refusal},
+    answer::{self, Answer, Refusal},
     request::{Asked, Refused},
+    sender::{NextNonce, Scheme, Sent},
 };
 
 /// The route that a request took, for its counters.
@@ -74,7 +84,17 @@ pub(crate) async fn serve(
                 // before the headers that proxies write are taken off
                 let addressing = &live.api.proxies.addressing;
                 let client = asked.caller.client.map(|client| addressing.find(client, &parts.headers));
-                let call = Call { site, live: &live, index, rule, asked, host, sent: sent.as_ref(), client };
+                let call = Call {
+                    site,
+                    live: &live,
+                    index,
+                    rule,
+                    asked,
+                    host,
+                    sent: sent.as_ref(),
+                    client,
+                    scheme: Scheme::Bearer,
+                };
                 call.answer(parts, body).await
             }
             Found::MethodNotAllowed(methods) => Err(Denial::no_method(methods.iter())),
@@ -115,7 +135,7 @@ fn host<'a>(uri: &'a Uri, header: Option<&'a HeaderValue>) -> Result<&'a str, Re
 
 /// Why nobody was authenticated.
 enum NotTaken {
-    /// There is no bearer token: the reason, and what is told.
+    /// There is no token: the reason, and what is told.
     Missing(&'static str, &'static str),
     /// It has not the form of one.
     Malformed,
@@ -138,6 +158,8 @@ struct Call<'a> {
     sent: Option<&'a HeaderValue>,
     /// The client's address; none over a unix socket.
     client: Option<ClientAddress>,
+    /// By which scheme it shows its token.
+    scheme: Scheme,
 }
 
 impl Call<'_> {
@@ -146,13 +168,19 @@ impl Call<'_> {
             trail.route(self.rule.name());
             trail.client_address(self.client.map(|client| client.ip));
         }
-        let identity = if self.rule.requirement().is_public() { None } else { Some(self.admit(parts).await?) };
-        forward::forward(&self, parts, body, identity.as_deref()).await
+        if self.rule.requirement().is_public() {
+            return forward::forward(&self, parts, body, None).await;
+        }
+        let (identity, nonce) = self.admit(parts).await?;
+        let (mut response, outcome) = forward::forward(&self, parts, body, Some(&identity)).await?;
+        answer::tell_nonce(response.headers_mut(), &nonce);
+        Ok((response, outcome))
     }
 
     /// Who calls, if that suffices. Whatever comes of it, the security log is told.
-    async fn admit(&mut self, parts: &Parts) -> Result<Arc<Identity>, Denial> {
+    async fn admit(&mut self, parts: &Parts) -> Result<(Arc<Identity>, NextNonce), Denial> {
         let shown = Shown::of(&parts.headers);
+        self.scheme = shown.scheme();
         let identity = match self.authenticate(shown).await {
             Ok(identity) => identity,
             Err(not_taken) => {
@@ -165,10 +193,10 @@ impl Call<'_> {
         if let Some(trail) = self.asked.trail {
             trail.identity(&identity);
         }
-        match self.authorize(&identity) {
-            Ok(()) => {
+        match self.authorize(&identity, parts, shown) {
+            Ok(nonce) => {
                 security::passed(self, parts, shown, &identity);
-                Ok(identity)
+                Ok((identity, nonce))
             }
             Err(denial) => {
                 security::not_allowed(self, parts, shown, &denial, &identity);
@@ -180,7 +208,7 @@ impl Call<'_> {
     /// Whom the token speaks for. Who holds a token that is known never meets the guard.
     async fn authenticate(&mut self, shown: Shown<'_>) -> Result<Arc<Identity>, NotTaken> {
         let verifier = &self.live.api.verifier;
-        if let Shown::Bearer(token) = shown
+        if let Some(token) = shown.token()
             && let Some(identity) = verifier.known(token, self.asked.began.now)
         {
             return Ok(identity);
@@ -189,10 +217,9 @@ impl Call<'_> {
             return Err(NotTaken::Throttled(wait));
         }
         let token = match shown {
-            Shown::Bearer(token) => token,
+            Shown::Bearer(token) | Shown::DPoP(token) => token,
             Shown::Nothing => return Err(NotTaken::Missing("token_missing", "the request has no access token")),
             Shown::Basic => return Err(NotTaken::Missing("basic_refused", "Basic authentication is not taken here")),
-            Shown::DPoP => return Err(NotTaken::Missing("scheme_refused", "DPoP is not taken here")),
             Shown::Other => return Err(NotTaken::Missing("scheme_refused", "the request has no bearer token")),
         };
         // a token that is known is well formed, so only the others are looked at letter by letter
@@ -236,13 +263,15 @@ impl Call<'_> {
     }
 
     fn denial(&self, not_taken: &NotTaken) -> Denial {
-        let realm = self.site.realm();
+        let challenge = self.challenge();
         match not_taken {
-            NotTaken::Missing(reason, detail) => Denial::missing(realm, reason, detail),
-            NotTaken::Malformed => Denial::malformed(realm),
+            NotTaken::Missing(reason, detail) => {
+                Denial::missing(challenge, self.live.wants_bound(self.index, None), reason, detail)
+            }
+            NotTaken::Malformed => Denial::malformed(challenge),
             NotTaken::Throttled(wait) => Denial::throttled(*wait),
             NotTaken::Denied(denied) => match denied.retry_after {
-                None => Denial::invalid(realm, denied.reason),
+                None => Denial::invalid(challenge, denied.reason),
                 Some(wait) => {
                     self.tell_unavailable(denied);
                     Denial::unknown(denied.reason, wait)
@@ -264,29 +293,70 @@ impl Call<'_> {
     }
 
     /// Whether that is enough for this route, and for this request alone.
-    fn authorize(&self, identity: &Identity) -> Result<(), Denial> {
-        let realm = self.site.realm();
+    fn authorize(&self, identity: &Identity, parts: &Parts, shown: Shown<'_>) -> Result<NextNonce, Denial> {
+        let challenge = self.challenge();
         if !self.live.takes(self.index, identity.issuer()) {
-            return Err(Denial::invalid(realm, "issuer_not_of_route"));
+            return Err(Denial::invalid(challenge, "issuer_not_of_route"));
         }
         if !self.live.api.is_meant(identity) {
-            return Err(Denial::invalid(realm, "audience_not_of_api"));
+            return Err(Denial::invalid(challenge, "audience_not_of_api"));
         }
-        // RFC 9449 section 7.2, RFC 8705 section 3: a token that is bound to a key is no bearer token, and who shows it
-        // here has proven nothing
-        if identity.confirmation().is_some() {
-            return Err(Denial::invalid(realm, "proof_missing"));
-        }
+        let nonce = self.check_sender(identity, parts, shown)?;
         match self.rule.requirement().decide(identity) {
-            Decision::Allowed => Ok(()),
+            Decision::Allowed => Ok(nonce),
             Decision::InsufficientScope { scope } => {
-                Err(Denial::insufficient(realm, "insufficient_scope", scope.as_deref()))
+                Err(Denial::insufficient(challenge, "insufficient_scope", scope.as_deref()))
             }
             Decision::ConditionNotMet { claim } => {
                 tracing::debug!(claim, "a token's claim does not meet its route's condition");
-                Err(Denial::insufficient(realm, "condition_not_met", None))
+                Err(Denial::insufficient(challenge, "condition_not_met", None))
             }
         }
+    }
+
+    /// Whether the token comes from whom it was issued to (RFC 8705 section 3, RFC 9449 section 7).
+    fn check_sender(&self, identity: &Identity, parts: &Parts, shown: Shown<'_>) -> Result<NextNonce, Denial> {
+        let bound = identity.confirmation();
+        if bound.is_none() && self.live.wants_bound(self.index, Some(identity.issuer())) {
+            return Err(Denial::invalid(self.challenge(), "binding_missing"));
+        }
+        let (senders, rules) = (&self.site.senders, &self.live.api.binding.proofs);
+        let caller = self.asked.caller;
+        let (entropy, now) = (&*caller.worker.ports.entropy, self.now().wall);
+        let checked = senders.check(bound, self.scheme, caller.certificate.as_ref(), rules, entropy, || Sent {
+            method: parts.method.as_str(),
+            address: self.address(parts),
+            headers: &parts.headers,
+            token: shown.token(),
+            now,
+        });
+        checked.map_err(|reason| {
+            let nonce = if reason == Reason::ProofNonce { senders.nonce(rules, now, entropy) } else { None };
+            Denial::sender(self.challenge(), reason, nonce)
+        })
+    }
+
+    /// Scheme, host and path by which the client asked, without the query (RFC 9449 section 4.2, `htu`).
+    fn address(&self, parts: &Parts) -> Option<String> {
+        let told = self.client_told(parts);
+        let secure = told.secure.unwrap_or_else(|| self.asked.caller.is_secure());
+        let scheme = if secure { "https" } else { "http" };
+        let host = told.host.as_deref().unwrap_or(self.host);
+        let address = format!("{scheme}://{host}{}", parts.uri.path());
+        let allowed = &self.live.api.binding.addresses;
+        let fine = allowed.is_empty() || kh_verify::dpop::origin(&address).is_some_and(|own| allowed.contains(&own));
+        fine.then_some(address)
+    }
+
+    /// What proxies that are trusted say of the address that the client used.
+    fn client_told(&self, parts: &Parts) -> ToldOrigin {
+        let addressing = &self.live.api.proxies.addressing;
+        self.asked.caller.client.map(|client| addressing.told_origin(client, &parts.headers)).unwrap_or_default()
+    }
+
+    /// How a caller of this request is challenged.
+    fn challenge(&self) -> Challenge<'_> {
+        Challenge { realm: self.site.realm(), scheme: self.scheme, proofs: &self.live.api.binding.proofs }
     }
 
     /// The clocks when the request came in, or when its token had been verified.
@@ -296,7 +366,7 @@ impl Call<'_> {
 }
 
 /// Reasons of denials that are the gateway's own, for the reference; those of tokens are the verifier's.
-pub const REASONS: [(&str, Code); 16] = [
+pub const REASONS: [(&str, Code); 17] = [
     ("no_route", Code::NOT_FOUND),
     ("method_not_allowed", Code::METHOD_NOT_ALLOWED),
     ("ambiguous", Code::REQUEST_AMBIGUOUS),
@@ -308,6 +378,7 @@ pub const REASONS: [(&str, Code); 16] = [
     ("throttled", Code::INBOUND_THROTTLED),
     ("issuer_not_of_route", Code::INBOUND_TOKEN_INVALID),
     ("audience_not_of_api", Code::INBOUND_TOKEN_INVALID),
+    ("binding_missing", Code::INBOUND_TOKEN_INVALID),
     ("proof_missing", Code::INBOUND_TOKEN_INVALID),
     ("claim_unfit", Code::INBOUND_TOKEN_INVALID),
     ("insufficient_scope", Code::INBOUND_NOT_ALLOWED),

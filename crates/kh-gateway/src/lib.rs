@@ -20,12 +20,14 @@ pub mod observe;
 
 mod answer;
 mod bearer;
+pub mod client_trust;
 mod deadline;
 mod exchange;
 mod guards;
 pub mod inbound;
 mod outbound;
 mod request;
+pub mod sender;
 mod server;
 mod site;
 mod upstream;
@@ -35,8 +37,10 @@ mod worker;
 pub mod fuzzing;
 
 pub use certificate::CertificateSlot;
+pub use client_trust::{ClientAuth, ClientTrust, TrustError, server_tls};
 pub use config::{GatewayConfig, InboundPorts, Limits, Ports, SOCKET_MODE, StartError};
 pub use listen::{Given, Listen};
 pub use local::{LocalBody, LocalProxy};
 pub use metrics::Metrics;
+pub use sender::{ProofMemory, ProofRules};
 pub use server::{Gateway, GatewayHandle, WorkerPulse};

@@ -16,6 +16,7 @@ use kh_core::{
     Code, Now, PlatformKind,
     port::security::{ClientAddress, TlsSession},
 };
+use kh_net::PeerCertificate;
 use kh_policy::{CanonicalPath, PathError};
 use tokio::time::{Instant, timeout};
 
@@ -27,7 +28,7 @@ use crate::{
     inbound::{self, Took},
     observe::Trail,
     outbound,
-    server::Sniff,
+    server::{Secured, Sniff},
     site::Site,
     worker::Worker,
 };
@@ -45,6 +46,8 @@ pub(crate) struct Caller {
     pub(crate) answer_due: Deadline,
     /// The caller's TLS connection, if it has one.
     pub(crate) tls: Option<TlsSession>,
+    /// The certificate that the caller proved to have the key of, if it did.
+    pub(crate) certificate: Option<PeerCertificate>,
     /// The other end of the connection; none over a unix socket.
     pub(crate) peer: Option<IpAddr>,
     /// The caller's address: what a proxy told by the PROXY protocol, else the other end.
@@ -54,9 +57,11 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    pub(crate) fn new(worker: Arc<Worker>, sniff: Arc<Sniff>, tls: Option<TlsSession>, ends: Ends) -> Self {
+    pub(crate) fn new(worker: Arc<Worker>, sniff: Arc<Sniff>, secured: Option<Secured>, ends: Ends) -> Self {
         let Ends { peer, client } = ends;
-        Self { worker, sniff, answer_due: Deadline::default(), tls, peer, client, forwarded_for: OnceLock::new() }
+        let (tls, certificate) = secured.map_or((None, None), |secured| (Some(secured.session), secured.certificate));
+        let forwarded_for = OnceLock::new();
+        Self { worker, sniff, answer_due: Deadline::default(), tls, certificate, peer, client, forwarded_for }
     }
 
     /// Whether the caller speaks TLS.

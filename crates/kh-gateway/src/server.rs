@@ -21,11 +21,13 @@ use std::{
 };
 
 use tokio::{sync::oneshot, time::timeout};
-use tokio_rustls::TlsAcceptor;
 
 pub use self::pulse::WorkerPulse;
-use self::serving::{Ending, Serving};
-pub(crate) use self::{drain::Drain, sniff::Sniff};
+pub(crate) use self::{drain::Drain, sniff::Sniff, tls::Secured};
+use self::{
+    serving::{Ending, Serving},
+    tls::TlsSlot,
+};
 use crate::{
     config::{GatewayConfig, InboundPorts, Ports, Shared, StartError},
     exchange::body::ReplayBudget,
@@ -47,6 +49,7 @@ pub struct GatewayHandle {
     addresses: Vec<SocketAddr>,
     paths: Vec<PathBuf>,
     files: Vec<SocketFile>,
+    tls: Option<TlsSlot>,
     ending: Ending,
     ended: Vec<oneshot::Receiver<()>>,
     pulses: Vec<Arc<WorkerPulse>>,
@@ -70,14 +73,17 @@ impl Gateway {
         if listen.is_empty() || workers == 0 {
             return Err(StartError::NothingToDo);
         }
-        let tls = tls.map(|tls| {
-            let mut tls = rustls::ServerConfig::clone(&tls);
-            tls.alpn_protocols = vec![http2::ALPN.to_vec(), b"http/1.1".to_vec()];
-            TlsAcceptor::from(Arc::new(tls))
-        });
+        let tls = tls.map(|tls| TlsSlot::new(&tls));
         let Listeners { of_workers, addresses, paths, files } = listen::open(listen, workers, socket_mode)?;
-        let mut handle =
-            GatewayHandle { addresses, paths, files, ending: Ending::default(), ended: Vec::new(), pulses: Vec::new() };
+        let mut handle = GatewayHandle {
+            addresses,
+            paths,
+            files,
+            tls: tls.clone(),
+            ending: Ending::default(),
+            ended: Vec::new(),
+            pulses: Vec::new(),
+        };
         let budget = Arc::new(ReplayBudget::new(limits.replay_total_bytes, limits.replay_body_bytes));
         for (index, listeners) in of_workers.into_iter().enumerate() {
             let pulse = WorkerPulse::new(index, Arc::clone(&ports.clock));
@@ -107,6 +113,15 @@ impl GatewayHandle {
     /// The unix sockets listened on, in the order of the configuration.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.paths.iter().map(PathBuf::as_path)
+    }
+
+    /// Speaks TLS like this from now on: with another authority for client certificates, for instance. Open connections
+    /// go on with what they agreed on, and no session of before is resumed. Without effect on listeners without TLS,
+    /// which is answered by `false`.
+    pub fn replace_tls(&self, next: &rustls::ServerConfig) -> bool {
+        let Some(slot) = &self.tls else { return false };
+        slot.replace(next);
+        true
     }
 
     /// The workers' signs of life.

@@ -11,6 +11,7 @@
 mod forwarded;
 mod network;
 mod node;
+mod origin;
 
 use std::net::IpAddr;
 
@@ -18,6 +19,7 @@ use http::{HeaderMap, HeaderName, header::FORWARDED};
 use kh_core::port::security::{AddressSource, ClientAddress};
 
 pub use network::{NETWORKS_MAX, NetworkError, TrustedProxies};
+pub use origin::ToldOrigin;
 
 /// Most hops that are walked. Real chains (a content network, a load balancer, an ingress, a sidecar) have under 10.
 pub const HOPS_MAX: usize = 32;
@@ -76,6 +78,17 @@ impl ClientAddressing {
                 let ip = node::loose(line.as_bytes().trim_ascii());
                 ip.map_or(peer, |ip| ClientAddress { ip, source: AddressSource::XRealIp })
             }
+        }
+    }
+
+    /// What a trusted proxy tells of the address by which the client reached it: by `proto` and `host` of the nearest hop
+    /// of `Forwarded` if that is the header that is believed, else by `X-Forwarded-Proto` and `X-Forwarded-Host`, each of
+    /// which has to be there once and with one value. Nothing of anybody else.
+    pub fn told_origin(&self, peer: ClientAddress, headers: &HeaderMap) -> ToldOrigin {
+        match self.header.filter(|_| self.proxies.trust(peer.ip)) {
+            None => ToldOrigin::default(),
+            Some(ForwardingHeader::Forwarded) => origin::of_forwarded(headers),
+            Some(ForwardingHeader::XForwardedFor | ForwardingHeader::XRealIp) => origin::of_x_forwarded(headers),
         }
     }
 

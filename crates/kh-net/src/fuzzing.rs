@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use kh_core::port::security::{AddressSource, ClientAddress};
 
 use crate::{
-    client_address::{ClientAddressing, ForwardingHeader, TrustedProxies},
+    PeerCertificate,
+    client_address::{ClientAddressing, ForwardingHeader, ToldOrigin, TrustedProxies},
     proxy_protocol,
 };
 
@@ -74,4 +75,38 @@ pub fn proxy_header(bytes: &[u8]) -> Option<bool> {
         None => assert!(!matches!(whole, Ok(ControlFlow::Break(_))), "{whole:?}"),
     }
     outcome.map(|outcome| outcome.is_ok())
+}
+
+/// A peer's certificate: whatever it says, what is told of it is printable and bounded, and its digest is its own.
+pub fn peer_certificate(der: &[u8]) -> bool {
+    let Some(told) = PeerCertificate::parse(der) else { return false };
+    assert!(told.subject.bytes().all(|byte| matches!(byte, b' '..=b'~')) && told.subject.len() <= 512);
+    assert!(told.names.len() <= 64);
+    assert_eq!(told.sha256, kh_core::Sha256::of(der));
+    true
+}
+
+/// What proxies say of the address that a client used: `Forwarded`, and `X-Forwarded-Proto` with `X-Forwarded-Host`. It
+/// is told of trusted proxies alone, and a host is made of a host's characters.
+pub fn told_origin(line: &[u8]) -> usize {
+    let trusted = TrustedProxies::parse(&["10.0.0.0/8"]).expect("one network");
+    let peer = ClientAddress { ip: PEER, source: AddressSource::Peer };
+    let stranger = ClientAddress { ip: Ipv4Addr::new(203, 0, 113, 77).into(), source: AddressSource::Peer };
+    let Ok(value) = HeaderValue::from_bytes(line) else { return 0 };
+    let mut headers = HeaderMap::new();
+    for name in ["forwarded", "x-forwarded-proto", "x-forwarded-host"] {
+        headers.append(HeaderName::from_static(name), value.clone());
+    }
+    let mut told = 0;
+    for header in [ForwardingHeader::Forwarded, ForwardingHeader::XForwardedFor, ForwardingHeader::XRealIp] {
+        let addressing = ClientAddressing::new(trusted.clone(), header);
+        assert_eq!(addressing.told_origin(stranger, &headers), ToldOrigin::default());
+        let origin = addressing.told_origin(peer, &headers);
+        if let Some(host) = &origin.host {
+            assert!(host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)), "{host:?}");
+        }
+        told += usize::from(origin.host.is_some()) + usize::from(origin.secure.is_some());
+    }
+    assert_eq!(ClientAddressing::default().told_origin(peer, &headers), ToldOrigin::default());
+    told
 }

@@ -14,6 +14,7 @@ mod error;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 pub mod http;
+mod peer_certificate;
 mod proxy;
 pub mod proxy_protocol;
 mod reach;
@@ -25,6 +26,7 @@ mod tunnel;
 
 pub use egress::{Egress, EgressId, Settings, Target};
 pub use error::{ConnectError, SetupError};
+pub use peer_certificate::PeerCertificate;
 pub use proxy::{ProxyRules, RuleError};
 pub use reach::Reach;
 pub use resolve::{Lookup, Resolve, SystemResolver};

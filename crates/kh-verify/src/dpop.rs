@@ -81,6 +81,27 @@ impl Default for ProofPolicy {
     }
 }
 
+/// A proof that is right in itself and was not looked for in the memory yet: it proves nothing until it is remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a proof that is not remembered can be sent again"]
+pub struct Examined {
+    /// The thumbprint of the key that signed it.
+    pub thumbprint: Sha256,
+    id: ProofId,
+    until: UnixMillis,
+}
+
+impl Examined {
+    /// Remembers the proof, once all else about its sender is right.
+    pub fn remember(self, memory: &dyn ReplayMemory) -> Result<Proven, Reason> {
+        match memory.remember(self.id, self.until) {
+            Remembered::New => Ok(Proven { thumbprint: self.thumbprint }),
+            Remembered::Again => Err(Reason::ProofReplayed),
+            Remembered::NoRoom => Err(Reason::ProofUnremembered),
+        }
+    }
+}
+
 /// Checks one proof: the value of the only `DPoP` field of the request.
 pub fn check_proof(
     proof: &[u8],
@@ -89,6 +110,11 @@ pub fn check_proof(
     memory: &dyn ReplayMemory,
     now: UnixMillis,
 ) -> Result<Proven, Reason> {
+    examine(proof, wanted, policy, now)?.remember(memory)
+}
+
+/// Everything of [`check_proof`] but the memory, for whoever has more to check before a proof may take room there.
+pub fn examine(proof: &[u8], wanted: &ProofFor<'_>, policy: &ProofPolicy, now: UnixMillis) -> Result<Examined, Reason> {
     if proof.len() > PROOF_BYTES_MAX {
         return Err(Reason::ProofMalformed);
     }
@@ -129,18 +155,33 @@ pub fn check_proof(
         return Err(Reason::ProofNonce);
     }
     let id = ProofId(Sha256::of(&[thumbprint.0.as_slice(), token_id.as_bytes()].concat()));
-    match memory.remember(id, until) {
-        Remembered::New => Ok(Proven { thumbprint }),
-        Remembered::Again => Err(Reason::ProofReplayed),
-        Remembered::NoRoom => Err(Reason::ProofUnremembered),
-    }
+    Ok(Examined { thumbprint, id, until })
+}
+
+/// Scheme, host and port in one spelling of an address that has nothing else: no path, no query.
+pub fn bare_origin(address: &str) -> Option<String> {
+    let normal = uri::normal(address).filter(|_| !address.contains(['?', '#']))?;
+    origin(address).filter(|origin| normal.strip_prefix(origin.as_str()) == Some("/"))
+}
+
+/// Scheme, host and port of an address in one spelling, for comparing; none for what is not an `http` or `https` address.
+pub fn origin(address: &str) -> Option<String> {
+    let normal = uri::normal(address)?;
+    let host = normal.find("://")? + 3;
+    let end = normal.get(host..)?.find('/').map_or(normal.len(), |slash| host + slash);
+    normal.get(..end).map(str::to_owned)
 }
 
 /// Whether the proof, if there is one, is of the key that the token is bound to (RFC 9449 sections 7.1 and 7.2).
 pub fn check_binding(identity: &Identity, proven: Option<&Proven>) -> Result<(), Reason> {
-    match (identity.confirmation(), proven) {
+    check_key(identity.confirmation(), proven.map(|proven| &proven.thumbprint))
+}
+
+/// The same for a token of which the confirmation is known, and the thumbprint of the key that signed the proof.
+pub fn check_key(bound: Option<&Confirmation>, proven: Option<&Sha256>) -> Result<(), Reason> {
+    match (bound, proven) {
         (Some(Confirmation::Jkt(_)), None) => Err(Reason::ProofMissing),
-        (Some(Confirmation::Jkt(bound)), Some(proven)) if Sha256(*bound).ct_eq(&proven.thumbprint) => Ok(()),
+        (Some(Confirmation::Jkt(bound)), Some(proven)) if Sha256(*bound).ct_eq(proven) => Ok(()),
         (Some(Confirmation::Jkt(_)), Some(_)) => Err(Reason::ProofKeyMismatch),
         (Some(Confirmation::X5tS256(_)) | None, None) => Ok(()),
         (Some(Confirmation::X5tS256(_)) | None, Some(_)) => Err(Reason::ProofUnbound),

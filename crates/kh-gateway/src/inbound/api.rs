@@ -12,13 +12,17 @@ use kh_net::{
     client_address::{ClientAddressing, TrustedProxies},
 };
 use kh_policy::{RouteRule, RouteTable};
+use kh_verify::dpop::bare_origin;
 
 use super::{
     IdentityHeader, InboundMetrics, TokenVerifier,
     identity_headers::IdentityHeaders,
     metrics::{RouteCounts, SiteCounts},
 };
-use crate::upstream::Origin;
+use crate::{
+    sender::{PROOF_MEMORY_BYTES, ProofRules, Senders},
+    upstream::Origin,
+};
 
 /// Most identity headers of a site: each is looked for in every request.
 pub const IDENTITY_HEADERS_MAX: usize = 32;
@@ -90,9 +94,48 @@ pub enum ApiError {
     /// More than [`IDENTITY_HEADERS_MAX`].
     #[error("there are more than {IDENTITY_HEADERS_MAX} identity headers")]
     TooManyHeaders,
+    /// Senders are to be bound on a route that the API does not have.
+    #[error("there is no route `{0}` whose tokens could be bound")]
+    UnknownRoute(Box<str>),
+    /// Senders are to be bound for an issuer that the API does not have.
+    #[error("there is no issuer {0} whose tokens could be bound")]
+    UnboundIssuer(Box<str>),
+    /// What callers' proofs are to name is no address.
+    #[error("{0} is no address such as https://api.example.com")]
+    Address(Box<str>),
     /// A header that HTTP or keyholder needs for something else.
     #[error("{0} cannot be an identity header")]
     Header(HeaderName),
+}
+
+/// What is asked of the senders of tokens (RFC 8705, RFC 9449). Whatever it says, a token that is bound is taken from
+/// whom it was issued to and from nobody else.
+#[derive(Clone, Debug, Default)]
+pub struct SenderRules {
+    /// Whether every token must be bound, by certificate or by key.
+    pub everywhere: bool,
+    /// The names of issuers whose tokens must be.
+    pub issuers: Vec<Box<str>>,
+    /// The names of routes whose tokens must be.
+    pub routes: Vec<Box<str>>,
+    /// How proofs are judged.
+    pub proofs: ProofRules,
+    /// The addresses by which callers reach the API, scheme and host with a port if need be: a proof for any other is
+    /// refused. None: the one that each request names, so that a proof for another server with the same audience is
+    /// taken by who copies that server's name.
+    pub addresses: Vec<String>,
+}
+
+/// The same in the form that requests need.
+#[derive(Debug, Default)]
+pub(super) struct Binding {
+    everywhere: bool,
+    issuers: Issuers,
+    /// For each route.
+    routes: Box<[bool]>,
+    pub(super) proofs: ProofRules,
+    /// In one spelling.
+    pub(super) addresses: Box<[String]>,
 }
 
 /// Values of `iss`.
@@ -112,6 +155,8 @@ pub struct Api {
     pub(super) proxies: Proxies,
     /// Audiences of which a token must name one; empty is any.
     audiences: Box<[Box<str>]>,
+    pub(super) binding: Binding,
+    names: Box<[IssuerNames]>,
     /// The same of each route that takes fewer.
     of_routes: Box<[Option<Issuers>]>,
 }
@@ -125,7 +170,8 @@ impl Api {
             return Err(ApiError::NoIssuer);
         }
         let of_routes = routes.rules().iter().map(|rule| taken(rule, &issuers)).collect::<Result<_, _>>()?;
-        let issuers = issuers.into_iter().flat_map(|issuer| issuer.issuers).collect();
+        let names: Box<[IssuerNames]> = issuers.into();
+        let issuers = names.iter().flat_map(|issuer| &issuer.issuers).cloned().collect();
         let (identity, upstream) = (IdentityHeaders::new(identity_headers)?, upstream.into());
         Ok(Self {
             routes,
@@ -138,6 +184,8 @@ impl Api {
             issuers,
             proxies: Proxies::default(),
             audiences: Box::default(),
+            binding: Binding::default(),
+            names,
             of_routes,
         })
     }
@@ -167,6 +215,34 @@ impl Api {
     /// Whether a token is meant for this API.
     pub(super) fn is_meant(&self, identity: &Identity) -> bool {
         self.audiences.is_empty() || identity.audience().any(|named| self.audiences.iter().any(|own| **own == *named))
+    }
+
+    /// The same with these rules for senders; else a token that is not bound is taken everywhere.
+    pub fn with_senders(self, rules: SenderRules) -> Result<Self, ApiError> {
+        let SenderRules { everywhere, issuers, routes, proofs, addresses } = rules;
+        let mut bound = vec![false; self.routes.rules().len()];
+        for name in routes {
+            let mut found = false;
+            for (rule, bound) in self.routes.rules().iter().zip(&mut bound).filter(|(rule, _)| *rule.name() == *name) {
+                (*bound, found) = (!rule.requirement().is_public(), true);
+            }
+            if !found {
+                return Err(ApiError::UnknownRoute(name));
+            }
+        }
+        let mut of_issuers: Vec<Arc<str>> = Vec::new();
+        for name in issuers {
+            let Some(issuer) = self.names.iter().find(|issuer| issuer.name == name) else {
+                return Err(ApiError::UnboundIssuer(name));
+            };
+            of_issuers.extend(issuer.issuers.iter().cloned());
+        }
+        // a path would look as if it counted
+        let one_spelling =
+            |address: String| bare_origin(&address).ok_or_else(|| ApiError::Address(address.into_boxed_str()));
+        let addresses = addresses.into_iter().map(one_spelling).collect::<Result<_, _>>()?;
+        let binding = Binding { everywhere, issuers: of_issuers.into(), routes: bound.into(), proofs, addresses };
+        Ok(Self { binding, ..self })
     }
 }
 
@@ -210,6 +286,14 @@ impl Live {
         Arc::new(Self { api, counts })
     }
 
+    /// Whether a token on this route has to be bound: that of this issuer, or any.
+    pub(super) fn wants_bound(&self, index: usize, issuer: Option<&str>) -> bool {
+        let Binding { everywhere, issuers, routes, .. } = &self.api.binding;
+        *everywhere
+            || routes.get(index).copied().unwrap_or_default()
+            || issuer.is_some_and(|issuer| issuers.iter().any(|bound| **bound == *issuer))
+    }
+
     /// The counters of a route.
     pub(super) fn route(&self, index: usize) -> Option<&Arc<RouteCounts>> {
         self.counts.get(index)
@@ -228,14 +312,32 @@ pub struct Inbound {
     live: ArcSwap<Live>,
     counts: Arc<SiteCounts>,
     pub(super) security: Security,
+    pub(super) senders: Senders,
 }
 
 impl Inbound {
     /// A site called `name` (letters, digits, `-` and `_`), which is its realm as well.
     pub fn new(name: &str, first: Api, metrics: &InboundMetrics, security: impl Into<Security>) -> Arc<Self> {
+        Self::with_proof_memory(name, first, metrics, security, PROOF_MEMORY_BYTES)
+    }
+
+    /// The same with this many bytes for the proofs that were seen, of all workers together.
+    pub fn with_proof_memory(
+        name: &str,
+        first: Api,
+        metrics: &InboundMetrics,
+        security: impl Into<Security>,
+        bytes: usize,
+    ) -> Arc<Self> {
         let name: Arc<str> = name.into();
         let counts = metrics.site(&name);
-        Arc::new(Self { live: ArcSwap::new(Live::new(first, &counts)), name, counts, security: security.into() })
+        Arc::new(Self {
+            live: ArcSwap::new(Live::new(first, &counts)),
+            name,
+            counts,
+            security: security.into(),
+            senders: Senders::with_memory(bytes),
+        })
     }
 
     /// From now on new requests see `next`; those under way go on with what they have seen.

@@ -13,7 +13,7 @@ use super::{Authorization, Call, SentHost, challenge::Denial};
 use crate::{
     answer::Answer,
     exchange::{self, Outgoing, body::Trailers, headers::Behind, in_body::InBody},
-    observe,
+    observe, sender,
     upstream::{Host, UpstreamError},
 };
 
@@ -42,10 +42,12 @@ pub(super) async fn forward(
     api.identity.strip(headers);
     if api.authorization == Authorization::Remove {
         headers.remove(header::AUTHORIZATION);
+        // good for nothing without the token, and it names the gateway's address
+        headers.remove(sender::PROOF);
     }
     if let Some(identity) = identity {
         let told = api.identity.tell(headers, identity);
-        told.map_err(|_unfit| Denial::invalid(call.site.realm(), "claim_unfit"))?;
+        told.map_err(|_unfit| Denial::invalid(call.challenge(), "claim_unfit"))?;
     }
     tell_origin(call, headers, &host, parts.version);
     parts.uri = host.origin.target(&parts.uri, 0).map_err(|error| failed(call, &UpstreamError::Address(error)))?;

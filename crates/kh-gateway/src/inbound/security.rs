@@ -58,8 +58,8 @@ fn record(
     event.presented = shown.presented();
     event.route = Some(Told::new(call.rule.name()));
     event.token = match shown {
-        Shown::Bearer(token) => Some(TokenDigest::of(Sha256::of(token))),
-        _ => None,
+        Shown::Bearer(token) | Shown::DPoP(token) => Some(TokenDigest::of(Sha256::of(token))),
+        Shown::Nothing | Shown::Basic | Shown::Other => None,
     };
     event.method = Some(Told::new(parts.method.as_str()));
     event.user_agent = parts.headers.get(header::USER_AGENT).map(|value| Told::of_bytes(value.as_bytes()));

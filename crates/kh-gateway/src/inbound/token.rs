@@ -5,7 +5,7 @@
 use http::{HeaderMap, header};
 use kh_core::port::security::Presented;
 
-use crate::bearer;
+use crate::{bearer, sender::Scheme};
 
 /// The credential of a request. The guards have refused a second `Authorization` header and a token in the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub(super) enum Shown<'a> {
     Bearer(&'a [u8]),
     /// `Basic` (RFC 7617).
     Basic,
-    /// `DPoP` (RFC 9449).
-    DPoP,
+    /// What may be a token, shown by the scheme `DPoP` (RFC 9449).
+    DPoP(&'a [u8]),
     /// Any other scheme, or no scheme.
     Other,
 }
@@ -30,11 +30,29 @@ impl<'a> Shown<'a> {
         if let Some(token) = bearer::token(value) {
             return Self::Bearer(token);
         }
+        if let Some(token) = bearer::dpop_token(value) {
+            return Self::DPoP(token);
+        }
         let scheme = value.split(|byte| *byte == b' ').next().unwrap_or_default();
         match scheme {
             _ if scheme.eq_ignore_ascii_case(b"basic") => Self::Basic,
-            _ if scheme.eq_ignore_ascii_case(b"dpop") => Self::DPoP,
             _ => Self::Other,
+        }
+    }
+
+    /// By which scheme a caller is answered.
+    pub(super) fn scheme(self) -> Scheme {
+        match self {
+            Self::DPoP(_) => Scheme::DPoP,
+            Self::Nothing | Self::Bearer(_) | Self::Basic | Self::Other => Scheme::Bearer,
+        }
+    }
+
+    /// What may be a token.
+    pub(super) fn token(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Bearer(token) | Self::DPoP(token) => Some(token),
+            Self::Nothing | Self::Basic | Self::Other => None,
         }
     }
 
@@ -44,7 +62,7 @@ impl<'a> Shown<'a> {
             Self::Nothing => Presented::Nothing,
             Self::Bearer(_) => Presented::Bearer,
             Self::Basic => Presented::Basic,
-            Self::DPoP => Presented::DPoP,
+            Self::DPoP(_) => Presented::DPoP,
             Self::Other => Presented::Other,
         }
     }
@@ -83,7 +101,10 @@ mod tests {
             ("Bearer  x", Shown::Bearer(b" x")),
             ("Basic eA==", Shown::Basic),
             ("basic", Shown::Basic),
-            ("DPoP x", Shown::DPoP),
+            ("DPoP x", Shown::DPoP(b"x")),
+            ("dpop x", Shown::DPoP(b"x")),
+            ("DPoP", Shown::Other),
+            ("DPoP ", Shown::Other),
             ("Bearer ", Shown::Other),
             ("Bearer", Shown::Other),
             ("x", Shown::Other),

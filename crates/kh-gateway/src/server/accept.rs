@@ -12,7 +12,6 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -20,7 +19,7 @@ use super::{
     drain::{Finish, Phase},
     http2,
     io::{Inbound, Socket, Transport},
-    tls,
+    tls::{Secured, TlsSlot},
 };
 use crate::{
     deadline::HeadTimer,
@@ -100,11 +99,11 @@ impl Listener {
 #[derive(Clone)]
 pub(super) struct Protocols {
     http1: Builder,
-    tls: Option<TlsAcceptor>,
+    tls: Option<TlsSlot>,
 }
 
 impl Protocols {
-    pub(super) fn new(worker: &Worker, tls: Option<TlsAcceptor>) -> Self {
+    pub(super) fn new(worker: &Worker, tls: Option<TlsSlot>) -> Self {
         let limits = &worker.limits;
         let mut http1 = Builder::new();
         http1
@@ -179,7 +178,7 @@ fn open(
 /// One caller's connection.
 struct Open {
     http1: Builder,
-    tls: Option<TlsAcceptor>,
+    tls: Option<TlsSlot>,
     site: Site,
     worker: Arc<Worker>,
 }
@@ -193,18 +192,19 @@ impl Open {
         }
         let Ok(client) = behind::client(&self.site, &self.worker, &mut socket, peer).await else { return };
         let ends = Ends { peer, client };
-        let mut session = None;
+        let mut secured = None;
         let transport = match &self.tls {
             None => Transport::plain(socket),
-            Some(tls) => match timeout(self.worker.limits.tls_handshake, tls.accept(socket)).await {
+            Some(tls) => match timeout(self.worker.limits.tls_handshake, tls.acceptor().accept(socket)).await {
                 Ok(Ok(stream)) => {
-                    session = Some(tls::session(stream.get_ref().1));
+                    let settled = Secured::of(stream.get_ref().1);
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(http2::ALPN);
                     let transport = Transport::Tls(Box::new(stream));
                     if http2 {
                         // boxed, so that an HTTP/1.1 connection's task does not have its size
-                        return Box::pin(http2::serve(self.worker, self.site, transport, session, ends)).await;
+                        return Box::pin(http2::serve(self.worker, self.site, transport, settled, ends)).await;
                     }
+                    secured = Some(settled);
                     transport
                 }
                 Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
@@ -214,7 +214,7 @@ impl Open {
         let worker = Arc::clone(&self.worker);
         let sniff = Arc::new(Sniff::default());
         let inbound = Inbound::new(transport, Arc::clone(&sniff), Arc::clone(&worker));
-        let caller = Caller::new(self.worker, sniff, session, ends);
+        let caller = Caller::new(self.worker, sniff, secured, ends);
         let door = Arc::new(Door { caller, site: self.site });
         let service = service_fn(move |request| request::answer(Arc::clone(&door), request));
         let connection = self.http1.serve_connection(TokioIo::new(inbound), service).with_upgrades();

@@ -24,7 +24,6 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use kh_core::port::security::TlsSession;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::TaskTracker;
@@ -33,6 +32,7 @@ use super::{
     Sniff,
     drain::{Finish, Phase},
     io::{Inbound, Transport},
+    tls::Secured,
 };
 use crate::{
     config::Limits,
@@ -70,7 +70,7 @@ const PONG: Duration = Duration::from_secs(20);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: Arc<Worker>, site: Site, transport: Transport, tls: Option<TlsSession>, ends: Ends) {
+pub(super) async fn serve(worker: Arc<Worker>, site: Site, transport: Transport, secured: Secured, ends: Ends) {
     let busy = Arc::new(Busy { streams: AtomicUsize::new(0), idle_since: Mutex::new(Instant::now()) });
     // frames say where each message ends: there is no raw head to look at
     let sniff = Arc::new(Sniff::default());
@@ -78,7 +78,7 @@ pub(super) async fn serve(worker: Arc<Worker>, site: Site, transport: Transport,
     let inbound = Inbound::new(transport, Arc::clone(&sniff), Arc::clone(&worker));
     let of_streams = Arc::clone(&worker);
     let service = service_fn(move |request| {
-        let caller = Caller::new(Arc::clone(&of_streams), Arc::clone(&sniff), tls, ends);
+        let caller = Caller::new(Arc::clone(&of_streams), Arc::clone(&sniff), Some(secured.clone()), ends);
         answer(Arc::new(Door { caller, site: site.clone() }), request)
     });
     let streams = Streams { tasks: worker.tasks.clone(), busy: Arc::clone(&busy) };

@@ -5,12 +5,12 @@
 use std::{sync::Arc, thread};
 
 use tokio::sync::{Semaphore, oneshot};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     accept::{Accepting, Listener, Protocols},
     pulse::WorkerPulse,
+    tls::TlsSlot,
 };
 use crate::{
     config::{Limits, Shared, StartError},
@@ -34,7 +34,7 @@ pub(crate) struct Ending {
 /// Everything one worker thread is started with.
 pub(super) struct Serving {
     pub(super) listeners: Vec<Opened>,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<TlsSlot>,
     pub(super) limits: Limits,
     pub(super) ports: Shared,
     pub(super) site: Site,

@@ -1,10 +1,58 @@
 //! What is known of a caller's TLS connection.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use kh_core::port::security::TlsSession;
-use rustls::{CipherSuite, ProtocolVersion, ServerConnection};
+use kh_net::PeerCertificate;
+use rustls::{CipherSuite, ProtocolVersion, ServerConfig, ServerConnection};
+use tokio_rustls::TlsAcceptor;
+
+use super::http2;
+
+/// How the listeners speak TLS, which may be replaced while handshakes run.
+#[derive(Clone, Debug)]
+pub(super) struct TlsSlot(Arc<ArcSwap<ServerConfig>>);
+
+impl TlsSlot {
+    pub(super) fn new(first: &ServerConfig) -> Self {
+        Self(Arc::new(ArcSwap::new(with_protocols(first))))
+    }
+
+    /// Handshakes that begin from now on see `next`; no session of before is resumed.
+    pub(super) fn replace(&self, next: &ServerConfig) {
+        self.0.store(with_protocols(next));
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0.load_full())
+    }
+}
+
+fn with_protocols(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![http2::ALPN.to_vec(), b"http/1.1".to_vec()];
+    Arc::new(config)
+}
+
+/// A caller's TLS connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Secured {
+    /// What the handshake settled.
+    pub(crate) session: TlsSession,
+    /// The certificate that the caller proved to have the key of.
+    pub(crate) certificate: Option<PeerCertificate>,
+}
+
+impl Secured {
+    /// After the handshake.
+    pub(super) fn of(connection: &ServerConnection) -> Self {
+        Self { session: session(connection), certificate: PeerCertificate::of(connection) }
+    }
+}
 
 /// What the handshake settled.
-pub(super) fn session(connection: &ServerConnection) -> TlsSession {
+fn session(connection: &ServerConnection) -> TlsSession {
     let version = match connection.protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => "1.3",
         Some(ProtocolVersion::TLSv1_2) => "1.2",

@@ -3,6 +3,7 @@
 mod admission;
 mod backends;
 mod behind_proxies;
+mod bound;
 mod forwarding;
 mod guarding;
 mod program;
@@ -31,7 +32,7 @@ use kh_gateway::{
     Gateway, GatewayConfig, GatewayHandle, InboundPorts, Metrics,
     inbound::{
         Api, ApiSpec, Authorization, Denied, IdentityField, IdentityHeader, Inbound, InboundMetrics, IssuerNames,
-        Proxies, SentHost, TokenVerifier,
+        Proxies, SenderRules, SentHost, TokenVerifier,
     },
     observe::Observer,
 };
@@ -95,6 +96,8 @@ fn tokens() -> Tokens {
         ("other", good(identity(OTHER, "alice", &["reports:read"]))),
         ("stranger", good(identity("https://stranger.example", "alice", &["reports:read"]))),
         ("bound", good(identity(ISSUER, "alice", &["reports:read"]).confirmation(Confirmation::Jkt([7; 32])))),
+        ("of-key", good(identity(ISSUER, "alice", &["reports:read"]).confirmation(bound::of_key()))),
+        ("of-certificate", good(identity(ISSUER, "alice", &["reports:read"]).confirmation(bound::of_certificate()))),
         ("expired", Err(denied("expired", None))),
         ("revoked", Err(denied("revoked", None))),
         // once good: it is known whose it was
@@ -132,6 +135,8 @@ struct Setup {
     authorization: Authorization,
     host: SentHost,
     proxies: Proxies,
+    senders: SenderRules,
+    proof_bytes: usize,
     security: Security,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -141,7 +146,7 @@ struct Site {
     address: SocketAddr,
     inbound: Arc<Inbound>,
     registry: Registry,
-    _gateway: GatewayHandle,
+    gateway: GatewayHandle,
 }
 
 fn spec(upstream: &str, routes: RouteTable, authorization: Authorization, host: SentHost) -> ApiSpec {
@@ -173,6 +178,8 @@ impl Setup {
             authorization: Authorization::Remove,
             host: SentHost::Upstream,
             proxies: Proxies::default(),
+            senders: SenderRules::default(),
+            proof_bytes: kh_gateway::sender::PROOF_MEMORY_BYTES,
             security: Security::default(),
             observer: None,
         }
@@ -183,9 +190,9 @@ impl Setup {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let counts = InboundMetrics::register(&mut registry, clock.clone());
-        let api =
-            Api::new(spec(&self.upstream, self.routes, self.authorization, self.host)).unwrap().behind(self.proxies);
-        let inbound = Inbound::new("api", api, &counts, self.security);
+        let api = Api::new(spec(&self.upstream, self.routes, self.authorization, self.host)).unwrap();
+        let api = api.behind(self.proxies).with_senders(self.senders).unwrap();
+        let inbound = Inbound::with_proof_memory("api", api, &counts, self.security, self.proof_bytes);
         let ports = InboundPorts {
             site: Arc::clone(&inbound),
             clock,
@@ -194,7 +201,7 @@ impl Setup {
             observer: self.observer,
         };
         let gateway = Gateway::start_inbound(self.config, ports).unwrap();
-        Site { address: gateway.addresses()[0], inbound, registry, _gateway: gateway }
+        Site { address: gateway.addresses()[0], inbound, registry, gateway }
     }
 }
 

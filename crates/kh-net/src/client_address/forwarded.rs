@@ -22,18 +22,47 @@ pub(super) fn hops(line: &[u8]) -> Vec<Hop> {
 /// A hop's address, if it can be known.
 type Hop = Option<IpAddr>;
 
+/// `proto` and `host` of a line's last hop, as they stand there.
+pub(super) type Origin = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// What the last hop of a line says of the address that it was reached by; none of a malformed line.
+pub(super) fn origin(line: &[u8]) -> Option<Origin> {
+    if line.len() > FORWARDED_LINE_MAX {
+        return None;
+    }
+    let mut reader = Reader(line);
+    let mut last = None;
+    let mut note = |name: &[u8], value: &[u8], first: bool| {
+        let (proto, host) = if first { last.insert((None, None)) } else { last.get_or_insert((None, None)) };
+        match name {
+            b"proto" => *proto = Some(value.to_vec()),
+            b"host" => *host = Some(value.to_vec()),
+            _ => {}
+        }
+    };
+    reader.list_telling(&mut note).filter(|_| reader.0.is_empty())?;
+    last
+}
+
+/// Is told each parameter's name in small letters, its value, and whether it is its hop's first.
+type Note<'a> = &'a mut dyn FnMut(&[u8], &[u8], bool);
+
 /// What is left of a line.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     fn list(&mut self) -> Option<Vec<Hop>> {
+        self.list_telling(&mut |_, _, _| {})
+    }
+
+    fn list_telling(&mut self, note: Note<'_>) -> Option<Vec<Hop>> {
         let mut hops = Vec::new();
         loop {
             self.space();
             match self.0.first() {
                 None => return Some(hops),
                 Some(b',') => {}
-                Some(_) => hops.push(self.element()?),
+                Some(_) => hops.push(self.element(note)?),
             }
             self.space();
             if !self.take(b',') {
@@ -43,7 +72,7 @@ impl Reader<'_> {
     }
 
     /// Pairs with semicolons between them; the address of `for`.
-    fn element(&mut self) -> Option<Hop> {
+    fn element(&mut self, note: Note<'_>) -> Option<Hop> {
         let mut address = None;
         let mut names: Vec<Vec<u8>> = Vec::new();
         loop {
@@ -60,6 +89,7 @@ impl Reader<'_> {
                 if names.contains(&name) || names.len() == PAIRS_MAX {
                     return None;
                 }
+                note(&name, &value, names.is_empty());
                 names.push(name);
             }
             self.space();

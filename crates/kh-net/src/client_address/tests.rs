@@ -149,6 +149,84 @@ fn forwarded_by_its_grammar() {
 }
 
 #[test]
+fn the_address_that_a_client_used_is_told_by_trusted_proxies_alone() {
+    use ForwardingHeader::{Forwarded as F, XForwardedFor as X, XRealIp as R};
+    for (header, from, lines, expected) in [
+        (
+            X,
+            "10.0.0.1",
+            &["x-forwarded-proto: https", "x-forwarded-host: api.example:8443"][..],
+            "true api.example:8443",
+        ),
+        (R, "10.0.0.1", &["x-forwarded-proto: HTTP", "x-forwarded-host:  api.example "], "false api.example"),
+        (X, "10.0.0.1", &["x-forwarded-proto: https"], "true -"),
+        (X, "10.0.0.1", &["x-forwarded-host: [2001:db8::1]:1"], "- [2001:db8::1]:1"),
+        // a stranger's are not looked at
+        (X, "203.0.113.9", &["x-forwarded-proto: https", "x-forwarded-host: api.example"], "- -"),
+        (F, "203.0.113.9", &["forwarded: proto=https;host=api.example"], "- -"),
+        // two values are somebody else's and the proxy's: which is which cannot be told
+        (X, "10.0.0.1", &["x-forwarded-proto: https, http", "x-forwarded-host: a.example, b.example"], "- -"),
+        (X, "10.0.0.1", &["x-forwarded-proto: https", "x-forwarded-proto: https"], "- -"),
+        (X, "10.0.0.1", &["x-forwarded-host: a.example", "x-forwarded-host: a.example"], "- -"),
+        (X, "10.0.0.1", &["x-forwarded-proto: wss", "x-forwarded-host: a/b"], "- -"),
+        (X, "10.0.0.1", &["x-forwarded-host: user@a.example"], "- -"),
+        // one header is believed
+        (X, "10.0.0.1", &["forwarded: proto=https;host=api.example"], "- -"),
+        (F, "10.0.0.1", &["x-forwarded-proto: https", "x-forwarded-host: api.example"], "- -"),
+        (F, "10.0.0.1", &["forwarded: for=203.0.113.9;proto=https;host=\"api.example:8443\""], "true api.example:8443"),
+        // the nearest hop's, also where it says less
+        (F, "10.0.0.1", &["forwarded: proto=http;host=evil.example, proto=https;host=api.example"], "true api.example"),
+        (F, "10.0.0.1", &["forwarded: proto=https;host=evil.example, for=10.0.0.2"], "- -"),
+        (F, "10.0.0.1", &["forwarded: proto=http;host=evil.example", "forwarded: proto=https"], "true -"),
+        (F, "10.0.0.1", &["forwarded: proto=https;proto=http"], "- -"),
+        (F, "10.0.0.1", &["forwarded: proto=https;host=\"api.example"], "- -"),
+    ] {
+        let told = ClientAddressing::new(balancers(), header).told_origin(peer(from), &headers(lines));
+        let secure = told.secure.map_or("-".to_owned(), |secure| secure.to_string());
+        assert_eq!(
+            format!("{secure} {}", told.host.as_deref().unwrap_or("-")),
+            expected,
+            "{header:?} {from} {lines:?}"
+        );
+    }
+}
+
+#[test]
+fn told_origins_for_any_line() {
+    let parts = [
+        "proto",
+        "host",
+        "for",
+        "=",
+        ";",
+        ",",
+        "https",
+        "http",
+        "api.example",
+        "\"",
+        "\\",
+        " ",
+        ":",
+        "[",
+        "]",
+        "@",
+        "/",
+    ];
+    let (mut seed, mut told) = (0x9e37_79b9_7f4a_7c15_u64, 0);
+    for _ in 0..100_000 {
+        let mut line = String::new();
+        for _ in 0..12 {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            line.push_str(parts[usize::try_from(seed >> 8).unwrap() % parts.len()]);
+        }
+        told += crate::fuzzing::told_origin(line.as_bytes());
+    }
+    assert!(told > 100, "something was told: {told}");
+}
+
+#[test]
 fn x_real_ip_is_one_address() {
     for (lines, expected) in [
         (&["x-real-ip: 203.0.113.9"][..], "203.0.113.9 header"),

@@ -6,8 +6,8 @@ use kh_core::{Identity, Sha256, UnixMillis};
 use kh_verify::{
     Algorithm, Algorithms, Reason,
     dpop::{
-        JTI_BYTES_MAX, PROOF_BYTES_MAX, ProofFor, ProofId, ProofPolicy, Proven, Remembered, ReplayMemory,
-        check_binding, check_proof,
+        JTI_BYTES_MAX, PROOF_BYTES_MAX, ProofFor, ProofId, ProofPolicy, Proven, Remembered, ReplayMemory, bare_origin,
+        check_binding, check_key, check_proof, examine, origin,
     },
     thumbprint,
 };
@@ -217,6 +217,37 @@ fn a_proof_is_no_access_token_and_a_token_is_no_proof() {
     assert_eq!(refused(&proof, &keys(Algorithm::Rs256)), "type_refused");
     let token = RSA.token(Algorithm::Rs256, &claims());
     assert_eq!(check_with(&token, None, &Memory::default()), Err(Reason::ProofMalformed));
+}
+
+#[test]
+fn origins_of_addresses() {
+    for (address, whole, bare) in [
+        ("https://API.example:443/v1?a=b", Some("https://api.example"), None),
+        ("https://API.example:443/", Some("https://api.example"), Some("https://api.example")),
+        ("http://api.example:8080", Some("http://api.example:8080"), Some("http://api.example:8080")),
+        ("https://[2001:db8::1]:8443/", Some("https://[2001:db8::1]:8443"), Some("https://[2001:db8::1]:8443")),
+        ("https://api.example/?a", Some("https://api.example"), None),
+        ("https://api.example#a", Some("https://api.example"), None),
+        ("api.example", None, None),
+        ("https://user@api.example", None, None),
+        ("", None, None),
+    ] {
+        assert_eq!((origin(address).as_deref(), bare_origin(address).as_deref()), (whole, bare), "{address}");
+    }
+}
+
+/// RFC 9449 section 4.3, check 12, and what a server does with a proof that is right but for something else.
+#[test]
+fn a_proof_that_is_only_examined_is_not_remembered() {
+    let header = proof_header(&P256, Algorithm::Es256).to_string();
+    let proof = P256.raw(Algorithm::Es256, &header, &proof_claims().to_string());
+    let wanted = ProofFor { method: "GET", uri: URI, token: Some(TOKEN), nonces: None };
+    let memory = Memory::default();
+    let examined = examine(proof.as_bytes(), &wanted, &ProofPolicy::default(), NOW).unwrap();
+    assert!(memory.seen.borrow().is_empty());
+    assert_eq!(check_key(None, Some(&examined.thumbprint)), Err(Reason::ProofUnbound));
+    assert!(examined.remember(&memory).is_ok());
+    assert_eq!(examined.remember(&memory), Err(Reason::ProofReplayed));
 }
 
 #[test]

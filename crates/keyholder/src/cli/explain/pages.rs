@@ -27,6 +27,7 @@ pages![
     "inbound.authorization_malformed",
     "inbound.token_invalid",
     "inbound.throttled",
+    "inbound.proof_invalid",
     "inbound.not_allowed",
     "inbound.issuer_unavailable",
     "inbound.upstream_failed",

@@ -30,7 +30,7 @@ async fn each_refusal_is_answered_by_the_book_and_never_forwarded() {
     for (call, authorization, expected) in [
         ("GET /reports", "", missing),
         ("GET /reports", "Basic cmVhZGVyOng=", missing),
-        ("GET /reports", "DPoP reader", missing),
+        ("GET /reports", "DPoP", missing),
         ("GET /reports", "reader", missing),
         ("GET /reports", "Bearer", missing),
         ("GET /reports", "Bearer  reader", malformed),
