@@ -168,13 +168,18 @@ impl Call<'_> {
             trail.route(self.rule.name());
             trail.client_address(self.client.map(|client| client.ip));
         }
-        if self.rule.requirement().is_public() {
+        if self.rule.requirement().is_public() || self.is_for_api(parts) {
             return forward::forward(&self, parts, body, None).await;
         }
         let (identity, nonce) = self.admit(parts).await?;
         let (mut response, outcome) = forward::forward(&self, parts, body, Some(&identity)).await?;
         answer::tell_nonce(response.headers_mut(), &nonce);
         Ok((response, outcome))
+    }
+
+    /// Whether it carries credentials that the API authenticates by itself, because its route says so.
+    fn is_for_api(&self, parts: &Parts) -> bool {
+        self.rule.allows_basic() && matches!(Shown::of(&parts.headers), Shown::Basic)
     }
 
     /// Who calls, if that suffices. Whatever comes of it, the security log is told.

@@ -140,6 +140,15 @@ impl Cache {
         self.0.remove(key);
     }
 
+    /// Takes over what `from` holds, each entry with the place that its issuer has here; without one it is left.
+    pub(crate) fn take_over(&self, from: &Self, place: impl Fn(u16) -> Option<u16>) {
+        for (key, verified) in from.0.iter() {
+            if let Some(issuer) = place(verified.issuer) {
+                self.put(key, Verified { issuer, ..verified });
+            }
+        }
+    }
+
     /// Entries, and their bytes.
     pub(crate) fn size(&self) -> (usize, u64) {
         (self.0.len(), self.0.weight())

@@ -107,7 +107,7 @@ pub struct Verifier {
 }
 
 pub(crate) struct Shared {
-    issuers: Vec<Issuer>,
+    issuers: Vec<Arc<Issuer>>,
     directory: Directory,
     cache: Cache,
     refused: Refused,
@@ -129,20 +129,34 @@ impl Verifier {
         runtime: Handle,
     ) -> Result<Self, SpecError> {
         let directory = Directory::of(&config.issuers)?;
-        let issuers = config.issuers.into_iter().map(|spec| Issuer::new(spec, &clock)).collect();
-        let shared = Shared {
-            issuers,
-            directory,
-            cache: Cache::new(config.cache_bytes),
-            refused: Refused::new(),
-            flights: Flights::default(),
-            revocations: Arc::new(Revocations::new(store, config.revocations)),
-            clock,
-            tasks: Tasks { runtime, tracker: TaskTracker::new(), cancel: CancellationToken::new() },
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
+        let issuers = config.issuers.into_iter().map(|spec| Arc::new(Issuer::new(spec, &clock))).collect();
+        let revocations = Arc::new(Revocations::new(store, config.revocations));
+        Ok(Self::of(Shared::new((issuers, directory), Cache::new(config.cache_bytes), revocations, clock, runtime)))
+    }
+
+    /// The verifier of another configuration in the place of this one. It has the revocations of this one, and of the
+    /// issuers that `is_same` (the same name, and the same in everything) their keys and what was verified with them.
+    pub fn succeeded_by(&self, config: VerifierConfig, is_same: impl Fn(&str) -> bool) -> Result<Self, SpecError> {
+        let directory = Directory::of(&config.issuers)?;
+        let before = &self.shared;
+        let clock = &before.clock;
+        let issuer = |spec: IssuerSpec| {
+            let known = before.issuers.iter().find(|issuer| issuer.name == spec.name && is_same(&spec.name));
+            known.map_or_else(|| Arc::new(Issuer::new(spec, clock)), Arc::clone)
         };
-        Ok(Self { shared: Arc::new(shared) })
+        let issuers: Vec<_> = config.issuers.into_iter().map(issuer).collect();
+        let place = |old: u16| {
+            let issuer = before.issuers.get(usize::from(old))?;
+            issuers.iter().zip(0_u16..).find(|(new, _)| Arc::ptr_eq(new, issuer)).map(|(_, place)| place)
+        };
+        let cache = Cache::new(config.cache_bytes);
+        cache.take_over(&before.cache, place);
+        let (revocations, runtime) = (Arc::clone(&before.revocations), before.tasks.runtime.clone());
+        Ok(Self::of(Shared::new((issuers, directory), cache, revocations, Arc::clone(clock), runtime)))
+    }
+
+    fn of(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
     }
 
     /// Reads the revocations. Without them nothing may be served.
@@ -173,8 +187,8 @@ impl Verifier {
     /// The names of the issuers whose tokens can be verified, and of those whose keys are missing or too old.
     pub fn readiness(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
         let now = self.shared.clock.now();
-        let name = |issuer: &Issuer| Arc::clone(&issuer.name);
-        let is_ready = |issuer: &&Issuer| match &issuer.trust {
+        let name = |issuer: &Arc<Issuer>| Arc::clone(&issuer.name);
+        let is_ready = |issuer: &&Arc<Issuer>| match &issuer.trust {
             At::Keys(ring, _) => ring.keys(now).is_some(),
             At::Authority(_) => true,
         };
@@ -217,8 +231,29 @@ impl Drop for Verifier {
 }
 
 impl Shared {
+    fn new(
+        (issuers, directory): (Vec<Arc<Issuer>>, Directory),
+        cache: Cache,
+        revocations: Arc<Revocations>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+    ) -> Self {
+        Self {
+            issuers,
+            directory,
+            cache,
+            refused: Refused::new(),
+            flights: Flights::default(),
+            revocations,
+            clock,
+            tasks: Tasks { runtime, tracker: TaskTracker::new(), cancel: CancellationToken::new() },
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
     fn issuer(&self, place: u16) -> Option<&Issuer> {
-        self.issuers.get(usize::from(place))
+        self.issuers.get(usize::from(place)).map(|issuer| &**issuer)
     }
 
     fn known(&self, key: TokenKey, token: &[u8], now: Now) -> Option<Arc<Identity>> {
@@ -456,7 +491,7 @@ fn parts(token: &[u8]) -> usize {
 }
 
 /// The longest that a token of these issuers can live from now on.
-fn longest_life<'a>(issuers: impl Iterator<Item = &'a Issuer>) -> Option<Duration> {
+fn longest_life<'a>(issuers: impl Iterator<Item = &'a Arc<Issuer>>) -> Option<Duration> {
     issuers.map(|issuer| issuer.life_max).try_fold(Duration::ZERO, |longest, life| Some(longest.max(life?)))
 }
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::{Look, Senders, broken_stores, broken_ways, harden},
+    compose::{Look, PreparedInbound, Senders, broken_stores, broken_ways, harden},
     config::{self, KeySource},
     output::{Exit, Failure},
 };
@@ -30,7 +30,8 @@ has a well-known mistake. Exit 3: a platform cannot be reached.
 
 --online logs in once with each credential and shows what its token has: organisation, roles with
 divisions, scopes, life, limits and the platform's clock. It changes nothing; the token that it fetched
-lives on until it ends.
+lives on until it ends. Of each issuer of callers' tokens it fetches the keys, and asks an introspection
+endpoint for an invented token.
 
 --snippet looks into any text, such as an integration's settings, for endpoints, headers and scopes that
 circulate and do not exist, and names the right ones.
@@ -145,6 +146,7 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
     for (section, failure) in Senders::of(loaded, &context.environment, clock).broken() {
         of(&section, Err(failure));
     }
+    of("[inbound]", PreparedInbound::of(loaded).map(drop));
     of("[gateway.tls]", Report::of(loaded).and_then(|report| report.as_ref().map_or(Ok(()), Report::usable)));
     all.extend(of_installation(loaded, context, shared)?);
     Ok(all)
@@ -157,8 +159,10 @@ fn of_installation(loaded: &Loaded, context: &Context, shared: &mut Vec<String>)
         problem: problem.to_owned(),
         hint: format!("keyholder secret set {secret}"),
     };
+    let of_credentials = loaded.config.credentials.values().map(|credential| &credential.secret);
+    let of_issuers = loaded.config.issuers.values().filter_map(|issuer| issuer.detail.secret());
     let wanted: std::collections::BTreeSet<_> =
-        loaded.config.credentials.values().filter_map(|credential| credential.secret.embedded().cloned()).collect();
+        of_credentials.chain(of_issuers).filter_map(|secret| secret.embedded().cloned()).collect();
     let keyless = loaded.config.store.key != KeySource::Generated
         && loaded.paths.key_file(&loaded.config.store.key).is_some_and(|path| !path.exists());
     if keyless {

@@ -4,6 +4,7 @@
 
 mod apis;
 mod issuers;
+mod online;
 mod protection;
 
 use std::{path::PathBuf, sync::Arc};
@@ -17,11 +18,16 @@ use kh_core::{
 use kh_gateway::inbound::{Api, ApiSpec, Authorization, Denied, IdentityHeader, IssuerNames, SentHost, TokenVerifier};
 use kh_inbound::{Bounds, DeniedKind, FileKeys, IssuerSpec, LIFE_MAX, Trust, Verifier, VerifierConfig};
 use kh_net::{Egress, Settings, SystemRoots};
+use kh_platform::{
+    HttpClient, PlainHttp, Timeouts,
+    inbound::{KeysAt, RemoteKeys},
+};
 use kh_policy::{Requirement, RouteRule, RouteTable};
-use kh_verify::{Accepted, KeySet, Policy, key::Symmetric};
+use kh_verify::{Accepted, Policy};
 
 pub(crate) use self::{
     issuers::Sides,
+    online::{SeenIssuer, issuers as look_at_issuers},
     protection::{InboundCheck, Next as NextInbound, PreparedInbound, Protection},
 };
 use crate::output::Failure;
@@ -85,8 +91,8 @@ impl RevocationStore for NoRevocations {
 pub(crate) struct OneApi {
     /// Base address of the API.
     pub(crate) upstream: String,
-    /// File with the issuer's keys.
-    pub(crate) keys: PathBuf,
+    /// The issuer's keys: a file, or an address.
+    pub(crate) keys: String,
     /// The tokens' `iss`.
     pub(crate) issuer: String,
     /// Audiences of which a token must name one; none is any.
@@ -102,8 +108,7 @@ impl OneApi {
         clock: &Arc<dyn Clock>,
         runtime: tokio::runtime::Handle,
     ) -> Result<Arc<Verifier>, Failure> {
-        let source = FileKeys::new(&self.keys);
-        self.check_keys(&source)?;
+        let (source, bounds) = self.source(clock)?;
         let issuers: Vec<Arc<str>> = vec![self.issuer.as_str().into()];
         let audiences = self.audiences.iter().map(|audience| audience.as_str().into()).collect::<Vec<_>>();
         let audiences = if audiences.is_empty() { Accepted::Any } else { Accepted::OneOf(audiences) };
@@ -111,11 +116,7 @@ impl OneApi {
             name: ISSUER.into(),
             issuers: issuers.clone(),
             life_max: Some(LIFE_MAX),
-            trust: Trust::Keys {
-                source: Arc::new(source),
-                bounds: Bounds::FILE,
-                policy: Policy::new(Accepted::OneOf(issuers), audiences),
-            },
+            trust: Trust::Keys { source, bounds, policy: Policy::new(Accepted::OneOf(issuers), audiences) },
         };
         let config = VerifierConfig::new(vec![spec]);
         let verifier = Verifier::new(config, Arc::new(NoRevocations), Arc::clone(clock), runtime)
@@ -123,16 +124,23 @@ impl OneApi {
         Ok(Arc::new(verifier))
     }
 
-    /// What is wrong with the file, in more words than a refused token would get.
-    fn check_keys(&self, source: &FileKeys) -> Result<(), Failure> {
-        let unusable = |problem: String| {
-            Failure::new(Code::CONFIG_INVALID, problem).hint("--jwks names a file with a JWK Set (RFC 7517)")
+    /// Where the keys come from. An address was written by whoever runs this, so it may be in a network of theirs.
+    fn source(&self, clock: &Arc<dyn Clock>) -> Result<(Arc<dyn KeySource>, Bounds), Failure> {
+        if !self.keys.contains("://") {
+            let path = PathBuf::from(&self.keys);
+            issuers::check_keys(&path, "--jwks names a file with a JWK Set (RFC 7517), or its address")?;
+            return Ok((Arc::new(FileKeys::new(path)), Bounds::FILE));
+        }
+        let at = KeysAt::url(&self.keys, PlainHttp::LoopbackOnly)
+            .map_err(|error| Failure::usage(format!("--jwks: {error}")).hint("write it like https://issuer/keys"))?;
+        let egress = if self.keys.starts_with("https://") {
+            Egress::new(Settings::default(), &SystemRoots::load())
+        } else {
+            Egress::trusting(&[])
         };
-        let Some(document) = source.at_start() else { return Ok(()) };
-        let document = document.map_err(|error| unusable(error.reason))?;
-        KeySet::parse(&document.bytes, Symmetric::Refused)
-            .map(drop)
-            .map_err(|error| unusable(format!("{} is no key set: {error}", self.keys.display())))
+        let egress = egress.map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))?;
+        let http = HttpClient::new(Arc::new(egress), Timeouts::default(), Arc::clone(clock));
+        Ok((Arc::new(RemoteKeys::new(http, at)), Bounds::REMOTE))
     }
 
     /// The API behind its routes.

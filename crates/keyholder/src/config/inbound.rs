@@ -33,7 +33,10 @@ const ADDRESS_HEADERS: [(&str, AddressHeader); 3] = [
     ("x-real-ip", AddressHeader::XRealIp),
 ];
 
-const FIELDS: [(&str, fn() -> IdentityField); 6] = [
+/// What a header can tell beside a claim.
+type Field = fn() -> IdentityField;
+
+const FIELDS: [(&str, Field); 6] = [
     ("subject", || IdentityField::Subject),
     ("client", || IdentityField::Client),
     ("issuer", || IdentityField::Issuer),
@@ -85,7 +88,7 @@ fn api(section: &Section<'_>, issuers: &Issuers) -> Option<InboundConfig> {
         client: network::client_certificate(section),
         tls: tls(section),
         identity_headers: identity_headers.into_iter().flatten().collect(),
-        routes: routes.into_iter().flatten().collect(),
+        routes,
         listen: listen?,
         upstream: upstream?,
         issuers: taken,
@@ -189,7 +192,7 @@ fn identity_header(section: Section<'_>) -> Option<IdentityHeaderConfig> {
     Some(IdentityHeaderConfig { name: name?, tells: field.or(claim)? })
 }
 
-fn read_route(section: Section<'_>, taken: &[String]) -> Option<RouteConfig> {
+fn read_route(section: Section<'_>, taken: &[String]) -> RouteConfig {
     section.keeps(&tables::ROUTE);
     let plain = |key, word| -> Vec<String> {
         section.words(key, word).unwrap_or_default().into_iter().map(|found| found.value).collect()
@@ -206,6 +209,7 @@ fn read_route(section: Section<'_>, taken: &[String]) -> Option<RouteConfig> {
         any_scope: plain("any_scope", &words::GRANT),
         permissions: plain("permissions", &words::GRANT),
         any_permission: plain("any_permission", &words::GRANT),
+        allow_basic: section.flag("allow_basic").unwrap_or(false),
         conditions: conditions.into_iter().flatten().collect(),
         requests: requests.iter().flatten().map(|found| found.value.clone()).collect(),
     };
@@ -224,8 +228,14 @@ fn read_route(section: Section<'_>, taken: &[String]) -> Option<RouteConfig> {
         let hint = "name each path that needs no token";
         section.warning(place, "every request under this path is taken without a token", hint);
     }
+    if config.allow_basic {
+        let place = section.place("allow_basic").unwrap_or_else(|| section.span.clone());
+        let problem =
+            "a password comes with each request: it has no expiry and no scope, and nobody here can revoke it";
+        section.warning(place, problem, "let the callers come with tokens, such as those of `keyholder client`");
+    }
     section.finish();
-    Some(config)
+    config
 }
 
 fn condition(section: Section<'_>) -> Option<ConditionConfig> {
@@ -241,7 +251,7 @@ fn condition(section: Section<'_>) -> Option<ConditionConfig> {
 impl RouteConfig {
     /// The routes that it stands for, one for each `match`.
     pub(crate) fn rules(&self) -> Result<Vec<RouteRule>, String> {
-        let requirement = self.requirement().map_err(|error| error.to_string())?;
+        let requirement = self.requirement()?;
         if self.requests.is_empty() {
             return Err("match lists nothing".to_owned());
         }
@@ -250,6 +260,7 @@ impl RouteConfig {
         let rule = |request: &String| {
             let rule = RouteRule::new(request, requirement.clone()).map_err(|error| format!("{request}: {error}"))?;
             let rule = rule.on_hosts(&hosts).map_err(|error| error.to_string())?.from_issuers(&issuers);
+            let rule = if self.allow_basic { rule.allowing_basic() } else { rule };
             // the default name says nothing of hosts, and names must differ
             let name = match (&self.name, self.requests.len(), hosts.first()) {
                 (Some(name), 1, _) => name.clone(),

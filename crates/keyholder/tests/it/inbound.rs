@@ -1,7 +1,8 @@
 //! `[issuer.NAME]` and `[inbound.NAME]`: protected APIs of a configured `serve`.
 
+mod checks;
 mod platform;
-mod remote;
+pub mod remote;
 
 use std::fs;
 
@@ -14,14 +15,14 @@ use crate::{
 };
 
 /// What stands in most configurations here: keys of a file.
-fn of_file() -> String {
+pub fn of_file() -> String {
     format!(
         "[issuer.corp]\nkind = \"jwks\"\niss = [\"{ISSUER}\"]\njwks_file = \"keys.json\"\naudiences = [\"reports-api\"]\n"
     )
 }
 
 /// An API called `reports` in front of `api` with these issuers and lines.
-fn of_api(api: &Api, issuers: &str, lines: &str) -> String {
+pub fn of_api(api: &Api, issuers: &str, lines: &str) -> String {
     let upstream = api.address;
     format!(
         "[inbound.reports]\nlisten = [\"127.0.0.1:0\"]\nupstream = \"http://{upstream}\"\nissuers = [{issuers}]\n{lines}"
@@ -29,7 +30,7 @@ fn of_api(api: &Api, issuers: &str, lines: &str) -> String {
 }
 
 /// An installation whose configuration ends with these sections.
-fn installed(sections: &str, keys: &[&Key]) -> Installation {
+pub fn installed(sections: &str, keys: &[&Key]) -> Installation {
     let installation = Installation::with("", sections);
     fs::write(installation.path("keys.json"), key_set(keys)).unwrap();
     installation
@@ -40,11 +41,11 @@ fn url(server: &Server) -> &str {
     text(&server.ready["inbound_urls"], "reports")
 }
 
-fn call(server: &Server, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub fn call(server: &Server, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     request(method, &format!("{}{path}", url(server)), headers, b"")
 }
 
-fn bearer(server: &Server, path: &str, token: &str) -> u16 {
+pub fn bearer(server: &Server, path: &str, token: &str) -> u16 {
     call(server, "GET", path, &[("Authorization", &format!("Bearer {token}"))]).status
 }
 
@@ -75,6 +76,10 @@ one_of = ["acme", "other"]
 [[inbound.reports.route]]
 match = ["GET /health"]
 public = true
+[[inbound.reports.route]]
+match = ["GET /basic"]
+scopes = ["reports:read"]
+allow_basic = true
 "#;
 
 #[test]
@@ -105,6 +110,14 @@ fn a_configured_api_is_protected() {
     assert_eq!(call(&server, "GET", "/other", &[("Authorization", &with)]).status, 404);
     let refused = call(&server, "GET", "/reports", &[]);
     assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some(r#"Bearer realm="reports""#)));
+    // Basic is for the API where a route says so, and for nobody else
+    let basic = ("Authorization", "Basic YWxpY2U6c2VjcmV0");
+    let told = head(&call(&server, "GET", "/basic", &[basic, ("X-Subject", "root")]));
+    assert!(told.contains("authorization: Basic YWxpY2U6c2VjcmV0\r\n") && !told.contains("x-subject"), "{told}");
+    let told = head(&call(&server, "GET", "/basic", &[("Authorization", &with)]));
+    assert!(told.contains("x-subject: alice\r\n") && !told.contains("authorization"), "{told}");
+    assert_eq!(call(&server, "GET", "/basic", &[]).status, 401);
+    assert_eq!(call(&server, "GET", "/reports", &[basic]).status, 401);
     // keyholder's own tokens, without a network
     let calls = api.calls();
     let token = server.login(&own);
@@ -116,7 +129,7 @@ fn a_configured_api_is_protected() {
     let counted = scrape(&server);
     for line in [
         r#"keyholder_inbound_refusals_total{site="reports",reason="audience_not_of_api"} 1"#,
-        r#"keyholder_inbound_refusals_total{site="reports",reason="token_missing"} 1"#,
+        r#"keyholder_inbound_refusals_total{site="reports",reason="token_missing"} 2"#,
         r#"keyholder_inbound_requests_total{site="reports",route="read GET /reports/{id}",status="2xx"} 1"#,
     ] {
         assert!(counted.contains(line), "{line}\n{counted}");

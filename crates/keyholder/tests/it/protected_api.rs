@@ -230,3 +230,40 @@ fn what_cannot_work_is_said_at_once() {
     let said = run(keyholder().args(["serve", "--listen", "127.0.0.1:0"]), b"");
     assert_eq!(said.code, Some(2), "{}", said.err);
 }
+
+#[test]
+fn keys_come_by_address_and_counts_are_told() {
+    let (api, key) = (Api::start(), Key::new("k1"));
+    let issuer = crate::inbound::remote::Documents::start();
+    issuer.put("/jwks?v=2", key_set(&[&key]));
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = keyholder();
+    command
+        .current_dir(folder.path())
+        .args(["serve", "--listen", "127.0.0.1:0", "--ready-file", "ready.json", "--metrics", "127.0.0.1:0"])
+        .args(["--jwks", &format!("http://{}/jwks?v=2", issuer.address)])
+        .args(["--upstream", &format!("http://{}", api.address), "--issuer", ISSUER, "--require", "GET /{id}="]);
+    let mut process = Process::start(&mut command, &folder.path().join("log"));
+    let ready = process.ready(&folder.path().join("ready.json"));
+    let good = format!("Bearer {}", key.sign(&claims(&json!({}))));
+    let url = text(&ready, "inbound_url");
+    assert_eq!(request("GET", &format!("{url}/7"), &[("Authorization", &good)], b"").status, 200);
+    assert_eq!(request("GET", &format!("{url}/7"), &[], b"").status, 401);
+    assert_eq!(issuer.asked("GET /jwks?v=2 "), 1);
+    let told = |path: &str| request("GET", &format!("{}{path}", text(&ready, "metrics_url")), &[], b"");
+    assert_eq!((told("/livez").status, told("/readyz").status, told("/other").status), (200, 200, 404));
+    let counted = String::from_utf8(told("/metrics").body).unwrap();
+    for line in [
+        r#"keyholder_inbound_requests_total{site="api",route="GET /{id}",status="2xx"} 1"#,
+        r#"keyholder_inbound_refusals_total{site="api",reason="token_missing"} 1"#,
+        r#"percentile="99"}"#,
+    ] {
+        assert!(counted.contains(line), "{line}\n{counted}");
+    }
+    assert_eq!(process.stop().0, Some(0));
+    // an address that others could reach is none for this
+    fs::write(folder.path().join("keys.json"), key_set(&[&key])).unwrap();
+    let said = run(&mut short(&folder, &api, &["--metrics", "0.0.0.0:0"]), b"");
+    assert_eq!(said.code, Some(2), "{}", said.err);
+    assert!(said.err.contains("is not a loopback address"), "{}", said.err);
+}

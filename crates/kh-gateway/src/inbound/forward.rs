@@ -38,9 +38,10 @@ pub(super) async fn forward(
     }
     let tunnel = exchange::prepare(parts, asked.head, Behind::OwnApi);
     let host = worker.upstreams.host(&api.upstream, &api.egress).map_err(|error| failed(call, &error))?;
+    let is_for_api = identity.is_none() && call.is_for_api(parts);
     let headers = &mut parts.headers;
     api.identity.strip(headers);
-    if api.authorization == Authorization::Remove {
+    if api.authorization == Authorization::Remove && !is_for_api {
         headers.remove(header::AUTHORIZATION);
         // good for nothing without the token, and it names the gateway's address
         headers.remove(sender::PROOF);

@@ -14,4 +14,6 @@ mod own;
 #[cfg(test)]
 mod revoked;
 #[cfg(test)]
+mod succession;
+#[cfg(test)]
 mod support;

@@ -20,6 +20,7 @@ pub struct RouteRule {
     issuers: Box<[Box<str>]>,
     template: Template,
     requirement: Requirement,
+    allows_basic: bool,
 }
 
 impl RouteRule {
@@ -28,7 +29,7 @@ impl RouteRule {
     pub fn new(text: &str, requirement: Requirement) -> Result<Self, RuleError> {
         let template = Template::parse(text)?;
         let (hosts, issuers) = Default::default();
-        Ok(Self { name: text.into(), hosts, issuers, template, requirement })
+        Ok(Self { name: text.into(), hosts, issuers, template, requirement, allows_basic: false })
     }
 
     /// The same with another name, which has 1 to [`NAME_MAX`] bytes of visible ASCII and single spaces.
@@ -61,6 +62,16 @@ impl RouteRule {
     /// The same with this requirement.
     pub fn requiring(self, requirement: Requirement) -> Self {
         Self { requirement, ..self }
+    }
+
+    /// The same that lets `Basic` credentials (RFC 7617) through to the API, which then authenticates them by itself.
+    pub fn allowing_basic(self) -> Self {
+        Self { allows_basic: true, ..self }
+    }
+
+    /// Whether `Basic` credentials pass, unverified.
+    pub fn allows_basic(&self) -> bool {
+        self.allows_basic
     }
 
     /// Its name.

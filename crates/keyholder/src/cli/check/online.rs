@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use kh_broker::CredentialSpec;
 use kh_core::{
-    Code, CredentialName, PlatformKind, SecretString, UnixMillis,
+    Clock, Code, CredentialName, PlatformKind, SecretString, SystemClock, UnixMillis,
     credential::CredentialDocument,
     port::{FetchError, IssuedToken, SecretSource, StoreError},
 };
@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::{Context, Loaded};
 use crate::{
-    compose::{Look, egresses, specs},
+    compose::{Look, SeenIssuer, egresses, look_at_issuers, specs},
     config::nearest,
     output::{Exit, Failure},
 };
@@ -78,25 +78,31 @@ struct Token {
 pub(super) fn run(loaded: &Loaded, wanted: &[CredentialName], context: &Context) -> Result<Exit, Failure> {
     refuse_unknown(loaded, wanted)?;
     let ways = egresses(loaded)?;
-    let seen = Context::runtime()?.block_on(async {
+    let (seen, issuers) = Context::runtime()?.block_on(async {
         let look = Look::open(loaded, &context.environment).await?;
-        let Some(look) = look else {
+        if look.is_none() && !loaded.config.credentials.is_empty() {
             return Err(Failure::from(StoreError::Unavailable {
                 reason: "the secret store does not exist yet".to_owned(),
                 source: None,
             })
             .hint("`keyholder secret set NAME` makes it")
             .exiting(Exit::No));
-        };
+        }
         let mut all = Vec::new();
-        for spec in specs(&loaded.config, &ways, &look.clock) {
-            if wanted.is_empty() || wanted.contains(&spec.name) {
-                all.push(see(&spec, &look).await);
+        if let Some(look) = &look {
+            for spec in specs(&loaded.config, &ways, &look.clock) {
+                if wanted.is_empty() || wanted.contains(&spec.name) {
+                    all.push(see(&spec, look).await);
+                }
             }
         }
-        Ok(all)
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let secrets = look.as_ref().map(|look| Arc::clone(&look.sources) as Arc<dyn SecretSource>);
+        // one credential is looked at alone
+        let issuers = if wanted.is_empty() { look_at_issuers(loaded, &clock, secrets).await? } else { Vec::new() };
+        Ok((all, issuers))
     })?;
-    conclude(&seen, context)
+    conclude(&seen, &issuers, context)
 }
 
 fn refuse_unknown(loaded: &Loaded, wanted: &[CredentialName]) -> Result<(), Failure> {
@@ -110,16 +116,27 @@ fn refuse_unknown(loaded: &Loaded, wanted: &[CredentialName]) -> Result<(), Fail
 }
 
 /// The report, and the exit code: a credential that does not work weighs more than a platform that is away.
-fn conclude(seen: &[Seen], context: &Context) -> Result<Exit, Failure> {
-    let answer = serde_json::json!({ "credentials": seen });
+fn conclude(seen: &[Seen], issuers: &[SeenIssuer], context: &Context) -> Result<Exit, Failure> {
+    let answer = serde_json::json!({ "credentials": seen, "issuers": issuers });
+    let text = || report::text(seen, issuers, context.terminal.out_style);
+    let lacking: Vec<_> = issuers.iter().filter(|issuer| !issuer.works).collect();
     let failed: Vec<_> = seen.iter().filter(|seen| !seen.works).collect();
     let problems = || failed.iter().filter_map(|seen| Some((seen, seen.problem.as_ref()?)));
-    if failed.is_empty() {
-        context.terminal.answer(&answer, || report::text(seen, context.terminal.out_style));
+    if failed.is_empty() && lacking.is_empty() {
+        context.terminal.answer(&answer, text);
         return Ok(Exit::Done);
     }
     if !context.terminal.is_json() {
-        context.terminal.out(&report::text(seen, context.terminal.out_style));
+        context.terminal.out(&text());
+    }
+    if failed.is_empty() {
+        let names: Vec<_> = lacking.iter().map(|issuer| issuer.name.as_str()).collect();
+        let told = format!("{}: tokens cannot be verified", names.join(", "));
+        let failure = Failure::new(Code::INBOUND_ISSUER_UNAVAILABLE, told).with("issuers", answer["issuers"].clone());
+        let hint = |failure: Failure, issuer: &&SeenIssuer| {
+            failure.hint(format!("[issuer.{}]: {}", issuer.name, issuer.problem.as_deref().unwrap_or_default()))
+        };
+        return Err(lacking.iter().fold(failure, hint).exiting(Exit::No));
     }
     let unreachable = problems().all(|(_, problem)| problem.unreachable);
     let code = problems().find(|(_, problem)| problem.unreachable == unreachable).map(|(_, problem)| problem.code);

@@ -3,10 +3,9 @@
 //!
 //! Invariant: what the flags say is all that is in force; a configuration that lies about is not read.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod watching;
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use clap::Args;
 use kh_core::{Clock, Code, SystemClock, SystemEntropy, port::security::Security};
@@ -38,9 +37,9 @@ pub(super) struct ShortArgs {
     /// The API's base address
     #[arg(long, value_name = "URL", requires = "listen")]
     upstream: Option<String>,
-    /// The file with the issuer's public keys, a JWK Set; a changed file is taken over within two seconds
-    #[arg(long, value_name = "FILE", requires = "listen")]
-    jwks: Option<PathBuf>,
+    /// The issuer's public keys, a JWK Set: a file, which is taken over within two seconds when it changes, or an address
+    #[arg(long, value_name = "FILE|URL", requires = "listen")]
+    jwks: Option<String>,
     /// The `iss` of the tokens that are taken
     #[arg(long, value_name = "ISSUER", requires = "listen")]
     issuer: Option<String>,
@@ -50,12 +49,17 @@ pub(super) struct ShortArgs {
     /// Take requests of this kind with all these scopes, and no others; without it every request with a valid token
     #[arg(long, value_name = "METHOD /PATH=SCOPES", requires = "listen")]
     require: Vec<String>,
+    /// Answer /livez, /readyz and /metrics on this loopback address
+    #[arg(long, value_name = "ADDR", requires = "listen")]
+    metrics: Option<SocketAddr>,
 }
 
 /// Where it listens, as the ready file has it.
 #[derive(Debug, Serialize)]
 struct Addresses {
     inbound_url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics_url: Option<String>,
 }
 
 impl ShortArgs {
@@ -79,10 +83,15 @@ pub(super) fn run(
         let problem = "--listen serves one API by the flags alone, and --config names a configuration";
         return Some(Err(Failure::usage(problem).hint("leave one of them out")));
     }
-    Some(serve(listen, &api, ready_file, context))
+    Some(serve((listen, arguments.metrics), &api, ready_file, context))
 }
 
-fn serve(listen: &str, api: &OneApi, ready_file: Option<&Path>, context: &Context) -> Result<Exit, Failure> {
+fn serve(
+    (listen, watched): (&str, Option<SocketAddr>),
+    api: &OneApi,
+    ready_file: Option<&Path>,
+    context: &Context,
+) -> Result<Exit, Failure> {
     let listen: Listen = listen
         .parse()
         .map_err(|error| Failure::usage(format!("--listen {listen}: {error}")).hint("write it like 127.0.0.1:8080"))?;
@@ -97,8 +106,23 @@ fn serve(listen: &str, api: &OneApi, ready_file: Option<&Path>, context: &Contex
         let stop = StopSignal::new()?;
         verifier.load().await?;
         verifier.renew_keys().await;
-        let gateway = start(listen, api, &verifier, clock)?;
-        until_stopped(gateway, api, verifier, stop, (ready_file, context)).await
+        let (gateway, registry) = start(listen, api, &verifier, clock)?;
+        let (tasks, draining, ended) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let watched = match watched {
+            None => None,
+            Some(address) => {
+                let over = (&tasks, &draining, &ended);
+                Some(watching::serve(address, registry, (&gateway, &verifier), over).await?)
+            }
+        };
+        let (work, worker) = (ended.clone(), Arc::clone(&verifier));
+        drop(tasks.spawn(async move { worker.run(work).await }));
+        until_stopped((gateway, watched), api, stop, (ready_file, context), &draining).await.inspect(|()| {
+            ended.cancel();
+            tasks.close();
+        })?;
+        tasks.wait().await;
+        Ok(Exit::Done)
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     exit
@@ -109,7 +133,7 @@ fn start(
     api: &OneApi,
     verifier: &Arc<Verifier>,
     clock: Arc<dyn Clock>,
-) -> Result<GatewayHandle, Failure> {
+) -> Result<(GatewayHandle, Registry), Failure> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let counts = InboundMetrics::register(&mut registry, Arc::clone(&clock));
@@ -118,19 +142,20 @@ fn start(
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let (socket_mode, limits) = (SOCKET_MODE, Limits::default());
     let config = GatewayConfig { listen: vec![listen], socket_mode, workers, tls: None, limits };
-    Gateway::start_inbound(config, ports).map_err(|error| match &error {
+    let gateway = Gateway::start_inbound(config, ports).map_err(|error| match &error {
         StartError::Listen { address, source } => cannot_listen("gateway", address, source),
         StartError::NothingToDo | StartError::Worker(_) => Failure::of(Code::INTERNAL, &error),
-    })
+    })?;
+    Ok((gateway, registry))
 }
 
 async fn until_stopped(
-    gateway: GatewayHandle,
+    (gateway, watched): (GatewayHandle, Option<SocketAddr>),
     api: &OneApi,
-    verifier: Arc<Verifier>,
     mut stop: StopSignal,
     (ready_file, context): (Option<&Path>, &Context),
-) -> Result<Exit, Failure> {
+    draining: &CancellationToken,
+) -> Result<(), Failure> {
     let url = match (gateway.addresses().first(), gateway.paths().next()) {
         (Some(address), _) => format!("http://{address}"),
         (None, Some(path)) => format!("unix:{}", path.display()),
@@ -138,7 +163,8 @@ async fn until_stopped(
     };
     announce(&url, api, context);
     if let Some(file) = ready_file {
-        let addresses = Addresses { inbound_url: url };
+        let metrics_url = watched.map(|address| format!("http://{address}"));
+        let addresses = Addresses { inbound_url: url, metrics_url };
         let json = serde_json::to_vec(&addresses).map_err(|error| Failure::bug("the ready file").caused_by(&error))?;
         write_private_file(file, &json).map_err(|error| {
             Failure::new(Code::USAGE, format!("the ready file {} cannot be written", file.display())).caused_by(&error)
@@ -146,19 +172,14 @@ async fn until_stopped(
     }
     tracing::info!("keyholder is ready");
     tell_ready("one API is served");
-    let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
-    let work = cancel.clone();
-    drop(tasks.spawn(async move { verifier.run(work).await }));
     stop.wait().await;
+    draining.cancel();
     tracing::info!("stopping: requests in flight may finish");
     tell_stopping("requests in flight may finish");
     let finished = tokio::select! {
         finished = gateway.shutdown(DRAIN) => finished,
         () = stop.wait() => false,
     };
-    cancel.cancel();
-    tasks.close();
-    tasks.wait().await;
     if let Some(file) = ready_file {
         // the next start writes it again; a file that is gone already is as good
         std::fs::remove_file(file).ok();
@@ -168,7 +189,7 @@ async fn until_stopped(
     } else {
         tracing::warn!("stopped with requests unfinished");
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 fn announce(url: &str, api: &OneApi, context: &Context) {

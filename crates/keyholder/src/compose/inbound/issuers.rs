@@ -19,7 +19,7 @@ use kh_inbound::{AnswerRules, Bounds, FileKeys, IssuerSpec, LIFE_MAX, MAX_AGE, T
 use kh_issuer::{Issuer, OwnTokens, SigningKeys};
 use kh_net::{Egress, Reach, Settings, SystemRoots};
 use kh_platform::{
-    Address, PlainHttp,
+    Address, HttpClient, PlainHttp,
     inbound::{GenesysRoles, GenesysTokens, Introspection, IntrospectionAt, IntrospectionSettings, KeysAt, RemoteKeys},
 };
 use kh_verify::{Accepted, Algorithms, KeySet, Policy, key::Symmetric, policy::Profile};
@@ -35,6 +35,14 @@ use crate::{
 
 /// The longest life of Genesys Cloud's tokens: an organisation can set no more (platform facts: 172,800 s).
 const GENESYS_LIFE: std::time::Duration = std::time::Duration::from_hours(48);
+
+/// What tells the verifier's issuer of keyholder's own opaque tokens from that of its JWTs.
+const OPAQUE: &str = " (opaque)";
+
+/// The section that an issuer of the verifier was made of.
+pub(super) fn section_of(name: &str) -> &str {
+    name.strip_suffix(OPAQUE).unwrap_or(name)
+}
 
 /// How keyholder's own opaque tokens begin.
 const OWN_PREFIX: &str = "kht_";
@@ -92,17 +100,17 @@ fn of_section(
         _ => None,
     };
     if let Some(path) = &key_file {
-        check_file(path, name)?;
+        check_keys(path, &format!("jwks_file of [issuer.{name}] names a file with a JWK Set (RFC 7517)"))?;
     }
     let egress = match &config.detail {
-        TrustDetail::Jwks { keys: KeysConfig::JwksFile(_), .. } => None,
-        TrustDetail::Jwks { .. } | TrustDetail::Introspection { .. } => Some(way(name, &config.way, loaded, system)?),
+        TrustDetail::Jwks { keys: KeysConfig::JwksUrl(_) | KeysConfig::Discover(_), .. }
+        | TrustDetail::Introspection { .. } => Some(way(name, &config.way, loaded, system)?),
         TrustDetail::Genesys { platform, .. } => {
             let section = loaded.config.platforms.get(platform);
             let missing = || Failure::bug("an issuer names a platform that the reader let through and is not there");
             Some(Arc::new(inbound_egress(platform, section.ok_or_else(missing)?, loaded, system)?))
         }
-        TrustDetail::Keyholder {} => None,
+        TrustDetail::Jwks { keys: KeysConfig::JwksFile(_), .. } | TrustDetail::Keyholder {} => None,
     };
     let genesys = match &config.detail {
         TrustDetail::Genesys { platform, .. } => loaded.config.platforms.get(platform).and_then(|platform| {
@@ -112,7 +120,7 @@ fn of_section(
         _ => None,
     };
     let own = match &config.detail {
-        TrustDetail::Keyholder {} => loaded.config.token_endpoint.issuer.as_ref().map(|issuer| issuer.shared()),
+        TrustDetail::Keyholder {} => loaded.config.token_endpoint.issuer.as_ref().map(kh_issuer::IssuerId::shared),
         _ => None,
     };
     let of_egress = egress.as_ref().map(|egress| egress.digest().to_hex());
@@ -137,11 +145,8 @@ fn way(name: &str, way: &IssuerWay, loaded: &Loaded, system: &SystemRoots) -> Re
 }
 
 /// What is wrong with a key file, in more words than a refused token would get.
-fn check_file(path: &Path, name: &str) -> Result<(), Failure> {
-    let unusable = |problem: String| {
-        Failure::new(Code::CONFIG_INVALID, problem)
-            .hint(format!("jwks_file of [issuer.{name}] names a file with a JWK Set (RFC 7517)"))
-    };
+pub(super) fn check_keys(path: &Path, hint: &str) -> Result<(), Failure> {
+    let unusable = |problem: String| Failure::new(Code::CONFIG_INVALID, problem).hint(hint);
     let Some(document) = FileKeys::new(path).at_start() else { return Ok(()) };
     let document = document.map_err(|error| unusable(error.reason))?;
     KeySet::parse(&document.bytes, Symmetric::Refused)
@@ -150,6 +155,11 @@ fn check_file(path: &Path, name: &str) -> Result<(), Failure> {
 }
 
 impl PreparedIssuer {
+    /// How its tokens are verified, as the configuration says it.
+    pub(super) fn kind(&self) -> &'static str {
+        self.config.detail.kind()
+    }
+
     /// The values of `iss` of its tokens.
     pub(super) fn iss(&self) -> Vec<Arc<str>> {
         match &self.config.detail {
@@ -161,71 +171,85 @@ impl PreparedIssuer {
         }
     }
 
+    /// Where its keys come from; none for what has no key set of its own.
+    pub(super) fn key_source(&self, clock: &Arc<dyn Clock>) -> Result<Option<Arc<dyn KeySource>>, Failure> {
+        let TrustDetail::Jwks { keys, .. } = &self.config.detail else { return Ok(None) };
+        let at = match keys {
+            KeysConfig::JwksFile(_) => {
+                let path = self.key_file.clone().ok_or_else(unprepared)?;
+                return Ok(Some(Arc::new(FileKeys::new(path))));
+            }
+            KeysConfig::JwksUrl(url) => {
+                KeysAt::url(url, PlainHttp::LoopbackOnly).map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))?
+            }
+            KeysConfig::Discover(issuer) => KeysAt::Issuer(issuer.clone()),
+        };
+        Ok(Some(Arc::new(RemoteKeys::new(self.http(clock)?, at))))
+    }
+
+    /// Its introspection endpoint, if it is asked that way.
+    pub(super) fn introspection(
+        &self,
+        clock: &Arc<dyn Clock>,
+        secrets: &Arc<dyn SecretSource>,
+    ) -> Result<Option<Introspection>, Failure> {
+        let TrustDetail::Introspection { at, secret, auth_method, .. } = &self.config.detail else { return Ok(None) };
+        let at = match at {
+            EndpointConfig::IntrospectionUrl(url) => match KeysAt::url(url, PlainHttp::LoopbackOnly) {
+                Ok(KeysAt::Url(url)) => IntrospectionAt::Url(url),
+                Ok(KeysAt::Issuer(issuer)) => IntrospectionAt::Issuer(issuer),
+                Err(error) => return Err(Failure::of(Code::CONFIG_INVALID, &error)),
+            },
+            EndpointConfig::Discover(issuer) => IntrospectionAt::Issuer(issuer.clone()),
+        };
+        let settings = IntrospectionSettings {
+            at,
+            client_auth: *auth_method,
+            credential: secret.clone(),
+            issuers: self.iss(),
+            claims: self.claims.clone(),
+        };
+        Ok(Some(Introspection::new(self.http(clock)?, settings, Arc::clone(secrets))))
+    }
+
+    fn http(&self, clock: &Arc<dyn Clock>) -> Result<HttpClient, Failure> {
+        Ok(http(self.egress.as_ref().ok_or_else(unprepared)?, clock))
+    }
+
     /// What the verifier is told: one issuer, or two for keyholder itself, whose JWTs and opaque tokens are verified in
     /// different ways.
     pub(super) fn specs(&self, sides: &Sides) -> Result<Vec<IssuerSpec>, Failure> {
-        let gone = || Failure::bug("an issuer was prepared without its way out");
-        match &self.config.detail {
+        let (life_max, trust) = match &self.config.detail {
             TrustDetail::Jwks { keys, max_life, .. } => {
-                let source: Arc<dyn KeySource> = match keys {
-                    KeysConfig::JwksFile(_) => Arc::new(FileKeys::new(self.key_file.clone().ok_or_else(gone)?)),
-                    KeysConfig::JwksUrl(url) => {
-                        let at = KeysAt::url(url, PlainHttp::LoopbackOnly);
-                        let at = at.map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))?;
-                        Arc::new(RemoteKeys::new(http(self.egress.as_ref().ok_or_else(gone)?, &sides.clock), at))
-                    }
-                    KeysConfig::Discover(issuer) => {
-                        let http = http(self.egress.as_ref().ok_or_else(gone)?, &sides.clock);
-                        Arc::new(RemoteKeys::new(http, KeysAt::Issuer(issuer.clone())))
-                    }
-                };
+                let source = self.key_source(&sides.clock)?.ok_or_else(unprepared)?;
                 let bounds = if matches!(keys, KeysConfig::JwksFile(_)) { Bounds::FILE } else { Bounds::REMOTE };
-                let trust = Trust::Keys { source, bounds, policy: self.policy() };
-                Ok(vec![self.spec("", self.iss(), Some(max_life.unwrap_or(LIFE_MAX)), trust)])
+                (max_life.unwrap_or(LIFE_MAX), Trust::Keys { source, bounds, policy: self.policy() })
             }
-            TrustDetail::Introspection { at, secret, auth_method, token_prefix, max_age, .. } => {
-                let at = match at {
-                    EndpointConfig::IntrospectionUrl(url) => match KeysAt::url(url, PlainHttp::LoopbackOnly) {
-                        Ok(KeysAt::Url(url)) => IntrospectionAt::Url(url),
-                        Ok(KeysAt::Issuer(issuer)) => IntrospectionAt::Issuer(issuer),
-                        Err(error) => return Err(Failure::of(Code::CONFIG_INVALID, &error)),
-                    },
-                    EndpointConfig::Discover(issuer) => IntrospectionAt::Issuer(issuer.clone()),
-                };
-                let http = http(self.egress.as_ref().ok_or_else(gone)?, &sides.clock);
-                let settings = IntrospectionSettings {
-                    at,
-                    client_auth: *auth_method,
-                    credential: secret.clone(),
-                    issuers: self.iss(),
-                    claims: self.claims.clone(),
-                };
-                let authority = Introspection::new(http, settings, Arc::clone(&sides.secrets));
-                let trust = Trust::Authority {
-                    authority: Arc::new(authority),
-                    rules: self.rules(token_prefix.clone(), *max_age),
-                };
-                Ok(vec![self.spec("", self.iss(), Some(LIFE_MAX), trust)])
+            TrustDetail::Introspection { token_prefix, max_age, .. } => {
+                let authority = self.introspection(&sides.clock, &sides.secrets)?.ok_or_else(unprepared)?;
+                let rules = self.rules(token_prefix.clone(), *max_age);
+                (LIFE_MAX, Trust::Authority { authority: Arc::new(authority), rules })
             }
             TrustDetail::Genesys { organization, credential, max_age, .. } => {
-                let (api, iss) = self.genesys.clone().ok_or_else(gone)?;
-                let http = http(self.egress.as_ref().ok_or_else(gone)?, &sides.clock);
+                let (api, iss) = self.genesys.clone().ok_or_else(unprepared)?;
+                let http = self.http(&sides.clock)?;
                 let token: Arc<dyn OwnToken> =
                     Arc::new(OfBroker { broker: Arc::clone(&sides.broker), credential: credential.clone() });
                 let roles = GenesysRoles::new(http.clone(), api.clone(), token, self.vocabulary.iter().cloned());
-                let authority = GenesysTokens::new(http, api, Arc::clone(&iss), organization.clone(), roles);
-                let trust = Trust::Authority { authority: Arc::new(authority), rules: self.rules(None, *max_age) };
-                Ok(vec![self.spec("", vec![iss], Some(GENESYS_LIFE), trust)])
+                let authority = GenesysTokens::new(http, api, iss, organization.clone(), roles);
+                let rules = self.rules(None, *max_age);
+                (GENESYS_LIFE, Trust::Authority { authority: Arc::new(authority), rules })
             }
-            TrustDetail::Keyholder {} => Ok(self.own_specs(sides)),
-        }
+            TrustDetail::Keyholder {} => return Ok(self.own_specs(sides)),
+        };
+        Ok(vec![self.spec("", self.iss(), Some(life_max), trust)])
     }
 
     fn own_specs(&self, sides: &Sides) -> Vec<IssuerSpec> {
         let iss: Arc<str> = OWN_OPAQUE.into();
         let rules = AnswerRules { audiences: self.config.audiences.clone(), ..AnswerRules::in_process(OWN_PREFIX) };
         let authority = Arc::new(OwnTokens::new(Arc::clone(&sides.issuer), Arc::clone(&iss)));
-        let mut all = vec![self.spec(" (opaque)", vec![iss], Some(LIFE_MAX), Trust::Authority { authority, rules })];
+        let mut all = vec![self.spec(OPAQUE, vec![iss], Some(LIFE_MAX), Trust::Authority { authority, rules })];
         if let (Some(iss), Some(keys)) = (&self.own, &sides.signing_keys) {
             let accepted = Accepted::OneOf(vec![Arc::clone(iss)]);
             let policy = Policy::new(accepted, self.audiences()).with_profile(Profile::AccessToken);
@@ -284,6 +308,10 @@ impl PreparedIssuer {
             ..usual
         }
     }
+}
+
+fn unprepared() -> Failure {
+    Failure::bug("an issuer was prepared without what it is asked by")
 }
 
 /// keyholder's own signing keys, without a way through the network.

@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Verifying,
     apis::{self, PreparedApi},
-    issuers::{self, PreparedIssuer, Sides, digests},
+    issuers::{self, PreparedIssuer, Sides, digests, section_of},
 };
 use crate::{
     cli::Loaded,
@@ -75,7 +75,6 @@ struct Site {
 /// The protected APIs.
 pub(crate) struct Protection {
     sides: Sides,
-    revocations: Arc<dyn RevocationStore>,
     working: Mutex<Working>,
     sites: Mutex<BTreeMap<String, Site>>,
     /// Names of the issuers of each API.
@@ -101,7 +100,6 @@ impl Protection {
         let working = working(&prepared.issuers, &sides, &revocations, cancel).await?;
         let protection = Self {
             sides,
-            revocations,
             working: Mutex::new(working),
             sites: Mutex::default(),
             issuers: Mutex::default(),
@@ -161,11 +159,21 @@ impl Protection {
 
     /// Builds what another configuration wants. Changes nothing.
     pub(crate) async fn next(&self, prepared: PreparedInbound) -> Result<Next, Failure> {
-        let same = digests(&prepared.issuers) == self.working.lock().digests;
-        let working = if same {
+        let (after, (verifier, before)) = (digests(&prepared.issuers), {
+            let working = self.working.lock();
+            (Arc::clone(&working.verifier), working.digests.clone())
+        });
+        let working = if after == before {
             None
         } else {
-            let next = working(&prepared.issuers, &self.sides, &self.revocations, &self.cancel).await?;
+            let is_same = |name: &str| {
+                let name = section_of(name);
+                before.get(name).is_some_and(|digest| after.get(name) == Some(digest))
+            };
+            let config = verifier_config(&prepared.issuers, &self.sides)?;
+            let next = verifier.succeeded_by(config, is_same);
+            let next = next.map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))?;
+            let next = Working { verifier: Arc::new(next), digests: after, cancel: self.cancel.child_token() };
             // as at the start: so that no token of a changed issuer is refused that could have been taken
             tokio::time::timeout(KEYS_WAIT, next.verifier.renew_keys()).await.ok();
             Some(next)
@@ -220,14 +228,18 @@ impl Protection {
     }
 }
 
+fn verifier_config(issuers: &[PreparedIssuer], sides: &Sides) -> Result<VerifierConfig, Failure> {
+    let specs = issuers.iter().map(|issuer| issuer.specs(sides)).collect::<Result<Vec<_>, _>>()?;
+    Ok(VerifierConfig::new(specs.into_iter().flatten().collect()))
+}
+
 async fn working(
     issuers: &[PreparedIssuer],
     sides: &Sides,
     revocations: &Arc<dyn RevocationStore>,
     cancel: &CancellationToken,
 ) -> Result<Working, Failure> {
-    let specs = issuers.iter().map(|issuer| issuer.specs(sides)).collect::<Result<Vec<_>, _>>()?;
-    let config = VerifierConfig::new(specs.into_iter().flatten().collect());
+    let config = verifier_config(issuers, sides)?;
     let runtime = tokio::runtime::Handle::current();
     let verifier = Verifier::new(config, Arc::clone(revocations), Arc::clone(&sides.clock), runtime)
         .map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))?;

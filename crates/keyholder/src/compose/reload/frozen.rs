@@ -49,11 +49,11 @@ pub(super) fn changed(before: &Config, after: &Config) -> Vec<String> {
 }
 
 fn is_applied(path: &str) -> bool {
-    let fits = |applied: &&str| {
+    let fits = |applied: &str| {
         let mut parts = path.split('.');
         applied.split('.').all(|wanted| parts.next().is_some_and(|part| wanted == "*" || wanted == part))
     };
-    APPLIED.iter().any(|applied| fits(&applied))
+    APPLIED.iter().any(|applied| fits(applied))
 }
 
 fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<String>) {

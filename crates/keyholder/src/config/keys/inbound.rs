@@ -226,6 +226,12 @@ pub(in crate::config) const ROUTE: Section = Section::new(
         Key::new("any_scope", Shape::Words(&words::GRANT), "Scopes of which a token needs one."),
         Key::new("permissions", Shape::Words(&words::GRANT), "Permissions that a token needs, all of them."),
         Key::new("any_permission", Shape::Words(&words::GRANT), "Permissions of which a token needs one."),
+        Key::new(
+            "allow_basic",
+            Shape::Flag,
+            "Whether Basic credentials pass to the API unverified, which then has to look at them itself.",
+        )
+        .default("false"),
         Key::new("condition", Shape::Tables(&CONDITION), "What claims must be, all of it."),
     ],
 )
@@ -236,6 +242,7 @@ pub(in crate::config) const ROUTE: Section = Section::new(
     ("public", "any_scope"),
     ("public", "permissions"),
     ("public", "any_permission"),
+    ("public", "allow_basic"),
     ("public", "condition"),
     ("any_token", "scopes"),
     ("any_token", "any_scope"),

@@ -96,6 +96,14 @@ pub enum TrustDetail {
 }
 
 impl TrustDetail {
+    /// The credential that keyholder needs to ask it.
+    pub fn secret(&self) -> Option<&SecretReference> {
+        match self {
+            Self::Introspection { secret, .. } => Some(secret),
+            Self::Jwks { .. } | Self::Genesys { .. } | Self::Keyholder {} => None,
+        }
+    }
+
     /// The kind as the configuration names it.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -272,6 +280,9 @@ pub struct RouteConfig {
     /// Permissions of which a token needs one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub any_permission: Vec<String>,
+    /// Whether Basic credentials pass to the API unverified.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_basic: bool,
     /// Conditions on claims, all of them.
     #[serde(rename = "condition", skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<ConditionConfig>,

@@ -13,23 +13,22 @@ use super::{bearer, installed, of_api};
 use crate::protected_api::{Api, claims, key_set, tokens::Key};
 
 /// A server of JSON documents by path, which remembers what it was asked.
-struct Documents {
-    address: SocketAddr,
-    documents: Arc<Mutex<BTreeMap<String, String>>>,
+pub struct Documents {
+    pub address: SocketAddr,
+    served: Arc<Mutex<BTreeMap<String, String>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Documents {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (documents, asked) =
-            (Arc::<Mutex<BTreeMap<String, String>>>::default(), Arc::<Mutex<Vec<String>>>::default());
-        let (served, seen) = (Arc::clone(&documents), Arc::clone(&asked));
+        let (served, asked) = (Arc::<Mutex<BTreeMap<String, String>>>::default(), Arc::<Mutex<Vec<String>>>::default());
+        let (answers, seen) = (Arc::clone(&served), Arc::clone(&asked));
         // ends with the test's process
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (mut stream, served, seen) = (stream.unwrap(), Arc::clone(&served), Arc::clone(&seen));
+                let (mut stream, answers, seen) = (stream.unwrap(), Arc::clone(&answers), Arc::clone(&seen));
                 std::thread::spawn(move || {
                     let mut request = Vec::new();
                     let mut byte = [0];
@@ -45,7 +44,7 @@ impl Documents {
                     stream.read_exact(&mut body).unwrap();
                     let path = head.split(' ').nth(1).unwrap().to_owned();
                     seen.lock().unwrap().push(format!("{head}{}", String::from_utf8(body).unwrap()));
-                    let document = served.lock().unwrap().get(&path).cloned();
+                    let document = answers.lock().unwrap().get(&path).cloned();
                     let (status, document) =
                         document.map_or(("404 Not Found", String::new()), |found| ("200 OK", found));
                     let answer = format!(
@@ -56,14 +55,14 @@ impl Documents {
                 });
             }
         });
-        Self { address, documents, asked }
+        Self { address, served, asked }
     }
 
-    fn put(&self, path: &str, document: String) {
-        self.documents.lock().unwrap().insert(path.to_owned(), document);
+    pub fn put(&self, path: &str, document: String) {
+        self.served.lock().unwrap().insert(path.to_owned(), document);
     }
 
-    fn asked(&self, what: &str) -> usize {
+    pub fn asked(&self, what: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|request| request.starts_with(what)).count()
     }
 }

@@ -4,21 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kh_core::metric::{Kind, METRICS};
 use kh_telemetry::otlp::parse_text;
+use serde_json::json;
 
 use super::{exercise, scrape, value};
-use crate::harness::Installation;
+use crate::{
+    inbound,
+    protected_api::{Api, claims, tokens::Key},
+};
 
 #[test]
 fn a_scrape_shows_every_metric_of_the_catalogue_and_no_other() {
-    let installation = Installation::new();
+    let (api, key) = (Api::start(), Key::new("k1"));
+    let route = "[[inbound.reports.route]]\nmatch = [\"GET /a\"]\nany_token = true\n";
+    let installation = inbound::installed(&(inbound::of_file() + &inbound::of_api(&api, "\"corp\"", route)), &[&key]);
     let server = installation.serve();
     exercise(&installation, &server);
+    assert_eq!(inbound::bearer(&server, "/a", &key.sign(&claims(&json!({})))), 200);
+    assert_eq!(inbound::bearer(&server, "/a", "bad"), 401);
     let text = scrape(&server);
     let families = parse_text(&text).unwrap();
     let shown: BTreeMap<&str, &str> =
         families.iter().map(|family| (family.name.as_str(), family.kind.as_str())).collect();
-    // some series are there with TLS, with a secret store outside, with something to rotate, with a protected API, or
-    // with a security log, alone
+    // some series are there with TLS, with a secret store outside, with something to rotate, or with a security log,
+    // alone
     let needs_more = [
         "keyholder_gateway_certificate_not_after_seconds",
         "keyholder_secret_source_reads",
@@ -29,9 +37,6 @@ fn a_scrape_shows_every_metric_of_the_catalogue_and_no_other() {
         "keyholder_rotation_failures",
         "keyholder_notices",
         "keyholder_notices_waiting",
-        "keyholder_inbound_requests",
-        "keyholder_inbound_refusals",
-        "keyholder_inbound_request_duration_seconds",
         "keyholder_security_events",
         "keyholder_security_log_lines",
         "keyholder_security_collector_lines",

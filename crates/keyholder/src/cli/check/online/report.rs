@@ -6,14 +6,24 @@ use kh_core::PlatformKind;
 use kh_platform::genesys::account::{Account, Grant, Named};
 
 use super::{SKEW_RISKY, Seen};
-use crate::{config::duration, output::Style};
+use crate::{compose::SeenIssuer, config::duration, output::Style};
 
-/// One block per credential.
-pub(super) fn text(seen: &[Seen], style: Style) -> String {
-    if seen.is_empty() {
+/// One block per credential and issuer.
+pub(super) fn text(seen: &[Seen], issuers: &[SeenIssuer], style: Style) -> String {
+    if seen.is_empty() && issuers.is_empty() {
         return "the configuration has no credential\n".to_owned();
     }
-    seen.iter().map(|seen| block(seen, style)).collect::<Vec<_>>().join("\n")
+    let blocks = seen.iter().map(|seen| block(seen, style));
+    blocks.chain(issuers.iter().map(|issuer| of_issuer(issuer, style))).collect::<Vec<_>>().join("\n")
+}
+
+fn of_issuer(issuer: &SeenIssuer, style: Style) -> String {
+    let verdict = if issuer.works { style.green("works") } else { style.red("does not work") };
+    let keys = issuer.keys.map(|keys| format!("  {:<15}{keys}\n", "keys"));
+    let problem = issuer.problem.as_ref().map(|problem| format!("  {:<15}{problem}\n", "problem"));
+    let (name, kind) = (style.bold(&issuer.name), issuer.kind);
+    let head = format!("issuer {name} ({kind}): {verdict}\n");
+    [head, keys.unwrap_or_default(), problem.unwrap_or_default()].concat()
 }
 
 fn block(seen: &Seen, style: Style) -> String {

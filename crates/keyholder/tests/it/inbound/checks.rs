@@ -1,0 +1,88 @@
+//! What `keyholder check` says of protected APIs and their issuers, and that it does not serve them to find out.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{installed, of_api, of_file, remote::Documents};
+use crate::{
+    harness::text,
+    protected_api::{Api, key_set, tokens::Key},
+};
+
+#[test]
+fn what_is_risky_is_told() {
+    let (api, key) = (Api::start(), Key::new("k1"));
+    let lines = "[[inbound.reports.route]]\nmatch = [\"GET /**\"]\npublic = true\n\
+                 [[inbound.reports.route]]\nmatch = [\"POST /x\"]\nany_token = true\nallow_basic = true\n";
+    let sections = of_file().replace("audiences = [\"reports-api\"]\n", "") + &of_api(&api, "\"corp\"", lines);
+    let sections = sections
+        .replace(&api.address.to_string(), "api.internal:3000")
+        .replace("127.0.0.1:0\"]\nupstream", "0.0.0.0:0\"]\nupstream");
+    let installation = installed(&sections, &[&key]);
+    let answer = installation.run(&["check", "--syntax", "--output", "json"]).json();
+    let warnings: Vec<&str> =
+        answer["warnings"].as_array().unwrap().iter().map(|warning| text(warning, "message")).collect();
+    for expected in [
+        "tokens that corp made for other APIs are taken here as well",
+        "every request under this path is taken without a token",
+        "a password comes with each request",
+        "requests and what they tell of callers go to the API in the clear",
+        "callers' tokens come over plain http from other machines",
+    ] {
+        assert!(warnings.iter().any(|warning| warning.contains(expected)), "{expected}: {warnings:?}");
+    }
+}
+
+#[test]
+fn what_is_named_and_not_there_is_found() {
+    let (api, key) = (Api::start(), Key::new("k1"));
+    let lines = "[[inbound.reports.route]]\nmatch = [\"GET /a\"]\nany_token = true\n";
+    let installation = installed(&(of_file() + &of_api(&api, "\"corp\"", lines)), &[&key]);
+    installation.run(&["check"]).done();
+    fs::write(installation.path("keys.json"), "{\"keys\":[]}").unwrap();
+    let said = installation.run(&["check"]);
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.err.contains("has no key that can be used"), "{}", said.err);
+    fs::remove_file(installation.path("keys.json")).unwrap();
+    assert!(installation.run(&["check"]).err.contains("cannot be read"));
+    // and serve says it before it listens
+    let said = installation.run(&["serve"]);
+    assert_eq!(said.code, Some(2), "{}", said.err);
+    assert!(said.err.contains("keys.json cannot be read"), "{}", said.err);
+}
+
+#[test]
+fn online_asks_each_issuer_for_its_keys() {
+    let (api, issuer, key) = (Api::start(), Documents::start(), Key::new("k1"));
+    let base = format!("http://{}", issuer.address);
+    issuer.put("/jwks", key_set(&[&key]));
+    issuer.put("/introspect", json!({ "active": false }).to_string());
+    let metadata = |issuer: &str| json!({ "issuer": issuer, "jwks_uri": format!("{base}/jwks") }).to_string();
+    let well_known = "/.well-known/oauth-authorization-server";
+    issuer.put(well_known, metadata(&base));
+    let lines = "[[inbound.reports.route]]\nmatch = [\"GET /a\"]\nany_token = true\n";
+    let sections = format!(
+        "[issuer.found]\nkind = \"jwks\"\niss = [\"{base}\"]\ndiscover = \"{base}\"\nprivate_network = true\n\
+         [issuer.asked]\nkind = \"introspection\"\niss = [\"https://asked.example\"]\n\
+         introspection_url = \"{base}/introspect\"\nsecret = \"store:asked\"\nprivate_network = true\n{}",
+        of_api(&api, r#""found", "asked""#, lines)
+    );
+    let installation = installed(&sections, &[]);
+    let said = installation.run(&["check"]);
+    assert!(said.code == Some(1) && said.err.contains("secret asked"), "{}", said.err);
+    installation.store_secret("asked", &json!({ "client_id": "keyholder", "client_secret": "s3cret" }));
+    let answer = installation.run(&["check", "--online", "--output", "json"]).json();
+    let seen = |answer: &Value, name: &str| {
+        let all = answer["issuers"].as_array().unwrap();
+        all.iter().find(|seen| seen["name"] == name).unwrap().clone()
+    };
+    assert_eq!(seen(&answer, "found"), json!({ "name": "found", "kind": "jwks", "works": true, "keys": 1 }));
+    assert_eq!(seen(&answer, "asked"), json!({ "name": "asked", "kind": "introspection", "works": true }));
+    // RFC 8414 section 3.3
+    issuer.put(well_known, metadata("https://another.example"));
+    let said = installation.run(&["check", "--online"]);
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.err.contains("[issuer.found]: the issuer's metadata: it is another issuer's"), "{}", said.err);
+    assert!(!said.err.contains("s3cret") && !said.out.contains("s3cret"), "{}{}", said.out, said.err);
+}

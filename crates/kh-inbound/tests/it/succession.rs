@@ -1,0 +1,59 @@
+//! A verifier in the place of another one: what stays and what must not.
+
+use std::sync::Arc;
+
+use kh_inbound::{Bounds, IssuerSpec, VerifierConfig};
+
+use crate::support::{ISS, Keys, Signer, World, by_keys};
+
+fn other(keys: Arc<Keys>) -> IssuerSpec {
+    IssuerSpec { name: "other".into(), issuers: vec!["https://other.example".into()], ..by_keys(keys, Bounds::REMOTE) }
+}
+
+/// Keys and tokens of an issuer that is the same stay, whatever its place in the list; those of one that changed go, and
+/// a token that was revoked before is revoked after.
+#[tokio::test(start_paused = true)]
+async fn what_is_the_same_stays_and_nothing_else() {
+    let signer = Signer::new("k");
+    let keys = Keys::holding(&[&signer]);
+    let world = World::new(vec![by_keys(Arc::<Keys>::clone(&keys), Bounds::REMOTE)]).await;
+    let (token, revoked) = (signer.token("c", "1", 3600), signer.token("c", "2", 3600));
+    world.verify(&token).await.unwrap();
+    world.verify(&revoked).await.unwrap();
+    world.verifier.revoke_token(revoked.as_bytes(), None).await.unwrap();
+    let fetches = keys.count();
+    // the issuer has another place, and its source would have another key set by now
+    keys.put(&[&Signer::new("another")]);
+    let specs = || vec![other(Keys::holding(&[])), by_keys(Arc::<Keys>::clone(&keys), Bounds::REMOTE)];
+    let config = VerifierConfig::new(specs());
+    let next = world.verifier.succeeded_by(config, |name| name == "jwt").unwrap();
+    let next = World { verifier: Arc::new(next), clock: world.clock, folder: Arc::clone(&world.folder) };
+    assert!(Arc::ptr_eq(&next.known(&token).unwrap(), &world.known(&token).unwrap()));
+    assert_eq!(next.code(&signer.token("c", "3", 3600)).await, "ok", "with the keys that were in memory");
+    assert_eq!(keys.count(), fetches);
+    assert_eq!(next.code(&revoked).await, "revoked");
+    assert_eq!(next.verifier.stats().cached, 2);
+    // a revocation works in both while requests under way still ask the older one
+    next.verifier.revoke_token(token.as_bytes(), None).await.unwrap();
+    assert!(next.known(&token).is_none() && world.known(&token).is_none());
+    // an issuer that changed starts anew
+    let changed = next.verifier.succeeded_by(VerifierConfig::new(specs()), |_| false).unwrap();
+    let changed = World { verifier: Arc::new(changed), clock: world.clock, folder: Arc::clone(&world.folder) };
+    changed.verifier.renew_keys().await;
+    assert_eq!(changed.verifier.stats().cached, 0);
+    assert_eq!(changed.code(&signer.token("c", "4", 3600)).await, "key_unknown");
+    assert_eq!(changed.verifier.values_of_iss("jwt"), [Arc::from(ISS)]);
+}
+
+/// A token of an issuer that went is not taken for one of the issuer that has its place now.
+#[tokio::test(start_paused = true)]
+async fn places_are_not_mixed_up() {
+    let signer = Signer::new("k");
+    let world = World::new(vec![by_keys(Keys::holding(&[&signer]), Bounds::REMOTE)]).await;
+    let token = signer.token("c", "1", 3600);
+    world.verify(&token).await.unwrap();
+    let config = VerifierConfig::new(vec![other(Keys::holding(&[&signer]))]);
+    let next = world.verifier.succeeded_by(config, |_| true).unwrap();
+    assert!(next.known(token.as_bytes(), kh_core::Clock::now(&world.clock)).is_none());
+    assert_eq!(next.stats().cached, 0);
+}
