@@ -333,3 +333,52 @@ fn mistakes_of_rotation() {
     assert!(!all.contains("hunter"), "{all}");
     insta::assert_snapshot!(all);
 }
+
+/// A digest with a slip is one mistake, and not a second one that says that nothing proves the operator.
+#[test]
+fn a_mistyped_digest_is_one_mistake() {
+    check(
+        "[operator.ann]\nrole = \"read\"\ntoken_sha256 = [\"abc\"]\n",
+        "3:17 token_sha256 is not written as it should be | write 64 hex digits in small letters",
+    );
+    check(
+        "[operator.ann]\nrole = \"read\"\ntoken_sha256 = []\n",
+        "1:11 warning: nothing proves this operator | make a token with `keyholder operator token`, and write its token_sha256 here",
+    );
+}
+
+/// Two issuers of one token, and routes that say nothing or two things of what they need.
+#[test]
+fn mistakes_of_protected_apis() {
+    let text = r#"
+[issuer.a]
+kind = "jwks"
+iss = ["https://i.example"]
+jwks_file = "a.json"
+audiences = ["x"]
+[issuer.b]
+kind = "jwks"
+iss = ["https://i.example"]
+jwks_url = "http://i.example/keys"
+discover = "https://i.example"
+[inbound.c]
+listen = ["127.0.0.1:1"]
+upstream = "ftp://x"
+issuers = ["a", "z"]
+trusted_proxies = ["0.0.0.0/0"]
+[[inbound.c.identity_header]]
+name = "Forwarded"
+field = "subject"
+[[inbound.c.route]]
+match = ["GET /x"]
+[[inbound.c.route]]
+match = ["get /x"]
+public = true
+scopes = ["a"]
+[[inbound.c.route]]
+match = ["GET /y/{a}", "GET /y/{b}"]
+any_token = true
+"#;
+    let mistakes = parse(text.as_bytes()).unwrap_err();
+    insta::assert_snapshot!(render("keyholder.toml", &mistakes, false));
+}

@@ -3,6 +3,7 @@
 mod checks;
 mod platform;
 pub mod remote;
+mod serving;
 
 use std::fs;
 
@@ -50,7 +51,7 @@ pub fn bearer(server: &Server, path: &str, token: &str) -> u16 {
 }
 
 /// The head that the API got.
-fn head(answer: &Answer) -> String {
+pub fn head(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
     String::from_utf8(answer.body.clone()).unwrap()
 }
