@@ -94,7 +94,9 @@ pub(crate) struct NotText;
 impl<'a> Json<'a> {
     /// Reads bytes that are one value and nothing else.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let mut from = serde_json::Deserializer::from_slice(bytes);
+        // once for the whole, not for each of its strings
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut from = serde_json::Deserializer::from_str(text);
         let value = Value { depth: 0 }.deserialize(&mut from).ok()?;
         from.end().ok()?;
         Some(value)
