@@ -122,6 +122,12 @@ fn check(section: &Section<'_>, config: &InboundConfig, issuers: &Issuers) {
         let span = section.place("listen").unwrap_or_else(|| section.span.clone());
         section.warning(span, "callers' tokens come over plain http from other machines", hint);
     }
+    let mut names: Vec<String> = config.identity_headers.iter().map(|told| told.name.to_ascii_lowercase()).collect();
+    names.sort_unstable();
+    if let Some([twice, _]) = names.windows(2).find(|pair| matches!(pair, [one, other] if one == other)) {
+        let hint = "a header tells one thing: take one of them out";
+        section.error(section.span.clone(), format!("two identity headers are called {twice}"), hint);
+    }
     if config.audiences.is_empty() {
         let takes_any = |name: &&String| {
             let issuer = issuers.get(*name).and_then(Option::as_ref);
@@ -213,8 +219,11 @@ fn read_route(section: Section<'_>, taken: &[String]) -> RouteConfig {
         conditions: conditions.into_iter().flatten().collect(),
         requests: requests.iter().flatten().map(|found| found.value.clone()).collect(),
     };
+    // a route that names none of the ways was told so already
+    let says = tables::ROUTE.any_of.iter().copied().flatten().any(|key| section.place(key).is_some());
     if let Err(problem) = config.rules()
         && requests.is_some()
+        && says
     {
         let place = section.place("match").unwrap_or_else(|| section.span.clone());
         section.error(

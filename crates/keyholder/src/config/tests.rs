@@ -369,15 +369,25 @@ trusted_proxies = ["0.0.0.0/0"]
 [[inbound.c.identity_header]]
 name = "Forwarded"
 field = "subject"
+[inbound.d]
+listen = ["127.0.0.1:2"]
+upstream = "http://127.0.0.1:3000"
+issuers = ["a"]
+[[inbound.d.identity_header]]
+name = "X-Who"
+field = "subject"
+[[inbound.d.identity_header]]
+name = "x-who"
+field = "client"
+[[inbound.d.route]]
+match = ["GET /y/{a}", "GET /y/{b}"]
+any_token = true
 [[inbound.c.route]]
 match = ["GET /x"]
 [[inbound.c.route]]
 match = ["get /x"]
 public = true
 scopes = ["a"]
-[[inbound.c.route]]
-match = ["GET /y/{a}", "GET /y/{b}"]
-any_token = true
 "#;
     let mistakes = parse(text.as_bytes()).unwrap_err();
     insta::assert_snapshot!(render("keyholder.toml", &mistakes, false));
