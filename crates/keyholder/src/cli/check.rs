@@ -90,6 +90,10 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
     if let Some(warning) = certificate.as_ref().and_then(Report::warning) {
         context.terminal.warn(warning);
     }
+    let of_apis = if file_alone { Vec::new() } else { Report::of_apis(&loaded) };
+    for warning in of_apis.iter().filter_map(|(_, report)| report.as_ref().ok()?.warning()) {
+        context.terminal.warn(warning);
+    }
     for warning in &shared {
         context.terminal.warn(warning);
     }
@@ -147,6 +151,10 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
         of(&section, Err(failure));
     }
     of("[inbound]", PreparedInbound::of(loaded).map(drop));
+    for (section, report) in Report::of_apis(loaded) {
+        // one that cannot be read was found with its API
+        of(&section, report.map_or(Ok(()), |report| report.usable()));
+    }
     of("[gateway.tls]", Report::of(loaded).and_then(|report| report.as_ref().map_or(Ok(()), Report::usable)));
     all.extend(of_installation(loaded, context, shared)?);
     Ok(all)

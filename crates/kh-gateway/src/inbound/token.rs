@@ -76,6 +76,11 @@ pub(super) fn is_token(token: &[u8]) -> bool {
     !body.is_empty() && body.iter().fold(true, |so_far, letter| so_far & is_letter(*letter))
 }
 
+#[allow(
+    clippy::needless_bitwise_bool,
+    clippy::manual_range_contains,
+    reason = "without branches sixteen letters are looked at at once"
+)]
 fn is_letter(letter: u8) -> bool {
     let small = letter | 0x20;
     ((small >= b'a') & (small <= b'z'))

@@ -1,4 +1,6 @@
-//! `keyholder check` of the gateway's certificate: whether it can be used, and for how long.
+//! `keyholder check` of the certificates of the gateway and of protected APIs: whether it can be used, and for how long.
+
+use std::path::Path;
 
 use kh_core::{Clock, Code, SystemClock};
 use serde::Serialize;
@@ -6,6 +8,7 @@ use serde::Serialize;
 use crate::{
     cli::Loaded,
     compose::{Standing, certificate},
+    config::InboundTlsConfig,
     output::Failure,
 };
 
@@ -23,10 +26,22 @@ impl Report {
     /// Of the certificate that `loaded` names; none without one.
     pub(super) fn of(loaded: &Loaded) -> Result<Option<Self>, Failure> {
         let Some(tls) = &loaded.config.gateway.tls else { return Ok(None) };
-        let (validity, now) =
-            (certificate(&tls.cert, &tls.key, &loaded.paths)?.validity, SystemClock::new().now().wall);
-        let problem = validity.problem(now).map(|problem| format!("the certificate {} {problem}", tls.cert.display()));
-        Ok(Some(Self { not_after: validity.end(), standing: validity.standing(now), problem }))
+        Self::of_files(&tls.cert, &tls.key, loaded).map(Some)
+    }
+
+    /// Of those of the protected APIs that speak https, by section.
+    pub(super) fn of_apis(loaded: &Loaded) -> Vec<(String, Result<Self, Failure>)> {
+        let apis = loaded.config.inbound.iter().filter_map(|(name, api)| Some((name, api.tls.as_ref()?)));
+        let report = |(name, tls): (&String, &InboundTlsConfig)| {
+            (format!("[inbound.{name}.tls]"), Self::of_files(&tls.cert, &tls.key, loaded))
+        };
+        apis.map(report).collect()
+    }
+
+    fn of_files(cert: &Path, key: &Path, loaded: &Loaded) -> Result<Self, Failure> {
+        let (validity, now) = (certificate(cert, key, &loaded.paths)?.validity, SystemClock::new().now().wall);
+        let problem = validity.problem(now).map(|problem| format!("the certificate {} {problem}", cert.display()));
+        Ok(Self { not_after: validity.end(), standing: validity.standing(now), problem })
     }
 
     /// What nobody can work with.

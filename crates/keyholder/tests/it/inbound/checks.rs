@@ -86,3 +86,31 @@ fn online_asks_each_issuer_for_its_keys() {
     assert!(said.err.contains("[issuer.found]: the issuer's metadata: it is another issuer's"), "{}", said.err);
     assert!(!said.err.contains("s3cret") && !said.out.contains("s3cret"), "{}{}", said.out, said.err);
 }
+
+#[test]
+fn a_certificate_that_nobody_takes_is_found() {
+    let (api, key) = (Api::start(), Key::new("k1"));
+    let lines = "[inbound.reports.tls]\ncert = \"api.pem\"\nkey = \"api.key\"\n\
+                 [[inbound.reports.route]]\nmatch = [\"GET /a\"]\nany_token = true\n";
+    let installation = installed(&(of_file() + &of_api(&api, "\"corp\"", lines)), &[&key]);
+    let write = |until: i32| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        fs::write(installation.path("api.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(installation.path("api.key"), key.serialize_pem()).unwrap();
+    };
+    write(2200);
+    installation.run(&["check"]).done();
+    let server = installation.serve();
+    assert!(text(&server.ready["inbound_urls"], "reports").starts_with("https://127.0.0.1:"), "{}", server.ready);
+    drop(server);
+    write(2021);
+    let said = installation.run(&["check"]);
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.err.contains("[inbound.reports.tls]: the certificate api.pem"), "{}", said.err);
+    fs::write(installation.path("api.key"), "no key").unwrap();
+    let said = installation.run(&["check"]);
+    assert!(said.code == Some(1) && said.err.contains("holds no private key"), "{}", said.err);
+}
