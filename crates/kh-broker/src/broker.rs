@@ -126,6 +126,10 @@ impl Broker {
         applied
     }
 
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
     /// The credential of this name.
     pub fn credential(&self, name: &CredentialName) -> Option<Arc<Credential>> {
         self.roster.now.load().get(name).cloned()

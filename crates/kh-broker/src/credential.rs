@@ -209,6 +209,9 @@ impl Credential {
         if self.cancel.is_cancelled() {
             return Err(self.ended());
         }
+        if self.spec.sessions.is_some() {
+            return Err(TokenError::PerSession);
+        }
         let now = self.ports.clock.now();
         let mut state = self.state.lock();
         if failures >= FAILURES_MAX && state.core.token().is_none() {

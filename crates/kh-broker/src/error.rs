@@ -67,6 +67,9 @@ pub enum TokenError {
         /// The most that can be had.
         longest: Duration,
     },
+    /// The credential is for sessions of users.
+    #[error("users log in with this credential, each with a session of their own: it has no token that all share")]
+    PerSession,
     /// No token came within the time that a caller is kept waiting.
     #[error("no token came within the time that a caller is kept waiting")]
     GaveUp,
@@ -85,7 +88,7 @@ impl TokenError {
             Self::Endpoint { source, .. } => source.code(),
             Self::Store { source, .. } if source.is_missing() => Code::CREDENTIAL_UNUSABLE,
             Self::Store { source, .. } => source.code(),
-            Self::Document { .. } | Self::Removed => Code::CREDENTIAL_UNUSABLE,
+            Self::Document { .. } | Self::Removed | Self::PerSession => Code::CREDENTIAL_UNUSABLE,
             Self::TimedOut { .. } => Code::UPSTREAM_TIMEOUT,
             Self::Storm { .. } => Code::CREDENTIAL_REJECTED,
             Self::TtlUnsatisfiable { .. } => Code::TOKEN_TTL_UNSATISFIABLE,
@@ -99,7 +102,7 @@ impl TokenError {
             Self::Endpoint { source, .. } => source.blame(),
             Self::Store { .. } | Self::Document { .. } => Blame::Store,
             Self::TimedOut { .. } | Self::NoToken { .. } | Self::Storm { .. } | Self::GaveUp => Blame::Platform,
-            Self::TtlUnsatisfiable { .. } => Blame::Caller,
+            Self::TtlUnsatisfiable { .. } | Self::PerSession => Blame::Caller,
             Self::Closed | Self::Removed => Blame::Keyholder,
         }
     }
@@ -117,7 +120,7 @@ impl TokenError {
             | Self::NoToken { retry_in, .. }
             | Self::Storm { retry_in } => Retry::After(*retry_in),
             Self::GaveUp | Self::Closed => Retry::After(Duration::from_secs(1)),
-            Self::TtlUnsatisfiable { .. } | Self::Removed => Retry::Never,
+            Self::TtlUnsatisfiable { .. } | Self::Removed | Self::PerSession => Retry::Never,
         }
     }
 

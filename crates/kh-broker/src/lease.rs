@@ -43,6 +43,15 @@ pub(crate) struct Bases {
     pub(crate) auth: Option<String>,
 }
 
+/// What else a session's token has.
+pub(crate) struct OfSession {
+    pub(crate) life: Lifetime,
+    /// The age at which it is renewed early.
+    pub(crate) refresh_age: Duration,
+    /// Counts the session's tokens in this process.
+    pub(crate) generation: u64,
+}
+
 /// The `Authorization` value of a bearer token (RFC 6750 section 2.1): sensitive, its buffer wiped when dropped.
 /// `None` when the token has bytes that a header cannot carry.
 pub(crate) fn bearer(token: &SecretString) -> Option<HeaderValue> {
@@ -108,6 +117,30 @@ impl Lease {
             last_used: LastUse::at(now),
             proven: AtomicBool::new(false),
             ask_at_age: AtomicU64::new(millis(held.refresh_age)),
+        }
+    }
+
+    /// A token of a user's session. Its idle time begins anew.
+    pub(crate) fn of_session(
+        token: &SecretString,
+        authorization: HeaderValue,
+        of: &OfSession,
+        idle_limit: Option<Duration>,
+        bases: Bases,
+        now: Now,
+    ) -> Self {
+        Self {
+            authorization,
+            token: SecretString::copied(token.expose()),
+            sha256: token.sha256(),
+            generation: of.generation,
+            lifetime: of.life,
+            idle_limit,
+            api_base: bases.api,
+            auth_base: bases.auth,
+            last_used: LastUse::at(now),
+            proven: AtomicBool::new(false),
+            ask_at_age: AtomicU64::new(millis(of.refresh_age)),
         }
     }
 

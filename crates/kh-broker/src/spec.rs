@@ -11,6 +11,8 @@ use kh_core::{
 use kh_net::Egress;
 use kh_token::TokenPolicy;
 
+use crate::SessionPolicy;
+
 /// One credential as configured.
 #[derive(Clone)]
 pub struct CredentialSpec {
@@ -34,6 +36,8 @@ pub struct CredentialSpec {
     pub auth_base: Option<String>,
     /// How its token is kept.
     pub policy: TokenPolicy,
+    /// Set where users log in with it, each with a session of their own: it has no token that all share.
+    pub sessions: Option<SessionPolicy>,
     /// Names everything above and whatever the endpoint was made from: [`crate::Broker::apply`] keeps a credential
     /// whose digest stays the same.
     pub digest: Sha256,

@@ -54,6 +54,10 @@ codes! {
     CALLER_UNAUTHENTICATED = "keyholder.caller.unauthenticated", 401, "the caller's own credential is not valid";
     /// The client is known and disabled.
     CLIENT_DISABLED = "keyholder.client.disabled", 401, "the client is disabled";
+    /// The platform refused a user's authorization code.
+    GRANT_REFUSED = "keyholder.grant.refused", 400, "the platform refused the authorization code";
+    /// The user's session at the platform is over, and with it the access token that spoke for it.
+    SESSION_ENDED = "keyholder.session.ended", 401, "the session has ended";
     /// Too many wrong logins came before; the secret was not looked at.
     LOGIN_THROTTLED = "keyholder.login.throttled", 429, "too many wrong logins";
     /// A client's tokens are to be signed, and there is no issuer identifier or no key for it.

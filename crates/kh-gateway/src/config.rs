@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use kh_broker::Broker;
+use kh_broker::{Broker, UserSessions};
 use kh_core::{Clock, Entropy, port::security::Security};
 use kh_issuer::Issuer;
 
@@ -48,6 +48,8 @@ pub struct Ports {
     pub issuer: Arc<Issuer>,
     /// Where platform tokens come from.
     pub broker: Arc<Broker>,
+    /// The sessions of users; without them nobody logs in with an authorization code.
+    pub sessions: Option<Arc<UserSessions>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for context ids.
@@ -68,8 +70,9 @@ pub struct Ports {
 impl Ports {
     /// What every gateway has, and what this site alone has.
     pub(crate) fn split(self) -> (Shared, Outbound) {
-        let Self { issuer, broker, clock, entropy, metrics, public_url, observer, security, proxies } = self;
-        (Shared { clock, entropy, metrics, observer }, Outbound { issuer, broker, public_url, security, proxies })
+        let Self { issuer, broker, sessions, clock, entropy, metrics, public_url, observer, security, proxies } = self;
+        let outbound = Outbound { issuer, broker, sessions, public_url, security, proxies };
+        (Shared { clock, entropy, metrics, observer }, outbound)
     }
 }
 

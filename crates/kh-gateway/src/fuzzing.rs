@@ -16,7 +16,14 @@ pub fn login(body: &[u8], pair: &str) {
     if let Ok(form) = Form::parse(body) {
         let text = std::str::from_utf8(body).expect("what is taken is text");
         let plain = |name: &str| text.split('&').filter_map(|part| part.strip_prefix(name)?.strip_prefix('=')).count();
-        for (name, value) in [("grant_type", &form.grant_type), ("client_secret", &form.client_secret)] {
+        let once = [
+            ("grant_type", &form.grant_type),
+            ("client_secret", &form.client_secret),
+            ("code", &form.code),
+            ("redirect_uri", &form.redirect_uri),
+            ("code_verifier", &form.code_verifier),
+        ];
+        for (name, value) in once {
             assert!(plain(name) <= 1, "{name} is there twice");
             assert!(value.as_ref().is_none_or(|value| !value.expose().is_empty()));
         }
@@ -64,7 +71,8 @@ mod tests {
 
     #[test]
     fn logins_of_any_bytes() {
-        const FORMS: [&str; 4] = [
+        const FORMS: [&str; 5] = [
+            "grant_type=authorization_code&code=c%2F1&redirect_uri=https%3A%2F%2Fa.example%2F&code_verifier=v~2",
             "grant_type=client_credentials&client_id=a%2Bb&client_secret=s&scope=x+y",
             "grant_type=password&username=u%40x&password=p%26q",
             "token=kht_abc&token_type_hint=access_token",

@@ -32,6 +32,7 @@ use crate::{
     outbound::{
         call::{self, Call},
         route::{Route, is_cxone_account, route},
+        tokens::Tokens,
     },
     request::{self, Began, Caller, Ends},
     server::Sniff,
@@ -148,8 +149,8 @@ impl Local<'_> {
         parts.extensions.clear();
         let caller = Caller::new(Arc::clone(&proxy.worker), Arc::new(Sniff::default()), None, Ends::default());
         let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
-        let call =
-            Call { caller: &caller, who: &proxy.who, credential, head, prefix, account, began, trail, trace: None };
+        let tokens = Tokens::shared(credential);
+        let call = Call { caller: &caller, who: &proxy.who, tokens, head, prefix, account, began, trail, trace: None };
         call::forward(call, parts, body).await
     }
 }

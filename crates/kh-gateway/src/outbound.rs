@@ -2,19 +2,21 @@
 //! authorisation, then the platform or one of keyholder's own endpoints.
 //!
 //! Invariants: the caller's `Authorization` never leaves keyholder, and the platform's token never reaches a caller; a
-//! platform's 401 never reaches a caller: it is healed with one fresh token, or it becomes a 502.
+//! platform's 401 never reaches a caller: it is healed with one fresh token, or it becomes a 502. A 401 is keyholder's own
+//! word: the caller's token is not good, or the session that it speaks for is over.
 
 pub(crate) mod call;
 pub(crate) mod own;
 mod refused;
 pub(crate) mod route;
 mod security;
+pub(crate) mod tokens;
 
 use std::sync::Arc;
 
 use http::{StatusCode, header, request::Parts};
 use hyper::body::Incoming;
-use kh_broker::{Broker, Credential};
+use kh_broker::{Broker, Credential, UserSessions};
 use kh_core::{
     Code, Now, PlatformKind, environment,
     port::security::{ClientAddress, Security},
@@ -43,11 +45,14 @@ const CHALLENGE_INVALID: &str =
     r#"Bearer realm="keyholder", error="invalid_token", error_description="the token is unknown, expired or revoked""#;
 
 /// What this site works with.
+#[derive(Clone)]
 pub(crate) struct Outbound {
     /// Who the callers are.
     pub(crate) issuer: Arc<Issuer>,
     /// Where platform tokens come from.
     pub(crate) broker: Arc<Broker>,
+    /// The sessions of users, if there are any.
+    pub(crate) sessions: Option<Arc<UserSessions>>,
     /// See [`crate::Ports::public_url`].
     pub(crate) public_url: Option<Arc<str>>,
     /// See [`crate::Ports::security`].
@@ -87,7 +92,8 @@ pub(crate) async fn serve(
                     if let Some(trail) = trail {
                         trail.client(&session.client);
                     }
-                    own::tokens_me(site, &parts.method, session).await
+                    let of_user = credential.spec().sessions.is_some();
+                    own::tokens_me(site, &parts.method, session, of_user).await
                 }
                 PlatformKind::Genesys => call(telling.at(api), prefix, &session, credential, parts, body).await,
                 PlatformKind::Cxone | PlatformKind::Oauth2 => call(telling, 0, &session, credential, parts, body).await,
@@ -157,8 +163,10 @@ async fn call(
     }
     telling.passed(parts, session);
     let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
-    let call =
-        Call { caller, who: &session.client.record.id, credential, head, prefix, account, began, trail, trace: None };
+    let tokens =
+        tokens::of(telling.site, credential, session).map_err(|refusal| Refused { refusal, shape: Some(kind) })?;
+    let who = &session.client.record.id;
+    let call = Call { caller, who, tokens, head, prefix, account, began, trail, trace: None };
     call::forward(call, parts, InBody::Own(body)).await.map_err(|refusal| Refused { refusal, shape: Some(kind) })
 }
 

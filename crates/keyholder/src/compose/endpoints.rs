@@ -87,6 +87,7 @@ pub(crate) fn specs(
             api_base,
             auth_base,
             policy: policy(credential),
+            sessions: None,
             digest: digest(platform, credential, egress),
         })
     };

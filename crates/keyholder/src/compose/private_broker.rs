@@ -78,6 +78,7 @@ impl PrivateBroker {
             Ports {
                 issuer: base.issuer().await?,
                 broker: Arc::clone(&broker),
+                sessions: None,
                 clock: Arc::clone(&base.clock),
                 entropy: Arc::clone(&base.entropy),
                 metrics: Metrics::register(&mut Registry::default()),

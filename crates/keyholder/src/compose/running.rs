@@ -138,6 +138,7 @@ impl Running {
         let ports = Ports {
             issuer: Arc::clone(&issuer),
             broker: Arc::clone(&broker),
+            sessions: None,
             clock: Arc::clone(&base.clock),
             entropy: Arc::clone(&base.entropy),
             metrics: Arc::clone(&metrics),

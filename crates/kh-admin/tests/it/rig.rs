@@ -276,6 +276,7 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
         delay: Mutex::new(None),
     });
     let spec = |name: &str, secret: &str| CredentialSpec {
+        sessions: None,
         name: name.parse().unwrap(),
         platform: "acme-eu".parse().unwrap(),
         kind: PlatformKind::Genesys,

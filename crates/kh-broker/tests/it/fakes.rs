@@ -230,6 +230,7 @@ pub(crate) fn tokio_clock() -> Arc<dyn Clock> {
 /// A credential with the usual policy; `edition` stands for everything that its digest covers.
 pub(crate) fn spec(name: &str, endpoint: &Arc<FakeEndpoint>, edition: &str) -> CredentialSpec {
     CredentialSpec {
+        sessions: None,
         name: name.parse().unwrap(),
         platform: "acme-prod".parse().unwrap(),
         kind: PlatformKind::Genesys,

@@ -12,6 +12,7 @@ mod failures;
 mod fakes;
 mod life;
 mod rotators;
+mod sessions;
 mod sightings;
 mod stress;
 mod swaps;

@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode, Uri, header, request::Parts};
 use hyper::body::Incoming;
-use kh_broker::{Credential, Lease, TokenError};
-use kh_core::{ClientId, Code, Retry, trace::TraceId};
+use kh_broker::{Lease, TokenError};
+use kh_core::{ClientId, Code, trace::TraceId};
 use kh_resilience::{replay, retry_after};
 use tokio::time::timeout;
 
-use super::refused::{self, RefusedToken};
+use super::{
+    refused::{self, RefusedToken},
+    tokens::{self, Tokens},
+};
 use crate::{
     answer::{Answer, Refusal, correlation_id},
     exchange::{self, Outgoing, body::Trailers, headers::Behind, in_body::InBody},
@@ -29,7 +32,8 @@ pub(crate) struct Call<'a> {
     pub(crate) caller: &'a Caller,
     /// The client, for log lines and for the broker's doubts.
     pub(crate) who: &'a ClientId,
-    pub(crate) credential: Arc<Credential>,
+    /// Where its tokens come from.
+    pub(crate) tokens: Tokens,
     pub(crate) head: Head,
     /// Bytes of the caller's path before the platform's path.
     pub(crate) prefix: usize,
@@ -59,7 +63,7 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
     if let Some(context) = call.trail.and_then(|trail| trail.context()) {
         call.trace = Some(context.trace);
     }
-    let mut lease = if let Some(lease) = call.credential.current_at(began.now) {
+    let mut lease = if let Some(lease) = call.tokens.current_at(began.now) {
         lease
     } else {
         let lease = fetch(&call).await?;
@@ -90,7 +94,7 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
             drop(received);
             tokio::time::sleep(wait).await;
             // the token may have run out meanwhile
-            lease = match call.credential.current() {
+            lease = match call.tokens.current_at(worker.ports.clock.now()) {
                 Some(lease) => lease,
                 None => fetch(&call).await?,
             };
@@ -116,32 +120,27 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
 /// A token, waiting for it if need be.
 async fn fetch(call: &Call<'_>) -> Result<Arc<Lease>, Refusal> {
     let worker = &call.caller.worker;
-    match timeout(worker.limits.token_wait, call.credential.lease(std::time::Duration::ZERO)).await {
+    match timeout(worker.limits.token_wait, call.tokens.lease()).await {
         Ok(Ok(lease)) => Ok(lease),
-        Ok(Err(error)) => Err(no_token(call, &error)),
-        Err(_elapsed) => Err(no_token(call, &TokenError::GaveUp)),
+        Ok(Err(refused)) => Err(no_token(call, refused)),
+        Err(_elapsed) => Err(no_token(call, tokens::refusal(&TokenError::GaveUp))),
     }
 }
 
-fn no_token(call: &Call<'_>, error: &TokenError) -> Refusal {
-    let mut refusal = Refusal::new(error.code(), error.to_string());
-    // whatever went wrong, it is not the caller's token
-    if refusal.status.is_client_error() {
-        refusal.status = StatusCode::BAD_GATEWAY;
-    }
-    refusal.platform_code = error.platform_code().map(Box::from);
-    refusal.correlation_id = error.correlation_id().map(Box::from);
-    if let Retry::After(wait) = error.retry() {
-        refusal = refusal.after(wait);
+fn no_token(call: &Call<'_>, refusal: Refusal) -> Refusal {
+    // the end of a session is told where it ends, and is news to its caller alone
+    if refusal.status == StatusCode::UNAUTHORIZED {
+        return refusal;
     }
     if call.caller.worker.may_warn() {
         tracing::warn!(
-            credential.name = call.credential.name().as_str(),
+            credential.name = call.tokens.credential().name().as_str(),
             client.id = call.who.as_str(),
             code = refusal.code.0,
             correlation_id = refusal.correlation_id,
             trace.id = call.trace_id(),
-            "no platform token is available: {error}"
+            "no platform token is available: {}",
+            refusal.detail
         );
     }
     refusal
@@ -150,7 +149,7 @@ fn no_token(call: &Call<'_>, error: &TokenError) -> Refusal {
 /// Points the request to where its token is good: a token goes to the address that came with it and to no other.
 fn aim(call: &Call<'_>, lease: &Lease, parts: &mut Parts, target: &Uri) -> Result<Arc<Host>, Refusal> {
     let base = if call.account { lease.auth_base().unwrap_or(lease.api_base()) } else { lease.api_base() };
-    let egress = &call.credential.spec().egress;
+    let egress = &call.tokens.credential().spec().egress;
     let host = call.caller.worker.upstreams.host(base, egress).map_err(|error| failed(call, &error))?;
     parts.uri =
         host.origin.target(target, call.prefix).map_err(|error| failed(call, &UpstreamError::Address(error)))?;
@@ -163,7 +162,7 @@ fn failed(call: &Call<'_>, error: &UpstreamError) -> Refusal {
     let detail = error.detail();
     if call.caller.worker.may_warn() {
         tracing::warn!(
-            credential.name = call.credential.name().as_str(),
+            credential.name = call.tokens.credential().name().as_str(),
             client.id = call.who.as_str(),
             code = error.code().0,
             detail = ?detail,
@@ -209,18 +208,18 @@ async fn heal(
 ) -> Result<Arc<Lease>, Refusal> {
     let who = call.who;
     let tried = heals.is_fresh || heals.count >= HEALS_MAX;
-    let doubted = lease.is_proven() && call.credential.is_doubted(lease.sha256(), who);
+    let doubted = call.tokens.is_doubted(lease, who);
     if tried && !refused.is_address() {
         // the fresh token is kept: what this client asks for is refused, and others need the token
-        call.credential.doubt(lease.sha256(), who);
+        call.tokens.doubt(lease, who);
     }
     // a fresh token has the same address as the old one: it is not the token that the platform refuses
     if !refused.is_address() && !tried && !doubted {
-        let first = call.credential.invalidate(lease.sha256());
+        let first = call.tokens.invalidate(lease);
         // a thousand calls may meet the same dead token: the first one tells
         if first {
             tracing::info!(
-                credential.name = call.credential.name().as_str(),
+                credential.name = call.tokens.credential().name().as_str(),
                 token.sha256 = %lease.sha256().to_hex(),
                 platform_code = refused.code,
                 correlation_id = refused.correlation_id,
@@ -236,7 +235,7 @@ async fn heal(
     call.caller.worker.ports.metrics.unhealed.inc();
     if call.caller.worker.may_warn() {
         tracing::warn!(
-            credential.name = call.credential.name().as_str(),
+            credential.name = call.tokens.credential().name().as_str(),
             client.id = call.who.as_str(),
             platform_code = refused.code,
             correlation_id = refused.correlation_id,

@@ -1,8 +1,10 @@
 //! keyholder's own endpoints: logins in the platforms' shapes, discovery, and `tokens/me`.
 //!
-//! Invariant: nothing here ever calls a platform, and no answer or log line repeats a credential.
+//! Invariant: nothing here but a login with a user's authorization code calls a platform, and no answer or log line
+//! repeats a credential.
 
 mod authentication;
+mod code;
 mod discovery;
 pub(crate) mod form;
 mod login;
@@ -133,11 +135,18 @@ fn oauth_refusal(
     refusal.into_oauth_answer(error, id)
 }
 
-/// `GET|HEAD|DELETE /api/v2/tokens/me` (Genesys Cloud `TokenInfo`), about the keyholder token.
-pub(crate) async fn tokens_me(site: &Outbound, method: &Method, session: Session) -> Result<Answer, Refused> {
+/// `GET|HEAD|DELETE /api/v2/tokens/me` (Genesys Cloud `TokenInfo`), about the keyholder token. Deleting one that speaks
+/// for a user's session ends the session.
+pub(crate) async fn tokens_me(
+    site: &Outbound,
+    method: &Method,
+    session: Session,
+    of_user: bool,
+) -> Result<Answer, Refused> {
     let record = &session.client.record;
     let client = json!({
-        "id": record.id, "name": record.name, "authorizedGrantType": "CLIENT-CREDENTIALS",
+        "id": record.id, "name": record.name,
+        "authorizedGrantType": if of_user { "CODE" } else { "CLIENT-CREDENTIALS" },
         "scope": record.scopes, "state": "active",
     });
     match *method {

@@ -35,6 +35,7 @@ async fn several_addresses_and_workers() {
 async fn what_cannot_be_listened_on_is_an_error() {
     let world = Setup::new("127.0.0.1:1".parse().unwrap()).start().await;
     let ports = || Ports {
+        sessions: None,
         issuer: world.issuer.clone(),
         broker: world.broker.clone(),
         clock: Arc::new(kh_core::SystemClock::new()),

@@ -26,4 +26,5 @@ mod support;
 mod tls;
 mod upgrade;
 mod upstream;
+mod user_sessions;
 mod ways;

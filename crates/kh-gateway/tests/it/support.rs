@@ -89,6 +89,7 @@ impl Setup {
                 .unwrap();
         let tokens = shared(Tokens::default());
         let spec = CredentialSpec {
+            sessions: None,
             name: "acme".parse().unwrap(),
             platform: "acme".parse().unwrap(),
             kind: self.kind,
@@ -119,6 +120,7 @@ impl Setup {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let ports = Ports {
+            sessions: None,
             issuer: issuer.clone(),
             broker: broker.clone(),
             clock,

@@ -18,6 +18,8 @@ macro_rules! pages {
 pages![
     "caller.unauthenticated",
     "client.disabled",
+    "grant.refused",
+    "session.ended",
     "login.throttled",
     "signing.unavailable",
     "call.not_allowed",

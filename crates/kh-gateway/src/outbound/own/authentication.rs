@@ -45,7 +45,8 @@ pub(super) struct Presented {
 }
 
 /// Parameters that are secrets and have no business in a URL, where logs keep them (RFC 6749 section 2.3.1).
-const SECRET_PARAMETERS: [&str; 4] = ["client_secret", "password", "token", "client_assertion"];
+const SECRET_PARAMETERS: [&str; 7] =
+    ["client_secret", "password", "token", "client_assertion", "code", "code_verifier", "refresh_token"];
 
 /// Method, media type and query of a request with a body.
 pub(super) fn check_head(parts: &Parts, media: &str) -> Result<(), Refused> {

@@ -17,6 +17,9 @@ pub(crate) struct Form {
     pub(crate) password: Option<SecretString>,
     pub(crate) scope: Option<SecretString>,
     pub(crate) token: Option<SecretString>,
+    pub(crate) code: Option<SecretString>,
+    pub(crate) redirect_uri: Option<SecretString>,
+    pub(crate) code_verifier: Option<SecretString>,
 }
 
 impl Form {
@@ -35,6 +38,9 @@ impl Form {
                 "password" => &mut form.password,
                 "scope" => &mut form.scope,
                 "token" => &mut form.token,
+                "code" => &mut form.code,
+                "redirect_uri" => &mut form.redirect_uri,
+                "code_verifier" => &mut form.code_verifier,
                 _ => continue,
             };
             if slot.is_some() {
@@ -48,8 +54,20 @@ impl Form {
 
     /// RFC 6749 section 3.1: a parameter without a value counts as left out; it counts as there for one that is twice.
     fn leave_out_empty(&mut self) {
-        let Self { grant_type, client_id, client_secret, username, password, scope, token } = self;
-        for slot in [grant_type, client_id, client_secret, username, password, scope, token] {
+        let Self {
+            grant_type,
+            client_id,
+            client_secret,
+            username,
+            password,
+            scope,
+            token,
+            code,
+            redirect_uri,
+            code_verifier,
+        } = self;
+        let user = [code, redirect_uri, code_verifier];
+        for slot in [grant_type, client_id, client_secret, username, password, scope, token].into_iter().chain(user) {
             slot.take_if(|value| value.is_empty());
         }
     }

@@ -13,10 +13,10 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
-    super::route::Route,
+    super::{Outbound, route::Route},
     Visit,
     authentication::{How, JSON, Presented, Refused, admitted, check_head, form, invalid, note, presented, refused},
-    read, secret_buffer,
+    code, read, secret_buffer,
 };
 use crate::{
     answer::{self, Answer, Refusal},
@@ -87,12 +87,23 @@ fn granted(login: &Login, route: Route) -> Answer {
 /// Genesys Cloud and RFC 6749 section 4.4.
 async fn client_credentials(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Login, Refused> {
     let (mut form, basic) = form(visit, parts, body).await?;
-    let grant = form.grant_type.as_ref().ok_or_else(|| invalid("grant_type is missing"))?;
-    if grant.expose() != "client_credentials" {
-        return Err(unsupported("keyholder's clients log in with grant_type=client_credentials"));
+    let grant = form.grant_type.take().ok_or_else(|| invalid("grant_type is missing"))?;
+    match grant.expose() {
+        "client_credentials" => {
+            let presented = presented(&mut form, basic)?;
+            login(visit, &presented, form.scope.as_ref().map(SecretString::expose)).await
+        }
+        "authorization_code" => {
+            let presented = presented(&mut form, basic)?;
+            code::login(visit, presented, form).await
+        }
+        "refresh_token" => Err(unsupported(
+            "keyholder renews a user's session by itself and gives no refresh token away: go on with the access token",
+        )),
+        _ => Err(unsupported(
+            "keyholder's clients log in with grant_type=client_credentials, and their users with authorization_code",
+        )),
     }
-    let presented = presented(&mut form, basic)?;
-    login(visit, &presented, form.scope.as_ref().map(SecretString::expose)).await
 }
 
 /// CXone's global login: the password grant, with an id and a secret of keyholder where the access key would be. The
@@ -151,13 +162,25 @@ fn unsupported(detail: &'static str) -> Refused {
 /// One login, within the bounds on wrong ones.
 async fn login(visit: Visit<'_>, presented: &Presented, scope: Option<&str>) -> Result<Login, Refused> {
     admitted(visit, presented)?;
+    let client = visit.site.issuer.client(presented.id.expose());
+    if client.is_some_and(|client| code::credential(visit.site, &client).is_some()) {
+        // its secret first, so that nobody learns what clients there are
+        let outcome = visit.site.issuer.authenticated(presented.id.expose(), &presented.secret).await;
+        note(visit, presented, &outcome);
+        outcome.map_err(|error| refused(&error))?;
+        return Err(code::unauthorized("the client is for users: they log in with grant_type=authorization_code"));
+    }
     let outcome = attempt(visit, presented, scope).await;
     note(visit, presented, &outcome);
     outcome.map_err(|error| refused(&error))
 }
 
 async fn attempt(visit: Visit<'_>, presented: &Presented, scope: Option<&str>) -> Result<Login, LoginError> {
-    let site = visit.site;
+    issue(visit.site, presented, scope).await
+}
+
+/// A token for a client that presents its secret.
+pub(super) async fn issue(site: &Outbound, presented: &Presented, scope: Option<&str>) -> Result<Login, LoginError> {
     let admit = |client: &ClientRecord| match &client.credential {
         // a credential that is not configured any more is told by the calls
         Some(name) => site.broker.credential(name).map_or(Ok(()), |credential| {
