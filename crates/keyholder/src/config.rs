@@ -31,7 +31,7 @@ pub use model::{
     ClientCertificate, ConditionConfig, ConditionTest, Config, ConsumerConfig, CredentialConfig,
     CredentialRotationConfig, CxoneLoginConfig, EndpointConfig, GatewayConfig, HookConfig, HookDetail,
     IdentityHeaderConfig, InboundConfig, InboundTlsConfig, IssuerWay, KeySource, KeysConfig, LimitsConfig,
-    ListenAddress, LogConfig, LogFormat, NetworkConfig, NotifyConfig, NotifyDetail, OAuth2SourceConfig,
+    ListenAddress, LogConfig, LogFormat, Need, NetworkConfig, NotifyConfig, NotifyDetail, OAuth2SourceConfig,
     OperationsBasis, PlatformConfig, PlatformDetail, ProxyChoice, ProxyConfig, RotationConfig, RotationTimes,
     RouteConfig, ScalarConfig, SecretStoreConfig, SecretStoreDetail, SmtpTls, StateConfig, StoreConfig,
     TelemetryConfig, TlsConfig, TokenEndpointConfig, TokenType, TrustDetail, TrustedIssuerConfig, VaultAuth,

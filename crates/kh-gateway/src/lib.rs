@@ -43,4 +43,4 @@ pub use listen::{Given, Listen};
 pub use local::{LocalBody, LocalProxy};
 pub use metrics::Metrics;
 pub use sender::{ProofMemory, ProofRules};
-pub use server::{Gateway, GatewayHandle, WorkerPulse};
+pub use server::{Gateway, GatewayHandle, TlsSlot, WorkerPulse};

@@ -22,12 +22,9 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-pub use self::pulse::WorkerPulse;
+use self::serving::{Ending, Serving};
 pub(crate) use self::{drain::Drain, sniff::Sniff, tls::Secured};
-use self::{
-    serving::{Ending, Serving},
-    tls::TlsSlot,
-};
+pub use self::{pulse::WorkerPulse, tls::TlsSlot};
 use crate::{
     config::{GatewayConfig, InboundPorts, Ports, Shared, StartError},
     exchange::body::ReplayBudget,
@@ -115,13 +112,9 @@ impl GatewayHandle {
         self.paths.iter().map(PathBuf::as_path)
     }
 
-    /// Speaks TLS like this from now on: with another authority for client certificates, for instance. Open connections
-    /// go on with what they agreed on, and no session of before is resumed. Without effect on listeners without TLS,
-    /// which is answered by `false`.
-    pub fn replace_tls(&self, next: &rustls::ServerConfig) -> bool {
-        let Some(slot) = &self.tls else { return false };
-        slot.replace(next);
-        true
+    /// How the listeners speak TLS, if they do: it may be replaced.
+    pub fn tls(&self) -> Option<&TlsSlot> {
+        self.tls.as_ref()
     }
 
     /// The workers' signs of life.

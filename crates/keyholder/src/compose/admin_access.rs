@@ -1,14 +1,14 @@
 //! Who may use the admin listener, and its certificate: what a reload exchanges.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use kh_admin::{Guard, Operator, Operators};
-use kh_gateway::CertificateSlot;
+use kh_gateway::{CertificateSlot, ClientAuth};
 use parking_lot::Mutex;
 
 use super::{
     listeners::Local,
-    tls::{Certificate, server_tls},
+    tls::{Certificate, client_trust, read_pem, server_tls},
 };
 use crate::{cli::Loaded, config::Config, output::Failure};
 
@@ -53,7 +53,12 @@ impl AdminAccess {
     /// The https listener, if there is to be one.
     pub(super) async fn bind(&self, loaded: &Loaded) -> Result<Option<Local>, Failure> {
         let (Some(tls), Some(slot)) = (&loaded.config.admin.tls, &self.slot) else { return Ok(None) };
-        let client_ca = tls.client_ca.as_deref().map(|path| loaded.paths.resolve(path));
-        Local::bind_tls("admin", tls.listen, server_tls(slot, client_ca.as_deref())?).await.map(Some)
+        // who comes without a certificate has a token
+        let trust = |path: &PathBuf| {
+            let path = loaded.paths.resolve(path);
+            client_trust(&path, &read_pem(&path)?, ClientAuth::Optional, Vec::new())
+        };
+        let clients = tls.client_ca.as_ref().map(trust).transpose()?;
+        Local::bind_tls("admin", tls.listen, server_tls(slot, clients.as_ref())?).await.map(Some)
     }
 }

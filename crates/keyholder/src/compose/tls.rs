@@ -3,13 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use kh_core::{Code, UnixMillis};
-use kh_gateway::{CertificateSlot, Metrics};
-use rustls::{
-    RootCertStore,
-    crypto::aws_lc_rs,
-    server::{ResolvesServerCert, WebPkiClientVerifier},
-    sign::CertifiedKey,
-};
+use kh_gateway::{CertificateSlot, ClientAuth, ClientTrust, Metrics};
+use rustls::{crypto::aws_lc_rs, server::ResolvesServerCert, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{
@@ -96,37 +91,23 @@ fn tell(validity: Validity, metrics: &Metrics, now: UnixMillis) {
     }
 }
 
-/// How a listener speaks TLS, with the certificate that is in `slot` at each handshake. With `client_ca` it asks for a
-/// client certificate and takes connections without one as well: who comes without has to prove itself otherwise.
+/// How a listener speaks TLS, with the certificate that is in `slot` at each handshake, and whose client certificates it
+/// takes.
 pub(super) fn server_tls(
     slot: &Arc<CertificateSlot>,
-    client_ca: Option<&Path>,
+    clients: Option<&ClientTrust>,
 ) -> Result<Arc<rustls::ServerConfig>, Failure> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = match client_ca {
-        None => WebPkiClientVerifier::no_client_auth(),
-        Some(path) => WebPkiClientVerifier::builder_with_provider(authorities(path)?, Arc::clone(&provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(|error| unusable(path, "holds no authority that can be used").caused_by(&error))?,
-    };
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|_| Failure::bug("the cryptographic library offers no TLS"))?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::clone(slot) as Arc<dyn ResolvesServerCert>);
-    Ok(Arc::new(config))
+    let resolver = Arc::clone(slot) as Arc<dyn ResolvesServerCert>;
+    kh_gateway::server_tls(resolver, clients).map_err(|error| Failure::of(Code::INTERNAL, &error))
 }
 
-/// The authorities of a PEM file; one that is none is refused with the file.
-fn authorities(path: &Path) -> Result<Arc<RootCertStore>, Failure> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&read_pem(path)?) {
-        let certificate = certificate.map_err(|_| unusable(path, "is not a PEM file of certificates"))?;
-        roots.add(certificate).map_err(|error| unusable(path, "holds no authority's certificate").caused_by(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(unusable(path, "holds no certificate"));
-    }
-    Ok(Arc::new(roots))
+/// The client certificates that a listener takes, by the authorities of a PEM file.
+pub(super) fn client_trust(
+    path: &Path,
+    bundle: &[u8],
+    auth: ClientAuth,
+    names: Vec<String>,
+) -> Result<ClientTrust, Failure> {
+    ClientTrust::parse(bundle, auth, names)
+        .map_err(|error| unusable(path, "cannot be used for client certificates").caused_by(&error))
 }

@@ -15,7 +15,7 @@ use super::{
     keys::{inbound as tables, words},
     model::{
         AddressHeader, ConditionConfig, ConditionTest, IdentityHeaderConfig, InboundConfig, InboundTlsConfig,
-        ListenAddress, OperationsBasis, RouteConfig, ScalarConfig,
+        ListenAddress, Need, OperationsBasis, RouteConfig, ScalarConfig,
     },
     network,
     reader::{Located, Section},
@@ -26,6 +26,8 @@ const BASES: [(&str, OperationsBasis); 3] = [
     ("genesys-scopes", OperationsBasis::Scopes),
     ("genesys-both", OperationsBasis::Both),
 ];
+
+const NEEDS: [(&str, Need); 2] = [("optional", Need::Optional), ("required", Need::Required)];
 
 const ADDRESS_HEADERS: [(&str, AddressHeader); 3] = [
     ("forwarded", AddressHeader::Forwarded),
@@ -86,6 +88,9 @@ fn api(section: &Section<'_>, issuers: &Issuers) -> Option<InboundConfig> {
         proxy_protocol: networks(section, "proxy_protocol"),
         extra_ca: section.path("extra_ca").map(|found| found.value),
         client: network::client_certificate(section),
+        binding: need(section, "binding"),
+        dpop_nonce: section.flag("dpop_nonce").unwrap_or(false),
+        addresses: addresses(section),
         tls: tls(section),
         identity_headers: identity_headers.into_iter().flatten().collect(),
         routes,
@@ -174,11 +179,28 @@ fn networks(section: &Section<'_>, key: &'static str) -> Vec<String> {
 
 fn tls(api: &Section<'_>) -> Option<InboundTlsConfig> {
     let section = api.section("tls")?;
-    section.lacking(&[("cert", "give the path of a PEM file"), ("key", "give the path of a PEM file")]);
+    section.keeps(&tables::TLS);
     let cert = section.path("cert").map(|found| found.value);
     let key = section.path("key").map(|found| found.value);
+    let client_ca = section.path("client_ca").map(|found| found.value);
+    let (client_auth, client_names) = (need(&section, "client_auth"), texts(&section, "client_names"));
     section.finish();
-    Some(InboundTlsConfig { cert: cert?, key: key? })
+    Some(InboundTlsConfig { cert: cert?, key: key?, client_ca, client_auth, client_names })
+}
+
+fn need(section: &Section<'_>, key: &'static str) -> Need {
+    section.choice(key, &NEEDS).map(|found| found.value).unwrap_or_default()
+}
+
+/// Addresses of nothing but scheme, host and port.
+fn addresses(section: &Section<'_>) -> Vec<String> {
+    let found = texts(section, "addresses");
+    for text in found.iter().filter(|text| kh_verify::dpop::bare_origin(text).is_none()) {
+        let place = section.place("addresses").unwrap_or_else(|| section.span.clone());
+        let hint = "write scheme and host, such as \"https://api.example.com\"";
+        section.error(place, format!("{text} is no address of callers"), hint);
+    }
+    found
 }
 
 fn identity_header(section: Section<'_>) -> Option<IdentityHeaderConfig> {
@@ -217,6 +239,7 @@ fn read_route(section: Section<'_>, taken: &[String]) -> RouteConfig {
         any_permission: plain("any_permission", &words::GRANT),
         allow_basic: section.flag("allow_basic").unwrap_or(false),
         conditions: conditions.into_iter().flatten().collect(),
+        binding: need(&section, "binding"),
         requests: requests.iter().flatten().map(|found| found.value.clone()).collect(),
     };
     // a route that names none of the ways was told so already

@@ -17,7 +17,7 @@ use serde::{Serialize, Serializer};
 pub use deliver::{HookConfig, HookDetail, NotifyConfig, NotifyDetail, SmtpTls};
 pub use inbound::{
     AddressHeader, ConditionConfig, ConditionTest, EndpointConfig, IdentityHeaderConfig, InboundConfig,
-    InboundTlsConfig, IssuerWay, KeysConfig, OperationsBasis, RouteConfig, ScalarConfig, TokenType, TrustDetail,
+    InboundTlsConfig, IssuerWay, KeysConfig, Need, OperationsBasis, RouteConfig, ScalarConfig, TokenType, TrustDetail,
     TrustedIssuerConfig,
 };
 pub use local::{AdminConfig, AdminTlsConfig, BrokerConfig, OperatorConfig};

@@ -12,15 +12,16 @@ use super::http2;
 
 /// How the listeners speak TLS, which may be replaced while handshakes run.
 #[derive(Clone, Debug)]
-pub(super) struct TlsSlot(Arc<ArcSwap<ServerConfig>>);
+pub struct TlsSlot(Arc<ArcSwap<ServerConfig>>);
 
 impl TlsSlot {
     pub(super) fn new(first: &ServerConfig) -> Self {
         Self(Arc::new(ArcSwap::new(with_protocols(first))))
     }
 
-    /// Handshakes that begin from now on see `next`; no session of before is resumed.
-    pub(super) fn replace(&self, next: &ServerConfig) {
+    /// Handshakes that begin from now on see `next`, with another authority for client certificates, for instance. Open
+    /// connections go on with what they agreed on, and no session of before is resumed.
+    pub fn replace(&self, next: &ServerConfig) {
         self.0.store(with_protocols(next));
     }
 

@@ -5,12 +5,12 @@
 use std::{path::PathBuf, sync::Arc};
 
 use axum::http::HeaderName;
-use kh_core::{Code, Identity, Now, port::BoxFuture};
+use kh_core::{Code, Identity, Now, Sha256, port::BoxFuture};
 use kh_gateway::{
-    Listen,
+    ClientAuth, ClientTrust, Listen, ProofRules,
     inbound::{
-        Api, ApiSpec, Authorization, Denied, IdentityField, IdentityHeader, IssuerNames, Proxies, SentHost,
-        TokenVerifier,
+        Api, ApiSpec, Authorization, Denied, IdentityField, IdentityHeader, IssuerNames, Proxies, SenderRules,
+        SentHost, TokenVerifier,
     },
 };
 use kh_net::{
@@ -23,13 +23,13 @@ use super::{
     super::{
         egress::api_egress,
         listeners::listener,
-        tls::{Certificate, certificate},
+        tls::{Certificate, certificate, client_trust, read_pem},
     },
     issuers::{PreparedIssuer, Wanted},
 };
 use crate::{
     cli::Loaded,
-    config::{AddressHeader, InboundConfig, OperationsBasis},
+    config::{AddressHeader, InboundConfig, InboundTlsConfig, Need, OperationsBasis},
     output::Failure,
 };
 
@@ -39,8 +39,17 @@ pub(crate) struct PreparedApi {
     pub(super) listen: Vec<Listen>,
     pub(super) api: Api,
     pub(super) certificate: Option<Certificate>,
+    /// Whose certificates callers may show.
+    pub(super) clients: Option<Clients>,
     /// Its issuers by name.
     pub(super) issuers: Vec<String>,
+}
+
+/// The client certificates that a listener takes.
+pub(super) struct Clients {
+    pub(super) trust: ClientTrust,
+    /// Of all that it was made from: another one ends the sessions of before.
+    pub(super) digest: Sha256,
 }
 
 /// The routes of one section.
@@ -131,14 +140,42 @@ fn of_section(
     };
     let audiences = config.audiences.iter().map(|audience| audience.as_str().into()).collect();
     let api = Api::new(spec).map_err(|error| invalid(error.to_string()))?;
+    let api = api.with_senders(senders(config)?).map_err(|error| invalid(error.to_string()))?;
     let pem = |(cert, key): (&PathBuf, &PathBuf)| certificate(cert, key, &loaded.paths);
     Ok(PreparedApi {
         name,
         listen: config.listen.iter().map(|address| listener(address, &loaded.paths)).collect(),
         api: api.behind(proxies(config)?).for_audiences(audiences),
         certificate: config.tls.as_ref().map(|tls| pem((&tls.cert, &tls.key))).transpose()?,
+        clients: config.tls.as_ref().map(|tls| clients(tls, loaded)).transpose()?.flatten(),
         issuers: config.issuers.clone(),
     })
+}
+
+/// What is asked of the senders of tokens.
+fn senders(config: &InboundConfig) -> Result<SenderRules, Failure> {
+    let bound = config.routes.iter().filter(|route| route.binding == Need::Required);
+    let rules = bound.map(crate::config::RouteConfig::rules).collect::<Result<Vec<_>, _>>();
+    let rules = rules.map_err(|problem| Failure::new(Code::CONFIG_INVALID, problem))?;
+    Ok(SenderRules {
+        everywhere: config.binding == Need::Required,
+        issuers: Vec::new(),
+        routes: rules.iter().flatten().map(|rule| rule.name().into()).collect(),
+        proofs: ProofRules { nonce: config.dpop_nonce, ..ProofRules::default() },
+        addresses: config.addresses.clone(),
+    })
+}
+
+fn clients(tls: &InboundTlsConfig, loaded: &Loaded) -> Result<Option<Clients>, Failure> {
+    let Some(path) = tls.client_ca.as_deref().map(|path| loaded.paths.resolve(path)) else { return Ok(None) };
+    let bundle = read_pem(&path)?;
+    let auth = match tls.client_auth {
+        Need::Optional => ClientAuth::Optional,
+        Need::Required => ClientAuth::Required,
+    };
+    let digest = Sha256::of(format!("{auth:?} {:?} {}", tls.client_names, Sha256::of(&bundle).to_hex()).as_bytes());
+    let trust = client_trust(&path, &bundle, auth, tls.client_names.clone())?;
+    Ok(Some(Clients { trust, digest }))
 }
 
 /// The system's certificates are read for an API behind TLS alone.

@@ -11,7 +11,7 @@ use kh_core::{
     port::{BoxFuture, RevocationStore, security::SecurityLog},
 };
 use kh_gateway::{
-    CertificateSlot, Gateway, GatewayConfig, GatewayHandle, InboundPorts, SOCKET_MODE, StartError,
+    CertificateSlot, Gateway, GatewayConfig, GatewayHandle, InboundPorts, SOCKET_MODE, StartError, TlsSlot,
     inbound::{Api, Inbound, InboundMetrics},
 };
 use kh_inbound::{Verifier, VerifierConfig};
@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Verifying,
-    apis::{self, PreparedApi},
+    apis::{self, Clients, PreparedApi},
     issuers::{self, PreparedIssuer, Sides, digests, section_of},
 };
 use crate::{
@@ -70,6 +70,21 @@ struct Working {
 struct Site {
     inbound: Arc<Inbound>,
     certificate: Option<Arc<CertificateSlot>>,
+    /// How its listeners speak TLS.
+    tls: Option<TlsSlot>,
+    /// The digest of what was read of client certificates' authorities.
+    clients: Option<Sha256>,
+}
+
+/// One API that was built and is not in force yet.
+struct NextApi {
+    name: String,
+    api: Api,
+    certificate: Option<Certificate>,
+    /// With other authorities for client certificates.
+    tls: Option<Arc<rustls::ServerConfig>>,
+    clients: Option<Sha256>,
+    issuers: Vec<String>,
 }
 
 /// The protected APIs.
@@ -87,7 +102,7 @@ pub(crate) struct Protection {
 pub(crate) struct Next {
     /// None keeps the verifier.
     working: Option<Working>,
-    apis: Vec<(String, Api, Option<Certificate>, Vec<String>)>,
+    apis: Vec<NextApi>,
 }
 
 impl Protection {
@@ -132,11 +147,14 @@ impl Protection {
             .workers
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
         let mut started = Vec::new();
-        for PreparedApi { name, listen, api, certificate, issuers } in prepared.apis {
+        for PreparedApi { name, listen, api, certificate, clients, issuers } in prepared.apis {
             let api = api.verified_by(Arc::new(Verifying(self.verifier())));
             let inbound = Inbound::new(&name, api, counts, security.cloned());
             let slot = certificate.map(|first| CertificateSlot::new(first.key));
-            let tls = slot.as_ref().map(|slot| server_tls(slot, None)).transpose()?;
+            let tls = slot
+                .as_ref()
+                .map(|slot| server_tls(slot, clients.as_ref().map(|clients| &clients.trust)))
+                .transpose()?;
             let encrypted = tls.is_some();
             let config =
                 GatewayConfig { listen, socket_mode: SOCKET_MODE, workers, tls, limits: limits(&section.limits) };
@@ -146,7 +164,8 @@ impl Protection {
                     StartError::NothingToDo | StartError::Worker(_) => Failure::of(Code::INTERNAL, &error),
                 })?;
             self.issuers.lock().insert(name.clone(), issuers);
-            self.sites.lock().insert(name.clone(), Site { inbound, certificate: slot });
+            let (tls, clients) = (gateway.tls().cloned(), clients.map(|clients| clients.digest));
+            self.sites.lock().insert(name.clone(), Site { inbound, certificate: slot, tls, clients });
             started.push((name, encrypted, gateway));
         }
         Ok(started)
@@ -179,11 +198,27 @@ impl Protection {
             Some(next)
         };
         let verifier = working.as_ref().map_or_else(|| self.verifier(), |next| Arc::clone(&next.verifier));
-        let apis = prepared.apis.into_iter().map(|prepared| {
-            let api = prepared.api.verified_by(Arc::new(Verifying(Arc::clone(&verifier))));
-            (prepared.name, api, prepared.certificate, prepared.issuers)
-        });
-        Ok(Next { working, apis: apis.collect() })
+        let mut apis = Vec::with_capacity(prepared.apis.len());
+        for PreparedApi { name, listen: _, api, certificate, clients, issuers } in prepared.apis {
+            let api = api.verified_by(Arc::new(Verifying(Arc::clone(&verifier))));
+            let tls = self.other_clients(&name, clients.as_ref())?;
+            let clients = clients.map(|clients| clients.digest);
+            apis.push(NextApi { name, api, certificate, tls, clients, issuers });
+        }
+        Ok(Next { working, apis })
+    }
+
+    /// How an API's listeners will speak TLS if other client certificates are taken from now on; none if nothing changed.
+    fn other_clients(
+        &self,
+        name: &str,
+        clients: Option<&Clients>,
+    ) -> Result<Option<Arc<rustls::ServerConfig>>, Failure> {
+        let sites = self.sites.lock();
+        let Some(site) = sites.get(name) else { return Ok(None) };
+        let same = site.clients == clients.map(|clients| clients.digest);
+        let slot = site.certificate.as_ref().filter(|_| !same);
+        slot.map(|slot| server_tls(slot, clients.map(|clients| &clients.trust))).transpose()
     }
 
     /// Puts it into force. Requests under way go on with what they have seen.
@@ -193,13 +228,17 @@ impl Protection {
         if before.is_some() {
             self.run();
         }
-        for (name, api, certificate, issuers) in apis {
-            let sites = self.sites.lock();
+        for NextApi { name, api, certificate, tls, clients, issuers } in apis {
+            let mut sites = self.sites.lock();
             // one that is not served yet needs a restart, which was said before it came to this
-            let Some(site) = sites.get(&name) else { continue };
+            let Some(site) = sites.get_mut(&name) else { continue };
             site.inbound.replace(api);
             if let (Some(slot), Some(certificate)) = (&site.certificate, certificate) {
                 slot.replace(certificate.key);
+            }
+            if let (Some(slot), Some(tls)) = (&site.tls, tls) {
+                slot.replace(&tls);
+                site.clients = clients;
             }
             drop(sites);
             self.issuers.lock().insert(name, issuers);

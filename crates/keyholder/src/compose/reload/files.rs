@@ -30,7 +30,8 @@ pub(super) fn of(loaded: &Loaded) -> BTreeSet<PathBuf> {
     let tls = loaded.config.gateway.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
     let admin = loaded.config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
     let inbound = loaded.config.inbound.values().flat_map(|api| {
-        let tls = api.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+        let clients = api.tls.iter().filter_map(|tls| tls.client_ca.as_ref());
+        let tls = api.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]).chain(clients);
         let client = api.client.iter().flat_map(|client| [&client.client_cert, &client.client_key]);
         tls.chain(client).chain(&api.extra_ca)
     });

@@ -172,6 +172,19 @@ pub(in crate::config) const INBOUND: Section = Section::new(
         Key::new("extra_ca", Shape::Path, "PEM file of a private CA to trust for the API beside the system's."),
         Key::new("client_cert", Shape::Path, "PEM file of the certificate chain that keyholder shows to the API."),
         Key::new("client_key", Shape::Path, "PEM file of the private key of client_cert, mode 0600."),
+        BINDING,
+        Key::new(
+            "dpop_nonce",
+            Shape::Flag,
+            "Whether a DPoP proof has to repeat a nonce that was given out here in the last two minutes.",
+        )
+        .default("false"),
+        Key::new(
+            "addresses",
+            Shape::Texts,
+            "The addresses by which callers reach the API: a DPoP proof for any other is refused. Without any, the one of each request.",
+        )
+        .default("[]"),
         Key::new("tls", Shape::Table(&TLS), "https for callers."),
         Key::new("identity_header", Shape::Tables(&IDENTITY_HEADER), "What the API is told of the caller."),
         Key::new("route", Shape::Tables(&ROUTE), "Which requests are taken, and what they need."),
@@ -184,13 +197,38 @@ pub(in crate::config) const INBOUND: Section = Section::new(
     ("client_key", "client_cert"),
 ]);
 
-const TLS: Section = Section::new(
+pub(in crate::config) const TLS: Section = Section::new(
     "https for callers of a protected API.",
     &[
         Key::new("cert", Shape::Path, "Certificate chain in PEM, leaf first.").required(),
         Key::new("key", Shape::Path, "Private key in PEM.").required(),
+        Key::new(
+            "client_ca",
+            Shape::Path,
+            "The only authorities of callers' certificates, in PEM; without it none is asked for. A token is needed all the same.",
+        ),
+        Key::new(
+            "client_auth",
+            Shape::Choice(&["optional", "required"]),
+            "Whether there is a connection without a client certificate.",
+        )
+        .default(r#""optional""#),
+        Key::new(
+            "client_names",
+            Shape::Texts,
+            "A client certificate must have one of these names. Needed where the authority issues to others as well.",
+        )
+        .default("[]"),
     ],
-);
+)
+.beside(&[("client_auth", "client_ca"), ("client_names", "client_ca")]);
+
+const BINDING: Key = Key::new(
+    "binding",
+    Shape::Choice(&["optional", "required"]),
+    "required takes only tokens that are bound to their sender, by certificate (RFC 8705) or DPoP key (RFC 9449).",
+)
+.default(r#""optional""#);
 
 pub(in crate::config) const IDENTITY_HEADER: Section = Section::new(
     "A header that tells the API who calls. What callers write into it is removed.",
@@ -232,6 +270,7 @@ pub(in crate::config) const ROUTE: Section = Section::new(
             "Whether Basic credentials pass to the API unverified, which then has to look at them itself.",
         )
         .default("false"),
+        BINDING,
         Key::new("condition", Shape::Tables(&CONDITION), "What claims must be, all of it."),
     ],
 )

@@ -193,6 +193,15 @@ pub struct InboundConfig {
     /// The certificate that keyholder shows to the upstream.
     #[serde(flatten)]
     pub client: Option<ClientCertificate>,
+    /// Whether tokens must be bound to their sender.
+    #[serde(skip_serializing_if = "Need::is_optional")]
+    pub binding: Need,
+    /// Whether proofs need a nonce of ours.
+    #[serde(skip_serializing_if = "is_false")]
+    pub dpop_nonce: bool,
+    /// Addresses by which callers reach the API; empty is the one of each request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
     /// https for callers.
     pub tls: Option<InboundTlsConfig>,
     /// What the API is told of the caller.
@@ -201,6 +210,24 @@ pub struct InboundConfig {
     /// Which requests are taken.
     #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteConfig>,
+}
+
+/// Whether something may be missing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Need {
+    /// It may.
+    #[default]
+    Optional,
+    /// It must be there.
+    Required,
+}
+
+impl Need {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+    fn is_optional(&self) -> bool {
+        *self == Self::Optional
+    }
 }
 
 /// What decides about the built-in operations.
@@ -236,6 +263,14 @@ pub struct InboundTlsConfig {
     pub cert: PathBuf,
     /// Private key in PEM.
     pub key: PathBuf,
+    /// Authorities of callers' certificates; none: no certificate is asked for.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a certificate must be there.
+    #[serde(skip_serializing_if = "Need::is_optional")]
+    pub client_auth: Need,
+    /// Names of which a certificate must have one; empty is any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub client_names: Vec<String>,
 }
 
 /// A header that tells the API who calls.
@@ -283,6 +318,9 @@ pub struct RouteConfig {
     /// Whether Basic credentials pass to the API unverified.
     #[serde(skip_serializing_if = "is_false")]
     pub allow_basic: bool,
+    /// Whether its tokens must be bound to their sender.
+    #[serde(skip_serializing_if = "Need::is_optional")]
+    pub binding: Need,
     /// Conditions on claims, all of them.
     #[serde(rename = "condition", skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<ConditionConfig>,

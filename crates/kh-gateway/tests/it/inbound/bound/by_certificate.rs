@@ -142,14 +142,14 @@ async fn another_authority_takes_effect_at_once_and_no_session_outlives_the_old_
             assert_eq!(ask(&site, &old, BOUND).await, Some(200));
         }
         assert_eq!(ask(&site, &new, READER).await, None);
-        assert!(site.gateway.replace_tls(&listener(Some(&trust(&next, ClientAuth::Optional, &[])))));
+        site.gateway.tls().unwrap().replace(&listener(Some(&trust(&next, ClientAuth::Optional, &[]))));
         assert_eq!(ask(&site, &old, BOUND).await, None, "{:?}", version.version);
         assert_eq!(ask(&site, &new, READER).await, Some(200));
         assert_eq!(ask(&site, &new, BOUND).await, Some(401), "the token is of the old certificate");
         assert!(matches!(version.version, ProtocolVersion::TLSv1_2 | ProtocolVersion::TLSv1_3));
     }
     let (_upstream, plain) = site().await;
-    assert!(!plain.gateway.replace_tls(&listener(None)), "there is no TLS to replace");
+    assert!(plain.gateway.tls().is_none(), "there is no TLS to replace");
 }
 
 /// The certificate is the connection's, so each stream of HTTP/2 has it.
