@@ -179,7 +179,8 @@ impl Call<'_> {
 
     /// Whether it carries credentials that the API authenticates by itself, because its route says so.
     fn is_for_api(&self, parts: &Parts) -> bool {
-        self.rule.allows_basic() && matches!(Shown::of(&parts.headers), Shown::Basic)
+        let unbound = !self.live.wants_bound(self.index, None);
+        unbound && self.rule.allows_basic() && matches!(Shown::of(&parts.headers), Shown::Basic)
     }
 
     /// Who calls, if that suffices. Whatever comes of it, the security log is told.

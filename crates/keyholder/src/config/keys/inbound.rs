@@ -282,6 +282,8 @@ pub(in crate::config) const ROUTE: Section = Section::new(
     ("public", "permissions"),
     ("public", "any_permission"),
     ("public", "allow_basic"),
+    ("public", "binding"),
+    ("binding", "allow_basic"),
     ("public", "condition"),
     ("any_token", "scopes"),
     ("any_token", "any_scope"),

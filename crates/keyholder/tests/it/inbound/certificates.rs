@@ -110,6 +110,7 @@ fn what_check_says_of_client_certificates() {
         (format!("{tls}client_ca = \"keys.json\"\n{route}"), "cannot be used for client certificates"),
         (format!("{tls}client_ca = \"nowhere.pem\"\n{route}"), "cannot be read"),
         (format!("addresses = [\"https://api.example/v1\"]\n{route}"), "is no address of callers"),
+        (route.replace("any_token", "binding = \"required\"\npublic"), "binding beside public"),
         (format!("binding = \"sometimes\"\n{route}"), "binding"),
     ] {
         let installation = installed(&(of_file() + &of_api(&api, "\"corp\"", &lines)), &[&key]);

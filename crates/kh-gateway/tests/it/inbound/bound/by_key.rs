@@ -200,6 +200,20 @@ async fn where_tokens_must_be_bound_others_are_refused() {
     assert_eq!(everywhere.metric(r#"keyholder_inbound_refusals_total{site="api",reason="binding_missing"}"#), 3);
 }
 
+/// Credentials that the API looks at by itself are bound to nobody.
+#[tokio::test]
+async fn where_tokens_must_be_bound_no_other_credential_passes() {
+    for (everywhere, expected) in [(false, 200), (true, 401)] {
+        let upstream = echo().await;
+        let mut setup = Setup::new(upstream.address);
+        setup.routes = RouteTable::new(vec![RouteRule::parse_line("GET /own=").unwrap().allowing_basic()]).unwrap();
+        setup.senders.everywhere = everywhere;
+        let site = setup.start();
+        let got = site.send(site.request("GET /own", "Basic eDp5", "")).await;
+        assert_eq!((got.status, upstream.seen().len()), (expected, usize::from(!everywhere)));
+    }
+}
+
 #[tokio::test]
 async fn rules_that_name_nothing_are_refused() {
     let api = || Api::new(spec("http://127.0.0.1:1", routes(), Authorization::Remove, SentHost::Upstream)).unwrap();
