@@ -99,23 +99,3 @@ fn callers_have_a_certificate_of_the_region_and_a_token_and_the_region_may_chang
     eventually(&("000".to_owned(), "200".to_owned()), || (ask("ours"), ask("newcomer")));
     assert_eq!(server.process.stop().0, Some(0));
 }
-
-#[test]
-fn what_check_says_of_client_certificates() {
-    let (api, key) = (Api::start(), Key::new("k1"));
-    let route = "[[inbound.reports.route]]\nmatch = [\"GET /a\"]\nany_token = true\n";
-    let tls = "[inbound.reports.tls]\ncert = \"server.pem\"\nkey = \"server.key\"\n";
-    for (lines, told) in [
-        (format!("{tls}client_auth = \"required\"\n{route}"), "client_auth without client_ca"),
-        (format!("{tls}client_ca = \"keys.json\"\n{route}"), "cannot be used for client certificates"),
-        (format!("{tls}client_ca = \"nowhere.pem\"\n{route}"), "cannot be read"),
-        (format!("addresses = [\"https://api.example/v1\"]\n{route}"), "is no address of callers"),
-        (route.replace("any_token", "binding = \"required\"\npublic"), "binding beside public"),
-        (format!("binding = \"sometimes\"\n{route}"), "binding"),
-    ] {
-        let installation = installed(&(of_file() + &of_api(&api, "\"corp\"", &lines)), &[&key]);
-        issue(&installation, &authority("servers"), "127.0.0.1", "server");
-        let said = installation.run(&["check"]);
-        assert!(said.code != Some(0) && said.err.contains(told), "{told}: {}", said.err);
-    }
-}
