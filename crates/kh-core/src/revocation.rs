@@ -62,6 +62,14 @@ pub enum RevocationTarget {
         /// `iss`.
         issuer: Option<String>,
     },
+    /// No token, but what its issuer said about tokens until then: it is asked anew. For issuers that revoke by
+    /// themselves and tell of it.
+    Answers {
+        /// `iss`.
+        issuer: String,
+        /// Of one client; `None`: of all.
+        client: Option<String>,
+    },
 }
 
 /// A digest in its stored form, 64 hex digits.
@@ -98,6 +106,7 @@ impl RevocationTarget {
                 [issuer.as_ref(), Some(name)]
             }
             Self::Everything { issuer } => [issuer.as_ref(), None],
+            Self::Answers { issuer, client } => [Some(issuer), client.as_ref()],
         };
         let fits = |part: &String| !part.is_empty() && part.len() <= PART_MAX;
         if parts.into_iter().flatten().all(fits) { Ok(self) } else { Err(BadTarget) }
@@ -107,7 +116,32 @@ impl RevocationTarget {
     pub fn is_token(&self) -> bool {
         match self {
             Self::Token { .. } | Self::Signed { .. } | Self::TokenId { .. } | Self::Issued { .. } => true,
-            Self::Client { .. } | Self::Subject { .. } | Self::Everything { .. } => false,
+            Self::Client { .. } | Self::Subject { .. } | Self::Everything { .. } | Self::Answers { .. } => false,
+        }
+    }
+
+    /// The `iss` that it names.
+    pub fn issuer(&self) -> Option<&str> {
+        match self {
+            Self::Token { .. } | Self::Signed { .. } => None,
+            Self::TokenId { issuer, .. } | Self::Issued { issuer, .. } | Self::Answers { issuer, .. } => Some(issuer),
+            Self::Client { issuer, .. } | Self::Subject { issuer, .. } | Self::Everything { issuer } => {
+                issuer.as_deref()
+            }
+        }
+    }
+
+    /// Its kind, as a word for logs and answers.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Token { .. } => "token",
+            Self::Signed { .. } => "signed",
+            Self::TokenId { .. } => "token_id",
+            Self::Issued { .. } => "issued",
+            Self::Client { .. } => "client",
+            Self::Subject { .. } => "subject",
+            Self::Everything { .. } => "everything",
+            Self::Answers { .. } => "answers",
         }
     }
 
@@ -121,6 +155,7 @@ impl RevocationTarget {
             Self::Client { issuer, client } => keys::client(issuer.as_deref(), client),
             Self::Subject { issuer, subject } => keys::subject(issuer.as_deref(), subject),
             Self::Everything { issuer } => keys::everything(issuer.as_deref()),
+            Self::Answers { issuer, client } => keys::answers(issuer, client.as_deref()),
         }
     }
 }
@@ -134,6 +169,7 @@ impl fmt::Display for RevocationTarget {
             Self::Client { .. } => "a client's tokens",
             Self::Subject { .. } => "a subject's tokens",
             Self::Everything { .. } => "every token",
+            Self::Answers { .. } => "what an issuer said about its tokens",
         })
     }
 }
@@ -176,6 +212,11 @@ pub mod keys {
     /// Of [`super::RevocationTarget::Everything`].
     pub fn everything(issuer: Option<&str>) -> Sha256 {
         keyed(7, &[issuer.map(str::as_bytes)])
+    }
+
+    /// Of [`super::RevocationTarget::Answers`].
+    pub fn answers(issuer: &str, client: Option<&str>) -> Sha256 {
+        keyed(8, &[Some(issuer.as_bytes()), client.map(str::as_bytes)])
     }
 }
 
@@ -232,11 +273,17 @@ impl RevocationRecord {
     /// remember a client or a subject.
     #[must_use]
     pub fn widened_to_issuer(&self) -> Self {
+        if let RevocationTarget::Answers { issuer, .. } = &self.target {
+            let target = RevocationTarget::Answers { issuer: issuer.clone(), client: None };
+            return Self { target, ..self.clone() };
+        }
         let issuer = match &self.target {
             RevocationTarget::Client { issuer, .. }
             | RevocationTarget::Subject { issuer, .. }
             | RevocationTarget::Everything { issuer } => issuer.clone(),
-            RevocationTarget::TokenId { issuer, .. } | RevocationTarget::Issued { issuer, .. } => Some(issuer.clone()),
+            RevocationTarget::TokenId { issuer, .. }
+            | RevocationTarget::Issued { issuer, .. }
+            | RevocationTarget::Answers { issuer, .. } => Some(issuer.clone()),
             RevocationTarget::Token { .. } | RevocationTarget::Signed { .. } => self.issuer.clone(),
         };
         let before = if self.target.is_token() { self.revoked_at } else { self.before };
@@ -263,6 +310,8 @@ mod tests {
             RevocationTarget::Subject { issuer: Some(text("i")), subject: text("xy") },
             RevocationTarget::Everything { issuer: Some(text("i")) },
             RevocationTarget::Everything { issuer: None },
+            RevocationTarget::Answers { issuer: text("i"), client: None },
+            RevocationTarget::Answers { issuer: text("i"), client: Some(text("xy")) },
         ]
     }
 
@@ -291,6 +340,8 @@ mod tests {
             keys::subject(Some("i"), "xy"),
             keys::everything(Some("i")),
             keys::everything(None),
+            keys::answers("i", None),
+            keys::answers("i", Some("xy")),
         ];
         assert_eq!(ways.to_vec(), targets().iter().map(RevocationTarget::key).collect::<Vec<_>>());
     }

@@ -63,6 +63,8 @@ pub(crate) struct Verified {
     pub(crate) identity: Arc<Identity>,
     until_wall_s: u32,
     until_mono_s: u32,
+    /// When its issuer was asked about it, where somebody was asked.
+    asked_s: u32,
     /// Of the issuer's key set.
     pub(crate) generation: u32,
     /// Of the revocations that it was checked against.
@@ -78,10 +80,21 @@ impl Verified {
             identity,
             until_wall_s: seconds(until.wall.as_secs()),
             until_mono_s: seconds(until.mono.as_secs()),
+            asked_s: 0,
             generation,
             epoch,
             issuer,
         }
+    }
+
+    /// The same, by an answer to a question of `asked`.
+    pub(crate) fn asked_at(self, asked: UnixMillis) -> Self {
+        Self { asked_s: u32::try_from(asked.as_secs()).unwrap_or(u32::MAX), ..self }
+    }
+
+    /// The second in which its issuer was asked.
+    pub(crate) fn asked_s(&self) -> u64 {
+        u64::from(self.asked_s)
     }
 
     /// The same, checked against the revocations of `epoch`.

@@ -8,8 +8,12 @@
 
 mod cache;
 mod denied;
+pub mod events;
 mod file;
 mod flight;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+mod order;
 mod refresh;
 mod remote;
 mod revocations;
@@ -19,6 +23,7 @@ mod verifier;
 
 pub use denied::{Denied, DeniedKind, DenyReason};
 pub use file::{FILE_MAX, FileKeys};
+pub use order::{OrderError, REASON_MAX, REMEMBERED, RevocationOrder, answers_record, checked_reason};
 pub use refresh::Bounds;
 pub use revocations::{Caps, POLL_EVERY, Revocations, class_record};
 pub use spec::{

@@ -5,6 +5,7 @@
 //! whose record could not be written works in this process all the same.
 
 mod index;
+mod watch;
 
 use std::{
     sync::{
@@ -17,7 +18,8 @@ use std::{
 use kh_core::{
     UnixMillis,
     audit::AuditEvent,
-    port::{RevocationStore, StateError},
+    identity::Identity,
+    port::{BoxFuture, RevocationStore, StateError, inbound::PlacedRevocation},
     revocation::{RevocationRecord, RevocationTarget},
 };
 use parking_lot::RwLock;
@@ -130,6 +132,11 @@ impl Revocations {
         self.index.read().hits(token)
     }
 
+    /// Whether what an issuer said of `identity` in that second may still be believed.
+    pub(crate) fn believes(&self, identity: &Identity, answered_s: u64) -> bool {
+        self.index.read().believes(identity, answered_s)
+    }
+
     /// How many are in memory: of single tokens, and of clients, subjects and issuers.
     pub fn sizes(&self) -> (usize, usize) {
         self.index.read().sizes()
@@ -139,6 +146,26 @@ impl Revocations {
     pub async fn sweep(&self, now: UnixMillis) -> Result<(), StateError> {
         self.index.write().sweep(now);
         self.store.forget_revocations(now.minus(FORGET_AFTER), FORGET_MAX).await.map(drop)
+    }
+}
+
+/// A store that is in force: what is added through it holds in this process when it returns, also for whoever reads
+/// the same revocations by [`Verifier::over`](crate::Verifier::over).
+impl RevocationStore for Revocations {
+    fn add_revocations(
+        &self,
+        records: Vec<RevocationRecord>,
+        event: Option<AuditEvent>,
+    ) -> BoxFuture<'_, Result<(), StateError>> {
+        Box::pin(self.revoke(records, event))
+    }
+
+    fn revocations_after(&self, position: u64, limit: u32) -> BoxFuture<'_, Result<Vec<PlacedRevocation>, StateError>> {
+        self.store.revocations_after(position, limit)
+    }
+
+    fn forget_revocations(&self, cutoff: UnixMillis, limit: u32) -> BoxFuture<'_, Result<usize, StateError>> {
+        self.store.forget_revocations(cutoff, limit)
     }
 }
 

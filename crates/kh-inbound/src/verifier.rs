@@ -128,9 +128,20 @@ impl Verifier {
         clock: Arc<dyn Clock>,
         runtime: Handle,
     ) -> Result<Self, SpecError> {
+        let revocations = Arc::new(Revocations::new(store, config.revocations));
+        Self::over(config, revocations, clock, runtime)
+    }
+
+    /// The same over revocations that others of this process read and write as well: what one of them revokes is in
+    /// force for all with their next request.
+    pub fn over(
+        config: VerifierConfig,
+        revocations: Arc<Revocations>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+    ) -> Result<Self, SpecError> {
         let directory = Directory::of(&config.issuers)?;
         let issuers = config.issuers.into_iter().map(|spec| Arc::new(Issuer::new(spec, &clock))).collect();
-        let revocations = Arc::new(Revocations::new(store, config.revocations));
         Ok(Self::of(Shared::new((issuers, directory), Cache::new(config.cache_bytes), revocations, clock, runtime)))
     }
 
@@ -270,7 +281,9 @@ impl Shared {
         // read before the look: what is revoked in between has a later number
         let epoch = self.revocations.epoch();
         if found.epoch != epoch {
-            if self.is_revoked(key, token, &found.identity) {
+            let believed =
+                matches!(issuer.trust, At::Keys(..)) || self.revocations.believes(&found.identity, found.asked_s());
+            if !believed || self.is_revoked(key, token, &found.identity) {
                 self.cache.remove(&key);
                 return None;
             }
@@ -352,7 +365,7 @@ impl Shared {
             match tried {
                 Some((Ok(identity), generation)) => {
                     let max_age = age_left(policy, &identity, now);
-                    return self.admit(place, (key, token), identity, (generation, epoch), max_age, now);
+                    return self.admit(place, (key, token), identity, (generation, epoch), max_age, (now, None));
                 }
                 Some((Err(reason), _)) if asked || !reason.wants_fresh_keys() => {
                     return denied(Denied::invalid(DenyReason::Token(reason)));
@@ -388,7 +401,7 @@ impl Shared {
         identity: Identity,
         (generation, epoch): (u32, u32),
         max_age: Option<Duration>,
-        now: Now,
+        (now, asked): (Now, Option<UnixMillis>),
     ) -> Outcome {
         let issuer = self.issuer(place).ok_or_else(|| Denied::invalid(DenyReason::IssuerUnknown))?;
         let ends = identity.expires_at().map(|end| end.plus(issuer.leeway()));
@@ -406,8 +419,10 @@ impl Shared {
         }
         let identity = Arc::new(identity);
         let until = cache::end(now, ends, max_age);
-        if !until.is_over(now) {
-            self.cache.put(key, Verified::new(Arc::clone(&identity), place, generation, epoch, until));
+        let believed = asked.is_none_or(|asked| self.revocations.believes(&identity, asked.as_secs()));
+        if believed && !until.is_over(now) {
+            let verified = Verified::new(Arc::clone(&identity), place, generation, epoch, until);
+            self.cache.put(key, verified.asked_at(asked.unwrap_or_default()));
         }
         Ok(identity)
     }
@@ -456,7 +471,7 @@ impl Shared {
                 let age = age.saturating_add(now.mono.saturating_sub(asked.mono));
                 let rest = remote.rules.max_age.saturating_sub(age);
                 let token = token.expose().as_bytes();
-                self.admit(place, (key, token), identity, (0, epoch), Some(rest), now)
+                self.admit(place, (key, token), identity, (0, epoch), Some(rest), (now, Some(asked.wall)))
             }
             Err(denied) => {
                 if denied.reason == DenyReason::Inactive {
@@ -475,7 +490,7 @@ fn age_left(policy: &Policy, identity: &Identity, now: Now) -> Option<Duration> 
 }
 
 /// What the signature of a JWT covers; `None` for what has not three parts.
-fn signing_input(token: &[u8]) -> Option<&[u8]> {
+pub(crate) fn signing_input(token: &[u8]) -> Option<&[u8]> {
     let last = token.iter().rposition(|byte| *byte == b'.')?;
     let (input, _) = token.split_at_checked(last)?;
     (parts(input) == 2).then_some(input)

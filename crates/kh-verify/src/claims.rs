@@ -12,6 +12,7 @@ use kh_core::{Confirmation, Identity, UnixMillis, identity::IdentityBuilder};
 use crate::{
     Accepted, Policy, Reason, base64url,
     json::{Json, Number, Object},
+    jws::TokenNames,
 };
 
 pub use scope::SCOPES_MAX;
@@ -73,6 +74,20 @@ impl<'a> Claims<'a> {
             identity = self.keep(name, identity);
         }
         identity.build().map_err(|_| Reason::ClaimsTooLarge)
+    }
+
+    /// What names the token, in the forms that [`Claims::identity`] reads.
+    pub(crate) fn names(&self) -> TokenNames {
+        let text = |name: &str| self.all.text(name).ok().flatten().map(str::to_owned);
+        let time = |name: &str| self.all.get(name).and_then(|value| time::numeric_date(value, Duration::ZERO).ok());
+        TokenNames {
+            issuer: text("iss"),
+            token_id: text("jti"),
+            subject: text("sub"),
+            client: text("client_id").or_else(|| text("azp")),
+            issued_at: time("iat"),
+            expires_at: time("exp"),
+        }
     }
 
     fn text(&self, name: &str) -> Result<Option<&str>, Reason> {

@@ -142,12 +142,34 @@ impl Unverified<'_> {
         self.claims.issuer()
     }
 
+    /// What names the token, as it says itself: for a list of what is not to be taken, and never for letting anybody in.
+    pub fn names(&self) -> TokenNames {
+        self.claims.names()
+    }
+
     /// Verifies everything: type, signature, claims. The claims are not parsed again.
     pub fn verify(&self, keys: &KeySet, policy: &Policy, now: UnixMillis) -> Result<Identity, Reason> {
         self.token.check_type(policy)?;
         self.token.verify_signature(keys, policy.algorithms())?;
         self.claims.identity(policy, now)
     }
+}
+
+/// How an unverified token names itself. Each is none where the token has it in no form that a verifier would take.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TokenNames {
+    /// `iss`.
+    pub issuer: Option<String>,
+    /// `jti`.
+    pub token_id: Option<String>,
+    /// `sub`.
+    pub subject: Option<String>,
+    /// `client_id`, else `azp`.
+    pub client: Option<String>,
+    /// `iat`.
+    pub issued_at: Option<UnixMillis>,
+    /// `exp`.
+    pub expires_at: Option<UnixMillis>,
 }
 
 impl Header {

@@ -27,7 +27,7 @@ use kh_core::{Identity, UnixMillis};
 
 pub use algorithm::{Algorithm, Algorithms};
 pub use case::Case;
-pub use jws::{Compact, Unverified};
+pub use jws::{Compact, TokenNames, Unverified};
 pub use key::{Key, Symmetric, Unusable};
 pub use key_set::{KeySet, KeySetError};
 pub use policy::{Accepted, Policy, Profile};

@@ -5,7 +5,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use kh_core::{Sha256, UnixMillis, identity::Identity, revocation::RevocationRecord, revocation::keys};
+use kh_core::{
+    Sha256, UnixMillis,
+    identity::Identity,
+    revocation::{RevocationRecord, RevocationTarget, keys},
+};
 
 /// How long an entry stays after its end: a wall clock that ran ahead by less than this has brought no token back.
 const KEPT_AFTER_END: Duration = Duration::from_hours(24);
@@ -41,6 +45,8 @@ pub(crate) struct Index {
     classes: HashMap<Sha256, Entry>,
     /// Of everything, and of everything of one issuer: one per issuer, so not bounded by the caps.
     issuers: HashMap<Sha256, Entry>,
+    /// Of what issuers said. Those of whole issuers are one per issuer.
+    answers: HashMap<Sha256, Entry>,
     caps: Caps,
 }
 
@@ -78,13 +84,23 @@ impl Index {
             }
             record = record.widened();
         }
-        if self.classes.len() < self.caps.classes
-            || self.classes.contains_key(&record.target.key())
-            || is_issuer(&record)
-        {
+        let map = self.map_of(&record.target);
+        if map.len() < self.caps.classes || map.contains_key(&record.target.key()) || is_of_issuer(&record.target) {
             return record;
         }
         record.widened_to_issuer()
+    }
+
+    fn map_of(&self, target: &RevocationTarget) -> &HashMap<Sha256, Entry> {
+        match target {
+            RevocationTarget::Everything { .. } => &self.issuers,
+            RevocationTarget::Answers { .. } => &self.answers,
+            RevocationTarget::Client { .. } | RevocationTarget::Subject { .. } => &self.classes,
+            RevocationTarget::Token { .. }
+            | RevocationTarget::Signed { .. }
+            | RevocationTarget::TokenId { .. }
+            | RevocationTarget::Issued { .. } => &self.tokens,
+        }
     }
 
     /// Adds what [`Index::fitting`] makes of `record`.
@@ -92,12 +108,14 @@ impl Index {
         let key = record.target.key();
         let record = self.fitting(record);
         let kept = record.target.key();
-        let map = if record.target.is_token() {
-            &mut self.tokens
-        } else if is_issuer(&record) {
-            &mut self.issuers
-        } else {
-            &mut self.classes
+        let map = match &record.target {
+            RevocationTarget::Everything { .. } => &mut self.issuers,
+            RevocationTarget::Answers { .. } => &mut self.answers,
+            RevocationTarget::Client { .. } | RevocationTarget::Subject { .. } => &mut self.classes,
+            RevocationTarget::Token { .. }
+            | RevocationTarget::Signed { .. }
+            | RevocationTarget::TokenId { .. }
+            | RevocationTarget::Issued { .. } => &mut self.tokens,
         };
         let new = Entry { before: record.before, expires_at: record.expires_at };
         let mut is_known = true;
@@ -157,14 +175,26 @@ impl Index {
         })
     }
 
-    /// Whether nothing is revoked at all.
+    /// Whether what the issuer of `identity` said in second `answered_s` may still be believed. An answer of the same
+    /// second as the order to forget is forgotten: asking once more than needed costs nothing.
+    pub(crate) fn believes(&self, identity: &Identity, answered_s: u64) -> bool {
+        if self.answers.is_empty() {
+            return true;
+        }
+        let issuer = identity.issuer();
+        let forgotten = |key: Sha256| self.answers.get(&key).is_some_and(|entry| answered_s <= entry.before.as_secs());
+        !forgotten(keys::answers(issuer, None))
+            && !identity.client().is_some_and(|client| forgotten(keys::answers(issuer, Some(client))))
+    }
+
+    /// Whether no token is revoked at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.tokens.is_empty() && self.classes.is_empty() && self.issuers.is_empty()
     }
 
     /// Forgets what ended a while ago.
     pub(crate) fn sweep(&mut self, now: UnixMillis) {
-        for map in [&mut self.tokens, &mut self.classes, &mut self.issuers] {
+        for map in [&mut self.tokens, &mut self.classes, &mut self.issuers, &mut self.answers] {
             map.retain(|_, entry| now < entry.expires_at.plus(KEPT_AFTER_END));
         }
     }
@@ -175,15 +205,16 @@ impl Index {
     }
 }
 
-fn is_issuer(record: &RevocationRecord) -> bool {
-    matches!(record.target, kh_core::revocation::RevocationTarget::Everything { .. })
+/// Whether it names nothing narrower than an issuer.
+fn is_of_issuer(target: &RevocationTarget) -> bool {
+    matches!(target, RevocationTarget::Everything { .. } | RevocationTarget::Answers { client: None, .. })
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use kh_core::revocation::{Digest, RevocationTarget};
+    use kh_core::revocation::Digest;
 
     use super::*;
 

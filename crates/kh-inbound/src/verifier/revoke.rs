@@ -46,14 +46,7 @@ impl Verifier {
     ) -> Result<(), RevokeError> {
         let now = self.shared.clock.now().wall;
         let target = target.checked()?;
-        let named = match &target {
-            RevocationTarget::Client { issuer, .. }
-            | RevocationTarget::Subject { issuer, .. }
-            | RevocationTarget::Everything { issuer } => issuer.as_deref(),
-            RevocationTarget::TokenId { issuer, .. } | RevocationTarget::Issued { issuer, .. } => Some(issuer.as_str()),
-            RevocationTarget::Token { .. } | RevocationTarget::Signed { .. } => None,
-        };
-        let life_max = match named.and_then(|iss| self.shared.directory.by_iss(iss)) {
+        let life_max = match target.issuer().and_then(|iss| self.shared.directory.by_iss(iss)) {
             Some(place) => self.shared.issuer(place).and_then(|issuer| issuer.life_max),
             None => longest_life(self.shared.issuers.iter()),
         };

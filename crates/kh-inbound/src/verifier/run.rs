@@ -2,14 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{At, Shared, Verifier};
 use crate::ring::Ring;
-
-/// How often old revocations are forgotten.
-const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
 /// Longest sleep before the clock is looked at again, so that a machine that slept wakes up soon.
 const NAP_MAX: Duration = Duration::from_secs(30);
@@ -28,7 +25,9 @@ impl Verifier {
                 work.spawn(renew(Arc::clone(&shared), Arc::clone(ring)));
             }
         }
-        work.spawn(watch(shared));
+        let clock = Arc::clone(&shared.clock);
+        let revocations = Arc::clone(&shared.revocations);
+        work.spawn(async move { revocations.watch(clock).await });
         tokio::select! {
             () = cancel.cancelled() => {}
             () = ended.cancelled() => {}
@@ -64,30 +63,5 @@ async fn renew(shared: Arc<Shared>, ring: Arc<Ring>) {
             continue;
         }
         sleep_until(Instant::now() + due.min(NAP_MAX)).await;
-    }
-}
-
-/// Reads revocations and forgets old ones.
-async fn watch(shared: Arc<Shared>) {
-    let mut ticks = tokio::time::interval(crate::POLL_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut swept = shared.clock.now().mono;
-    let mut failing = false;
-    loop {
-        ticks.tick().await;
-        let mut outcome = shared.revocations.refresh().await.map(drop);
-        let now = shared.clock.now();
-        if outcome.is_ok() && now.mono.saturating_sub(swept) >= SWEEP_EVERY {
-            swept = now.mono;
-            outcome = shared.revocations.sweep(now.wall).await;
-        }
-        match &outcome {
-            Ok(()) if failing => tracing::info!("revocations can be read again"),
-            Err(error) if !failing => {
-                tracing::error!("revocations by other processes cannot be read; known ones stay in force: {error}");
-            }
-            _ => {}
-        }
-        failing = outcome.is_err();
     }
 }

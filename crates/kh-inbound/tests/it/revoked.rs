@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use kh_core::{
-    Clock, ManualClock, Sha256, UnixMillis,
+    Clock, ManualClock, SecretString, Sha256, UnixMillis,
     audit::AuditEvent,
     port::{BoxFuture, RevocationStore, StateError, inbound::PlacedRevocation},
     revocation::{BadTarget, Digest, RevocationRecord, RevocationTarget},
 };
-use kh_inbound::{AnswerRules, Bounds, Caps, RevokeError, Verifier, VerifierConfig};
+use kh_inbound::{AnswerRules, Bounds, Caps, RevocationOrder, RevokeError, Verifier, VerifierConfig, answers_record};
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -245,4 +245,70 @@ async fn revocations_leave_memory_with_their_tokens() {
     assert_eq!(sweep(9 * 24).await, 0);
     let reopened = World::in_folder(Arc::clone(&world.folder), config(&signer)).await;
     assert_eq!(reopened.verifier.stats().revoked_tokens, 0);
+}
+
+/// A platform that revokes by itself tells of it: what it said before is not believed any more, and it is asked anew.
+#[tokio::test(start_paused = true)]
+async fn an_order_to_ask_anew_takes_answers_out_of_memory_and_refuses_no_token() {
+    let authority = Authority::saying(Says::Active(None));
+    let config = || VerifierConfig::new(vec![by_authority(&authority, AnswerRules::default())]);
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let world = World::in_folder(Arc::clone(&folder), config()).await;
+    let second = World::in_folder(folder, config()).await;
+    for issuer in [&world, &second] {
+        assert_eq!(issuer.code("opaque-token").await, "ok");
+        assert_eq!(issuer.code("opaque-token").await, "ok");
+    }
+    assert_eq!(authority.count(), 2, "once for each of two processes");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let now = world.clock.now().wall;
+    let forget = |client: Option<&str>| answers_record(OPAQUE.to_owned(), client.map(str::to_owned), now).unwrap();
+    world.verifier.revocations().revoke(vec![forget(Some("somebody-else"))], None).await.unwrap();
+    assert!(world.known("opaque-token").is_some(), "another client's");
+    for client in [Some("opaque-token"), None] {
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let now = world.clock.now().wall;
+        let record = answers_record(OPAQUE.to_owned(), client.map(str::to_owned), now).unwrap();
+        let before = authority.count();
+        world.verifier.revocations().revoke(vec![record], None).await.unwrap();
+        assert!(world.known("opaque-token").is_none(), "{client:?}");
+        assert_eq!(world.code("opaque-token").await, "ok", "asked anew, it is good");
+        assert_eq!(authority.count(), before + 1);
+        second.verifier.revocations().refresh().await.unwrap();
+        assert!(second.known("opaque-token").is_none(), "in the other process as well");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        for issuer in [&world, &second] {
+            assert_eq!(issuer.code("opaque-token").await, "ok");
+            assert!(issuer.known("opaque-token").is_some(), "believed again");
+        }
+    }
+    authority.say(Says::Inactive);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let record = answers_record(OPAQUE.to_owned(), None, world.clock.now().wall).unwrap();
+    world.verifier.revocations().revoke(vec![record], None).await.unwrap();
+    assert_eq!(
+        world.code("opaque-token").await,
+        "inactive",
+        "what the platform revoked is refused with the next request"
+    );
+}
+
+/// What one writer revokes through the shared revocations is in force for every verifier over them.
+#[tokio::test(start_paused = true)]
+async fn verifiers_over_the_same_revocations_refuse_at_once() {
+    let signer = Signer::new("k");
+    let world = world(&signer).await;
+    let shared = Arc::clone(world.verifier.revocations());
+    let clock: Arc<dyn Clock> = Arc::new(world.clock);
+    let other = Verifier::over(config(&signer), Arc::clone(&shared), clock, Handle::current()).unwrap();
+    let (token, now) = (signer.token("c", "1", 3600), world.clock.now());
+    world.verifier.verify(token.as_bytes(), now).await.unwrap();
+    other.verify(token.as_bytes(), now).await.unwrap();
+    let order = RevocationOrder::Token(SecretString::copied(&respelled(&token)));
+    let records = order.records(now.wall, Some(Duration::from_hours(1))).unwrap();
+    RevocationStore::add_revocations(&*shared, records, None).await.unwrap();
+    for verifier in [&world.verifier, &other] {
+        assert!(verifier.known(token.as_bytes(), now).is_none());
+        assert_eq!(verifier.verify(token.as_bytes(), now).await.unwrap_err().reason.as_str(), "revoked");
+    }
 }
