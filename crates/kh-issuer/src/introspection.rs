@@ -57,6 +57,17 @@ impl Issuer {
         Ok(found.filter(|token| concerns(asking, token)))
     }
 
+    /// A token of this issuer, opaque or JWT, that is presented at one of its own endpoints: none unless it is active. A
+    /// JWT must be meant for this issuer (`aud` names it), so that no API that takes such tokens can use its callers'.
+    pub async fn presented(&self, token: &[u8]) -> Result<Option<ActiveToken>, StateError> {
+        if let Some(session) = self.session_or_load(token).await? {
+            return Ok(Some(of_session(&session)));
+        }
+        let Some(authority) = &self.authority else { return Ok(None) };
+        let is_meant = |token: &ActiveToken| token.audience.iter().any(|one| one == authority.issuer.as_str());
+        Ok(self.of_jwt(token).filter(is_meant))
+    }
+
     /// Revokes a token of `client`; durable when it returns. Nothing is said about whether there was one.
     pub async fn revoke_own(&self, client: &ClientId, token: &[u8]) -> Result<(), RevokeError> {
         if let Some(session) = self.session_or_load(token).await? {

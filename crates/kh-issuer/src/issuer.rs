@@ -108,10 +108,18 @@ impl Issuer {
         if token.len() != ISSUED_LEN || !token.starts_with(IssuedKind::Token.prefix().as_bytes()) {
             return None;
         }
-        match self.ledger.table.lookup(Sha256::of(token), now) {
+        match self.look_up(Sha256::of(token), now) {
             Lookup::Live(session) => Some(session),
             Lookup::Dead | Lookup::Unknown => None,
         }
+    }
+
+    /// What the table knows about a digest; a session that was revoked with others is dead.
+    pub(crate) fn look_up(&self, digest: Sha256, now: Now) -> Lookup {
+        let found = self.ledger.table.lookup(digest, now);
+        let (Lookup::Live(session), Some(revoked)) = (&found, &self.revoked) else { return found };
+        let issuer = self.authority.as_ref().map(|authority| authority.issuer.as_str());
+        if revoked.hits_session(issuer, &session.client.record.id, session.issued_at) { Lookup::Dead } else { found }
     }
 
     /// Every client, by name.

@@ -136,7 +136,7 @@ impl Issuer {
             self.lanes.get(usize::from(last) % LOOKUP_LANES).expect("the remainder is below the number of lanes");
         // held while the store is read, so that many requests with one token cost one read
         let _lane = lane.lock().await;
-        match self.ledger.table.lookup(digest, self.now()) {
+        match self.look_up(digest, self.now()) {
             Lookup::Live(session) => return Ok(Some(session)),
             Lookup::Dead => return Ok(None),
             Lookup::Unknown => {}
@@ -162,7 +162,7 @@ impl Issuer {
             return Ok(None);
         };
         ticket.admit(&token, slot, now);
-        match self.ledger.table.lookup(digest, now) {
+        match self.look_up(digest, now) {
             Lookup::Live(session) => Ok(Some(session)),
             Lookup::Dead | Lookup::Unknown => Ok(None),
         }

@@ -1,8 +1,8 @@
-//! Which JWTs of this issuer are revoked. They are not in the table of sessions, so what ends one before its time is a
-//! record beside it, which the verifiers of inbound calls read as well.
+//! Which tokens of this issuer are revoked by a record: JWTs, which are not in the table of sessions, and sessions of a
+//! client, a subject or everything up to a moment. The verifiers of inbound calls read the same records.
 //!
 //! Invariants: a revocation is on disk before anybody is told of it; where there is no room to remember them all, every
-//! JWT counts as revoked.
+//! token counts as revoked.
 
 use std::{
     collections::HashMap,
@@ -46,12 +46,15 @@ pub(crate) struct Revoked {
     position: tokio::sync::Mutex<u64>,
     seen: RwLock<HashMap<Sha256, Seen>>,
     overflowed: AtomicBool,
+    /// Whether anything but single tokens was ever revoked: where not, a session costs no look.
+    has_classes: AtomicBool,
 }
 
 impl Revoked {
     pub(crate) fn new(store: Arc<dyn RevocationStore>) -> Self {
         let position = tokio::sync::Mutex::default();
-        Self { store, position, seen: RwLock::default(), overflowed: AtomicBool::new(false) }
+        let (overflowed, has_classes) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { store, position, seen: RwLock::default(), overflowed, has_classes }
     }
 
     /// Reads what was written since the last time, by whomever.
@@ -71,11 +74,15 @@ impl Revoked {
     }
 
     fn remember(&self, record: &RevocationRecord) {
+        if matches!(record.target, RevocationTarget::Answers { .. }) {
+            return;
+        }
         let mut seen = self.seen.write();
         let key = record.target.key();
         if seen.len() >= RECORDS_MAX && !seen.contains_key(&key) {
+            self.has_classes.store(true, Ordering::Release);
             if !self.overflowed.swap(true, Ordering::Release) {
-                tracing::error!("there are more revocations than can be remembered; every JWT counts as revoked");
+                tracing::error!("there are more revocations than can be remembered; every token counts as revoked");
             }
             return;
         }
@@ -87,6 +94,9 @@ impl Revoked {
                 old.expires_at = old.expires_at.max(new.expires_at);
             })
             .or_insert(new);
+        if before.is_some() {
+            self.has_classes.store(true, Ordering::Release);
+        }
     }
 
     /// Forgets what can hit no living token any more.
@@ -104,19 +114,25 @@ impl Revoked {
             return false;
         }
         let client = token.client.as_str();
-        // `sub` is the client as well (RFC 9068 section 2.2)
         let single = [keys::token_id(issuer, &token.id), keys::issued(issuer, client, token.issued_at)];
         let whole = [keys::token(&Sha256::of(bytes)), keys::signed(&Sha256::of(signed_part(bytes)))];
-        let classes = [
-            keys::client(None, client),
-            keys::client(Some(issuer), client),
-            keys::subject(None, client),
-            keys::subject(Some(issuer), client),
-            keys::everything(None),
-            keys::everything(Some(issuer)),
-        ];
-        let mut all = single.iter().chain(&whole).chain(&classes);
-        all.any(|key| seen.get(key).is_some_and(|seen| seen.before.is_none_or(|before| token.issued_at <= before)))
+        if single.iter().chain(&whole).any(|key| seen.contains_key(key)) {
+            return true;
+        }
+        hits_class(&seen, &[None, Some(issuer)], client, token.issued_at)
+    }
+
+    /// Whether what a client was issued then was revoked with all that it, or everybody, had. `issuer` is the name that
+    /// the tokens have as an authorization server's.
+    pub(crate) fn hits_session(&self, issuer: Option<&str>, client: &ClientId, issued_at: UnixMillis) -> bool {
+        if !self.has_classes.load(Ordering::Acquire) {
+            return false;
+        }
+        if self.overflowed.load(Ordering::Acquire) {
+            return true;
+        }
+        let issuers: &[Option<&str>] = if issuer.is_some() { &[None, issuer] } else { &[None] };
+        hits_class(&self.seen.read(), issuers, client.as_str(), issued_at)
     }
 
     /// Revokes one token; on disk when it returns.
@@ -158,6 +174,17 @@ impl Revoked {
         self.remember(&record);
         Ok(())
     }
+}
+
+fn hits_class(seen: &HashMap<Sha256, Seen>, issuers: &[Option<&str>], client: &str, issued_at: UnixMillis) -> bool {
+    let hit = |key: Sha256| {
+        let before = seen.get(&key).and_then(|seen| seen.before);
+        before.is_some_and(|before| issued_at <= before)
+    };
+    issuers.iter().any(|issuer| {
+        // `sub` is the client as well (RFC 9068 section 2.2)
+        hit(keys::client(*issuer, client)) || hit(keys::subject(*issuer, client)) || hit(keys::everything(*issuer))
+    })
 }
 
 /// What the signature of a compact JWS covers.

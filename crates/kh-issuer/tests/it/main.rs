@@ -11,6 +11,8 @@ mod login;
 #[cfg(test)]
 mod management;
 #[cfg(test)]
+mod revoked;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod sharing;
