@@ -7,6 +7,8 @@
 #[allow(unused_qualifications, reason = "in what the OpenAPI macro writes")]
 mod audit;
 mod clients;
+#[allow(unused_qualifications, reason = "in what the OpenAPI macro writes")]
+mod revocations;
 mod wire;
 
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::audit::AuditDesk;
+pub use self::{audit::AuditDesk, revocations::RevocationDesk};
 use crate::{
     operators::{Operator, Role},
     problem,
@@ -44,6 +46,8 @@ pub struct ApiPorts {
     pub issuer: Arc<Issuer>,
     /// The audit log.
     pub audit: AuditDesk,
+    /// Tokens that are not taken any more.
+    pub revocations: RevocationDesk,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for the ids of audit events.
@@ -114,9 +118,12 @@ fn operations(role: Role) -> OpenApiRouter<ApiPorts> {
         Role::Read => none
             .routes(routes!(clients::list))
             .routes(routes!(clients::show))
+            .routes(routes!(revocations::list))
             .routes(routes!(audit::entries))
             .routes(routes!(audit::verify)),
-        Role::Operate => none.routes(routes!(clients::enable)).routes(routes!(clients::disable)),
+        Role::Operate => {
+            none.routes(routes!(clients::enable)).routes(routes!(clients::disable)).routes(routes!(revocations::add))
+        }
         Role::Admin => {
             none.routes(routes!(clients::add)).routes(routes!(clients::rotate_secret)).routes(routes!(clients::remove))
         }

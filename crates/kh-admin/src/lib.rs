@@ -17,7 +17,7 @@ pub mod serve;
 pub mod socket;
 
 pub use admin::{AdminPorts, Pulse, ReadyCheck, StatusSource};
-pub use api::{ApiPorts, AuditDesk};
+pub use api::{ApiPorts, AuditDesk, RevocationDesk};
 pub use broker_api::{BrokerPorts, Production, SocketGuard};
 pub use guard::{Guard, GuardError};
 pub use metrics::LocalMetrics;

@@ -22,19 +22,19 @@ fn token(role: Role) -> String {
     format!("khg_{}", role.as_str())
 }
 
-async fn rig() -> Rig {
+pub(crate) async fn rig() -> Rig {
     start(Surface::Admin(Probes { operators: operators(), ..Probes::default() })).await
 }
 
 /// A call by the operator of a role.
-async fn call(rig: &Rig, role: Role, line: &str, body: &Value) -> Reply {
+pub(crate) async fn call(rig: &Rig, role: Role, line: &str, body: &Value) -> Reply {
     let headers = format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", token(role));
     let body = if body.is_null() { String::new() } else { body.to_string() };
     rig.send(line, &headers, &body).await
 }
 
 /// Entries of the audit log, as `actor action subject`.
-fn log(rig: &Rig) -> Vec<String> {
+pub(crate) fn log(rig: &Rig) -> Vec<String> {
     let path = rig.folder.as_ref().unwrap().path().join("audit.log");
     kh_audit::read(&path, kh_audit::Filter::default())
         .unwrap()

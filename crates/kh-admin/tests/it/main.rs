@@ -18,6 +18,8 @@ mod pickup;
 #[cfg(test)]
 mod proxy;
 #[cfg(test)]
+mod revocations;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod shared;

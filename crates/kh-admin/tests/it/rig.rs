@@ -10,23 +10,25 @@ use std::{
 use axum::{Router, body::Body, extract::Request, http::Response};
 use kh_admin::{
     AdminPorts, ApiPorts, AuditDesk, BrokerPorts, Callers, Guard, Limits, Operator, Operators, ProfileProxy, Pulse,
-    ReadyCheck, SocketGuard, SocketListener, StatusSource,
+    ReadyCheck, RevocationDesk, SocketGuard, SocketListener, StatusSource,
     admin::{self, AuditStatus, ConfigStatus, Status},
     bind_loopback, broker_api, serve_with,
 };
 use kh_audit::FileAuditLog;
 use kh_broker::{Broker, Credential, CredentialSpec};
 use kh_core::{
-    Clock, Code, Entropy, ManualClock, PlatformKind, SecretBytes, SecretName, SecretString, SeededEntropy, UnixMillis,
+    Clock, Code, Entropy, Fingerprinter, ManualClock, PlatformKind, SecretBytes, SecretName, SecretString,
+    SeededEntropy, UnixMillis,
     audit::AuditEvent,
     credential::CredentialDocument,
     issued::{IssuedKind, issue},
     port::{
-        AuditLog, BoxFuture, Expected, FetchError, IssuedToken, SecretMetadata, SecretStore, SightingLog, StoreError,
-        StoredSecret, TokenEndpoint,
+        AuditLog, BoxFuture, Expected, FetchError, IssuedToken, RevocationStore, SecretMetadata, SecretStore,
+        SightingLog, StoreError, StoredSecret, TokenEndpoint,
     },
 };
-use kh_issuer::Issuer;
+use kh_inbound::{Caps, Revocations};
+use kh_issuer::{Issuer, IssuerOptions};
 use kh_state::SqliteState;
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::{
@@ -233,8 +235,14 @@ async fn api(folder: &Path, clock: &Arc<dyn Clock>) -> ApiPorts {
     let log: Arc<dyn AuditLog> = Arc::new(log);
     let state = SqliteState::open(&folder.join("state.db"), Arc::clone(&log), Arc::clone(clock)).unwrap();
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(3));
-    let issuer = Issuer::open(Arc::new(state), Arc::clone(clock), Arc::clone(&entropy)).await.unwrap();
-    ApiPorts { issuer, audit: AuditDesk { log, path, checkpoints, key }, clock: Arc::clone(clock), entropy }
+    let state = Arc::new(state);
+    let store = Arc::clone(&state) as Arc<dyn RevocationStore>;
+    let revocations = Arc::new(Revocations::new(store, Caps::default()));
+    let options = IssuerOptions { revocations: Some(Arc::clone(&revocations) as _), ..IssuerOptions::default() };
+    let issuer = Issuer::open_as(state, Arc::clone(clock), Arc::clone(&entropy), options).await.unwrap();
+    let revocations = RevocationDesk { revocations, fingerprints: Arc::new(Fingerprinter::new(b"test")) };
+    let audit = AuditDesk { log, path, checkpoints, key };
+    ApiPorts { issuer, audit, revocations, clock: Arc::clone(clock), entropy }
 }
 
 struct FakeStatus(Arc<Broker>);
