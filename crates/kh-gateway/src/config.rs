@@ -12,7 +12,7 @@ use crate::{
     listen::Listen,
     metrics::Metrics,
     observe::Observer,
-    outbound::Outbound,
+    outbound::{Outbound, own::events::Events},
 };
 
 /// Permissions of a unix socket unless something else is said: for the owner and the group.
@@ -59,6 +59,8 @@ pub struct Ports {
     /// Scheme and host under which applications reach the gateway, such as `https://keyholder.example.com`, where
     /// something before it ends their TLS; none repeats what each request came with.
     pub public_url: Option<Arc<str>>,
+    /// Who carries out what platforms tell of their tokens; none has no such endpoint.
+    pub events: Option<Events>,
     /// Who watches the requests; none costs nothing.
     pub observer: Option<Arc<dyn Observer>>,
     /// What watches over those who authenticate.
@@ -70,8 +72,8 @@ pub struct Ports {
 impl Ports {
     /// What every gateway has, and what this site alone has.
     pub(crate) fn split(self) -> (Shared, Outbound) {
-        let Self { issuer, broker, sessions, clock, entropy, metrics, public_url, observer, security, proxies } = self;
-        let outbound = Outbound { issuer, broker, sessions, public_url, security, proxies };
+        let Self { issuer, broker, sessions, clock, entropy, metrics, public_url, events, observer, security, proxies } = self;
+        let outbound = Outbound { issuer, broker, sessions, public_url, events, security, proxies };
         (Shared { clock, entropy, metrics, observer }, outbound)
     }
 }

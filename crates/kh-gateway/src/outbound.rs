@@ -55,6 +55,8 @@ pub(crate) struct Outbound {
     pub(crate) sessions: Option<Arc<UserSessions>>,
     /// See [`crate::Ports::public_url`].
     pub(crate) public_url: Option<Arc<str>>,
+    /// See [`crate::Ports::events`].
+    pub(crate) events: Option<own::events::Events>,
     /// See [`crate::Ports::security`].
     pub(crate) security: Security,
     /// See [`crate::Ports::proxies`].

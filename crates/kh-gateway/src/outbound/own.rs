@@ -6,6 +6,7 @@
 mod authentication;
 mod code;
 mod discovery;
+pub(crate) mod events;
 pub(crate) mod form;
 mod login;
 mod metadata;
@@ -86,6 +87,15 @@ pub(crate) async fn answer(telling: Telling<'_>, route: Route, parts: &Parts, bo
         Route::OauthIntrospect => {
             let answered = tokens::introspect(visit, parts, body, trail).await;
             return answered.unwrap_or_else(|refused| oauth_refusal(visit, parts, refused, &id));
+        }
+        Route::Events => {
+            let answered = events::answer(visit, parts, body).await;
+            return answered.unwrap_or_else(|refusal| {
+                if let Some(trail) = trail {
+                    trail.refused(refusal.code);
+                }
+                refusal.into_problem(&id)
+            });
         }
         Route::AuthorizationServer => metadata::authorization_server(visit, parts),
         Route::OauthKeys => metadata::jwks(visit, parts),
@@ -175,8 +185,13 @@ fn method_refused() -> Refusal {
 
 /// Reads a small body whole. It may hold a secret, so the copy is wiped.
 async fn read(caller: &Caller, body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    read_up_to(caller, body, caller.worker.limits.own_body_bytes).await
+}
+
+/// The same for a body of at most so many bytes.
+async fn read_up_to(caller: &Caller, body: Incoming, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     let limits = &caller.worker.limits;
-    let whole = Limited::new(body, limits.own_body_bytes).collect();
+    let whole = Limited::new(body, bytes_max).collect();
     let broken = || Refusal { close: true, ..Refusal::new(Code::REQUEST_MALFORMED, "the request body broke off") };
     match tokio::time::timeout(limits.body_idle, whole).await {
         Ok(Ok(collected)) => {

@@ -15,6 +15,8 @@ pub(crate) enum Route {
     OauthKeys,
     /// `/.well-known/oauth-authorization-server`, before or behind the issuer's path: RFC 8414.
     AuthorizationServer,
+    /// `{prefix}/keyholder/events/NAME`: what platforms tell of their tokens.
+    Events,
     /// `{prefix}/auth/token`: CXone's password grant.
     CxoneToken,
     /// `{prefix}/authentication/v1/token/access-key`: CXone's regional login.
@@ -70,10 +72,16 @@ pub(crate) fn route(path: &str) -> Route {
     let Some(prefix) = prefix else {
         let own = OWN.iter().find(|(suffix, _)| path.ends_with(suffix)).map(|(_, route)| *route);
         let inserted = || path.strip_prefix(AUTHORIZATION_SERVER).is_some_and(|rest| rest.starts_with('/'));
-        return own.unwrap_or_else(|| if inserted() { Route::AuthorizationServer } else { Route::Other });
+        let otherwise = || if is_event(path) { Route::Events } else { Route::Other };
+        return own.unwrap_or_else(|| if inserted() { Route::AuthorizationServer } else { otherwise() });
     };
     let rest = path.get(prefix + API.len()..).unwrap_or_default();
     Route::Genesys { prefix, tokens_me: matches!(rest, "tokens/me" | "tokens/me/") }
+}
+
+/// Whether a path ends in `/keyholder/events/NAME`.
+fn is_event(path: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(before, name)| before.ends_with("/keyholder/events") && !name.is_empty())
 }
 
 /// What stands before an own endpoint's suffix.
@@ -102,6 +110,12 @@ mod tests {
             ("/oauth/revoke", Route::OauthRevoke),
             ("/p/oauth/introspect", Route::OauthIntrospect),
             ("/oauth/jwks", Route::OauthKeys),
+            ("/keyholder/events/main", Route::Events),
+            ("/p/keyholder/events/main", Route::Events),
+            ("/keyholder/events/", Route::Other),
+            ("/keyholder/events", Route::Other),
+            ("/xkeyholder/events/main", Route::Other),
+            ("/keyholder/events/main/x", Route::Other),
             ("/.well-known/oauth-authorization-server", Route::AuthorizationServer),
             ("/p/.well-known/oauth-authorization-server", Route::AuthorizationServer),
             ("/.well-known/oauth-authorization-server/p/q", Route::AuthorizationServer),

@@ -7,6 +7,7 @@ mod bad_input;
 mod calls;
 mod drain;
 mod environments;
+mod events;
 mod heal;
 mod http2;
 mod inbound;

@@ -38,6 +38,7 @@ pub(crate) struct Setup {
     pub(crate) egress: Arc<kh_net::Egress>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) public_url: Option<&'static str>,
+    pub(crate) events: Option<kh_gateway::Events>,
     /// The issuer identifier; none: all tokens are opaque.
     pub(crate) issuer: Option<&'static str>,
     /// Of the client and of its credential.
@@ -63,6 +64,7 @@ impl Setup {
             egress: Arc::new(kh_net::Egress::trusting(&[]).unwrap()),
             observer: None,
             public_url: None,
+            events: None,
             issuer: None,
             environments: (None, None),
             security: Security::default(),
@@ -127,6 +129,7 @@ impl Setup {
             entropy,
             metrics,
             public_url: self.public_url.map(Arc::from),
+            events: self.events,
             observer: self.observer,
             security: self.security,
             proxies: Arc::new(self.proxies),

@@ -1,0 +1,142 @@
+//! `POST {prefix}/keyholder/events/NAME`: what a platform tells of its tokens, handed on to whoever carries it out.
+//!
+//! Invariants: a bearer is looked at before anything is read of a body; bodies of senders that are known only by what
+//! they sent are read a few at a time; the refusals of a wrong, an old and a repeated signature are one answer.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method, StatusCode, header, request::Parts};
+use hyper::body::Incoming;
+use kh_core::{Code, port::BoxFuture};
+use tokio::sync::Semaphore;
+
+use super::{Visit, method_refused, read_up_to};
+use crate::{
+    answer::{self, Answer, Refusal},
+    bearer,
+};
+
+/// Bodies that are read at once of senders that sign. Each may be 288 KiB, so 9 MiB in all.
+const UNKNOWN_SENDERS_MAX: usize = 32;
+
+/// When to come back, for a sender that was one too many.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// A signed delivery's headers (Standard Webhooks 1.0.0).
+const SIGNED: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+
+/// RFC 6750 section 3.
+const CHALLENGE: &str = r#"Bearer realm="keyholder""#;
+const CHALLENGE_INVALID: &str = r#"Bearer realm="keyholder", error="invalid_token""#;
+
+/// How a delivery shows where it comes from.
+#[derive(Clone, Copy)]
+pub enum Proof<'a> {
+    /// It came with a bearer that was admitted for this client.
+    Admitted(&'a str),
+    /// It is signed: `webhook-id`, `webhook-timestamp`, `webhook-signature`.
+    Signed([&'a str; 3]),
+}
+
+/// Why a delivery is not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotTaken {
+    /// Its sender is not known.
+    Unauthenticated,
+    /// Its sender may not send here.
+    Forbidden,
+    /// It is no event.
+    Malformed,
+    /// There are too many; when to come back.
+    TooMany(Duration),
+    /// It could not be carried out now.
+    Unavailable,
+}
+
+/// Whoever carries events out.
+pub trait EventSink: Send + Sync {
+    /// Largest body of an event of the endpoint `name`; none where there is no such endpoint.
+    fn body_max(&self, name: &str) -> Option<usize>;
+
+    /// The id of the client that `token` speaks for, if it may send to `name`.
+    fn admit<'a>(&'a self, name: &'a str, token: &'a [u8]) -> BoxFuture<'a, Result<String, NotTaken>>;
+
+    /// Takes a delivery, if its proof holds. Whatever was carried out is durable when this returns.
+    fn take<'a>(&'a self, name: &'a str, proof: Proof<'a>, body: &'a [u8]) -> BoxFuture<'a, Result<(), NotTaken>>;
+}
+
+/// The endpoints for events of one gateway.
+#[derive(Clone)]
+pub struct Events {
+    sink: Arc<dyn EventSink>,
+    unknown: Arc<Semaphore>,
+}
+
+impl Events {
+    /// Hands events on to `sink`.
+    pub fn new(sink: Arc<dyn EventSink>) -> Self {
+        Self { sink, unknown: Arc::new(Semaphore::new(UNKNOWN_SENDERS_MAX)) }
+    }
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+/// Answers a delivery to the endpoint at the end of `path`.
+pub(super) async fn answer(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Answer, Refusal> {
+    let nothing = || Refusal::new(Code::NOT_FOUND, "there is no such resource");
+    let events = visit.site.events.as_ref().ok_or_else(nothing)?;
+    let name = parts.uri.path().rsplit('/').next().unwrap_or_default();
+    let body_max = events.sink.body_max(name).ok_or_else(nothing)?;
+    if parts.method != Method::POST {
+        return Err(Refusal { told: Some("POST".into()), ..method_refused() });
+    }
+    let refused = |why| refusal(why, parts.headers.contains_key(header::AUTHORIZATION));
+    let taken = if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
+        let token = bearer::token(value.as_bytes()).ok_or_else(|| refused(NotTaken::Unauthenticated))?;
+        let client = events.sink.admit(name, token).await.map_err(refused)?;
+        let body = read_up_to(visit.caller, body, body_max).await?;
+        events.sink.take(name, Proof::Admitted(&client), &body).await
+    } else {
+        let signed = signed(&parts.headers).ok_or_else(|| refused(NotTaken::Unauthenticated))?;
+        let _seat = events.unknown.try_acquire().map_err(|_| refused(NotTaken::TooMany(BUSY)))?;
+        let body = read_up_to(visit.caller, body, body_max).await?;
+        events.sink.take(name, Proof::Signed(signed), &body).await
+    };
+    taken.map_err(refused)?;
+    let (mut response, outcome) = answer::empty();
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok((response, outcome))
+}
+
+/// The three headers, each there once.
+fn signed(headers: &HeaderMap) -> Option<[&str; 3]> {
+    let mut values = SIGNED.into_iter().map(|name| {
+        let mut all = headers.get_all(name).iter();
+        let (Some(one), None) = (all.next(), all.next()) else { return None };
+        one.to_str().ok()
+    });
+    Some([values.next()??, values.next()??, values.next()??])
+}
+
+fn refusal(why: NotTaken, with_token: bool) -> Refusal {
+    match why {
+        NotTaken::Unauthenticated => {
+            let challenge = if with_token { CHALLENGE_INVALID } else { CHALLENGE };
+            let detail = "the delivery's bearer or signature is missing or not valid";
+            Refusal { told: Some(challenge.into()), ..Refusal::new(Code::CALLER_UNAUTHENTICATED, detail) }
+        }
+        NotTaken::Forbidden => Refusal::new(Code::CALL_NOT_ALLOWED, "the client may not deliver events here"),
+        NotTaken::Malformed => Refusal::new(Code::REQUEST_MALFORMED, "the body is no event in EventBridge's form"),
+        NotTaken::TooMany(wait) => {
+            let refusal = Refusal::new(Code::OVERLOADED, "there are too many events at once");
+            Refusal { status: StatusCode::TOO_MANY_REQUESTS, ..refusal }.after(wait)
+        }
+        NotTaken::Unavailable => {
+            Refusal::new(Code::STATE_UNAVAILABLE, "the event could not be carried out now").after(BUSY)
+        }
+    }
+}

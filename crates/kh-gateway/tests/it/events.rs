@@ -1,0 +1,122 @@
+//! The endpoint for platform events over real connections: who is let in and in which order, and what each refusal is.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use kh_core::port::BoxFuture;
+use kh_gateway::{EventSink, Events, NotTaken, Proof};
+
+use crate::support::{Got, Setup, World};
+
+/// Takes what it is told to, and keeps what it was asked.
+#[derive(Default)]
+struct Sink {
+    refuse: Mutex<Option<NotTaken>>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl EventSink for Sink {
+    fn body_max(&self, name: &str) -> Option<usize> {
+        (name == "main").then_some(1000)
+    }
+
+    fn admit<'a>(&'a self, name: &'a str, token: &'a [u8]) -> BoxFuture<'a, Result<String, NotTaken>> {
+        self.asked.lock().unwrap().push(format!("admit {name}"));
+        let known = match token {
+            b"good" => Ok("client:c".to_owned()),
+            b"weak" => Err(NotTaken::Forbidden),
+            _ => Err(NotTaken::Unauthenticated),
+        };
+        Box::pin(async move { known })
+    }
+
+    fn take<'a>(&'a self, name: &'a str, proof: Proof<'a>, body: &'a [u8]) -> BoxFuture<'a, Result<(), NotTaken>> {
+        let proof = match proof {
+            Proof::Admitted(client) => client.to_owned(),
+            Proof::Signed(headers) => headers.join(","),
+        };
+        self.asked.lock().unwrap().push(format!("take {name} {proof} {}", String::from_utf8_lossy(body)));
+        let outcome = self.refuse.lock().unwrap().map_or(Ok(()), Err);
+        Box::pin(async move { outcome })
+    }
+}
+
+async fn world() -> (World, Arc<Sink>) {
+    let sink = Arc::new(Sink::default());
+    let mut setup = Setup::new("127.0.0.1:1".parse().unwrap());
+    setup.events = Some(Events::new(Arc::clone(&sink) as Arc<dyn EventSink>));
+    (setup.start().await, sink)
+}
+
+async fn post(world: &World, path: &str, headers: &[(&str, &str)], body: &str) -> Got {
+    let mut request = Request::post(path).header("host", "keyholder.example");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    world.send(request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()).await
+}
+
+const SIGNED: [(&str, &str); 3] = [("webhook-id", "i"), ("webhook-timestamp", "1"), ("webhook-signature", "v1,x")];
+
+#[tokio::test]
+async fn a_delivery_is_taken_by_bearer_or_signature() {
+    let (world, sink) = world().await;
+    for headers in [&[("authorization", "Bearer good")][..], &SIGNED] {
+        for path in ["/keyholder/events/main", "/login/keyholder/events/main"] {
+            let got = post(&world, path, headers, "{}").await;
+            assert_eq!((got.status, got.body.len()), (202, 0), "{got:?}");
+        }
+    }
+    let asked = sink.asked.lock().unwrap().clone();
+    assert_eq!(asked[..2], ["admit main".to_owned(), "take main client:c {}".to_owned()]);
+    assert_eq!(asked.last().unwrap(), "take main i,1,v1,x {}");
+}
+
+#[tokio::test]
+async fn refusals_are_problems_and_an_unknown_sender_is_read_nothing_of() {
+    let (world, sink) = world().await;
+    let path = "/keyholder/events/main";
+    for (headers, status, challenge) in [
+        (&[][..], 401, Some(r#"Bearer realm="keyholder""#)),
+        (&[("authorization", "Bearer bad")][..], 401, Some(r#"Bearer realm="keyholder", error="invalid_token""#)),
+        (&[("authorization", "Basic Z29vZDo=")][..], 401, Some(r#"Bearer realm="keyholder", error="invalid_token""#)),
+        (&[("authorization", "Bearer weak")][..], 403, None),
+        (&SIGNED[..2], 401, Some(r#"Bearer realm="keyholder""#)),
+        (&[SIGNED[0], SIGNED[1], SIGNED[2], SIGNED[2]][..], 401, Some(r#"Bearer realm="keyholder""#)),
+    ] {
+        let got = post(&world, path, headers, "{}").await;
+        let told = got.headers.get("www-authenticate").map(|value| value.to_str().unwrap());
+        assert_eq!((got.status, told), (status, challenge), "{headers:?}");
+        assert_eq!(got.headers["content-type"], "application/problem+json");
+    }
+    assert!(sink.asked.lock().unwrap().iter().all(|asked| asked == "admit main"), "nothing was read or taken");
+    let large = post(&world, path, &[("authorization", "Bearer good")], &"x".repeat(1001)).await;
+    assert_eq!(large.status, 413);
+    for other in ["/keyholder/events/other", "/keyholder/events/%6dain"] {
+        let got = post(&world, other, &[("authorization", "Bearer good")], "{}").await;
+        assert!(matches!(got.status, 400 | 404), "{other}: {got:?}");
+    }
+    let get = Request::get(path).header("host", "k").header("authorization", "Bearer good");
+    assert_eq!(world.send(get.body(Full::default()).unwrap()).await.status, 405);
+}
+
+#[tokio::test]
+async fn what_could_not_be_carried_out_is_told_so_that_it_comes_again() {
+    let (world, sink) = world().await;
+    for (refuse, status, retry) in [
+        (NotTaken::Unauthenticated, 401, None),
+        (NotTaken::Malformed, 400, None),
+        (NotTaken::TooMany(Duration::from_millis(1500)), 429, Some("2")),
+        (NotTaken::Unavailable, 503, Some("1")),
+    ] {
+        *sink.refuse.lock().unwrap() = Some(refuse);
+        let got = post(&world, "/keyholder/events/main", &SIGNED, "{}").await;
+        let told = got.headers.get("retry-after").map(|value| value.to_str().unwrap());
+        assert_eq!((got.status, told), (status, retry), "{refuse:?}");
+    }
+}
