@@ -18,6 +18,7 @@ mod init;
 mod local_broker;
 mod logging;
 mod operator;
+mod revoke;
 mod rotate;
 mod sandbox;
 mod secret;
@@ -122,6 +123,8 @@ enum Command {
     #[command(subcommand)]
     Client(client::ClientCommand),
     #[command(subcommand)]
+    Revoke(revoke::RevokeCommand),
+    #[command(subcommand)]
     SigningKey(signing_key::SigningKeyCommand),
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -185,6 +188,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Secret(command) => secret::run(command, context),
         Command::Store(command) => store::run(command, context),
         Command::Client(command) => client::run(command, context),
+        Command::Revoke(command) => revoke::run(command, context),
         Command::SigningKey(command) => signing_key::run(&command, context),
         Command::Audit(command) => audit::run(command, context),
         Command::Operator(command) => Ok(operator::run(&command, context)),

@@ -10,6 +10,7 @@ mod deliver;
 mod egress;
 mod endpoints;
 mod environments;
+mod events;
 mod hardening;
 mod inbound;
 mod listeners;

@@ -6,6 +6,7 @@
 pub mod calendar;
 mod deliver;
 pub mod duration;
+mod events;
 mod inbound;
 mod issuers;
 mod keys;
@@ -29,7 +30,7 @@ pub use mistake::{Mistake, Mistakes, Severity};
 pub use model::{
     AccessConfig, AccessFormat, AddressHeader, AdminConfig, ApprovalsConfig, AuditConfig, AzureAuth, BrokerConfig,
     ClientCertificate, ConditionConfig, ConditionTest, Config, ConsumerConfig, CredentialConfig,
-    CredentialRotationConfig, CxoneLoginConfig, EndpointConfig, GatewayConfig, HookConfig, HookDetail,
+    CredentialRotationConfig, CxoneLoginConfig, EndpointConfig, EventsConfig, GatewayConfig, HookConfig, HookDetail,
     IdentityHeaderConfig, InboundConfig, InboundTlsConfig, IssuerWay, KeySource, KeysConfig, LimitsConfig,
     ListenAddress, LogConfig, LogFormat, Need, NetworkConfig, NotifyConfig, NotifyDetail, OAuth2SourceConfig,
     OperationsBasis, PlatformConfig, PlatformDetail, ProxyChoice, ProxyConfig, RotationConfig, RotationTimes,

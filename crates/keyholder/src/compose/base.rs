@@ -8,6 +8,7 @@ use kh_core::{
     Clock, Code, Entropy, SecretBytes, SystemClock, SystemEntropy,
     port::{AuditLog, RevocationStore, SecretSource, SecretStore, StateStore, StoreError},
 };
+use kh_inbound::{Caps, Revocations};
 use kh_issuer::{Authority, Issuer, IssuerOptions, SigningKeys};
 use kh_state::SqliteState;
 use kh_store::{FileStore, KeyError, StoreKey, Unlocked};
@@ -109,15 +110,26 @@ impl Base {
 
     /// The issuer over this state, for commands: it signs nothing.
     pub(crate) async fn issuer(&self) -> Result<Arc<Issuer>, Failure> {
-        self.issuer_as(None).await
+        self.issuer_as(None, Arc::clone(&self.state) as Arc<dyn RevocationStore>).await
     }
 
-    /// The issuer over this state, with its name as an authorization server.
-    pub(crate) async fn issuer_as(&self, authority: Option<Authority>) -> Result<Arc<Issuer>, Failure> {
+    /// The issuer over this state, with its name as an authorization server and where it writes revocations.
+    pub(crate) async fn issuer_as(
+        &self,
+        authority: Option<Authority>,
+        revocations: Arc<dyn RevocationStore>,
+    ) -> Result<Arc<Issuer>, Failure> {
         let state = MeteredState::new(Arc::clone(&self.state) as Arc<dyn StateStore>, self.meter.clone());
-        let revocations = Arc::clone(&self.state) as Arc<dyn RevocationStore>;
         let options = IssuerOptions { authority, revocations: Some(revocations) };
         Ok(Issuer::open_as(state, Arc::clone(&self.clock), Arc::clone(&self.entropy), options).await?)
+    }
+
+    /// What is revoked, read: one list for all who verify in this process.
+    pub(crate) async fn revocations(&self) -> Result<Arc<Revocations>, Failure> {
+        let store = Arc::clone(&self.state) as Arc<dyn RevocationStore>;
+        let revocations = Arc::new(Revocations::new(store, Caps::default()));
+        revocations.refresh().await?;
+        Ok(revocations)
     }
 
     /// The keys that sign access tokens.

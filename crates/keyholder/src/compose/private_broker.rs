@@ -83,6 +83,7 @@ impl PrivateBroker {
                 entropy: Arc::clone(&base.entropy),
                 metrics: Metrics::register(&mut Registry::default()),
                 public_url: None,
+                events: None,
                 observer: None,
                 security: Security::default(),
                 proxies: Arc::default(),

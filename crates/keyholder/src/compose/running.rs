@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kh_admin::{
-    AdminPorts, ApiPorts, AuditDesk, BrokerPorts, Callers, Guard, LocalMetrics, Pulse, ReadyCheck,
+    AdminPorts, ApiPorts, AuditDesk, BrokerPorts, Callers, Guard, LocalMetrics, Pulse, ReadyCheck, RevocationDesk,
     admin::{self, ListenerStatus, StateCheck, StoreCheck},
     broker_api,
 };
@@ -16,7 +16,8 @@ use kh_core::{
     Code,
     port::{AuditLog, RevocationStore, SecretSource, SecretStore, SightingLog, StateStore, security::Security},
 };
-use kh_gateway::{GatewayHandle, InboundPorts, Metrics, Ports, inbound::InboundMetrics};
+use kh_gateway::{Events, GatewayHandle, InboundPorts, Metrics, Ports, inbound::InboundMetrics};
+use kh_inbound::Revocations;
 use kh_issuer::Issuer;
 use kh_telemetry::{
     Telemetry,
@@ -30,6 +31,7 @@ use super::{
     Addresses, Base, Deliveries, GatewayProxy, Live, Prepared, Schedule, Sockets,
     admin_access::AdminAccess,
     bind_environments,
+    events::PlatformEvents,
     inbound::{InboundCheck, Protection, Sides},
     listeners::{Local, limits, reachable, start_gateways},
     pulses,
@@ -52,6 +54,8 @@ pub(crate) struct Running {
     pub(crate) addresses: Addresses,
     /// Its clients.
     pub(crate) issuer: Arc<Issuer>,
+    /// What is revoked.
+    revocations: Arc<Revocations>,
     /// What a reload exchanges.
     pub(crate) live: Arc<Live>,
     /// What has to move.
@@ -93,7 +97,8 @@ impl Running {
             // the first key, so that no login comes before it; what fails is told by the task that tends them
             keys.tend().await.ok();
         }
-        let issuer = base.issuer_as(authority).await?;
+        let revocations = base.revocations().await?;
+        let issuer = base.issuer_as(authority, Arc::clone(&revocations) as Arc<dyn RevocationStore>).await?;
         bind_environments(&loaded.config, &issuer, "keyholder").await?;
         let sources = Sources::new(base.secrets(), std::mem::take(&mut prepared.outside));
         let source = Arc::clone(&sources) as Arc<dyn SecretSource>;
@@ -124,8 +129,11 @@ impl Running {
             signing_keys: signing_keys.clone(),
             secrets,
         };
-        let revocations = Arc::clone(&base.state) as Arc<dyn RevocationStore>;
-        let protection = Protection::start(&inbound, (sides, revocations), (&tasks, &cancel)).await?;
+        let of_events = Arc::clone(&sides.secrets);
+        let shared = Arc::clone(&revocations);
+        let protection = Protection::start(&inbound, (sides, shared), (&tasks, &cancel)).await?;
+        let events = (&issuer, of_events);
+        let events = PlatformEvents::of(&loaded.config, base, (&protection, &revocations), events, &mut registry);
         let live = Live::new(
             loaded,
             ((served, digest), access),
@@ -143,6 +151,7 @@ impl Running {
             entropy: Arc::clone(&base.entropy),
             metrics: Arc::clone(&metrics),
             public_url: loaded.config.gateway.public_url.as_ref().map(|url| Arc::from(url.text())),
+            events: events.map(|events| Events::new(events)),
             observer: telemetry.observer(),
             security: Security::default(),
             proxies: Arc::default(),
@@ -166,6 +175,7 @@ impl Running {
         let mut running = Self {
             addresses,
             issuer: Arc::clone(&issuer),
+            revocations: Arc::clone(&revocations),
             live,
             pulses: pulses::of(&gateways, base),
             draining: CancellationToken::new(),
@@ -187,6 +197,8 @@ impl Running {
         running.telemetry.export(registry, &tokio::runtime::Handle::current());
         let cancel = running.cancel.clone();
         drop(running.tasks.spawn(async move { issuer.run(cancel).await }));
+        let (cancel, clock) = (running.cancel.clone(), Arc::clone(&base.clock));
+        drop(running.tasks.spawn(async move { cancel.run_until_cancelled(revocations.watch(clock)).await }));
         if let Some(keys) = signing_keys {
             let cancel = running.cancel.clone();
             drop(running.tasks.spawn(async move { keys.run(cancel).await }));
@@ -295,9 +307,14 @@ impl Running {
             checkpoints: loaded.paths.checkpoints.clone(),
             key: base.audit.public_key(),
         };
+        let revocations = RevocationDesk {
+            revocations: Arc::clone(&self.revocations),
+            fingerprints: Arc::clone(&base.fingerprinter),
+        };
         let api = ApiPorts {
             issuer: Arc::clone(&self.issuer),
             audit,
+            revocations,
             clock: Arc::clone(&base.clock),
             entropy: Arc::clone(&base.entropy),
         };

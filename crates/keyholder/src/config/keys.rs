@@ -4,6 +4,7 @@
 //! reads, no more and no less; the tests in [`super::schema`] compare both and name the line to add.
 
 mod deliver;
+mod events;
 pub(super) mod inbound;
 mod rotation;
 mod stores;

@@ -1,6 +1,7 @@
 //! What a configuration says, as types. Serialisable, because nothing in it is a secret.
 
 mod deliver;
+mod events;
 mod inbound;
 mod local;
 mod rotation;
@@ -15,6 +16,7 @@ use kh_platform::{Address, ClientAuth};
 use serde::{Serialize, Serializer};
 
 pub use deliver::{HookConfig, HookDetail, NotifyConfig, NotifyDetail, SmtpTls};
+pub use events::EventsConfig;
 pub use inbound::{
     AddressHeader, ConditionConfig, ConditionTest, EndpointConfig, IdentityHeaderConfig, InboundConfig,
     InboundTlsConfig, IssuerWay, KeysConfig, Need, OperationsBasis, RouteConfig, ScalarConfig, TokenType, TrustDetail,
@@ -47,6 +49,9 @@ pub struct Config {
     /// `[inbound.NAME]`
     #[serde(rename = "inbound", skip_serializing_if = "BTreeMap::is_empty")]
     pub inbound: BTreeMap<String, InboundConfig>,
+    /// `[events.NAME]`
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub events: BTreeMap<String, EventsConfig>,
     /// `[state]`
     pub state: StateConfig,
     /// `[store]`

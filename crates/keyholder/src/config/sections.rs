@@ -14,7 +14,7 @@ use kh_platform::{Address, PlainHttp};
 
 use super::{
     deliver::{self, Delivery},
-    inbound, issuers,
+    events, inbound, issuers,
     model::{
         AccessConfig, AccessFormat, AuditConfig, BrokerConfig, Config, CredentialConfig, GatewayConfig, KeySource,
         LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig, PlatformConfig, StateConfig, StoreConfig,
@@ -60,6 +60,7 @@ pub(super) fn read(root: Section<'_>) -> Config {
     let beside = issuers::Beside { platforms: &platforms, credentials: &credentials, stores: &stores, own };
     let issuers = issuers::read(&root, &beside);
     let inbound = inbound::read(&root, &issuers);
+    let events = events::read(&root, &issuers, &stores);
     let config = Config {
         gateway,
         admin,
@@ -68,6 +69,7 @@ pub(super) fn read(root: Section<'_>) -> Config {
         token_endpoint,
         issuers: issuers.into_iter().filter_map(|(name, issuer)| Some((name, issuer?))).collect(),
         inbound,
+        events,
         state: state(&root),
         store: store(&root),
         audit: audit(&root),

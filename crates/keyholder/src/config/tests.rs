@@ -52,6 +52,7 @@ fn the_examples_commented_lines_are_fine_one_by_one() {
             "[issuer.",
             "[inbound.",
             "[[inbound.",
+            "[events.",
             "[secret_store.",
             "[hook.",
             "[notify.",
@@ -84,7 +85,7 @@ fn the_examples_commented_sections_are_fine() {
     let mut sections = 0;
     let lines = EXAMPLE.lines().map(|line| {
         let head = line.strip_prefix("# [").filter(|rest| {
-            ["operator.", "issuer.", "inbound.", "secret_store.", "hook.", "notify."]
+            ["operator.", "issuer.", "inbound.", "events.", "secret_store.", "hook.", "notify."]
                 .iter()
                 .any(|top| rest.trim_start_matches('[').starts_with(top))
                 && rest.ends_with(']')

@@ -4,6 +4,7 @@ mod certificates;
 mod checks;
 mod platform;
 pub mod remote;
+mod revoked;
 mod serving;
 
 use std::fs;

@@ -33,6 +33,7 @@ mod operators;
 mod protected_api;
 mod relay;
 mod reload;
+mod revoke;
 mod rotate;
 mod serve;
 mod shapes;

@@ -8,13 +8,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use kh_admin::admin::ReadyCheck;
 use kh_core::{
     Code, Sha256,
-    port::{BoxFuture, RevocationStore, security::SecurityLog},
+    port::{BoxFuture, security::SecurityLog},
 };
 use kh_gateway::{
     CertificateSlot, Gateway, GatewayConfig, GatewayHandle, InboundPorts, SOCKET_MODE, StartError, TlsSlot,
     inbound::{Api, Inbound, InboundMetrics},
 };
-use kh_inbound::{Verifier, VerifierConfig};
+use kh_inbound::{Revocations, Verifier, VerifierConfig};
 use kh_net::SystemRoots;
 use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -109,7 +109,7 @@ impl Protection {
     /// Reads the revocations and the keys; serves nothing yet. Must run on the control runtime.
     pub(crate) async fn start(
         prepared: &PreparedInbound,
-        (sides, revocations): (Sides, Arc<dyn RevocationStore>),
+        (sides, revocations): (Sides, Arc<Revocations>),
         (tasks, cancel): (&TaskTracker, &CancellationToken),
     ) -> Result<Arc<Self>, Failure> {
         let working = working(&prepared.issuers, &sides, &revocations, cancel).await?;
@@ -275,12 +275,12 @@ fn verifier_config(issuers: &[PreparedIssuer], sides: &Sides) -> Result<Verifier
 async fn working(
     issuers: &[PreparedIssuer],
     sides: &Sides,
-    revocations: &Arc<dyn RevocationStore>,
+    revocations: &Arc<Revocations>,
     cancel: &CancellationToken,
 ) -> Result<Working, Failure> {
     let config = verifier_config(issuers, sides)?;
     let runtime = tokio::runtime::Handle::current();
-    let verifier = Verifier::new(config, Arc::clone(revocations), Arc::clone(&sides.clock), runtime)
+    let verifier = Verifier::over(config, Arc::clone(revocations), Arc::clone(&sides.clock), runtime)
         .map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))?;
     verifier.load().await?;
     Ok(Working { verifier: Arc::new(verifier), digests: digests(issuers), cancel: cancel.child_token() })

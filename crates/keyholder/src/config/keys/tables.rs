@@ -1,6 +1,6 @@
 //! The tables of keys. One line for a key that is added to the reader: its name, its form, its meaning.
 
-use super::{Key, Section, Shape, Top, deliver, inbound, rotation, stores, words};
+use super::{Key, Section, Shape, Top, deliver, events, inbound, rotation, stores, words};
 
 /// Everything at the top of the file, in the order in which people read it.
 pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
@@ -22,6 +22,7 @@ pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
         ),
     ),
     ("inbound", Top::Named("An API of your own that keyholder stands in front of.", &[("inbound", &inbound::INBOUND)])),
+    ("events", Top::Named("Where a platform tells of tokens that it revoked.", &[("events", &events::EVENTS)])),
     ("state", Top::One(&STATE)),
     ("store", Top::One(&STORE)),
     ("audit", Top::One(&AUDIT)),

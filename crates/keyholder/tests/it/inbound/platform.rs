@@ -7,14 +7,14 @@ use crate::{
 };
 
 /// The organisation of the sandbox, as its own API tells it.
-fn organization(installation: &Installation, token: &str) -> String {
+pub(super) fn organization(installation: &Installation, token: &str) -> String {
     let url = format!("{}/api/v2/tokens/me", installation.sandbox.url());
     let me = request("GET", &url, &[("Authorization", &format!("Bearer {token}"))], b"").json();
     text(&me["organization"], "id").to_owned()
 }
 
 /// A token of the platform itself.
-fn platform_token(installation: &Installation) -> String {
+pub(super) fn platform_token(installation: &Installation) -> String {
     let document = installation.sandbox.genesys_document();
     let form = format!(
         "grant_type=client_credentials&client_id={}&client_secret={}",

@@ -1,0 +1,157 @@
+//! Revocation as its users do it: the commands beside a serving keyholder and without one, the admin API, a second
+//! process, kill and restart; and what the commands refuse.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Installation, Said, Server, eventually, request, run, text};
+
+/// About keyholder's own token, so that no platform is asked.
+const ME: &str = "/api/v2/tokens/me";
+
+fn status(server: &Server, token: &str) -> u16 {
+    server.call(token, "GET", ME).status
+}
+
+/// A command with `input` on its standard input.
+fn told(installation: &Installation, words: &[&str], input: &str) -> Said {
+    run(&mut installation.command(words), input.as_bytes())
+}
+
+/// An order to the admin API by the operator with the guard token.
+fn order(server: &Server, body: &Value) -> Answer {
+    let guard = std::fs::read_to_string(text(&server.ready, "admin_token_file")).unwrap();
+    let headers = [("X-Keyholder-Token", guard.trim()), ("Content-Type", "application/json")];
+    request("POST", &format!("{}/v1/revocations", server.admin()), &headers, body.to_string().as_bytes())
+}
+
+/// Entries of the audit log about revocations: actor, subject, details.
+fn audited(installation: &Installation) -> Vec<String> {
+    let log = installation.run(&["--output", "json", "audit", "list"]).json();
+    let entries = log["entries"].as_array().unwrap().iter().filter(|entry| entry["action"] == "revocation.add");
+    entries.map(|entry| format!("{} {} {}", text(entry, "actor"), text(entry, "subject"), entry["detail"])).collect()
+}
+
+#[test]
+fn a_revoked_token_is_refused_with_the_next_request_and_after_a_kill() {
+    let installation = Installation::new();
+    let login = installation.add_client("app", &["--credential", "genesys", "--allow-all"]);
+    let server = installation.serve();
+    let (by_command, by_api, kept) = (server.login(&login), server.login(&login), server.login(&login));
+    for token in [&by_command, &by_api, &kept] {
+        assert_eq!(status(&server, token), 200);
+    }
+    let said = told(&installation, &["revoke", "token", "--reason", "seen in a log"], &format!("{by_command}\n"));
+    assert!(!said.out.contains(&by_command) && said.out.contains("in the keyholder that serves"), "{said:?}");
+    said.done();
+    assert_eq!(status(&server, &by_command), 401, "when the command has ended");
+    let answer = order(&server, &json!({ "token": by_api }));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(status(&server, &by_api), 401, "when it is answered");
+    assert_eq!(status(&server, &kept), 200);
+    server.process.kill();
+
+    let server = installation.serve();
+    assert_eq!((status(&server, &by_command), status(&server, &by_api), status(&server, &kept)), (401, 401, 200));
+    let entries = audited(&installation);
+    assert!(entries[0].starts_with("cli:tester token") && entries[0].contains("seen in a log"), "{entries:?}");
+    assert!(entries[1].starts_with("admin:local token"), "{entries:?}");
+    assert!(entries.iter().all(|entry| entry.contains("token_fingerprint") && !entry.contains("kht_")), "{entries:?}");
+    installation.run(&["audit", "verify"]).done();
+}
+
+#[test]
+fn everything_of_a_client_and_of_everybody_ends_at_once_for_good_and_in_a_second_process() {
+    let installation = Installation::new();
+    let app = installation.add_client("app", &["--credential", "genesys", "--allow-all"]);
+    let other = installation.add_client("other", &["--credential", "genesys", "--allow-all"]);
+    let server = installation.serve();
+    let (ours, theirs) = (server.login(&app), server.login(&other));
+    let ready = installation.path("second.json");
+    let mut command = installation.command(&["serve", "--ready-file", ready.to_str().unwrap()]);
+    let mut process = crate::harness::Process::start(&mut command, &installation.path("second.log"));
+    let second = Server { ready: process.ready(&ready), process };
+    assert_eq!((status(&second, &ours), status(&second, &theirs)), (200, 200));
+
+    // by name, which only keyholder's own clients have
+    let said = told(&installation, &["--output", "json", "revoke", "client", "app"], "").json();
+    assert_eq!((&said["revocations"][0]["client"], &said["serving"]), (&json!(app.id), &json!(2)));
+    assert_eq!((status(&server, &ours), status(&second, &ours)), (401, 401));
+    let again = server.login(&app);
+    assert_eq!((status(&server, &again), status(&server, &theirs)), (200, 200), "what is issued later is good");
+
+    assert_eq!(order(&second, &json!({ "before": now_ms() })).status, 200);
+    assert_eq!((status(&second, &again), status(&second, &theirs)), (401, 401));
+    eventually(&(401, 401), || (status(&server, &again), status(&server, &theirs)));
+    drop((server, second));
+    let server = installation.serve();
+    for token in [&ours, &theirs, &again] {
+        assert_eq!(status(&server, token), 401);
+    }
+    assert_eq!(status(&server, &server.login(&other)), 200);
+}
+
+fn now_ms() -> u64 {
+    let output = std::process::Command::new("date").arg("+%s%3N").output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn without_a_serving_keyholder_the_state_itself_is_told() {
+    let installation = Installation::new();
+    let login = installation.add_client("app", &["--credential", "genesys", "--allow-all"]);
+    let server = installation.serve();
+    let token = server.login(&login);
+    assert_eq!(server.process.stop().0, Some(0));
+    let said = told(&installation, &["revoke", "token"], &token).done();
+    assert!(said.contains("in force when keyholder starts"), "{said}");
+    assert_eq!(status(&installation.serve(), &token), 401);
+}
+
+#[test]
+fn orders_are_listed_and_what_is_no_order_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let say = |words: &[&str], input: &str| {
+        let mut command = crate::harness::keyholder();
+        command.current_dir::<&Path>(folder.path()).arg("--state").arg("state").args(words);
+        run(&mut command, input.as_bytes())
+    };
+    assert_eq!(say(&["revoke", "list"], "").done(), "nothing is revoked\n");
+    let issuer = "https://login.example.com/";
+    for words in [
+        &["revoke", "jti", "9f3c2b1e", "--issuer", issuer][..],
+        &["revoke", "client", "0oa1b2c3d4", "--issuer", issuer, "--before", "2026-01-01T00:00:00Z"],
+        &["revoke", "subject", "248289761001", "--issuer", issuer, "--issued-at", "1700000000"],
+        &["revoke", "subject", "248289761001", "--reason", "left"],
+        &["revoke", "before", "2026-01-01T00:00:00Z", "--yes"],
+    ] {
+        say(words, "").done();
+    }
+    let listed = say(&["--output", "json", "revoke", "list"], "").json();
+    let kinds: Vec<_> = listed["revocations"].as_array().unwrap().iter().map(|one| text(one, "kind")).collect();
+    assert_eq!(kinds, ["token_id", "client", "issued", "subject", "everything"]);
+    assert_eq!(listed["revocations"][2]["issued_at"], "2023-11-14T22:13:20Z");
+    let table = say(&["revoke", "list", "--limit", "2"], "").done();
+    assert!(table.contains("jti 9f3c2b1e") && table.lines().count() == 3, "{table}");
+
+    let token = "eyJhbGciOiJFUzI1NiJ9.eyJqdGkiOiJNQVJLRUQifQ.c2ln";
+    let surplus = say(&["revoke", "token", token], "");
+    assert_eq!(surplus.code, Some(2));
+    assert!(!surplus.err.contains("eyJqdGki"), "{}", surplus.err);
+    for (words, input) in [
+        (&["revoke", "token"][..], ""),
+        (&["revoke", "token"], "two words"),
+        (&["revoke", "jti", "1"], ""),
+        (&["revoke", "client", "c", "--before", "yesterday"], ""),
+        (&["revoke", "client", "c", "--before", "2999-01-01T00:00:00Z"], ""),
+        (&["revoke", "client", ""], ""),
+        (&["revoke", "subject", "s", "--issued-at", "5"], ""),
+        (&["revoke", "subject", "s", "--reason", "two\nlines"], ""),
+        (&["revoke", "before", "now"], ""),
+        (&["revoke", "list", "--limit", "0"], ""),
+    ] {
+        assert_eq!(say(words, input).code, Some(2), "{words:?}");
+    }
+    assert_eq!(say(&["--output", "json", "revoke", "list"], "").json(), listed, "and nothing of it was done");
+}
