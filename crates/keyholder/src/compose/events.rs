@@ -64,12 +64,6 @@ impl PlatformEvents {
         (issuer, secrets): (&Arc<Issuer>, Arc<dyn SecretSource>),
         registry: &mut Registry,
     ) -> Option<Arc<Self>> {
-        let ended = Family::<Ended, Counter>::default();
-        registry.register(
-            "keyholder_platform_events",
-            "Deliveries of platform events, by how they ended",
-            ended.clone(),
-        );
         let endpoint = |(name, section): (&String, &EventsConfig)| {
             let organization = match config.issuers.get(&section.issuer).map(|issuer| &issuer.detail) {
                 Some(TrustDetail::Genesys { organization, .. }) => Some(organization.clone()),
@@ -80,17 +74,21 @@ impl PlatformEvents {
             (name.clone(), Endpoint { desk, issuer, scope, secret })
         };
         let endpoints: BTreeMap<_, _> = config.events.iter().map(endpoint).collect();
-        (!endpoints.is_empty()).then(|| {
-            Arc::new(Self {
-                endpoints,
-                protection: Arc::clone(protection),
-                issuer: Arc::clone(issuer),
-                secrets,
-                clock: Arc::clone(&base.clock),
-                entropy: Arc::clone(&base.entropy),
-                ended,
-            })
-        })
+        if endpoints.is_empty() {
+            return None;
+        }
+        let ended = Family::<Ended, Counter>::default();
+        let about = "Deliveries of platform events, by how they ended";
+        registry.register("keyholder_platform_events", about, ended.clone());
+        Some(Arc::new(Self {
+            endpoints,
+            protection: Arc::clone(protection),
+            issuer: Arc::clone(issuer),
+            secrets,
+            clock: Arc::clone(&base.clock),
+            entropy: Arc::clone(&base.entropy),
+            ended,
+        }))
     }
 
     fn count(&self, name: &str, outcome: &'static str) {

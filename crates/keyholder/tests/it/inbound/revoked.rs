@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{bearer, installed, of_api, of_file, platform};
 use crate::{
-    harness::{Answer, Installation, Server, request, run, text},
+    harness::{Answer, Installation, Login, Server, request, run, text},
     protected_api::{
         Api, claims,
         tokens::{Key, now},
@@ -153,7 +153,7 @@ fn what_the_platform_revokes_is_refused_with_the_next_request_after_its_event() 
     assert_eq!((status(&token), status(&second)), (200, 200), "what the platform said is believed for ten minutes");
 
     // nobody who may not send changes anything
-    let with = |login| format!("Bearer {}", server.login(login));
+    let with = |login: &Login| format!("Bearer {}", server.login(login));
     for (authorization, expected) in [("Bearer kht_nobody".to_owned(), 401), (with(&other), 403)] {
         let answer = deliver(&server, &[("Authorization", &authorization)], &revoked);
         assert_eq!((answer.status, answer.header("content-type")), (expected, Some("application/problem+json")));
@@ -205,7 +205,8 @@ fn a_signed_event_is_taken_once_and_within_its_window() {
     assert_eq!(signed(&server, "msg_1", at + 400, &changed), 401, "too new");
     let unsigned = deliver(&server, &[], &changed);
     assert_eq!(unsigned.header("www-authenticate"), Some(r#"Bearer realm="keyholder""#));
-    let forged = [("webhook-id", "msg_1"), ("webhook-timestamp", &*at.to_string()), ("webhook-signature", "v1,AAAA")];
+    let stamp = at.to_string();
+    let forged = [("webhook-id", "msg_1"), ("webhook-timestamp", stamp.as_str()), ("webhook-signature", "v1,AAAA")];
     assert_eq!((unsigned.status, deliver(&server, &forged, &changed).status), (401, 401));
     assert_eq!(status(&token), 200);
     assert_eq!(signed(&server, "msg_1", at, &changed), 202);
