@@ -30,6 +30,7 @@ mod reload;
 mod rotation;
 mod running;
 mod schedule;
+mod security;
 mod serving;
 mod sightings;
 mod standing;
@@ -64,6 +65,7 @@ pub(crate) use rotation::{
 };
 pub(crate) use running::Running;
 pub(crate) use schedule::{Plan, Schedule};
+pub(crate) use security::{broken_security, plain_log};
 pub(crate) use serving::{Claim, Serving, running as running_on};
 pub(crate) use sightings::host;
 pub(crate) use stores::{Targets, broken_stores, outside, targets};

@@ -21,6 +21,7 @@ mod render;
 mod rotation;
 pub mod schema;
 mod sections;
+mod security;
 mod stores;
 mod token_endpoint;
 pub(crate) mod wrong;
@@ -28,13 +29,14 @@ pub(crate) mod wrong;
 pub(crate) use issuers::OWN_OPAQUE;
 pub use mistake::{Mistake, Mistakes, Severity};
 pub use model::{
-    AccessConfig, AccessFormat, AddressHeader, AdminConfig, ApprovalsConfig, AuditConfig, AzureAuth, BrokerConfig,
-    ClientCertificate, ConditionConfig, ConditionTest, Config, ConsumerConfig, CredentialConfig,
-    CredentialRotationConfig, CxoneLoginConfig, EndpointConfig, EventsConfig, GatewayConfig, HookConfig, HookDetail,
-    IdentityHeaderConfig, InboundConfig, InboundTlsConfig, IssuerWay, KeySource, KeysConfig, LimitsConfig,
-    ListenAddress, LogConfig, LogFormat, Need, NetworkConfig, NotifyConfig, NotifyDetail, OAuth2SourceConfig,
-    OperationsBasis, PlatformConfig, PlatformDetail, ProxyChoice, ProxyConfig, RotationConfig, RotationTimes,
-    RouteConfig, ScalarConfig, SecretStoreConfig, SecretStoreDetail, SmtpTls, StateConfig, StoreConfig,
+    AccessConfig, AccessFormat, AddressHeader, AdminConfig, AlertsConfig, ApprovalsConfig, AuditConfig, AzureAuth,
+    BrokerConfig, ClientCertificate, CollectorConfig, CollectorToken, ConditionConfig, ConditionTest, Config,
+    ConsumerConfig, CredentialConfig, CredentialRotationConfig, CxoneLoginConfig, EndpointConfig, EventsConfig,
+    GatewayConfig, GeoipConfig, GuardConfig, HookConfig, HookDetail, IdentityHeaderConfig, InboundConfig,
+    InboundTlsConfig, IssuerWay, KeySource, KeysConfig, LimitsConfig, ListenAddress, LogConfig, LogFormat, Need,
+    NetworkConfig, NotifyConfig, NotifyDetail, OAuth2SourceConfig, OperationsBasis, PlatformConfig, PlatformDetail,
+    ProxyChoice, ProxyConfig, RotationConfig, RotationTimes, RouteConfig, ScalarConfig, SecretStoreConfig,
+    SecretStoreDetail, SecurityConfig, SecurityTarget, SmtpTls, StateConfig, StoreConfig, SuccessesChoice,
     TelemetryConfig, TlsConfig, TokenEndpointConfig, TokenType, TrustDetail, TrustedIssuerConfig, VaultAuth,
     VerifyConfig,
 };

@@ -20,7 +20,10 @@ use axum::{
 use kh_broker::Broker;
 use kh_core::{
     Code, Problem,
-    port::{BoxFuture, SecretStore, StateStore},
+    port::{
+        BoxFuture, SecretStore, StateStore,
+        security::{Security, Site},
+    },
 };
 use kh_net::PeerCertificate;
 use prometheus_client::registry::Registry;
@@ -34,10 +37,12 @@ pub use status::{
 
 use crate::{
     api::{self, ApiPorts},
+    guard::{Presented, presented},
     hygiene::{self, HostRule, MethodRule},
     operators::Operators,
     problem,
     serve::{Peer, bounded},
+    telling::{self, Tried},
 };
 
 /// One part that has to move for the process to be worth keeping, such as a thread.
@@ -54,6 +59,10 @@ pub trait ReadyCheck: Send + Sync {
     fn name(&self) -> &'static str;
     /// The code of what does not work.
     fn check(&self) -> BoxFuture<'_, Result<(), Code>>;
+    /// Whether keyholder serves its callers as well without it: then it is told and makes nothing unready.
+    fn is_advisory(&self) -> bool {
+        false
+    }
 }
 
 /// The secret store can be read.
@@ -101,6 +110,8 @@ pub struct AdminPorts {
     pub status: Arc<dyn StatusSource>,
     /// What operators may do beside looking.
     pub api: ApiPorts,
+    /// Is told who was not let in.
+    pub security: Security,
 }
 
 /// The admin routes. Serve it with [`crate::serve()`], which also tells the peer: without it every path needs the token.
@@ -111,7 +122,7 @@ pub fn router(ports: AdminPorts) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status::status))
         .with_state(ports.clone())
-        .merge(api::router(ports.api.clone()))
+        .merge(api::router(ports.api.clone(), &ports.security))
         .fallback(|| async { problem::answer(&Problem::new(Code::NOT_FOUND, "there is no such path here")) })
         .method_not_allowed_fallback(|| async {
             problem::answer(&Problem::new(Code::METHOD_NOT_ALLOWED, "this path does not answer that method"))
@@ -134,6 +145,14 @@ async fn gate(State(ports): State<AdminPorts>, mut request: Request, next: Next)
         Some(operator) => drop(request.extensions_mut().insert(operator)),
         None if open => {}
         None => {
+            let (reason, shown) = match (presented(request.headers()), certificate) {
+                (Presented::Nothing, None) => ("token_missing", None),
+                (Presented::Nothing, Some(_)) => ("certificate_unknown", None),
+                (Presented::Token(digest), _) => ("token_unknown", Some(digest)),
+                (Presented::Ambiguous, _) => ("authorization_malformed", None),
+            };
+            let tried = Tried { site: Site::Admin, reason, token: shown, status: Code::GUARD_REFUSED.status() };
+            telling::failed(&ports.security, &*ports.api.clock, &request, tried);
             let refused = Problem::new(Code::GUARD_REFUSED, "the admin token is missing or wrong")
                 .hint("send it as X-Keyholder-Token or as Authorization: Bearer");
             return problem::answer(&refused);

@@ -21,7 +21,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     routing::get,
 };
-use kh_core::{Clock, Code, Entropy, Problem, audit::AuditEvent};
+use kh_core::{Clock, Code, Entropy, Problem, audit::AuditEvent, port::security::Security};
 use kh_issuer::Issuer;
 use utoipa::{
     OpenApi,
@@ -37,6 +37,7 @@ use crate::{
     operators::{Operator, Role},
     problem,
     serve::Peer,
+    telling,
 };
 
 /// What the admin API works with.
@@ -79,13 +80,13 @@ pub fn document() -> openapi::OpenApi {
 }
 
 /// The API's routes. [`crate::admin::router`] puts the authentication before them.
-pub(crate) fn router(ports: ApiPorts) -> Router {
+pub(crate) fn router(ports: ApiPorts, security: &Security) -> Router {
     let (routers, document) = parts();
     let document = Arc::new(document);
     let documented = get(move || async move { Json(Arc::unwrap_or_clone(document)) });
     let mut all = Router::new();
     for (role, router) in routers {
-        let gate = Gate { role, ports: ports.clone() };
+        let gate = Gate { role, ports: ports.clone(), security: security.clone() };
         let router = if role == Role::Read { router.route("/v1/openapi.json", documented.clone()) } else { router };
         all = all.merge(router.route_layer(from_fn_with_state(gate, admit)));
     }
@@ -135,10 +136,11 @@ fn operations(role: Role) -> OpenApiRouter<ApiPorts> {
 struct Gate {
     role: Role,
     ports: ApiPorts,
+    security: Security,
 }
 
 /// Lets an operator with the role through, once the call is in the audit log.
-async fn admit(State(Gate { role, ports }): State<Gate>, request: Request, next: Next) -> Response<Body> {
+async fn admit(State(Gate { role, ports, security }): State<Gate>, request: Request, next: Next) -> Response<Body> {
     let Some(operator) = request.extensions().get::<Arc<Operator>>().cloned() else {
         return problem::answer(&Problem::new(Code::INTERNAL, "the request has no operator"));
     };
@@ -160,6 +162,7 @@ async fn admit(State(Gate { role, ports }): State<Gate>, request: Request, next:
         return problem::answer(&Problem::new(Code::STATE_UNAVAILABLE, "the audit log cannot be written"));
     }
     if !allowed {
+        telling::not_allowed(&security, &*ports.clock, &request, &operator.name);
         let refused = Problem::new(
             Code::CALL_NOT_ALLOWED,
             format!("this operation needs the role {}, the operator has {}", role.as_str(), operator.role.as_str()),

@@ -24,18 +24,23 @@ use axum::{
 };
 use kh_broker::{Broker, Credential, Lease, TokenError};
 use kh_core::{
-    Clock, Code, CredentialName, EnvironmentName, Now, Problem, Retry, Sha256, environment, port::SightingLog,
+    Clock, Code, CredentialName, EnvironmentName, Now, Problem, Retry, Sha256, environment,
+    port::{
+        SightingLog,
+        security::{Security, Site},
+    },
 };
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::{
     admin::are_usable,
-    guard::{Guard, Shown},
+    guard::{Guard, Presented, Shown, presented},
     hygiene::{self, HostRule, MethodRule},
     problem,
     proxy::{self, ProfileProxy},
     serve::{Peer, bounded},
+    telling::{self, Tried},
 };
 
 mod body;
@@ -89,18 +94,26 @@ pub struct BrokerPorts {
     pub proxy: Option<Arc<dyn ProfileProxy>>,
     /// Where reports of programs that read a secret themselves go; without it they are refused.
     pub journal: Option<Arc<dyn SightingLog>>,
+    /// Is told who was not let in.
+    pub security: Security,
 }
 
 impl BrokerPorts {
     /// A broker without a proxy, whose socket asks for the user alone.
     pub fn new(broker: Arc<Broker>, guard: Guard, clock: Arc<dyn Clock>) -> Self {
         let (socket_guard, production) = (SocketGuard::User, Production::Asked);
-        Self { broker, guard, socket_guard, production, clock, proxy: None, journal: None }
+        let (proxy, journal, security) = (None, None, Security::default());
+        Self { broker, guard, socket_guard, production, clock, proxy, journal, security }
     }
 
     /// The same with a proxy.
     pub fn with_proxy(self, proxy: Arc<dyn ProfileProxy>) -> Self {
         Self { proxy: Some(proxy), ..self }
+    }
+
+    /// The same that tells of callers who were not let in.
+    pub fn watched_by(self, security: Security) -> Self {
+        Self { security, ..self }
     }
 
     /// The same that takes reports of pick-ups.
@@ -137,6 +150,13 @@ async fn gate(State(ports): State<BrokerPorts>, request: Request, next: Next) ->
     }
     let open = matches!(request.uri().path(), "/healthz" | "/readyz");
     if !open && !is_let_in(&ports, &request, proxy.is_some()) {
+        let (reason, token) = match presented(request.headers()) {
+            Presented::Nothing => ("token_missing", None),
+            Presented::Token(digest) => ("token_unknown", Some(digest)),
+            Presented::Ambiguous => ("authorization_malformed", None),
+        };
+        let tried = Tried { site: Site::Broker, reason, token, status: Code::GUARD_REFUSED.status() };
+        telling::failed(&ports.security, &*ports.clock, &request, tried);
         let refused = Problem::new(Code::GUARD_REFUSED, "the header X-Keyholder-Token is missing or wrong")
             .hint("send the content of the file that KEYHOLDER_TOKEN_FILE names");
         return problem::answer(&refused);

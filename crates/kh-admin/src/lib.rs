@@ -15,6 +15,7 @@ pub mod problem;
 pub mod proxy;
 pub mod serve;
 pub mod socket;
+mod telling;
 
 pub use admin::{AdminPorts, Pulse, ReadyCheck, StatusSource};
 pub use api::{ApiPorts, AuditDesk, RevocationDesk};

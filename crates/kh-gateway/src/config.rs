@@ -72,7 +72,8 @@ pub struct Ports {
 impl Ports {
     /// What every gateway has, and what this site alone has.
     pub(crate) fn split(self) -> (Shared, Outbound) {
-        let Self { issuer, broker, sessions, clock, entropy, metrics, public_url, events, observer, security, proxies } = self;
+        let Self { issuer, broker, sessions, clock, entropy, metrics, public_url, events, observer, security, proxies } =
+            self;
         let outbound = Outbound { issuer, broker, sessions, public_url, events, security, proxies };
         (Shared { clock, entropy, metrics, observer }, outbound)
     }

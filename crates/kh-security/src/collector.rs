@@ -21,7 +21,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc as blocking,
     },
     thread,
@@ -59,6 +59,7 @@ pub struct Collector {
     offer: Offer,
     stop: CancellationToken,
     ended: Mutex<blocking::Receiver<()>>,
+    failing: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Collector {
@@ -129,7 +130,9 @@ impl Collector {
         let backlog = backlog::Backlog::open(settings.spool.as_ref(), counters.collector.clone())?;
         let (offer, intake) = Offer::new(&counters.collector);
         let stop = CancellationToken::new();
-        let run = run::Run::new(backlog, client, settings.timing, entropy, counters.collector.clone());
+        let failing = Arc::new(AtomicBool::new(false));
+        let run = run::Run::new(backlog, client, settings.timing, entropy, counters.collector.clone())
+            .telling(Arc::clone(&failing));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (ending, ended) = blocking::sync_channel(1);
         let stopped = stop.clone();
@@ -138,7 +141,12 @@ impl Collector {
             // whoever waited may have given up
             ending.send(()).ok();
         })?;
-        Ok(Self { offer, stop, ended: Mutex::new(ended) })
+        Ok(Self { offer, stop, ended: Mutex::new(ended), failing })
+    }
+
+    /// Whether its last answer was not that it took lines: they are kept, and tried again.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
     }
 
     pub(crate) fn offer(&self) -> Offer {

@@ -16,7 +16,7 @@ use maxminddb::geoip2;
 use tokio_util::sync::CancellationToken;
 
 use self::database::Database;
-pub use self::database::{DATABASE_MAX, Kind};
+pub use self::database::{DATABASE_MAX, Kind, examine};
 use crate::{address::is_public, counters::Counters};
 
 /// How often the files are looked at. MaxMind publishes twice a week; a look costs one system call a file.

@@ -265,7 +265,8 @@ impl AttemptGuard for Guard {
 
     fn failed(&self, attempt: Attempt<'_>, now: Now) {
         if let Some((news, log)) = self.count_failure(attempt, now).zip(self.log.as_ref()) {
-            log.throttled(news, attempt.address, attempt.client);
+            // an id that was only claimed may be a secret in the wrong place
+            log.throttled(news, attempt.address, attempt.client.filter(|_| attempt.realm.is_some()));
         }
     }
 

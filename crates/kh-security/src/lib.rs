@@ -22,7 +22,7 @@ pub use collector::{
     BearerSource, Collecting, Collector, CollectorClient, MEMORY_MAX, SPOOL_MIN, SettingsError, Timing,
 };
 pub use counters::Counters;
-pub use geo::{Country, DATABASE_MAX, Files, Geo, Kind, LOOK_EVERY, Place, Position};
+pub use geo::{Country, DATABASE_MAX, Files, Geo, Kind, LOOK_EVERY, Place, Position, examine};
 pub use guard::{Guard, Limits, RetryAfter, Scope};
 pub use kh_linelog::Target;
 pub use log::{Log, Parts, Settings, Successes};

@@ -26,6 +26,10 @@ const EARTH_KM: f64 = 6_371.008_8;
 /// What is impossible, and who is exempt.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Rules {
+    /// Whether impossible travel is told.
+    pub impossible_travel: bool,
+    /// Whether new countries are told.
+    pub new_country: bool,
     /// Faster than this is impossible, in km/h. Airliners fly some 900 over ground, with a strong wind behind 1,100.
     pub speed_max_kmh: f64,
     /// Nearer than this is never looked at, in km: location databases err by some hundred, and a mobile network's
@@ -48,6 +52,8 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         Self {
+            impossible_travel: true,
+            new_country: true,
             speed_max_kmh: 1_000.0,
             distance_min_km: 500.0,
             country_memory: Duration::from_hours(90 * 24),
@@ -136,6 +142,7 @@ impl Travel {
         let mut observed = Observed { first_of_day, alerts: Vec::new() };
         let Some(country) = place.country.filter(|_| !exempt) else { return observed };
         if let Some(alert) = new_country(&self.rules, subject, country, now.wall)
+            && self.rules.new_country
             && subject.may_alert(FindingKind::NewCountry, now, self.rules.quiet)
         {
             observed.alerts.push(alert);
@@ -145,6 +152,7 @@ impl Travel {
             // an event that was overtaken by a later one, or a clock that was set back: nothing to compare
             let comparable = subject.last.filter(|last| last.at.wall <= now.wall);
             if let Some(alert) = comparable.and_then(|last| too_fast(&self.rules, last, fix))
+                && self.rules.impossible_travel
                 && subject.may_alert(FindingKind::ImpossibleTravel, now, self.rules.quiet)
             {
                 observed.alerts.push(alert);

@@ -12,13 +12,13 @@ use std::path::PathBuf;
 
 use certificate::Report;
 use clap::Args;
-use kh_core::{Code, CredentialName, port::SecretStore};
+use kh_core::{Code, CredentialName, SecretReference, port::SecretStore};
 use serde::Serialize;
 
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::{Look, PreparedInbound, Senders, broken_stores, broken_ways, harden},
-    config::{self, KeySource},
+    compose::{Look, PreparedInbound, Senders, broken_security, broken_stores, broken_ways, harden},
+    config::{self, CollectorToken, KeySource},
     output::{Exit, Failure},
 };
 
@@ -155,9 +155,20 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
         // one that cannot be read was found with its API
         of(&section, report.map_or(Ok(()), |report| report.usable()));
     }
+    for (section, failure) in broken_security(loaded) {
+        of(&section, Err(failure));
+    }
     of("[gateway.tls]", Report::of(loaded).and_then(|report| report.as_ref().map_or(Ok(()), Report::usable)));
     all.extend(of_installation(loaded, context, shared)?);
     Ok(all)
+}
+
+/// The document with the token of the security log's collector.
+fn of_security(loaded: &Loaded) -> Option<&SecretReference> {
+    match loaded.config.security.as_ref()?.collector.as_ref()?.token.as_ref()? {
+        CollectorToken::Secret(reference) => Some(reference),
+        CollectorToken::File(_) => None,
+    }
 }
 
 /// What is only known once the installation is open, if there is one.
@@ -169,8 +180,11 @@ fn of_installation(loaded: &Loaded, context: &Context, shared: &mut Vec<String>)
     };
     let of_credentials = loaded.config.credentials.values().map(|credential| &credential.secret);
     let of_issuers = loaded.config.issuers.values().filter_map(|issuer| issuer.detail.secret());
-    let wanted: std::collections::BTreeSet<_> =
-        of_credentials.chain(of_issuers).filter_map(|secret| secret.embedded().cloned()).collect();
+    let wanted: std::collections::BTreeSet<_> = of_credentials
+        .chain(of_issuers)
+        .chain(of_security(loaded))
+        .filter_map(|secret| secret.embedded().cloned())
+        .collect();
     let keyless = loaded.config.store.key != KeySource::Generated
         && loaded.paths.key_file(&loaded.config.store.key).is_some_and(|path| !path.exists());
     if keyless {

@@ -26,6 +26,7 @@ use kh_policy::{Requirement, RouteRule, RouteTable};
 use kh_verify::{Accepted, Policy};
 
 pub(crate) use self::{
+    apis::proxies,
     issuers::Sides,
     online::{SeenIssuer, issuers as look_at_issuers},
     protection::{InboundCheck, Next as NextInbound, PreparedInbound, Protection},

@@ -25,7 +25,10 @@ use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
 use self::{files::Identities, settling::Settling};
-use super::{Base, Live, Plan, Prepared, Running, Schedule, Targets, bind_environments, record::Outcome, systemd};
+use super::{
+    Base, Live, Plan, Prepared, Running, Schedule, Targets, bind_environments, record::Outcome, security::Watchers,
+    systemd,
+};
 use crate::{
     cli::{Context, Loaded, audit_config},
     config::Config,
@@ -80,6 +83,7 @@ pub(crate) struct Reloader {
     live: Arc<Live>,
     issuer: Arc<Issuer>,
     schedule: Option<Arc<Schedule>>,
+    watchers: Arc<Watchers>,
     current: Arc<Loaded>,
     watched: BTreeSet<PathBuf>,
     settling: Settling<Identities>,
@@ -119,6 +123,7 @@ impl Reloader {
             live,
             issuer,
             schedule: running.schedule.clone(),
+            watchers: Arc::clone(&running.watchers),
             current: Arc::new(loaded),
             watched,
             settling,
@@ -148,6 +153,7 @@ impl Reloader {
     /// Opens the log files again, for rotation. Does so also when the configuration is bad.
     fn reopen(&self) {
         self.telemetry.reopen();
+        self.watchers.reopen();
         if let Err(error) = self.log.reopen() {
             tracing::error!(%error, "the log file cannot be opened again; the old file is kept");
         }

@@ -14,11 +14,12 @@ use kh_admin::{
 use kh_broker::Broker;
 use kh_core::{
     Code,
-    port::{AuditLog, RevocationStore, SecretSource, SecretStore, SightingLog, StateStore, security::Security},
+    port::{AuditLog, RevocationStore, SecretSource, SecretStore, SightingLog, StateStore},
 };
 use kh_gateway::{Events, GatewayHandle, InboundPorts, Metrics, Ports, inbound::InboundMetrics};
 use kh_inbound::Revocations;
 use kh_issuer::Issuer;
+use kh_security::Counters;
 use kh_telemetry::{
     Telemetry,
     collect::{BrokerMetrics, IssuerMetrics, ProcessMetrics, register_build},
@@ -32,10 +33,11 @@ use super::{
     admin_access::AdminAccess,
     bind_environments,
     events::PlatformEvents,
-    inbound::{InboundCheck, Protection, Sides},
+    inbound::{InboundCheck, Protection, Sides, proxies},
     listeners::{Local, limits, reachable, start_gateways},
     pulses,
     schedule::RotationMetrics,
+    security::{self, Watchers},
     sightings::Record,
     standing::Standing,
     stores::Logins,
@@ -73,6 +75,8 @@ pub(crate) struct Running {
     record: Record,
     /// Replaces secrets by itself; none in a keyholder that must not.
     pub(crate) schedule: Option<Arc<Schedule>>,
+    /// The security log, with what goes with it.
+    pub(crate) watchers: Arc<Watchers>,
     /// The broker's listener, which is drained beside the gateways.
     broker_listeners: Vec<JoinHandle<()>>,
     broker_cancel: CancellationToken,
@@ -121,6 +125,14 @@ impl Running {
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let kept = (prepared.targets, Logins::new(&tasks, &cancel));
         let access = AdminAccess::new(&loaded.config, prepared.admin_certificate.take());
+        let counters = Counters::register(&mut registry);
+        let sides = security::Sides {
+            base,
+            secrets: Arc::clone(&secrets),
+            notifier: schedule.as_ref().map(|schedule| schedule.notifier()),
+            counters: &counters,
+        };
+        let watchers = Arc::new(Watchers::start(loaded, sides, (&tasks, &cancel))?);
         let inbound = std::mem::take(&mut prepared.inbound);
         let sides = Sides {
             clock: Arc::clone(&base.clock),
@@ -143,6 +155,8 @@ impl Running {
             &base.clock,
             &mut registry,
         );
+        let gateway = &loaded.config.gateway;
+        let proxies = proxies(&gateway.trusted_proxies, gateway.client_address, &gateway.proxy_protocol)?;
         let ports = Ports {
             issuer: Arc::clone(&issuer),
             broker: Arc::clone(&broker),
@@ -153,8 +167,8 @@ impl Running {
             public_url: loaded.config.gateway.public_url.as_ref().map(|url| Arc::from(url.text())),
             events: events.map(|events| Events::new(events)),
             observer: telemetry.observer(),
-            security: Security::default(),
-            proxies: Arc::default(),
+            security: watchers.security(),
+            proxies: Arc::new(proxies),
         };
         let mut gateways = start_gateways(&loaded.config.gateway, &loaded.paths, slot.as_ref(), &mut sockets, &ports)?;
         let mut addresses = addresses(loaded, &gateways);
@@ -165,7 +179,9 @@ impl Running {
             metrics: Arc::clone(&metrics),
             observer: telemetry.observer(),
         };
-        for (name, encrypted, gateway) in protection.serve(inbound, loaded, &counts, inbound_ports, None)? {
+        for (name, encrypted, gateway) in
+            protection.serve(inbound, loaded, &counts, inbound_ports, &watchers.security())?
+        {
             let listener = if encrypted { "inbound-tls" } else { "inbound" };
             if let Some(status) = told(listener, &gateway).into_iter().next() {
                 addresses.inbound_urls.insert(name, status.address);
@@ -186,6 +202,7 @@ impl Running {
             broker,
             record,
             schedule,
+            watchers,
             broker_listeners: Vec::new(),
             broker_cancel: CancellationToken::new(),
             cancel,
@@ -240,7 +257,8 @@ impl Running {
         let journal = Arc::clone(&base.state) as Arc<dyn SightingLog>;
         let ports = BrokerPorts::new(Arc::clone(&self.broker), guard, Arc::clone(&base.clock))
             .with_proxy(proxy)
-            .with_journal(journal);
+            .with_journal(journal)
+            .watched_by(self.watchers.security());
         let router = self.local_metrics.count(broker_api::router(ports), "broker");
         // Its callers get the same time to finish as the gateway's.
         let limits = kh_admin::Limits { drain: self.live.ending().drain, ..kh_admin::Limits::default() };
@@ -300,6 +318,7 @@ impl Running {
         if !loaded.config.inbound.is_empty() {
             checks.push(Arc::new(InboundCheck(Arc::clone(self.live.protection()))));
         }
+        checks.extend(self.watchers.check());
         let guard = guard(&loaded.paths.admin_token, base)?;
         let audit = AuditDesk {
             log: Arc::clone(&base.audit) as Arc<dyn AuditLog>,
@@ -327,6 +346,7 @@ impl Running {
             draining: self.draining.clone(),
             status: Arc::new(standing),
             api,
+            security: self.watchers.security(),
         })
     }
 
@@ -372,8 +392,10 @@ impl Running {
         self.record.end().await;
         self.tasks.close();
         self.tasks.wait().await;
+        // when nobody can be refused any more
+        let written = self.watchers.stop().await;
         // last: what the end itself had to tell is told as well
-        finished & self.telemetry.stop(TELEMETRY_END).await
+        finished & written & self.telemetry.stop(TELEMETRY_END).await
     }
 }
 

@@ -75,6 +75,11 @@ impl Schedule {
         Ok(Arc::new(Self { base: base.clone(), broker, issuer, hooks, notices, services, plans, known, tasks }))
     }
 
+    /// What tells people, also of what is no rotation.
+    pub(super) fn notifier(&self) -> Arc<dyn Notifier> {
+        Arc::clone(&self.notices) as Arc<dyn Notifier>
+    }
+
     /// Everything of a changed configuration that can fail.
     pub(crate) fn plan(&self, loaded: &Loaded, targets: &Targets) -> Result<Plan, Failure> {
         plan(loaded, &self.base, (&self.broker, &self.issuer), targets, &self.hooks)

@@ -29,7 +29,7 @@ const BASES: [(&str, OperationsBasis); 3] = [
 
 const NEEDS: [(&str, Need); 2] = [("optional", Need::Optional), ("required", Need::Required)];
 
-const ADDRESS_HEADERS: [(&str, AddressHeader); 3] = [
+pub(super) const ADDRESS_HEADERS: [(&str, AddressHeader); 3] = [
     ("forwarded", AddressHeader::Forwarded),
     ("x-forwarded-for", AddressHeader::XForwardedFor),
     ("x-real-ip", AddressHeader::XRealIp),
@@ -167,7 +167,7 @@ fn upstream(section: &Section<'_>) -> Option<Address> {
     Some(found.value)
 }
 
-fn networks(section: &Section<'_>, key: &'static str) -> Vec<String> {
+pub(super) fn networks(section: &Section<'_>, key: &'static str) -> Vec<String> {
     let found = section.words(key, &words::NETWORK).unwrap_or_default();
     let listed: Vec<&str> = found.iter().map(|item| item.value.as_str()).collect();
     if let Err((at, error)) = TrustedProxies::parse(&listed) {

@@ -7,6 +7,7 @@ mod deliver;
 mod events;
 pub(super) mod inbound;
 mod rotation;
+mod security;
 mod stores;
 mod tables;
 pub(super) mod words;

@@ -5,6 +5,7 @@ mod events;
 mod inbound;
 mod local;
 mod rotation;
+mod security;
 mod stores;
 mod token_endpoint;
 
@@ -25,6 +26,10 @@ pub use inbound::{
 pub use local::{AdminConfig, AdminTlsConfig, BrokerConfig, OperatorConfig};
 pub use rotation::{
     ApprovalsConfig, ConsumerConfig, CredentialRotationConfig, RotationConfig, RotationTimes, VerifyConfig,
+};
+pub use security::{
+    AlertsConfig, CollectorConfig, CollectorToken, GeoipConfig, GuardConfig, SecurityConfig, SecurityTarget,
+    SuccessesChoice,
 };
 pub use stores::{AzureAuth, SecretStoreConfig, SecretStoreDetail, VaultAuth};
 pub use token_endpoint::TokenEndpointConfig;
@@ -60,6 +65,9 @@ pub struct Config {
     pub audit: AuditConfig,
     /// `[log]`
     pub log: LogConfig,
+    /// `[security]`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security: Option<SecurityConfig>,
     /// `[network]`
     pub network: NetworkConfig,
     /// `[telemetry]`
@@ -94,6 +102,15 @@ pub struct GatewayConfig {
     /// Scheme and host under which applications reach the gateway through something that ends their TLS.
     #[serde(serialize_with = "optional_address")]
     pub public_url: Option<Address>,
+    /// Networks of proxies whose header tells the address of a client.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
+    /// The header that they write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_address: Option<AddressHeader>,
+    /// Networks of proxies that speak the PROXY protocol.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub proxy_protocol: Vec<String>,
     /// Threads of the data plane; none is one per core.
     pub workers: Option<usize>,
     /// Certificate and key for https.

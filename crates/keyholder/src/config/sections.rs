@@ -22,7 +22,7 @@ use super::{
     },
     network, operators, platform,
     reader::{Located, Section, nearest},
-    rotation,
+    rotation, security,
     stores::{self, Stores},
     token_endpoint,
 };
@@ -74,6 +74,7 @@ pub(super) fn read(root: Section<'_>) -> Config {
         store: store(&root),
         audit: audit(&root),
         log: log(&root),
+        security: security::read(&root, &stores),
         network: network(&root),
         telemetry: telemetry(&root),
         platforms: platforms.into_iter().filter_map(|(name, platform)| Some((name, platform?))).collect(),
@@ -93,6 +94,9 @@ fn gateway(root: &Section<'_>) -> GatewayConfig {
         listen: vec![ListenAddress::Tcp(loopback(GATEWAY_PORT))],
         socket_mode: None,
         public_url: None,
+        trusted_proxies: Vec::new(),
+        client_address: None,
+        proxy_protocol: Vec::new(),
         workers: None,
         tls: None,
         limits: LimitsConfig::default(),
@@ -104,6 +108,14 @@ fn gateway(root: &Section<'_>) -> GatewayConfig {
     let hint = "write the permissions as in \"0660\": read and write for the owner and the group";
     config.socket_mode = section.parsed("socket_mode", hint, mode).map(|found| found.value);
     config.public_url = public_url(&section);
+    config.trusted_proxies = inbound::networks(&section, "trusted_proxies");
+    config.client_address = section.choice("client_address", &inbound::ADDRESS_HEADERS).map(|found| found.value);
+    config.proxy_protocol = inbound::networks(&section, "proxy_protocol");
+    for (key, other) in [("trusted_proxies", "client_address"), ("client_address", "trusted_proxies")] {
+        if let (Some(place), None) = (section.place(key), section.place(other)) {
+            section.error(place, format!("{key} without {other}"), format!("write {other} beside it"));
+        }
+    }
     config.workers = section.number("workers", 1..=WORKERS_MAX).and_then(|count| usize::try_from(count).ok());
     config.tls = tls(&section);
     if config.listen.is_empty() && config.tls.as_ref().is_none_or(|tls| tls.listen.is_empty()) {

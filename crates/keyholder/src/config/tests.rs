@@ -48,6 +48,7 @@ fn the_examples_commented_lines_are_fine_one_by_one() {
             "[platform.",
             "[gateway.tls]",
             "[admin.tls]",
+            "[security.collector]",
             "[operator.",
             "[issuer.",
             "[inbound.",
@@ -63,6 +64,8 @@ fn the_examples_commented_lines_are_fine_one_by_one() {
         let needed = match section.as_str() {
             _ if section.ends_with(".rotation]") => "",
             _ if section.starts_with("[credential.") => "platform = \"p\"\nsecret = \"store:s\"\n",
+            "[gateway]" if commented.starts_with("trusted_proxies") => "client_address = \"x-real-ip\"\n",
+            "[gateway]" if commented.starts_with("client_address") => "trusted_proxies = [\"10.0.0.7\"]\n",
             "[network]" if !commented.starts_with("proxy =") => "proxy = \"http://proxy.example.com:3128\"\n",
             _ => "",
         };

@@ -85,6 +85,9 @@ fn no_secret_leaves_a_process_at_trace() {
     let access = fs::read(world.path("access.log")).unwrap();
     assert!(String::from_utf8_lossy(&access).lines().count() >= 20, "the access log was written");
     evidence.add("the access log", access);
+    let security = fs::read(world.path("security.log")).unwrap();
+    assert!(String::from_utf8_lossy(&security).lines().count() >= 10, "the security log was written");
+    evidence.add("the security log", security);
     let payloads = world.collector.payloads();
     assert!(payloads.len() >= 4, "spans and metrics were sent by both servers");
     for payload in payloads {

@@ -35,6 +35,7 @@ mod relay;
 mod reload;
 mod revoke;
 mod rotate;
+mod security_log;
 mod serve;
 mod shapes;
 mod status;

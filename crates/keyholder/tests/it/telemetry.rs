@@ -18,13 +18,13 @@ pub fn scrape(server: &Server) -> String {
 }
 
 /// The value of one series.
-fn value(scrape: &str, series: &str) -> f64 {
+pub fn value(scrape: &str, series: &str) -> f64 {
     let found = scrape.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     found.unwrap_or_else(|| panic!("no {series} in\n{scrape}")).parse().unwrap()
 }
 
 /// A file of the repository.
-fn repository(path: &str) -> String {
+pub fn repository(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

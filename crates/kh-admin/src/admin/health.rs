@@ -74,6 +74,9 @@ struct Verdict {
     ready: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<Code>,
+    /// It makes nothing unready.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    advisory: bool,
 }
 
 #[derive(Serialize)]
@@ -105,7 +108,7 @@ pub(super) async fn ready(State(ports): State<AdminPorts>, RawQuery(query): RawQ
         None => are_usable(&known),
     };
     let draining = ports.draining.is_cancelled();
-    let ready = usable && !draining && checks.iter().all(|verdict| verdict.ready);
+    let ready = usable && !draining && checks.iter().all(|verdict| verdict.ready || verdict.advisory);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json(status, &Readiness { ready, draining, checks, credentials })
 }
@@ -126,7 +129,8 @@ async fn run_checks(ports: &AdminPorts) -> Vec<Verdict> {
             Ok(Err(code)) => Some(code),
             Err(_) => Some(Code::UPSTREAM_TIMEOUT),
         };
-        checks.push(Verdict { name: check.name().to_owned(), ready: failed.is_none(), code: failed });
+        let (name, advisory) = (check.name().to_owned(), check.is_advisory());
+        checks.push(Verdict { name, ready: failed.is_none(), code: failed, advisory });
     }
     checks
 }
@@ -134,5 +138,5 @@ async fn run_checks(ports: &AdminPorts) -> Vec<Verdict> {
 fn verdict(status: &CredentialStatus) -> Verdict {
     let ready = is_usable(status);
     let code = (!ready).then(|| status.last_error.unwrap_or(Code::TOKEN_UNAVAILABLE));
-    Verdict { name: status.name.to_string(), ready, code }
+    Verdict { name: status.name.to_string(), ready, code, advisory: false }
 }

@@ -13,11 +13,16 @@ use kh_core::{Code, port::BoxFuture};
 
 use crate::rig::{Mood, Probes, Surface, start};
 
-struct Broken;
+/// Does not work; whether keyholder serves as well without it.
+struct Broken(bool);
 
 impl ReadyCheck for Broken {
     fn name(&self) -> &'static str {
         "store"
+    }
+
+    fn is_advisory(&self) -> bool {
+        self.0
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), Code>> {
@@ -40,12 +45,23 @@ async fn health_and_metrics_are_open_here() {
 
 #[tokio::test]
 async fn readiness_says_what_is_wrong() {
-    let rig = start(Surface::Admin(Probes { checks: vec![Arc::new(Broken)], ..Probes::default() })).await;
+    let rig = start(Surface::Admin(Probes { checks: vec![Arc::new(Broken(false))], ..Probes::default() })).await;
     let reply = rig.send("GET /readyz", "", "").await;
     assert_eq!(reply.status, 503);
     let store = serde_json::json!([{"name": "store", "ready": false, "code": "keyholder.store.unavailable"}]);
     assert_eq!(reply.json()["checks"], store);
     assert_eq!(reply.json()["credentials"][0], serde_json::json!({"name": "acme", "ready": true}));
+}
+
+#[tokio::test]
+async fn what_keyholder_serves_as_well_without_is_told_and_makes_nothing_unready() {
+    let rig = start(Surface::Admin(Probes { checks: vec![Arc::new(Broken(true))], ..Probes::default() })).await;
+    let reply = rig.send("GET /readyz", "", "").await;
+    assert_eq!((reply.status, &reply.json()["ready"]), (200, &true.into()));
+    let told = serde_json::json!([
+        {"name": "store", "ready": false, "code": "keyholder.store.unavailable", "advisory": true}
+    ]);
+    assert_eq!(reply.json()["checks"], told);
 }
 
 /// Stands still for the first looks.

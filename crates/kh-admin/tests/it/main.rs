@@ -23,3 +23,5 @@ mod revocations;
 mod rig;
 #[cfg(test)]
 mod shared;
+#[cfg(test)]
+mod telling;

@@ -25,6 +25,7 @@ use kh_core::{
     port::{
         AuditLog, BoxFuture, Expected, FetchError, IssuedToken, RevocationStore, SecretMetadata, SecretStore,
         SightingLog, StoreError, StoredSecret, TokenEndpoint,
+        security::{AuthenticationEvent, Security, SecurityLog},
     },
 };
 use kh_inbound::{Caps, Revocations};
@@ -191,7 +192,22 @@ impl ProfileProxy for FakeProxy {
     }
 }
 
+/// Keeps what the security log is told.
+#[derive(Default)]
+pub(crate) struct Heard(pub(crate) Mutex<Vec<AuthenticationEvent>>);
+
+impl SecurityLog for Heard {
+    fn record(&self, event: AuthenticationEvent) {
+        self.0.lock().unwrap().push(event);
+    }
+
+    fn wants_success(&self, _issuer: &str, _subject: &str, _address: Option<std::net::IpAddr>) -> bool {
+        false
+    }
+}
+
 pub(crate) struct Rig {
+    pub(crate) heard: Arc<Heard>,
     pub(crate) journal: Arc<FakeJournal>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) address: SocketAddr,
@@ -309,6 +325,8 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
     let proxy = Arc::new(FakeProxy::default());
     let journal = Arc::new(FakeJournal::default());
     let kept = Arc::clone(&broker);
+    let heard = Arc::new(Heard::default());
+    let security = Security { log: Some(heard.clone()), guard: None };
     let (mut bound, mut folder, mut kept_api) = (None, None, None);
     let ports = || {
         let forwarder = Arc::clone(&proxy) as Arc<dyn ProfileProxy>;
@@ -316,6 +334,7 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
         BrokerPorts::new(Arc::clone(&broker), guard.clone(), Arc::clone(&shared))
             .with_proxy(forwarder)
             .with_journal(reports)
+            .watched_by(security.clone())
     };
     let router = match surface {
         Surface::Broker => broker_api::router(ports()),
@@ -338,7 +357,8 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
             let place = tempfile::tempdir().unwrap();
             let ports = api(place.path(), &shared).await;
             (folder, kept_api) = (Some(place), Some(ports.clone()));
-            admin::router(AdminPorts { broker, operators, registry, checks, pulses, draining, status, api: ports })
+            let (api, security) = (ports, security.clone());
+            admin::router(AdminPorts { broker, operators, registry, checks, pulses, draining, status, api, security })
         }
     };
     let listener = bind_loopback("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -349,6 +369,7 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
         Some((bound, place)) => (tokio::spawn(serve_with(bound, router.clone(), limits, cancel.clone())), Some(place)),
     };
     Rig {
+        heard,
         journal,
         broker: kept,
         address,

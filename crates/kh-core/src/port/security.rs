@@ -258,7 +258,8 @@ impl SecurityLog for NoSecurityLog {
 pub struct Attempt<'a> {
     /// The client's address; none over a unix socket, whose callers are this machine's own and are never counted.
     pub address: Option<IpAddr>,
-    /// Where `client` is known by this id: the name of a protected API; none for keyholder's own clients.
+    /// Where `client` is known by this id: the name of a protected API, which has verified it; none for keyholder's own
+    /// clients, whose ids are claimed only.
     pub realm: Option<&'a str>,
     /// The client.
     pub client: Option<&'a str>,

@@ -6,7 +6,14 @@
 //! Invariants: one request at a time; no wait is longer than its limit; the loop ends soon after it is told to, with one
 //! last try.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use kh_core::Entropy;
@@ -77,6 +84,7 @@ pub(super) struct Run<P> {
     told_held: bool,
     told_away: bool,
     told_refused: bool,
+    failing: Arc<AtomicBool>,
 }
 
 type OnItsWay = Pin<Box<dyn Future<Output = Verdict> + Send>>;
@@ -101,7 +109,13 @@ impl<P: Post + Send + Sync + 'static> Run<P> {
             told_held: false,
             told_away: false,
             told_refused: false,
+            failing: Arc::default(),
         }
+    }
+
+    /// The same that says in `failing` whether the last answer was a bad one.
+    pub(super) fn telling(self, failing: Arc<AtomicBool>) -> Self {
+        Self { failing, ..self }
     }
 
     /// Until `stop`, or until nobody can offer lines any more.
@@ -161,6 +175,7 @@ impl<P: Post + Send + Sync + 'static> Run<P> {
     }
 
     fn judge(&mut self, verdict: Verdict) {
+        self.failing.store(verdict != Verdict::Taken, Ordering::Relaxed);
         match verdict {
             Verdict::Taken => {
                 self.counters.request_ok.inc();

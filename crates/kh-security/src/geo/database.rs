@@ -88,6 +88,14 @@ enum LoadError {
     OtherKind,
 }
 
+/// Whether a file is a good database of this kind, and if not, why: as it would be taken up, and without doing so. Reads
+/// and checks the whole file.
+pub fn examine(kind: Kind, path: &Path) -> Result<(), String> {
+    let database = Database::new(kind, path.to_owned(), &Counters::default());
+    let stamp = fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata));
+    database.load(stamp).map(drop).map_err(|error| error.to_string())
+}
+
 /// Which state of a file was tried last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Tried {

@@ -8,24 +8,35 @@ mod watching;
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use clap::Args;
-use kh_core::{Clock, Code, SystemClock, SystemEntropy, port::security::Security};
+use kh_core::{
+    Clock, Code, Entropy, SystemClock, SystemEntropy,
+    port::security::{Security, SecurityLog},
+};
 use kh_gateway::{
     Gateway, GatewayConfig, GatewayHandle, InboundPorts, Limits, Listen, Metrics, SOCKET_MODE, StartError,
     inbound::{Inbound, InboundMetrics},
 };
 use kh_inbound::Verifier;
+use kh_security::Counters;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
+use tokio::signal::unix::SignalKind;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Context, StopSignal, control_runtime};
+use super::{Context, StopSignal, control_runtime, signal_stream};
 use crate::{
-    compose::{DRAIN, OneApi, cannot_listen, harden, raise_open_files, tell_ready, tell_stopping, write_private_file},
+    compose::{
+        DRAIN, OneApi, cannot_listen, harden, plain_log, raise_open_files, tell_ready, tell_stopping,
+        write_private_file,
+    },
     output::{Exit, Failure},
 };
 
 /// Its realm and its name in metrics.
 const SITE: &str = "api";
+
+/// How long the last lines of the security log may take at the end.
+const LOG_END: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// One protected API, without a configuration
 #[derive(Debug, Args)]
@@ -52,6 +63,9 @@ pub(super) struct ShortArgs {
     /// Answer /livez, /readyz and /metrics on this loopback address
     #[arg(long, value_name = "ADDR", requires = "listen")]
     metrics: Option<SocketAddr>,
+    /// Write who was refused into this file, one OCSF line each; SIGHUP opens it again
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    security_log: Option<PathBuf>,
 }
 
 /// Where it listens, as the ready file has it.
@@ -83,13 +97,14 @@ pub(super) fn run(
         let problem = "--listen serves one API by the flags alone, and --config names a configuration";
         return Some(Err(Failure::usage(problem).hint("leave one of them out")));
     }
-    Some(serve((listen, arguments.metrics), &api, ready_file, context))
+    let told = (arguments.security_log.as_deref(), ready_file);
+    Some(serve((listen, arguments.metrics), &api, told, context))
 }
 
 fn serve(
     (listen, watched): (&str, Option<SocketAddr>),
     api: &OneApi,
-    ready_file: Option<&Path>,
+    (security_log, ready_file): (Option<&Path>, Option<&Path>),
     context: &Context,
 ) -> Result<Exit, Failure> {
     let listen: Listen = listen
@@ -99,6 +114,8 @@ fn serve(
     harden();
     raise_open_files();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let sides = (Arc::clone(&clock), Arc::new(SystemEntropy) as Arc<dyn Entropy>);
+    let log = security_log.map(|file| plain_log(file.to_owned(), sides, &Counters::default())).transpose()?;
     let runtime = control_runtime()?;
     let verifier = api.verifier(&clock, runtime.handle().clone())?;
     let exit = runtime.block_on(async {
@@ -106,7 +123,17 @@ fn serve(
         let stop = StopSignal::new()?;
         verifier.load().await?;
         verifier.renew_keys().await;
-        let (gateway, registry) = start(listen, api, &verifier, clock)?;
+        if let Some(log) = log.clone() {
+            let mut hangups = signal_stream(SignalKind::hangup())?;
+            // ends with the runtime
+            drop(tokio::spawn(async move {
+                while hangups.recv().await.is_some() {
+                    log.reopen();
+                }
+            }));
+        }
+        let security = log.clone().map(|log| log as Arc<dyn SecurityLog>);
+        let (gateway, registry) = start(listen, api, &verifier, (clock, security.into()))?;
         let (tasks, draining, ended) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let watched = match watched {
             None => None,
@@ -124,6 +151,9 @@ fn serve(
         tasks.wait().await;
         Ok(Exit::Done)
     });
+    if let Some(log) = log {
+        log.stop(LOG_END);
+    }
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     exit
 }
@@ -132,12 +162,12 @@ fn start(
     listen: Listen,
     api: &OneApi,
     verifier: &Arc<Verifier>,
-    clock: Arc<dyn Clock>,
+    (clock, security): (Arc<dyn Clock>, Security),
 ) -> Result<(GatewayHandle, Registry), Failure> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let counts = InboundMetrics::register(&mut registry, Arc::clone(&clock));
-    let site = Inbound::new(SITE, api.api(verifier)?, &counts, Security::default());
+    let site = Inbound::new(SITE, api.api(verifier)?, &counts, security);
     let ports = InboundPorts { site, clock, entropy: Arc::new(SystemEntropy), metrics, observer: None };
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let (socket_mode, limits) = (SOCKET_MODE, Limits::default());

@@ -145,7 +145,9 @@ fn of_section(
     Ok(PreparedApi {
         name,
         listen: config.listen.iter().map(|address| listener(address, &loaded.paths)).collect(),
-        api: api.behind(proxies(config)?).for_audiences(audiences),
+        api: api
+            .behind(proxies(&config.trusted_proxies, config.client_address, &config.proxy_protocol)?)
+            .for_audiences(audiences),
         certificate: config.tls.as_ref().map(|tls| pem((&tls.cert, &tls.key))).transpose()?,
         clients: config.tls.as_ref().map(|tls| clients(tls, loaded)).transpose()?.flatten(),
         issuers: config.issuers.clone(),
@@ -187,18 +189,23 @@ fn egress(config: &InboundConfig, loaded: &Loaded, system: &SystemRoots) -> Resu
     api_egress(config.extra_ca.as_deref(), config.client.as_ref(), &loaded.paths, system).map(Arc::new)
 }
 
-fn proxies(config: &InboundConfig) -> Result<Proxies, Failure> {
+/// The proxies between callers and a listener.
+pub(crate) fn proxies(
+    trusted: &[String],
+    header: Option<AddressHeader>,
+    proxy_protocol: &[String],
+) -> Result<Proxies, Failure> {
     let parse = |networks: &[String]| {
         TrustedProxies::parse(networks).map_err(|(_, error)| Failure::of(Code::CONFIG_INVALID, &error))
     };
-    let header = config.client_address.map(|header| match header {
+    let header = header.map(|header| match header {
         AddressHeader::Forwarded => ForwardingHeader::Forwarded,
         AddressHeader::XForwardedFor => ForwardingHeader::XForwardedFor,
         AddressHeader::XRealIp => ForwardingHeader::XRealIp,
     });
-    let trusted = parse(&config.trusted_proxies)?;
+    let trusted = parse(trusted)?;
     Ok(Proxies {
-        proxy_protocol: parse(&config.proxy_protocol)?,
+        proxy_protocol: parse(proxy_protocol)?,
         addressing: header.map_or_else(ClientAddressing::default, |header| ClientAddressing::new(trusted, header)),
     })
 }

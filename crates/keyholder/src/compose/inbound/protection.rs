@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use kh_admin::admin::ReadyCheck;
 use kh_core::{
     Code, Sha256,
-    port::{BoxFuture, security::SecurityLog},
+    port::{BoxFuture, security::Security},
 };
 use kh_gateway::{
     CertificateSlot, Gateway, GatewayConfig, GatewayHandle, InboundPorts, SOCKET_MODE, StartError, TlsSlot,
@@ -140,7 +140,7 @@ impl Protection {
         loaded: &Loaded,
         counts: &InboundMetrics,
         ports: impl Fn(Arc<Inbound>) -> InboundPorts,
-        security: Option<&Arc<dyn SecurityLog>>,
+        security: &Security,
     ) -> Result<Vec<(String, bool, GatewayHandle)>, Failure> {
         let section = &loaded.config.gateway;
         let workers = section
@@ -149,7 +149,7 @@ impl Protection {
         let mut started = Vec::new();
         for PreparedApi { name, listen, api, certificate, clients, issuers } in prepared.apis {
             let api = api.verified_by(Arc::new(Verifying(self.verifier())));
-            let inbound = Inbound::new(&name, api, counts, security.cloned());
+            let inbound = Inbound::new(&name, api, counts, security.clone());
             let slot = certificate.map(|first| CertificateSlot::new(first.key));
             let tls = slot
                 .as_ref()

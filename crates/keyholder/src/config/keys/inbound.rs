@@ -152,23 +152,9 @@ pub(in crate::config) const INBOUND: Section = Section::new(
         Key::new("pass_authorization", Shape::Flag, "Whether the API gets the caller's token.").default("false"),
         Key::new("preserve_host", Shape::Flag, "Whether the API gets the caller's Host instead of its own.")
             .default("false"),
-        Key::new(
-            "trusted_proxies",
-            Shape::Words(&words::NETWORK),
-            "Addresses and networks of the proxies in front, whose header tells the address of a client.",
-        )
-        .default("[]"),
-        Key::new(
-            "client_address",
-            Shape::Choice(&["forwarded", "x-forwarded-for", "x-real-ip"]),
-            "The one header that those proxies write.",
-        ),
-        Key::new(
-            "proxy_protocol",
-            Shape::Words(&words::NETWORK),
-            "Addresses and networks whose connections begin with a PROXY protocol header, each of them.",
-        )
-        .default("[]"),
+        TRUSTED_PROXIES,
+        CLIENT_ADDRESS,
+        PROXY_PROTOCOL,
         Key::new("extra_ca", Shape::Path, "PEM file of a private CA to trust for the API beside the system's."),
         Key::new("client_cert", Shape::Path, "PEM file of the certificate chain that keyholder shows to the API."),
         Key::new("client_key", Shape::Path, "PEM file of the private key of client_cert, mode 0600."),
@@ -302,3 +288,21 @@ pub(in crate::config) const CONDITION: Section = Section::new(
 )
 .at_most_one(&["equals", "one_of", "contains"])
 .any_of(&[&["equals"], &["one_of"], &["contains"]]);
+
+pub(super) const TRUSTED_PROXIES: Key = Key::new(
+    "trusted_proxies",
+    Shape::Words(&words::NETWORK),
+    "Addresses and networks of the proxies in front, whose header tells the address of a client.",
+)
+.default("[]");
+pub(super) const CLIENT_ADDRESS: Key = Key::new(
+    "client_address",
+    Shape::Choice(&["forwarded", "x-forwarded-for", "x-real-ip"]),
+    "The one header that those proxies write.",
+);
+pub(super) const PROXY_PROTOCOL: Key = Key::new(
+    "proxy_protocol",
+    Shape::Words(&words::NETWORK),
+    "Addresses and networks whose connections begin with a PROXY protocol header, each of them.",
+)
+.default("[]");

@@ -1,6 +1,6 @@
 //! The tables of keys. One line for a key that is added to the reader: its name, its form, its meaning.
 
-use super::{Key, Section, Shape, Top, deliver, events, inbound, rotation, stores, words};
+use super::{Key, Section, Shape, Top, deliver, events, inbound, rotation, security, stores, words};
 
 /// Everything at the top of the file, in the order in which people read it.
 pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
@@ -27,6 +27,7 @@ pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
     ("store", Top::One(&STORE)),
     ("audit", Top::One(&AUDIT)),
     ("log", Top::One(&LOG)),
+    ("security", Top::One(&security::SECURITY)),
     ("network", Top::One(&NETWORK)),
     ("telemetry", Top::One(&TELEMETRY)),
     (
@@ -62,11 +63,15 @@ const GATEWAY: Section = Section::new(
             Shape::Url,
             "Scheme and host under which applications reach the gateway, where something before it ends their TLS.",
         ),
+        inbound::TRUSTED_PROXIES,
+        inbound::CLIENT_ADDRESS,
+        inbound::PROXY_PROTOCOL,
         Key::new("workers", Shape::Number(1, 512), "Threads of the data plane; without it one per core."),
         Key::new("tls", Shape::Table(&TLS), "https for the gateway."),
         Key::new("limits", Shape::Table(&LIMITS), "What one connection or request may use."),
     ],
-);
+)
+.beside(&[("trusted_proxies", "client_address"), ("client_address", "trusted_proxies")]);
 
 const TOKEN_ENDPOINT: Section = Section::new(
     "keyholder as an authorization server for callers of your own API.",

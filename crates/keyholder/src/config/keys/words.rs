@@ -217,3 +217,11 @@ word!(
     "reports:read",
     ["", "a b", "a\\\\b"]
 );
+word!(
+    /// An autonomous system.
+    ASN,
+    "^AS[0-9]{1,9}$",
+    "write it like \"AS64496\"",
+    "AS64496",
+    ["", "64496", "AS", "as64496", "AS 1"]
+);

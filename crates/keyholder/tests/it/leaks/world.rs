@@ -167,6 +167,11 @@ listen = "127.0.0.1:0"
 listen = "127.0.0.1:0"
 [log]
 access = "access.log"
+[security]
+log = "security.log"
+successes = "all"
+[security.guard]
+enabled = false
 [telemetry]
 otlp_endpoint = "{collector}"
 headers_file = "inputs/otlp.headers"

@@ -25,8 +25,7 @@ fn a_scrape_shows_every_metric_of_the_catalogue_and_no_other() {
     let families = parse_text(&text).unwrap();
     let shown: BTreeMap<&str, &str> =
         families.iter().map(|family| (family.name.as_str(), family.kind.as_str())).collect();
-    // some series are there with TLS, with a secret store outside, with something to rotate, or with a security log,
-    // alone
+    // some series are there with TLS, with a secret store outside, or with something to rotate, alone
     let needs_more = [
         "keyholder_gateway_certificate_not_after_seconds",
         "keyholder_secret_source_reads",
@@ -37,19 +36,6 @@ fn a_scrape_shows_every_metric_of_the_catalogue_and_no_other() {
         "keyholder_rotation_failures",
         "keyholder_notices",
         "keyholder_notices_waiting",
-        "keyholder_security_events",
-        "keyholder_security_log_lines",
-        "keyholder_security_collector_lines",
-        "keyholder_security_collector_requests",
-        "keyholder_security_backlog_bytes",
-        "keyholder_security_backlog_lines",
-        "keyholder_security_geo_loads",
-        "keyholder_security_geo_built_timestamp_seconds",
-        "keyholder_security_guard_blocks",
-        "keyholder_security_guard_refusals",
-        "keyholder_security_guard_untracked",
-        "keyholder_security_alerts",
-        "keyholder_security_subjects",
     ];
     let listed: BTreeMap<&str, &str> =
         METRICS.iter().filter(|row| !needs_more.contains(&row.name)).map(|row| (row.name, row.kind.as_str())).collect();

@@ -1,0 +1,70 @@
+//! What the security log is told of the local listeners: who was not let in.
+//!
+//! Invariant: of a token nothing but the begin of its digest is told, and of a path nothing.
+
+use axum::{
+    extract::{MatchedPath, Request},
+    http::header,
+};
+use kh_core::{
+    Clock, Sha256,
+    port::security::{
+        AddressSource, AuthenticationEvent, ClientAddress, Outcome, Presented, Security, Site, TokenDigest, Told,
+    },
+};
+use kh_net::PeerCertificate;
+
+use crate::serve::Peer;
+
+/// What was tried in vain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tried {
+    pub(crate) site: Site,
+    pub(crate) reason: &'static str,
+    /// The digest of the token that was shown.
+    pub(crate) token: Option<Sha256>,
+    pub(crate) status: u16,
+}
+
+/// Nobody was authenticated.
+pub(crate) fn failed(security: &Security, clock: &dyn Clock, request: &Request, tried: Tried) {
+    security.record(|| AuthenticationEvent {
+        token: tried.token.map(TokenDigest::of),
+        status: Some(tried.status),
+        ..event(clock, tried.site, tried.reason, request)
+    });
+}
+
+/// An operator was authenticated and may not do this.
+pub(crate) fn not_allowed(security: &Security, clock: &dyn Clock, request: &Request, operator: &str) {
+    security.record(|| AuthenticationEvent {
+        verified: true,
+        subject: Some(Told::new(operator)),
+        path_template: request.extensions().get::<MatchedPath>().map(|path| Told::new(path.as_str())),
+        status: Some(kh_core::Code::CALL_NOT_ALLOWED.status()),
+        ..event(clock, Site::Admin, "role_insufficient", request)
+    });
+}
+
+fn event(clock: &dyn Clock, site: Site, reason: &'static str, request: &Request) -> AuthenticationEvent {
+    let headers = request.headers();
+    let peer = match request.extensions().get::<Peer>() {
+        Some(Peer::Tcp(address)) => Some(address.ip().to_canonical()),
+        Some(Peer::Unix { .. }) | None => None,
+    };
+    let certificate = request.extensions().get::<PeerCertificate>().is_some();
+    let presented = match crate::guard::presented(headers) {
+        crate::guard::Presented::Nothing if certificate => Presented::Certificate,
+        crate::guard::Presented::Nothing => Presented::Nothing,
+        crate::guard::Presented::Token(_) => Presented::Bearer,
+        crate::guard::Presented::Ambiguous => Presented::Other,
+    };
+    AuthenticationEvent {
+        presented,
+        method: Some(Told::new(request.method().as_str())),
+        user_agent: headers.get(header::USER_AGENT).map(|value| Told::of_bytes(value.as_bytes())),
+        client_address: peer.map(|ip| ClientAddress { ip, source: AddressSource::Peer }),
+        peer,
+        ..AuthenticationEvent::new(clock.now().wall, site, Outcome::Failure { reason })
+    }
+}
