@@ -118,6 +118,7 @@ impl EventDesk {
     }
 
     /// A delivery that could not be carried out may come again as it was.
+    #[allow(clippy::needless_pass_by_value, reason = "what was given back cannot be given back again")]
     pub fn release(&self, admitted: Admitted) {
         self.seen.lock().remove(admitted.tag, admitted.at);
     }

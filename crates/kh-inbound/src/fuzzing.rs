@@ -25,7 +25,8 @@ pub fn delivery(text: &str) {
     let mut lines = text.split('\n');
     let mut next = || lines.next().unwrap_or_default();
     let (id, timestamp, signatures) = (next(), next(), next());
-    let delivery = Delivery { id, timestamp, signatures, body: Sha256::of(text.as_bytes()).0.as_slice() };
+    let Sha256(body) = Sha256::of(text.as_bytes());
+    let delivery = Delivery { id, timestamp, signatures, body: &body };
     for wall in [0, 1_795_219_200_000, u64::MAX] {
         assert!(!key.takes(&delivery, UnixMillis(wall)), "{text:?}");
     }

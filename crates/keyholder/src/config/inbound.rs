@@ -194,13 +194,11 @@ fn need(section: &Section<'_>, key: &'static str) -> Need {
 
 /// Addresses of nothing but scheme, host and port.
 fn addresses(section: &Section<'_>) -> Vec<String> {
-    let found = texts(section, "addresses");
-    for text in found.iter().filter(|text| kh_verify::dpop::bare_origin(text).is_none()) {
-        let place = section.place("addresses").unwrap_or_else(|| section.span.clone());
-        let hint = "write scheme and host, such as \"https://api.example.com\"";
-        section.error(place, format!("{text} is no address of callers"), hint);
+    let found = section.words("addresses", &words::ORIGIN).unwrap_or_default();
+    for item in found.iter().filter(|item| kh_verify::dpop::bare_origin(&item.value).is_none()) {
+        section.error(item.span.clone(), format!("{} is no address of callers", item.value), words::ORIGIN.hint);
     }
-    found
+    found.into_iter().map(|item| item.value).collect()
 }
 
 fn identity_header(section: Section<'_>) -> Option<IdentityHeaderConfig> {

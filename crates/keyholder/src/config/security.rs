@@ -77,24 +77,20 @@ fn collector(section: Section<'_>, stores: &Stores) -> Option<CollectorConfig> {
     if let (Some(_), Some(second)) = (section.place("token_secret"), section.place("token_file")) {
         section.error(second, "the collector has two tokens", "keep one of token_secret and token_file");
     }
-    let config = CollectorConfig {
-        token: secret.or(file),
-        gzip: section.flag("gzip"),
-        spool: section.path("spool").map(|found| found.value),
-        spool_mib: section.number("spool_mib", 8..=65_536),
-        delay: section.duration("delay").map(|found| found.value),
-        retry_max: section.duration("retry_max").map(|found| found.value),
-        extra_ca: section.path("extra_ca").map(|found| found.value),
-        url: match url {
-            Some(found) => found.value,
-            None => {
-                section.finish();
-                return None;
-            }
-        },
-    };
+    let (gzip, spool, extra_ca) = (section.flag("gzip"), section.path("spool"), section.path("extra_ca"));
+    let spool_mib = section.number("spool_mib", 8..=65_536);
+    let (delay, retry_max) = (section.duration("delay"), section.duration("retry_max"));
     section.finish();
-    Some(config)
+    Some(CollectorConfig {
+        url: url?.value,
+        token: secret.or(file),
+        gzip,
+        spool: spool.map(|found| found.value),
+        spool_mib,
+        delay: delay.map(|found| found.value),
+        retry_max: retry_max.map(|found| found.value),
+        extra_ca: extra_ca.map(|found| found.value),
+    })
 }
 
 fn guard(section: Section<'_>) -> GuardConfig {

@@ -100,7 +100,8 @@ fn the_examples_commented_sections_are_fine() {
     let text = lines.collect::<Vec<_>>().join("\n");
     let parsed = parse(text.as_bytes()).unwrap_or_else(|mistakes| panic!("{}", render("example", &mistakes, false)));
     let (stores, hooks) = (parsed.config.secret_stores.len(), parsed.config.hooks.len());
-    assert_eq!((sections, stores, hooks, parsed.config.notifiers.len()), (23, 5, 5, 4));
+    assert_eq!((sections, stores, hooks, parsed.config.notifiers.len()), (24, 5, 5, 4));
+    assert_eq!(parsed.config.events.len(), 1);
     assert_eq!((parsed.config.issuers.len(), parsed.config.inbound["reports"].routes.len()), (6, 3));
 }
 

@@ -170,6 +170,7 @@ impl World {
             entropy,
             metrics,
             public_url: None,
+            events: None,
             observer: None,
             security: kh_core::port::security::Security::default(),
             proxies: Arc::default(),

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use kh_core::{
     SecretString, Sha256,
     port::{BoxFuture, RevocationStore, inbound::PlacedRevocation},
-    revocation::RevocationTarget,
+    revocation::{RevocationRecord, RevocationTarget},
 };
 use serde_json::{Value, json};
 

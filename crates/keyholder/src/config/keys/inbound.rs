@@ -167,7 +167,7 @@ pub(in crate::config) const INBOUND: Section = Section::new(
         .default("false"),
         Key::new(
             "addresses",
-            Shape::Texts,
+            Shape::Words(&words::ORIGIN),
             "The addresses by which callers reach the API: a DPoP proof for any other is refused. Without any, the one of each request.",
         )
         .default("[]"),

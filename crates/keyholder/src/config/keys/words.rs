@@ -225,3 +225,11 @@ word!(
     "AS64496",
     ["", "64496", "AS", "as64496", "AS 1"]
 );
+word!(
+    /// Scheme, host and perhaps a port, and nothing else.
+    ORIGIN,
+    r"^https?://([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$",
+    "write scheme and host, such as \"https://api.example.com\"",
+    "https://api.example.com",
+    ["", "a", "api.example.com", "https://", "https://api.example.com/v1", "ftp://a"]
+);
