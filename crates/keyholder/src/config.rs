@@ -22,6 +22,7 @@ mod rotation;
 pub mod schema;
 mod sections;
 mod security;
+mod sessions;
 mod stores;
 mod token_endpoint;
 pub(crate) mod wrong;
@@ -36,9 +37,9 @@ pub use model::{
     InboundTlsConfig, IssuerWay, KeySource, KeysConfig, LimitsConfig, ListenAddress, LogConfig, LogFormat, Need,
     NetworkConfig, NotifyConfig, NotifyDetail, OAuth2SourceConfig, OperationsBasis, PlatformConfig, PlatformDetail,
     ProxyChoice, ProxyConfig, RotationConfig, RotationTimes, RouteConfig, ScalarConfig, SecretStoreConfig,
-    SecretStoreDetail, SecurityConfig, SecurityTarget, SmtpTls, StateConfig, StoreConfig, SuccessesChoice,
-    TelemetryConfig, TlsConfig, TokenEndpointConfig, TokenType, TrustDetail, TrustedIssuerConfig, VaultAuth,
-    VerifyConfig,
+    SecretStoreDetail, SecurityConfig, SecurityTarget, SessionsConfig, SmtpTls, StateConfig, StoreConfig,
+    SuccessesChoice, TelemetryConfig, TlsConfig, TokenEndpointConfig, TokenType, TrustDetail, TrustedIssuerConfig,
+    VaultAuth, VerifyConfig,
 };
 pub(crate) use reader::nearest;
 pub use render::render;

@@ -109,6 +109,14 @@ pub const METRICS: &[Metric] = &[
         "Waits that wrong logins began, by who has to wait (client_address, address, client)",
     ),
     gauge("keyholder_issuer_sessions", &[], "Access tokens of keyholder in memory; expired ones count until swept"),
+    gauge("keyholder_user_sessions", &[], "Users' sessions in memory: those that were used within the hour"),
+    counter("keyholder_user_session_begins", &[], "Users' sessions that began"),
+    counter(
+        "keyholder_user_session_renewals",
+        &["result"],
+        "Renewals of users' sessions by result (ok, failed: certainly not carried out, lost: no answer, refused)",
+    ),
+    counter("keyholder_user_session_ends", &["reason"], "Users' sessions that ended, by reason"),
     gauge("keyholder_issuer_clients", &["state"], "Clients by state (enabled, disabled)"),
     // broker
     counter(

@@ -6,7 +6,7 @@ mod process;
 
 use std::{fmt, sync::Arc};
 
-use kh_broker::{Broker, CredentialState, CredentialStatus};
+use kh_broker::{Broker, CredentialState, CredentialStatus, UserSessions};
 use kh_core::{
     Clock,
     metric::{self, Kind},
@@ -130,6 +130,40 @@ impl Collector for BrokerMetrics {
         })?;
         family(encoder, "keyholder_credential_secret_version", |to| {
             all.iter().try_for_each(|status| gauge(to, &[("credential", name(status))], float(status.secret_version)))
+        })
+    }
+}
+
+/// The sessions of users at platforms.
+pub struct SessionMetrics(Arc<UserSessions>);
+
+impl SessionMetrics {
+    /// Reads `sessions` at each scrape.
+    pub fn new(sessions: Arc<UserSessions>) -> Box<Self> {
+        Box::new(Self(sessions))
+    }
+}
+
+impl fmt::Debug for SessionMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionMetrics")
+    }
+}
+
+impl Collector for SessionMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (counts, encoder) = (self.0.counts(), &mut encoder);
+        family(encoder, "keyholder_user_sessions", |to| to.encode_gauge(&float(self.0.in_memory() as u64)))?;
+        family(encoder, "keyholder_user_session_begins", |to| {
+            to.encode_counter::<[(&str, &str); 0], _, u64>(&counts.begun, None)
+        })?;
+        family(encoder, "keyholder_user_session_renewals", |to| {
+            let results =
+                [("ok", counts.renewed), ("failed", counts.failed), ("lost", counts.lost), ("refused", counts.refused)];
+            results.iter().try_for_each(|(result, count)| counter(to, &[("result", *result)], *count))
+        })?;
+        family(encoder, "keyholder_user_session_ends", |to| {
+            self.0.ends().try_for_each(|(end, count)| counter(to, &[("reason", end.as_str())], count))
         })
     }
 }

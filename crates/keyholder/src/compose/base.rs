@@ -34,6 +34,9 @@ const ESCROW_LABEL: &str = "rotation escrow";
 /// Label of the fingerprint key below the store's data key.
 const FINGERPRINT_LABEL: &str = "fingerprint";
 
+/// Label of the key of users' sessions below the store's data key.
+const SESSION_LABEL: &str = "user sessions";
+
 /// Where a service manager mounts credentials (systemd.exec(5)).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
@@ -52,6 +55,8 @@ pub(crate) struct Base {
     pub(crate) state: Arc<SqliteState>,
     /// Seals what a rotation keeps between the platform's answer and the stores.
     pub(crate) escrow_key: Arc<SecretBytes>,
+    /// Seals the tokens of users' sessions.
+    pub(crate) session_key: Arc<SecretBytes>,
     /// Names secrets in logs.
     pub(crate) fingerprinter: Arc<kh_core::Fingerprinter>,
     /// Counts what the stores do.
@@ -87,6 +92,7 @@ impl Base {
         let port = || Arc::clone(&metered) as Arc<dyn AuditLog>;
         let fingerprinter = kh_core::Fingerprinter::new(unlocked.subkey(FINGERPRINT_LABEL).expose());
         let escrow_key = Arc::new(unlocked.subkey(ESCROW_LABEL));
+        let session_key = Arc::new(unlocked.subkey(SESSION_LABEL));
         let store = FileStore::open(unlocked, port(), Arc::clone(&clock))?;
         let state = SqliteState::open(&paths.database, port(), Arc::clone(&clock))?;
         Ok(Self {
@@ -96,6 +102,7 @@ impl Base {
             store: Arc::new(store),
             state: Arc::new(state),
             escrow_key,
+            session_key,
             fingerprinter: Arc::new(fingerprinter),
             meter,
             reads: Reads::default(),

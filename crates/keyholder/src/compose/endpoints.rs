@@ -11,7 +11,9 @@ use kh_platform::{
 };
 use kh_token::TokenPolicy;
 
-use crate::config::{Config, CredentialConfig, CxoneLoginConfig, OAuth2SourceConfig, PlatformConfig, PlatformDetail};
+use crate::config::{
+    Config, CredentialConfig, CxoneLoginConfig, OAuth2SourceConfig, PlatformConfig, PlatformDetail, SessionsConfig,
+};
 
 /// The token endpoint of a platform.
 pub(super) fn token_endpoint(platform: &PlatformConfig, http: HttpClient) -> Arc<dyn TokenEndpoint> {
@@ -87,7 +89,7 @@ pub(crate) fn specs(
             api_base,
             auth_base,
             policy: policy(credential),
-            sessions: None,
+            sessions: credential.sessions.as_ref().map(SessionsConfig::policy),
             digest: digest(platform, credential, egress),
         })
     };

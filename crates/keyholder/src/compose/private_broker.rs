@@ -78,6 +78,7 @@ impl PrivateBroker {
             Ports {
                 issuer: base.issuer().await?,
                 broker: Arc::clone(&broker),
+                // a child's token is no user's
                 sessions: None,
                 clock: Arc::clone(&base.clock),
                 entropy: Arc::clone(&base.entropy),

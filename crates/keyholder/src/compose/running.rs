@@ -11,18 +11,19 @@ use kh_admin::{
     admin::{self, ListenerStatus, StateCheck, StoreCheck},
     broker_api,
 };
-use kh_broker::Broker;
+use kh_broker::{Broker, UserSessions};
 use kh_core::{
     Code,
-    port::{AuditLog, RevocationStore, SecretSource, SecretStore, SightingLog, StateStore},
+    port::{AuditLog, RevocationStore, SecretSource, SecretStore, SessionStore, SightingLog, StateStore},
 };
 use kh_gateway::{Events, GatewayHandle, InboundPorts, Metrics, Ports, inbound::InboundMetrics};
 use kh_inbound::Revocations;
 use kh_issuer::Issuer;
 use kh_security::Counters;
+use kh_state::LockedInstance;
 use kh_telemetry::{
     Telemetry,
-    collect::{BrokerMetrics, IssuerMetrics, ProcessMetrics, register_build},
+    collect::{BrokerMetrics, IssuerMetrics, ProcessMetrics, SessionMetrics, register_build},
 };
 use prometheus_client::registry::Registry;
 use tokio::task::{JoinHandle, JoinSet};
@@ -157,10 +158,12 @@ impl Running {
         );
         let gateway = &loaded.config.gateway;
         let proxies = proxies(&gateway.trusted_proxies, gateway.client_address, &gateway.proxy_protocol)?;
+        let sessions = user_sessions(loaded, base, &broker)?;
+        registry.register_collector(SessionMetrics::new(Arc::clone(&sessions)));
         let ports = Ports {
             issuer: Arc::clone(&issuer),
             broker: Arc::clone(&broker),
-            sessions: None,
+            sessions: Some(Arc::clone(&sessions)),
             clock: Arc::clone(&base.clock),
             entropy: Arc::clone(&base.entropy),
             metrics: Arc::clone(&metrics),
@@ -216,6 +219,8 @@ impl Running {
         drop(running.tasks.spawn(async move { issuer.run(cancel).await }));
         let (cancel, clock) = (running.cancel.clone(), Arc::clone(&base.clock));
         drop(running.tasks.spawn(async move { cancel.run_until_cancelled(revocations.watch(clock)).await }));
+        let cancel = running.cancel.clone();
+        drop(running.tasks.spawn(async move { sessions.run(cancel).await }));
         if let Some(keys) = signing_keys {
             let cancel = running.cancel.clone();
             drop(running.tasks.spawn(async move { keys.run(cancel).await }));
@@ -397,6 +402,14 @@ impl Running {
         // last: what the end itself had to tell is told as well
         finished & written & self.telemetry.stop(TELEMETRY_END).await
     }
+}
+
+/// The sessions of users, over this state.
+fn user_sessions(loaded: &Loaded, base: &Base, broker: &Arc<Broker>) -> Result<Arc<UserSessions>, Failure> {
+    let instance = LockedInstance::claim(&loaded.paths.database, &*base.entropy)?;
+    let store = Arc::clone(&base.state) as Arc<dyn SessionStore>;
+    UserSessions::new(broker, store, Arc::new(instance), &base.session_key)
+        .ok_or_else(|| Failure::bug("the key of users' sessions does not have 32 bytes"))
 }
 
 /// Metrics that are read from other parts at each scrape.

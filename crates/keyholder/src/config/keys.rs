@@ -8,6 +8,7 @@ mod events;
 pub(super) mod inbound;
 mod rotation;
 mod security;
+mod sessions;
 mod stores;
 mod tables;
 pub(super) mod words;

@@ -6,6 +6,7 @@ mod inbound;
 mod local;
 mod rotation;
 mod security;
+mod sessions;
 mod stores;
 mod token_endpoint;
 
@@ -31,6 +32,7 @@ pub use security::{
     AlertsConfig, CollectorConfig, CollectorToken, GeoipConfig, GuardConfig, SecurityConfig, SecurityTarget,
     SuccessesChoice,
 };
+pub use sessions::SessionsConfig;
 pub use stores::{AzureAuth, SecretStoreConfig, SecretStoreDetail, VaultAuth};
 pub use token_endpoint::TokenEndpointConfig;
 
@@ -518,6 +520,8 @@ pub struct CredentialConfig {
     pub idle_timeout: Option<Duration>,
     /// How its secret is rotated; none is not at all.
     pub rotation: Option<CredentialRotationConfig>,
+    /// Set where users log in with it.
+    pub sessions: Option<SessionsConfig>,
 }
 
 fn store_reference<S: Serializer>(value: &SecretReference, to: S) -> Result<S::Ok, S::Error> {

@@ -22,7 +22,7 @@ use super::{
     },
     network, operators, platform,
     reader::{Located, Section, nearest},
-    rotation, security,
+    rotation, security, sessions,
     stores::{self, Stores},
     token_endpoint,
 };
@@ -404,6 +404,8 @@ fn credential(
     let platform = section.text("platform").and_then(|found| known_platform(section, &found, platforms));
     let secret = section.text("secret").and_then(|found| stores::reference(section, "secret", &found, stores));
     let rotation = rotation::of_a_credential(section, stores, delivery);
+    let kind = platform.as_ref().and_then(|name| platforms.get(name)?.as_ref()).map(PlatformConfig::kind);
+    let sessions = sessions::of_a_credential(section, kind, rotation.as_ref());
     let environment = environment(section);
     let early_refresh = section.duration("early_refresh").map(|found| found.value);
     let idle_timeout = section.duration("idle_timeout").map(|found| {
@@ -423,7 +425,8 @@ fn credential(
             section.error(section.span.clone(), format!("[{}] lacks {key}", section.path), hint);
         }
     }
-    Some(CredentialConfig { platform: platform?, secret: secret?, environment, early_refresh, idle_timeout, rotation })
+    let (platform, secret) = (platform?, secret?);
+    Some(CredentialConfig { platform, secret, environment, early_refresh, idle_timeout, rotation, sessions })
 }
 
 fn environment(section: &Section<'_>) -> Option<EnvironmentName> {

@@ -62,7 +62,7 @@ fn the_examples_commented_lines_are_fine_one_by_one() {
             continue;
         }
         let needed = match section.as_str() {
-            _ if section.ends_with(".rotation]") => "",
+            _ if section.ends_with(".rotation]") || section.ends_with(".sessions]") => "",
             _ if section.starts_with("[credential.") => "platform = \"p\"\nsecret = \"store:s\"\n",
             "[gateway]" if commented.starts_with("trusted_proxies") => "client_address = \"x-real-ip\"\n",
             "[gateway]" if commented.starts_with("client_address") => "trusted_proxies = [\"10.0.0.7\"]\n",
@@ -71,7 +71,8 @@ fn the_examples_commented_lines_are_fine_one_by_one() {
         };
         let platform = "[platform.p]\nkind = \"genesys\"\nregion = \"us-east-1\"\n";
         let text = format!("{platform}{section}\n{needed}{commented}\n");
-        let text = match section.strip_suffix(".rotation]") {
+        let beside = section.strip_suffix(".rotation]").or_else(|| section.strip_suffix(".sessions]"));
+        let text = match beside {
             Some(credential) => {
                 text.replacen(&section, &format!("{credential}]\nplatform = \"p\"\nsecret = \"store:s\"\n{section}"), 1)
             }

@@ -192,6 +192,12 @@ async fn login(spec: &CredentialSpec, look: &Look) -> Result<IssuedToken, Proble
     })?;
     let document = CredentialDocument::parse(&stored.value)
         .map_err(|error| unusable(error.to_string(), "store a credential document with `keyholder secret set`"))?;
+    if spec.sessions.is_some() {
+        return Err(unusable(
+            "users log in with it: it gets no token by itself".to_owned(),
+            "log in as a user to try it",
+        ));
+    }
     if document.refresh_token.is_some() {
         // Platforms may let a refresh token be used once: spent here, it would be lost for the running keyholder.
         return Err(unusable(

@@ -1,6 +1,6 @@
 //! The tables of keys. One line for a key that is added to the reader: its name, its form, its meaning.
 
-use super::{Key, Section, Shape, Top, deliver, events, inbound, rotation, security, stores, words};
+use super::{Key, Section, Shape, Top, deliver, events, inbound, rotation, security, sessions, stores, words};
 
 /// Everything at the top of the file, in the order in which people read it.
 pub(in crate::config) const SECTIONS: &[(&str, Top)] = &[
@@ -450,5 +450,6 @@ const CREDENTIAL: Section = Section::new(
             "The organisation's inactivity timeout for tokens, if it has one (HIPAA: at most 15m).",
         ),
         Key::new("rotation", Shape::Table(&rotation::OF_A_CREDENTIAL), "How its secret is rotated."),
+        Key::new("sessions", Shape::Table(&sessions::OF_A_CREDENTIAL), "Users log in with it."),
     ],
 );
