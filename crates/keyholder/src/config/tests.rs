@@ -24,7 +24,7 @@ fn check(text: &str, expected: &str) {
 fn the_example_is_fine_and_shows_as_itself() {
     let parsed = parse(EXAMPLE.as_bytes()).unwrap_or_else(|mistakes| panic!("{}", render("example", &mistakes, false)));
     assert_eq!(parsed.warnings.all, []);
-    assert_eq!((parsed.config.platforms.len(), parsed.config.credentials.len()), (4, 6));
+    assert_eq!((parsed.config.platforms.len(), parsed.config.credentials.len()), (4, 7));
     let shown = to_toml(&parsed.config).unwrap();
     let again = parse(shown.as_bytes()).unwrap_or_else(|mistakes| panic!("{}", render("shown", &mistakes, false)));
     assert_eq!(to_toml(&again.config).unwrap(), shown);
