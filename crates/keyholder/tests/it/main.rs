@@ -44,3 +44,4 @@ mod supervisor;
 mod telemetry;
 mod terminal;
 mod token_verify;
+mod user_sessions;

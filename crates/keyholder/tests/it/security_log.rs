@@ -174,7 +174,7 @@ fn a_collector_that_is_away_holds_up_nobody_and_gets_every_line_later() {
     );
     let installation = installed(&api, &security, &key);
     let token = "collector-token-of-this-test";
-    crate::harness::run(&mut installation.command(&["secret", "set", "siem"]), token.as_bytes()).done();
+    crate::harness::run(&mut installation.command(&["secret", "set", "siem", "--opaque"]), token.as_bytes()).done();
     let server = installation.serve();
     for number in 0..20 {
         assert_eq!(get(&server, "", &format!("198.51.100.{number}")).status, 401);

@@ -1,3 +1,5 @@
+//! What a desk takes of events, and what it does for them.
+
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};

@@ -1,3 +1,5 @@
+//! Orders of revocation: what they name, and what of them holds.
+
 use kh_core::Fingerprinter;
 
 use super::*;
