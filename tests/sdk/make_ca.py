@@ -1,4 +1,7 @@
-"""Writes a private CA (ca.pem) and a server certificate for loopback (server.pem, server.key) into a folder."""
+"""Writes a private CA (ca.pem) and a server certificate for loopback (server.pem, server.key) into a folder.
+
+With FILE=NAME behind the folder also a client certificate for each: FILE.pem and FILE.key, whose one name is NAME.
+"""
 
 import datetime
 import ipaddress
@@ -51,8 +54,29 @@ server = (
     .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
     .sign(ca_key, hashes.SHA256())
 )
+
+
+def write(file, certificate, key):
+    (folder / f"{file}.pem").write_bytes(pem(certificate))
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / f"{file}.key").write_bytes(secret)
+    (folder / f"{file}.key").chmod(0o600)
+
+
 (folder / "ca.pem").write_bytes(pem(ca))
-(folder / "server.pem").write_bytes(pem(server))
-secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-(folder / "server.key").write_bytes(secret)
-(folder / "server.key").chmod(0o600)
+write("server", server, key)
+for argument in sys.argv[2:]:
+    file, subject = argument.split("=")
+    client_key = ec.generate_private_key(ec.SECP256R1())
+    client = (
+        builder(subject, "keyholder test CA", client_key)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(subject)]), critical=False)
+        .add_extension(x509.KeyUsage(key_cert_sign=False, crl_sign=False, **usage), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    write(file, client, client_key)

@@ -3,6 +3,8 @@
 //!
 //! Invariant: the libraries are given the issuer identifier and their logins; everything else they find by themselves.
 
+mod issuers;
+
 use std::{fs, net::TcpListener, path::Path, process::Command};
 
 use anyhow::Result;
@@ -31,7 +33,7 @@ pub fn run_with(tools: &Tools, keyholder: &Path) -> Result<()> {
         println!("keyholder as an authorization server, {algorithm}");
         with(tools, keyholder, algorithm)?;
     }
-    Ok(())
+    issuers::run(tools, keyholder)
 }
 
 fn with(tools: &Tools, keyholder: &Path, algorithm: &str) -> Result<()> {

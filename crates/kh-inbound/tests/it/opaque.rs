@@ -29,6 +29,27 @@ async fn a_thousand_requests_with_one_new_token_ask_once() {
     assert_eq!(authority.count(), 1);
 }
 
+/// A request that looks into memory just before an answer comes, and asks just after, finds the answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn requests_on_all_cores_ask_once_for_each_token() {
+    const TOKENS: u32 = 1000;
+    let hour = Duration::from_hours(1);
+    let rules = AnswerRules { max_age: hour, negative_age: hour, ..AnswerRules::default() };
+    for says in [Says::Active(None), Says::Inactive] {
+        let authority = Authority::saying(says);
+        let world = Arc::new(World::new(vec![by_authority(&authority, rules.clone())]).await);
+        for round in 0..TOKENS {
+            let crowd = (0..8).map(|_| {
+                let world = Arc::clone(&world);
+                tokio::spawn(async move { world.code(&format!("token-{round}")).await })
+            });
+            let answers: Vec<_> = join_all(crowd).await.into_iter().map(Result::unwrap).collect();
+            assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+        }
+        assert_eq!(authority.count(), TOKENS, "{says:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_yes_is_believed_for_max_age_or_until_the_tokens_end() {
     let authority = Authority::saying(Says::Active(None));
