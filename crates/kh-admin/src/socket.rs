@@ -127,7 +127,7 @@ struct Place {
     /// Device and inode of what was made here: a file that came later is somebody else's.
     identity: (u64, u64),
     /// Held locked for the listener's life, so that of two starts at once one gives way.
-    _lock: File,
+    lock: File,
 }
 
 impl SocketListener {
@@ -146,7 +146,7 @@ impl SocketListener {
         // Nobody can connect before `listen`, so there is no moment with a mode that the umask chose.
         fs::set_permissions(path, fs::Permissions::from_mode(callers.mode())).map_err(failed("made"))?;
         let about = fs::symlink_metadata(path).map_err(failed("made"))?;
-        let place = Place { path: path.to_owned(), identity: (about.dev(), about.ino()), _lock: lock };
+        let place = Place { path: path.to_owned(), identity: (about.dev(), about.ino()), lock };
         socket.listen(BACKLOG).map_err(failed("made"))?;
         let made = Self::given(StdListener::from(socket), callers).map_err(failed("made"))?;
         Ok(Self { _place: Some(place), ..made })
@@ -193,6 +193,8 @@ impl Drop for Place {
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the socket's file could not be removed");
         }
+        // A program that is just being started holds a copy of the descriptor, and with it the lock, until it is executed.
+        self.lock.unlock().ok();
     }
 }
 

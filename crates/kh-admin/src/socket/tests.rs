@@ -50,6 +50,18 @@ async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
 }
 
 #[tokio::test]
+#[allow(clippy::used_underscore_binding, reason = "the field is only there to be dropped")]
+async fn a_program_that_is_being_started_does_not_hold_the_name() {
+    let folder = folder();
+    let path = folder.path().join("broker.sock");
+    let first = SocketListener::bind(&path, Callers::own()).unwrap();
+    let inherited = first._place.as_ref().unwrap().lock.try_clone().unwrap();
+    drop(first);
+    SocketListener::bind(&path, Callers::own()).unwrap();
+    drop(inherited);
+}
+
+#[tokio::test]
 async fn what_is_no_socket_is_left_alone() {
     let folder = folder();
     let (file, link, target) =

@@ -69,7 +69,15 @@ pub(crate) struct Spool {
     segments: VecDeque<Segment>,
     next: u64,
     write: Write,
-    _lock: fs::File,
+    lock: fs::File,
+}
+
+impl Drop for Spool {
+    /// Ends the lock itself: a program that is just being started holds a copy of the descriptor, and with it the lock,
+    /// until it is executed.
+    fn drop(&mut self) {
+        self.lock.unlock().ok();
+    }
 }
 
 impl Spool {
@@ -85,7 +93,7 @@ impl Spool {
             segments: VecDeque::new(),
             next: 0,
             write: write_durably,
-            _lock: lock,
+            lock,
         };
         let opened = spool.read_folder()?;
         Ok((spool, opened))

@@ -62,6 +62,17 @@ fn first_in_first_out_over_restarts() {
 }
 
 #[test]
+fn a_program_that_is_being_started_does_not_hold_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, _) = open(folder.path());
+    assert!(Spool::open(folder.path(), SPOOL_MIN).is_err(), "one at a time");
+    let inherited = spool.lock.try_clone().unwrap();
+    drop(spool);
+    open(folder.path());
+    drop(inherited);
+}
+
+#[test]
 fn without_the_position_lines_are_sent_twice_and_never_lost() {
     for position in
         [None, Some(""), Some("0"), Some("0 17"), Some("0 99999999"), Some("7 0"), Some("x y"), Some("-1 -1")]
