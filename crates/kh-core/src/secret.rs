@@ -1,6 +1,7 @@
 //! Secrets as types: unprintable, zeroized on drop, compared in constant time, with one exit called `expose`.
 
 pub mod closed;
+pub mod sealing;
 
 use std::fmt;
 

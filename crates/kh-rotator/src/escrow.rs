@@ -3,12 +3,7 @@
 //! Invariant: what is sealed opens only as what it was sealed for: the same credential, generation, run and name. Whoever
 //! has the journal's file alone, or moves a sealed value to another place in it, learns nothing and gets nothing in.
 
-use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use kh_core::{CredentialName, Entropy, SecretBytes, rotation::RunId};
-use zeroize::Zeroizing;
-
-/// The form of what is sealed, its first byte.
-const FORM: u8 = 1;
+use kh_core::{CredentialName, Entropy, SealingKey, SecretBytes, rotation::RunId};
 
 /// Names this use of the key in the associated data.
 const LABEL: &[u8] = b"keyholder rotation escrow v1";
@@ -27,17 +22,10 @@ pub struct SealedFor<'a> {
 }
 
 impl SealedFor<'_> {
-    /// Each part with its length, so that no two places have the same bytes.
-    fn associated(self) -> Vec<u8> {
-        let mut all = Vec::new();
-        let generation = self.generation.to_be_bytes();
-        for part in
-            [LABEL, self.credential.as_str().as_bytes(), &generation, self.run.0.as_bytes(), self.name.as_bytes()]
-        {
-            all.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            all.extend_from_slice(part);
-        }
-        all
+    /// Calls `with` with the parts that name the place.
+    fn at<T>(&self, with: impl FnOnce(&[&[u8]]) -> T) -> T {
+        let (credential, run) = (self.credential.as_str().as_bytes(), self.run.0.as_bytes());
+        with(&[LABEL, credential, &self.generation.to_be_bytes(), run, self.name.as_bytes()])
     }
 }
 
@@ -46,54 +34,24 @@ impl SealedFor<'_> {
 #[error("the escrow does not open: it was sealed by another secret store, or changed")]
 pub struct EscrowBroken;
 
-/// The key of the escrow. AES-256-GCM-SIV (RFC 8452): should a random nonce ever repeat, it tells only whether two
-/// values are equal.
-pub struct EscrowKey(LessSafeKey);
-
-kh_core::assert_closed!(EscrowKey);
+/// The key of the escrow.
+#[derive(Debug)]
+pub struct EscrowKey(SealingKey);
 
 impl EscrowKey {
     /// The key from 32 bytes that the secret store derives for this use; none if they are not 32.
     pub fn new(key: &SecretBytes) -> Option<Self> {
-        UnboundKey::new(&AES_256_GCM_SIV, key.expose()).ok().map(|key| Self(LessSafeKey::new(key)))
+        SealingKey::new(key).map(Self)
     }
 
     /// Seals `plain`.
     pub fn seal(&self, of: SealedFor<'_>, plain: &SecretBytes, entropy: &dyn Entropy) -> Vec<u8> {
-        let mut nonce = [0; NONCE_LEN];
-        entropy.fill(&mut nonce);
-        let mut buffer = Zeroizing::new(Vec::with_capacity(plain.expose().len() + AES_256_GCM_SIV.tag_len()));
-        buffer.extend_from_slice(plain.expose());
-        self.0
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(of.associated()), &mut *buffer)
-            .expect("AES-GCM-SIV seals any message under 64 GiB");
-        let mut sealed = Vec::with_capacity(1 + NONCE_LEN + buffer.len());
-        sealed.push(FORM);
-        sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(&buffer);
-        sealed
+        of.at(|place| self.0.seal(place, plain.expose(), entropy))
     }
 
     /// Opens what was sealed for exactly this place.
     pub fn open(&self, of: SealedFor<'_>, sealed: &[u8]) -> Result<SecretBytes, EscrowBroken> {
-        let (form, rest) = sealed.split_first().ok_or(EscrowBroken)?;
-        let (nonce, body) = rest.split_at_checked(NONCE_LEN).ok_or(EscrowBroken)?;
-        if *form != FORM {
-            return Err(EscrowBroken);
-        }
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| EscrowBroken)?;
-        let mut buffer = Zeroizing::new(body.to_vec());
-        let length =
-            self.0.open_in_place(nonce, Aad::from(of.associated()), &mut buffer).map_err(|_| EscrowBroken)?.len();
-        // shrinking in place keeps the message in this one buffer, which is wiped over its whole capacity
-        buffer.truncate(length);
-        Ok(SecretBytes::new(std::mem::take(&mut *buffer)))
-    }
-}
-
-impl std::fmt::Debug for EscrowKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("EscrowKey([redacted])")
+        of.at(|place| self.0.open(place, sealed)).ok_or(EscrowBroken)
     }
 }
 
@@ -126,12 +84,6 @@ mod tests {
             assert_eq!(key(1).open(elsewhere, &sealed).unwrap_err(), EscrowBroken, "{elsewhere:?}");
         }
         assert_eq!(key(2).open(here, &sealed).unwrap_err(), EscrowBroken);
-        for at in 0..sealed.len() {
-            let mut changed = sealed.clone();
-            changed[at] ^= 1;
-            assert_eq!(key(1).open(here, &changed).unwrap_err(), EscrowBroken, "byte {at}");
-            assert_eq!(key(1).open(here, &sealed[..at]).unwrap_err(), EscrowBroken, "cut at {at}");
-        }
         assert!(EscrowKey::new(&SecretBytes::new(vec![1; 31])).is_none());
     }
 }

@@ -5,15 +5,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use kh_core::{ClientId, CredentialName, Entropy, SecretBytes, SecretString, Sha256, UnixMillis, port::IssuedToken};
+use kh_core::{
+    ClientId, CredentialName, Entropy, SealingKey, SecretBytes, SecretString, Sha256, UnixMillis, port::IssuedToken,
+};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::lease::Bases;
-
-/// The form of what is sealed, its first byte.
-const FORM: u8 = 1;
 
 /// Names this use of the key in the associated data.
 const LABEL: &[u8] = b"keyholder user session v1";
@@ -27,14 +25,8 @@ pub(crate) struct SealedFor<'a> {
 }
 
 impl SealedFor<'_> {
-    /// Each part with its length, so that no two places have the same bytes.
-    fn associated(self) -> Vec<u8> {
-        let mut all = Vec::new();
-        for part in [LABEL, &self.session.0, self.client.as_str().as_bytes(), self.credential.as_str().as_bytes()] {
-            all.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            all.extend_from_slice(part);
-        }
-        all
+    fn place(&self) -> [&[u8]; 4] {
+        [LABEL, &self.session.0, self.client.as_str().as_bytes(), self.credential.as_str().as_bytes()]
     }
 }
 
@@ -89,16 +81,13 @@ struct Wire {
     auth_base: Option<String>,
 }
 
-/// The key of the sessions' tokens. AES-256-GCM-SIV (RFC 8452): should a random nonce ever repeat, it tells only whether
-/// two values are equal.
-pub(crate) struct SessionKey(LessSafeKey);
-
-kh_core::assert_closed!(SessionKey);
+/// The key of the sessions' tokens.
+pub(crate) struct SessionKey(SealingKey);
 
 impl SessionKey {
     /// The key from 32 bytes that the secret store derives for this use; none if they are not 32.
     pub(crate) fn new(key: &SecretBytes) -> Option<Self> {
-        UnboundKey::new(&AES_256_GCM_SIV, key.expose()).ok().map(|key| Self(LessSafeKey::new(key)))
+        SealingKey::new(key).map(Self)
     }
 
     /// Seals a session's tokens.
@@ -114,31 +103,15 @@ impl SessionKey {
         let secrets = tokens.access.len() + tokens.refresh.as_ref().map_or(0, |token| token.len());
         // tokens have no character that JSON escapes; large enough, so that growing leaves no copy behind
         let room = 512 + secrets + 2 * (tokens.api_base.len() + tokens.auth_base.as_ref().map_or(0, String::len));
-        let mut buffer = Zeroizing::new(Vec::with_capacity(room + AES_256_GCM_SIV.tag_len()));
-        serde_json::to_writer(&mut *buffer, &wire).expect("text and numbers always have a JSON form");
-        let mut nonce = [0; NONCE_LEN];
-        entropy.fill(&mut nonce);
-        self.0
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(of.associated()), &mut *buffer)
-            .expect("AES-GCM-SIV seals any message under 64 GiB");
-        let mut sealed = Vec::with_capacity(1 + NONCE_LEN + buffer.len());
-        sealed.push(FORM);
-        sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(&buffer);
-        sealed
+        let mut plain = Zeroizing::new(Vec::with_capacity(room));
+        serde_json::to_writer(&mut *plain, &wire).expect("text and numbers always have a JSON form");
+        self.0.seal(&of.place(), &plain, entropy)
     }
 
     /// Opens what was sealed for exactly this session; none if it was not.
     pub(crate) fn open(&self, of: SealedFor<'_>, sealed: &[u8]) -> Option<Tokens> {
-        let (form, rest) = sealed.split_first()?;
-        let (nonce, body) = rest.split_at_checked(NONCE_LEN)?;
-        if *form != FORM {
-            return None;
-        }
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut buffer = Zeroizing::new(body.to_vec());
-        let plain = self.0.open_in_place(nonce, Aad::from(of.associated()), &mut buffer).ok()?;
-        let wire: Wire = serde_json::from_slice(plain).ok()?;
+        let plain = self.0.open(&of.place(), sealed)?;
+        let wire: Wire = serde_json::from_slice(plain.expose()).ok()?;
         Some(Tokens {
             access: SecretString::copied(&wire.access_token),
             refresh: wire.refresh_token.map(|token| Arc::new(SecretString::copied(&token))),
@@ -188,12 +161,6 @@ mod tests {
             assert!(key(1).open(elsewhere, &sealed).is_none(), "{elsewhere:?}");
         }
         assert!(key(2).open(here, &sealed).is_none());
-        for at in 0..sealed.len() {
-            let mut changed = sealed.clone();
-            changed[at] ^= 1;
-            assert!(key(1).open(here, &changed).is_none(), "byte {at}");
-            assert!(key(1).open(here, &sealed[..at]).is_none(), "cut at {at}");
-        }
         assert!(SessionKey::new(&SecretBytes::new(vec![1; 31])).is_none());
     }
 }
