@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use kh_core::{
     SecretString,
+    credential::CredentialDocument,
     port::{FetchError, Grant},
 };
 pub(crate) use kh_net::http::{Form, OutBody};
@@ -31,6 +32,26 @@ pub(crate) enum BasicForm {
     Raw,
     /// Form-encoded first, as RFC 6749 section 2.3.1 says.
     FormEncoded,
+}
+
+/// The client of a credential: its id and secret.
+pub(crate) fn client_of(document: &CredentialDocument) -> Result<(&str, &SecretString), FetchError> {
+    let id = document.client_id.as_deref().ok_or_else(|| missing("client_id"))?;
+    Ok((id, document.client_secret.as_ref().ok_or_else(|| missing("client_secret"))?))
+}
+
+/// The credential's document lacks a field that its platform needs.
+pub(crate) fn missing(field: &str) -> FetchError {
+    FetchError::Unusable(format!("the credential's document lacks {field}"))
+}
+
+/// The form of the credential's own login, without the client: the refresh token of an authorization-code login where
+/// there is one, else client credentials (RFC 6749 sections 6 and 4.4.2).
+pub(crate) fn login_form(document: &CredentialDocument, refresh: Option<&SecretString>) -> Form {
+    match refresh.or(document.refresh_token.as_ref()) {
+        Some(token) => grant_form(&Grant::Refresh(token)),
+        None => Form::grant("client_credentials", document.client_secret.as_ref().map_or(0, SecretString::len)),
+    }
 }
 
 /// The form of a user's grant (RFC 6749 sections 4.1.3 and 6, RFC 7636 section 4.5), without the client.

@@ -14,7 +14,7 @@ use kh_core::{
 use crate::{
     Address, ClientAuth, HttpClient,
     answer::{TokenAnswer, conclude, parse_token_answer},
-    body::{BasicForm, Form, basic, json_body},
+    body::{BasicForm, Form, basic, client_of, json_body, missing},
     classify::CXONE,
     document::read_document,
     fresh::{FRESH, Fresh, STALE_MAX},
@@ -56,13 +56,6 @@ pub struct CxoneEndpoint {
     endpoints: Fresh<TenantId, Endpoints>,
 }
 
-/// What flow A needs of a document.
-struct GlobalKeys<'a> {
-    client_id: &'a str,
-    client_secret: &'a SecretString,
-    access_key: Result<(&'a str, &'a SecretString), FetchError>,
-}
-
 impl CxoneEndpoint {
     /// An endpoint with empty discovery caches.
     pub fn new(http: HttpClient, login: CxoneLogin) -> Self {
@@ -75,22 +68,18 @@ impl CxoneEndpoint {
         document: &CredentialDocument,
         refresh: Option<&SecretString>,
     ) -> Result<IssuedToken, FetchError> {
-        let keys = GlobalKeys {
-            client_id: document.client_id.as_deref().ok_or_else(|| missing("client_id"))?,
-            client_secret: document.client_secret.as_ref().ok_or_else(|| missing("client_secret"))?,
-            access_key: access_key(document),
-        };
+        let (client_id, client_secret) = client_of(document)?;
         let form = if let Some(token) = refresh {
             Form::grant("refresh_token", token.len()).field("refresh_token", token.expose())
         } else {
-            let (id, secret) = keys.access_key?;
+            let (id, secret) = access_key(document)?;
             Form::grant("password", id.len() + secret.len()).field("username", id).field("password", secret.expose())
         };
         let (authorization, form) = match client_auth {
-            ClientAuth::Basic => (Some(basic(keys.client_id, keys.client_secret, BasicForm::Raw)?), form),
+            ClientAuth::Basic => (Some(basic(client_id, client_secret, BasicForm::Raw)?), form),
             ClientAuth::Post => {
-                let form = form.field("client_id", keys.client_id);
-                (None, form.field("client_secret", keys.client_secret.expose()))
+                let form = form.field("client_id", client_id);
+                (None, form.field("client_secret", client_secret.expose()))
             }
         };
         let provider = self.provider(issuer, hosts).await?;
@@ -186,10 +175,6 @@ impl TokenEndpoint for CxoneEndpoint {
             CxoneLogin::Regional { auth_base } => Box::pin(self.fetch_regional(auth_base, document, refresh)),
         }
     }
-}
-
-fn missing(field: &str) -> FetchError {
-    FetchError::Unusable(format!("the credential's document lacks {field}"))
 }
 
 fn access_key(document: &CredentialDocument) -> Result<(&str, &SecretString), FetchError> {

@@ -16,7 +16,7 @@ use url::Url;
 use crate::{
     Address, HttpClient,
     answer::{conclude_grant, parse_token_answer},
-    body::{BasicForm, Form, basic, grant_form},
+    body::{BasicForm, Form, basic, client_of, grant_form, login_form},
     classify::{GENESYS, classify_failure},
     http::{Answer, fetch_error, post},
 };
@@ -43,19 +43,12 @@ impl GenesysEndpoint {
         document: &CredentialDocument,
         refresh: Option<&SecretString>,
     ) -> Result<IssuedToken, FetchError> {
-        let form = match refresh.or(document.refresh_token.as_ref()) {
-            Some(token) => Form::grant("refresh_token", token.len()).field("refresh_token", token.expose()),
-            None => Form::grant("client_credentials", 0),
-        };
-        self.send(document, form).await.map_err(|error| error.cause)
+        self.send(document, login_form(document, refresh)).await.map_err(|error| error.cause)
     }
 
     /// One token request as the client of `document`.
     async fn send(&self, document: &CredentialDocument, form: Form) -> Result<IssuedToken, GrantError> {
-        let missing =
-            |field| GrantError::not_done(FetchError::Unusable(format!("the credential's document lacks {field}")));
-        let id = document.client_id.as_deref().ok_or_else(|| missing("client_id"))?;
-        let secret = document.client_secret.as_ref().ok_or_else(|| missing("client_secret"))?;
+        let (id, secret) = client_of(document).map_err(GrantError::not_done)?;
         let authorization = basic(id, secret, BasicForm::Raw).map_err(GrantError::not_done)?;
         let answer = post(&self.http, self.login.join("/oauth/token"), Some(authorization), form.finish()).await;
         conclude_grant(&GENESYS, answer, |body| parse_token_answer(body, None)).map(IssuedToken::from)

@@ -12,7 +12,7 @@ use kh_core::{
 use crate::{
     Address, ClientAuth, HttpClient,
     answer::{conclude_grant, parse_token_answer},
-    body::{BasicForm, Form, basic, grant_form},
+    body::{BasicForm, Form, basic, client_of, grant_form, login_form},
     classify::OAUTH2,
     document::read_document,
     fresh::{FRESH, Fresh, STALE_MAX},
@@ -64,10 +64,7 @@ impl OAuth2Endpoint {
         document: &CredentialDocument,
         refresh: Option<&SecretString>,
     ) -> Result<IssuedToken, FetchError> {
-        let mut form = match refresh.or(document.refresh_token.as_ref()) {
-            Some(token) => Form::grant("refresh_token", token.len()).field("refresh_token", token.expose()),
-            None => Form::grant("client_credentials", document.client_secret.as_ref().map_or(0, SecretString::len)),
-        };
+        let mut form = login_form(document, refresh);
         let settings = &self.settings;
         for (name, value) in [("scope", &settings.scope), ("audience", &settings.audience)] {
             if let Some(value) = value {
@@ -79,10 +76,7 @@ impl OAuth2Endpoint {
 
     /// One token request as the client of `document`.
     async fn send(&self, document: &CredentialDocument, form: Form) -> Result<IssuedToken, GrantError> {
-        let missing =
-            |field| GrantError::not_done(FetchError::Unusable(format!("the credential's document lacks {field}")));
-        let id = document.client_id.as_deref().ok_or_else(|| missing("client_id"))?;
-        let secret = document.client_secret.as_ref().ok_or_else(|| missing("client_secret"))?;
+        let (id, secret) = client_of(document).map_err(GrantError::not_done)?;
         let settings = &self.settings;
         let (endpoint, offered) = match &settings.source {
             OAuth2Source::TokenUrl(address) => (address.clone(), ClientAuth::Basic),
