@@ -67,7 +67,7 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "keyholder_gateway_certificate_not_after_seconds",
         &["certificate"],
-        "When the certificate of the TLS listeners ends, in seconds since 1970",
+        "When the certificate of a listener (gateway, admin, inbound.NAME) ends, in seconds since 1970",
     ),
     counter(
         "keyholder_gateway_upstream_errors",
@@ -96,6 +96,25 @@ pub const METRICS: &[Metric] = &[
         "keyholder_inbound_request_duration_seconds",
         &["site", "route", "percentile"],
         "Median and 99th percentile of the seconds from the request head to the answer's head, in the last 5 to 10 minutes",
+    ),
+    // who vouches for callers' tokens
+    counter(
+        "keyholder_verifier_lookups",
+        &["result"],
+        "Tokens at protected APIs that were found in memory (hit), and that were verified anew or refused (miss)",
+    ),
+    gauge("keyholder_verifier_cached_tokens", &[], "Verified tokens in memory"),
+    gauge("keyholder_verifier_cached_bytes", &[], "Bytes of the verified tokens in memory"),
+    gauge("keyholder_verifier_questions", &[], "Tokens whose authority is being asked"),
+    gauge(
+        "keyholder_verifier_revocations",
+        &["of"],
+        "Revocations in memory: of single tokens (token), and of clients, subjects and issuers (class)",
+    ),
+    counter(
+        "keyholder_platform_events",
+        &["events", "outcome"],
+        "Deliveries of platform events by how they ended; endpoints that got none are absent",
     ),
     // issuer
     counter(

@@ -85,7 +85,7 @@ pub struct Metrics {
     pub(crate) waits: Counter,
     logins: [Counter; 8],
     lockouts: [Counter; 3],
-    certificate: Family<Labels, Gauge>,
+    certificate: Family<[(&'static str, String); 1], Gauge>,
 }
 
 fn labelled<const N: usize>(
@@ -124,7 +124,7 @@ impl Metrics {
         registry.register(WAITS, help(WAITS), waits.clone());
         let logins = labelled(registry, LOGINS, "result", LOGIN_RESULTS);
         let lockouts = labelled(registry, LOCKOUTS, "bound", BOUNDS.map(Bound::as_str));
-        let certificate = Family::<Labels, Gauge>::default();
+        let certificate = Family::<[(&'static str, String); 1], Gauge>::default();
         registry.register(CERTIFICATE, help(CERTIFICATE), certificate.clone());
         Arc::new(Self {
             requests,
@@ -167,9 +167,9 @@ impl Metrics {
         self.in_flight.get()
     }
 
-    /// The certificate of the TLS listeners ends at `not_after`, in seconds since 1970.
-    pub fn certificate(&self, not_after: i64) {
-        self.certificate.get_or_create(&[("certificate", "gateway")]).set(not_after);
+    /// The certificate of the TLS listeners that `name` tells ends at `not_after`, in seconds since 1970.
+    pub fn certificate(&self, name: &str, not_after: i64) {
+        self.certificate.get_or_create(&[("certificate", name.to_owned())]).set(not_after);
     }
 
     pub(crate) fn answered(&self, outcome: Outcome, status: http::StatusCode) {
@@ -193,7 +193,7 @@ mod tests {
         let metrics = Metrics::register(&mut registry);
         metrics.answered(Outcome::Own, http::StatusCode::OK);
         metrics.logged_in("invalid_client");
-        metrics.certificate(2_000_000_000);
+        metrics.certificate("gateway", 2_000_000_000);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let mut exposed: Vec<&str> =

@@ -1,14 +1,14 @@
 //! Who may use the admin listener, and its certificate: what a reload exchanges.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use kh_admin::{Guard, Operator, Operators};
-use kh_gateway::{CertificateSlot, ClientAuth};
+use kh_gateway::ClientAuth;
 use parking_lot::Mutex;
 
 use super::{
     listeners::Local,
-    tls::{Certificate, client_trust, read_pem, server_tls},
+    tls::{Certificate, Served, client_trust, read_pem, server_tls},
 };
 use crate::{cli::Loaded, config::Config, output::Failure};
 
@@ -18,14 +18,13 @@ pub(super) struct AdminAccess {
     operators: Operators,
     /// Who comes with the guard token; none before the listener is there.
     local: Mutex<Option<Operator>>,
-    slot: Option<Arc<CertificateSlot>>,
+    certificate: Option<Served>,
 }
 
 impl AdminAccess {
     /// With the operators of a configuration.
-    pub(super) fn new(config: &Config, certificate: Option<Certificate>) -> Self {
-        let access =
-            Self { slot: certificate.map(|certificate| CertificateSlot::new(certificate.key)), ..Self::default() };
+    pub(super) fn new(config: &Config, certificate: Option<Served>) -> Self {
+        let access = Self { certificate, ..Self::default() };
         access.admit(config);
         access
     }
@@ -40,8 +39,8 @@ impl AdminAccess {
     /// Takes over another configuration.
     pub(super) fn replace(&self, loaded: &Loaded, certificate: Option<Certificate>) {
         self.admit(&loaded.config);
-        if let (Some(slot), Some(certificate)) = (&self.slot, certificate) {
-            slot.replace(certificate.key);
+        if let (Some(served), Some(certificate)) = (&self.certificate, certificate) {
+            served.replace(certificate);
         }
     }
 
@@ -52,13 +51,13 @@ impl AdminAccess {
 
     /// The https listener, if there is to be one.
     pub(super) async fn bind(&self, loaded: &Loaded) -> Result<Option<Local>, Failure> {
-        let (Some(tls), Some(slot)) = (&loaded.config.admin.tls, &self.slot) else { return Ok(None) };
+        let (Some(tls), Some(served)) = (&loaded.config.admin.tls, &self.certificate) else { return Ok(None) };
         // who comes without a certificate has a token
         let trust = |path: &PathBuf| {
             let path = loaded.paths.resolve(path);
             client_trust(&path, &read_pem(&path)?, ClientAuth::Optional, Vec::new())
         };
         let clients = tls.client_ca.as_ref().map(trust).transpose()?;
-        Local::bind_tls("admin", tls.listen, server_tls(slot, clients.as_ref())?).await.map(Some)
+        Local::bind_tls("admin", tls.listen, server_tls(served.slot(), clients.as_ref())?).await.map(Some)
     }
 }

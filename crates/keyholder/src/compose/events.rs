@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use kh_core::{
     Clock, Entropy, SecretReference,
     credential::CredentialDocument,
+    metric::help,
     port::{BoxFuture, SecretSource},
 };
 use kh_gateway::{EventSink, NotTaken, Proof};
@@ -24,6 +25,8 @@ use prometheus_client::{
 
 use super::{Base, inbound::Protection};
 use crate::config::{Config, EventsConfig, TrustDetail};
+
+const EVENTS: &str = "keyholder_platform_events";
 
 /// When a sender that was told to wait may come back.
 const WAIT: Duration = Duration::from_mins(1);
@@ -78,8 +81,7 @@ impl PlatformEvents {
             return None;
         }
         let ended = Family::<Ended, Counter>::default();
-        let about = "Deliveries of platform events, by how they ended";
-        registry.register("keyholder_platform_events", about, ended.clone());
+        registry.register(EVENTS, help(EVENTS), ended.clone());
         Some(Arc::new(Self {
             endpoints,
             protection: Arc::clone(protection),

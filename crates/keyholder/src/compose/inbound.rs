@@ -4,6 +4,7 @@
 
 mod apis;
 mod issuers;
+mod metrics;
 mod online;
 mod protection;
 
@@ -28,6 +29,7 @@ use kh_verify::{Accepted, Policy};
 pub(crate) use self::{
     apis::proxies,
     issuers::Sides,
+    metrics::VerifierMetrics,
     online::{SeenIssuer, issuers as look_at_issuers},
     protection::{InboundCheck, Next as NextInbound, PreparedInbound, Protection},
 };

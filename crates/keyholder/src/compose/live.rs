@@ -152,7 +152,7 @@ impl Live {
         // last of the three, because issuers are asked with secrets and tokens of the others
         self.protection.replace(inbound);
         if let (Some(served), Some(certificate)) = (&self.certificate, prepared.certificate) {
-            served.replace(certificate, self.clock.now().wall);
+            served.replace(certificate);
         }
         self.admin.replace(loaded, prepared.admin_certificate);
         *self.ending.lock() = Ending::of(&loaded.config);

@@ -34,7 +34,7 @@ use super::{
     admin_access::AdminAccess,
     bind_environments,
     events::PlatformEvents,
-    inbound::{InboundCheck, Protection, Sides, proxies},
+    inbound::{InboundCheck, Protection, Sides, VerifierMetrics, proxies},
     listeners::{Local, limits, reachable, start_gateways},
     pulses,
     schedule::RotationMetrics,
@@ -42,7 +42,7 @@ use super::{
     sightings::Record,
     standing::Standing,
     stores::Logins,
-    tls::Served,
+    tls::{Served, Telling},
     watches::Watches,
 };
 use crate::{cli::Loaded, output::Failure, sources::Sources};
@@ -121,11 +121,14 @@ impl Running {
             registry.register_collector(Box::new(RotationMetrics::new(schedule, &base.clock)));
         }
         let digest = prepared.certificate_digest();
-        let served = prepared.certificate.map(|first| Served::new(first, &metrics, started.wall));
+        let telling = Telling { metrics: Arc::clone(&metrics), clock: Arc::clone(&base.clock) };
+        let served = |name: &str, first| Served::new(name.to_owned(), first, &telling);
+        let admin_certificate = prepared.admin_certificate.take().map(|first| served("admin", first));
+        let served = prepared.certificate.map(|first| served("gateway", first));
         let slot = served.as_ref().map(|served| Arc::clone(served.slot()));
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let kept = (prepared.targets, Logins::new(&tasks, &cancel));
-        let access = AdminAccess::new(&loaded.config, prepared.admin_certificate.take());
+        let access = AdminAccess::new(&loaded.config, admin_certificate);
         let counters = Counters::register(&mut registry);
         let sides = security::Sides {
             base,
@@ -145,6 +148,7 @@ impl Running {
         let of_events = Arc::clone(&sides.secrets);
         let shared = Arc::clone(&revocations);
         let protection = Protection::start(&inbound, (sides, shared), (&tasks, &cancel)).await?;
+        registry.register_collector(Box::new(VerifierMetrics(Arc::clone(&protection))));
         let events = (&issuer, of_events);
         let events = PlatformEvents::of(&loaded.config, base, (&protection, &revocations), events, &mut registry);
         let live = Live::new(
@@ -183,7 +187,7 @@ impl Running {
             observer: telemetry.observer(),
         };
         for (name, encrypted, gateway) in
-            protection.serve(inbound, loaded, &counts, inbound_ports, &watchers.security())?
+            protection.serve(inbound, loaded, (&counts, &telling), inbound_ports, &watchers.security())?
         {
             let listener = if encrypted { "inbound-tls" } else { "inbound" };
             if let Some(status) = told(listener, &gateway).into_iter().next() {

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use kh_core::{Code, UnixMillis};
+use kh_core::{Clock, Code};
 use kh_gateway::{CertificateSlot, ClientAuth, ClientTrust, Metrics};
 use rustls::{crypto::aws_lc_rs, server::ResolvesServerCert, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -52,17 +52,26 @@ pub(crate) fn certificate(cert: &Path, key: &Path, paths: &Paths) -> Result<Cert
     Ok(Certificate { key, validity })
 }
 
-/// The certificate that is served, and what is told of it.
+/// A certificate that is served, and what is told of it.
 pub(super) struct Served {
+    /// Which listeners show it.
+    name: String,
     slot: Arc<CertificateSlot>,
-    metrics: Arc<Metrics>,
+    telling: Telling,
+}
+
+/// Where it is told how long certificates are valid.
+#[derive(Clone)]
+pub(super) struct Telling {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Served {
     /// With a first certificate.
-    pub(super) fn new(first: Certificate, metrics: &Arc<Metrics>, now: UnixMillis) -> Self {
-        tell(first.validity, metrics, now);
-        Self { slot: CertificateSlot::new(first.key), metrics: Arc::clone(metrics) }
+    pub(super) fn new(name: String, first: Certificate, telling: &Telling) -> Self {
+        telling.tell(&name, first.validity);
+        Self { name, slot: CertificateSlot::new(first.key), telling: telling.clone() }
     }
 
     /// Where handshakes find it.
@@ -71,22 +80,30 @@ impl Served {
     }
 
     /// With another certificate.
-    pub(super) fn replace(&self, next: Certificate, now: UnixMillis) {
-        tell(next.validity, &self.metrics, now);
+    pub(super) fn replace(&self, next: Certificate) {
+        self.telling.tell(&self.name, next.validity);
         self.slot.replace(next.key);
     }
 }
 
-fn tell(validity: Validity, metrics: &Metrics, now: UnixMillis) {
-    metrics.certificate(validity.not_after);
-    let not_after = validity.end();
-    match validity.standing(now) {
-        Standing::Valid => {}
-        Standing::ExpiresSoon => tracing::warn!(not_after, "the gateway's certificate expires soon"),
-        Standing::Expired => tracing::error!(not_after, "the gateway's certificate has expired: callers refuse it"),
-        Standing::NotYetValid => {
-            let not_before = validity.begin();
-            tracing::error!(not_before, "the gateway's certificate is not valid yet: callers refuse it");
+impl Telling {
+    fn tell(&self, certificate: &str, validity: Validity) {
+        self.metrics.certificate(certificate, validity.not_after);
+        let not_after = validity.end();
+        match validity.standing(self.clock.now().wall) {
+            Standing::Valid => {}
+            Standing::ExpiresSoon => tracing::warn!(certificate, not_after, "a listener's certificate expires soon"),
+            Standing::Expired => {
+                tracing::error!(certificate, not_after, "a listener's certificate has expired: callers refuse it");
+            }
+            Standing::NotYetValid => {
+                let not_before = validity.begin();
+                tracing::error!(
+                    certificate,
+                    not_before,
+                    "a listener's certificate is not valid yet: callers refuse it"
+                );
+            }
         }
     }
 }

@@ -68,9 +68,9 @@ fn a_certificate_is_judged_by_check_and_told_by_metric_and_log() {
     let folder = installation.path("tls");
     fs::create_dir(&folder).unwrap();
     let log = [
-        (-400, -10, Some(1), "expired at ", "the gateway's certificate has expired"),
-        (5, 400, Some(1), "is not valid before ", "the gateway's certificate is not valid yet"),
-        (-300, 5, Some(0), "expires soon, at ", "the gateway's certificate expires soon"),
+        (-400, -10, Some(1), "expired at ", "a listener's certificate has expired"),
+        (5, 400, Some(1), "is not valid before ", "a listener's certificate is not valid yet"),
+        (-300, 5, Some(0), "expires soon, at ", "a listener's certificate expires soon"),
         (-1, 300, Some(0), "", ""),
     ];
     for (from, to, code, told, logged) in log {

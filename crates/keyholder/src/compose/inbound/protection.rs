@@ -11,7 +11,7 @@ use kh_core::{
     port::{BoxFuture, security::Security},
 };
 use kh_gateway::{
-    CertificateSlot, Gateway, GatewayConfig, GatewayHandle, InboundPorts, SOCKET_MODE, StartError, TlsSlot,
+    Gateway, GatewayConfig, GatewayHandle, InboundPorts, SOCKET_MODE, StartError, TlsSlot,
     inbound::{Api, Inbound, InboundMetrics},
 };
 use kh_inbound::{Revocations, Verifier, VerifierConfig};
@@ -28,7 +28,7 @@ use crate::{
     cli::Loaded,
     compose::{
         listeners::{cannot_listen, limits},
-        tls::{Certificate, server_tls},
+        tls::{Certificate, Served, Telling, server_tls},
     },
     output::Failure,
 };
@@ -69,7 +69,7 @@ struct Working {
 /// One API at work.
 struct Site {
     inbound: Arc<Inbound>,
-    certificate: Option<Arc<CertificateSlot>>,
+    certificate: Option<Served>,
     /// How its listeners speak TLS.
     tls: Option<TlsSlot>,
     /// The digest of what was read of client certificates' authorities.
@@ -138,7 +138,7 @@ impl Protection {
         &self,
         prepared: PreparedInbound,
         loaded: &Loaded,
-        counts: &InboundMetrics,
+        (counts, telling): (&InboundMetrics, &Telling),
         ports: impl Fn(Arc<Inbound>) -> InboundPorts,
         security: &Security,
     ) -> Result<Vec<(String, bool, GatewayHandle)>, Failure> {
@@ -150,10 +150,10 @@ impl Protection {
         for PreparedApi { name, listen, api, certificate, clients, issuers } in prepared.apis {
             let api = api.verified_by(Arc::new(Verifying(self.verifier())));
             let inbound = Inbound::new(&name, api, counts, security.clone());
-            let slot = certificate.map(|first| CertificateSlot::new(first.key));
-            let tls = slot
+            let served = certificate.map(|first| Served::new(format!("inbound.{name}"), first, telling));
+            let tls = served
                 .as_ref()
-                .map(|slot| server_tls(slot, clients.as_ref().map(|clients| &clients.trust)))
+                .map(|served| server_tls(served.slot(), clients.as_ref().map(|clients| &clients.trust)))
                 .transpose()?;
             let encrypted = tls.is_some();
             let config =
@@ -165,7 +165,7 @@ impl Protection {
                 })?;
             self.issuers.lock().insert(name.clone(), issuers);
             let (tls, clients) = (gateway.tls().cloned(), clients.map(|clients| clients.digest));
-            self.sites.lock().insert(name.clone(), Site { inbound, certificate: slot, tls, clients });
+            self.sites.lock().insert(name.clone(), Site { inbound, certificate: served, tls, clients });
             started.push((name, encrypted, gateway));
         }
         Ok(started)
@@ -217,8 +217,8 @@ impl Protection {
         let sites = self.sites.lock();
         let Some(site) = sites.get(name) else { return Ok(None) };
         let same = site.clients == clients.map(|clients| clients.digest);
-        let slot = site.certificate.as_ref().filter(|_| !same);
-        slot.map(|slot| server_tls(slot, clients.map(|clients| &clients.trust))).transpose()
+        let served = site.certificate.as_ref().filter(|_| !same);
+        served.map(|served| server_tls(served.slot(), clients.map(|clients| &clients.trust))).transpose()
     }
 
     /// Puts it into force. Requests under way go on with what they have seen.
@@ -233,8 +233,8 @@ impl Protection {
             // one that is not served yet needs a restart, which was said before it came to this
             let Some(site) = sites.get_mut(&name) else { continue };
             site.inbound.replace(api);
-            if let (Some(slot), Some(certificate)) = (&site.certificate, certificate) {
-                slot.replace(certificate.key);
+            if let (Some(served), Some(certificate)) = (&site.certificate, certificate) {
+                served.replace(certificate);
             }
             if let (Some(slot), Some(tls)) = (&site.tls, tls) {
                 slot.replace(&tls);

@@ -28,6 +28,7 @@ fn a_scrape_shows_every_metric_of_the_catalogue_and_no_other() {
     // some series are there with TLS, with a secret store outside, or with something to rotate, alone
     let needs_more = [
         "keyholder_gateway_certificate_not_after_seconds",
+        "keyholder_platform_events",
         "keyholder_secret_source_reads",
         "keyholder_secret_age_seconds",
         "keyholder_rotation_due_timestamp_seconds",
