@@ -30,5 +30,5 @@ pub use error::{Blame, Code, PROBLEM_TYPE_PREFIX, Problem, ProblemType, Retry};
 pub use id::{ClientId, ClientName, CredentialName, PlatformName, SecretName, StoreName};
 pub use identity::{ClaimValue, Confirmation, Identity};
 pub use platform::PlatformKind;
-pub use secret::{Fingerprint, Fingerprinter, SecretBytes, SecretString, Sha256, sealing::SealingKey};
+pub use secret::{Fingerprint, Fingerprinter, Hashed, SecretBytes, SecretString, Sha256, sealing::SealingKey};
 pub use secret_reference::SecretReference;

@@ -158,6 +158,38 @@ impl fmt::Debug for Sha256 {
     }
 }
 
+/// A token as somebody showed it, and its SHA-256: hashed once, however often it is looked up. The digest is always that
+/// of the bytes.
+#[derive(Clone, Copy)]
+pub struct Hashed<'b> {
+    bytes: &'b [u8],
+    digest: Sha256,
+}
+
+impl<'b> Hashed<'b> {
+    /// Hashes `bytes`.
+    pub fn of(bytes: &'b [u8]) -> Self {
+        Self { bytes, digest: Sha256::of(bytes) }
+    }
+
+    /// The bytes themselves.
+    pub fn bytes(&self) -> &'b [u8] {
+        self.bytes
+    }
+
+    /// The SHA-256 of all the bytes.
+    pub fn digest(&self) -> Sha256 {
+        self.digest
+    }
+}
+
+impl fmt::Debug for Hashed<'_> {
+    /// Nothing of the bytes: they are a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hashed").field(&self.digest).finish()
+    }
+}
+
 /// Names a secret in logs and answers without telling it: a keyed hash, so that a short secret cannot be guessed
 /// from its fingerprint by someone who reads only the log.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -226,6 +258,13 @@ mod tests {
     fn debug_never_tells() {
         let secret = SecretString::copied("hunter2-hunter2");
         assert!(!format!("{secret:?} {:?}", SecretBytes::new(b"hunter2".to_vec())).contains("hunter2"));
+        assert!(!format!("{:?}", Hashed::of(b"hunter2")).contains("hunter2"));
+    }
+
+    #[test]
+    fn a_hashed_token_has_the_digest_of_all_its_bytes() {
+        let hashed = Hashed::of(b"abc");
+        assert_eq!((hashed.bytes(), hashed.digest()), (&b"abc"[..], Sha256::of(b"abc")));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderValue, StatusCode, Uri, header, request::Parts};
 use hyper::body::Incoming;
 use kh_core::{
-    Code, Identity, Now,
+    Code, Hashed, Identity, Now,
     port::security::{Attempt, ClientAddress},
 };
 use kh_net::client_address::ToldOrigin;
@@ -214,7 +214,8 @@ impl Call<'_> {
     /// Whom the token speaks for. Who holds a token that is known never meets the guard.
     async fn authenticate(&mut self, shown: Shown<'_>) -> Result<Arc<Identity>, NotTaken> {
         let verifier = &self.live.api.verifier;
-        if let Some(token) = shown.token()
+        let hashed = shown.token().map(Hashed::of);
+        if let Some(token) = hashed
             && let Some(identity) = verifier.known(token, self.asked.began.now)
         {
             return Ok(identity);
@@ -222,14 +223,17 @@ impl Call<'_> {
         if let Some(wait) = self.site.security.wait(self.attempt(None), self.now()) {
             return Err(NotTaken::Throttled(wait));
         }
-        let token = match shown {
-            Shown::Bearer(token) | Shown::DPoP(token) => token,
-            Shown::Nothing => return Err(NotTaken::Missing("token_missing", "the request has no access token")),
-            Shown::Basic => return Err(NotTaken::Missing("basic_refused", "Basic authentication is not taken here")),
-            Shown::Other => return Err(NotTaken::Missing("scheme_refused", "the request has no bearer token")),
+        let Some(token) = hashed else {
+            return Err(match shown {
+                Shown::Nothing => NotTaken::Missing("token_missing", "the request has no access token"),
+                Shown::Basic => NotTaken::Missing("basic_refused", "Basic authentication is not taken here"),
+                Shown::Other | Shown::Bearer(_) | Shown::DPoP(_) => {
+                    NotTaken::Missing("scheme_refused", "the request has no bearer token")
+                }
+            });
         };
         // a token that is known is well formed, so only the others are looked at letter by letter
-        if !token::is_token(token) {
+        if !token::is_token(token.bytes()) {
             self.site.security.failed(self.attempt(None), self.now());
             return Err(NotTaken::Malformed);
         }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use kh_core::{
-    Clock, Now, SecretString, Sha256, UnixMillis,
+    Clock, Hashed, Now, SecretString, Sha256, UnixMillis,
     identity::Identity,
     port::{RevocationStore, StateError},
 };
@@ -177,11 +177,21 @@ impl Verifier {
 
     /// The identity of `token` if memory has it: unexpired by both clocks, under the present keys, not revoked.
     pub fn known(&self, token: &[u8], now: Now) -> Option<Arc<Identity>> {
-        self.shared.known(TokenKey::of(token), token, now)
+        self.known_hashed(Hashed::of(token), now)
+    }
+
+    /// The same of a token whose digest is there already.
+    pub fn known_hashed(&self, token: Hashed<'_>, now: Now) -> Option<Arc<Identity>> {
+        self.shared.known(TokenKey(token.digest()), token.bytes(), now)
     }
 
     /// The identity of `token`. It completes without waiting where the keys are in memory.
     pub async fn verify(&self, token: &[u8], now: Now) -> Result<Arc<Identity>, Denied> {
+        self.verify_hashed(Hashed::of(token), now).await
+    }
+
+    /// The same of a token whose digest is there already.
+    pub async fn verify_hashed(&self, token: Hashed<'_>, now: Now) -> Result<Arc<Identity>, Denied> {
         self.shared.verify(token, now).await
     }
 
@@ -314,8 +324,8 @@ impl Shared {
         self.revocations.hits(Named { digest: &key.0, signed: signed.as_ref(), identity })
     }
 
-    async fn verify(self: &Arc<Self>, token: &[u8], now: Now) -> Outcome {
-        let key = TokenKey::of(token);
+    async fn verify(self: &Arc<Self>, token: Hashed<'_>, now: Now) -> Outcome {
+        let (key, token) = (TokenKey(token.digest()), token.bytes());
         if let Some(identity) = self.known(key, token, now) {
             return Ok(identity);
         }

@@ -11,7 +11,7 @@ mod protection;
 use std::{path::PathBuf, sync::Arc};
 
 use kh_core::{
-    Clock, Code, Identity, Now, UnixMillis,
+    Clock, Code, Hashed, Identity, Now, UnixMillis,
     audit::AuditEvent,
     port::{BoxFuture, KeySource, RevocationStore, StateError, inbound::PlacedRevocation},
     revocation::RevocationRecord,
@@ -42,13 +42,13 @@ const ISSUER: &str = "issuer";
 pub(crate) struct Verifying(pub(crate) Arc<Verifier>);
 
 impl TokenVerifier for Verifying {
-    fn known(&self, token: &[u8], now: Now) -> Option<Arc<Identity>> {
-        self.0.known(token, now)
+    fn known(&self, token: Hashed<'_>, now: Now) -> Option<Arc<Identity>> {
+        self.0.known_hashed(token, now)
     }
 
-    fn verify<'a>(&'a self, token: &'a [u8], now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
+    fn verify<'a>(&'a self, token: Hashed<'a>, now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
         Box::pin(async move {
-            self.0.verify(token, now).await.map_err(|denied| Denied {
+            self.0.verify_hashed(token, now).await.map_err(|denied| Denied {
                 reason: denied.reason.as_str(),
                 retry_after: match denied.kind {
                     DeniedKind::Invalid => None,

@@ -2,16 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kh_core::{Identity, Now, port::BoxFuture};
+use kh_core::{Hashed, Identity, Now, port::BoxFuture};
 
 /// Verifies tokens, for all workers.
 pub trait TokenVerifier: Send + Sync {
     /// Whom a token speaks for that was verified before, is not expired by either clock, and was not revoked. Reads
     /// memory alone.
-    fn known(&self, token: &[u8], now: Now) -> Option<Arc<Identity>>;
+    fn known(&self, token: Hashed<'_>, now: Now) -> Option<Arc<Identity>>;
 
     /// Whom a token speaks for. May ask its issuer.
-    fn verify<'a>(&'a self, token: &'a [u8], now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>>;
+    fn verify<'a>(&'a self, token: Hashed<'a>, now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>>;
 }
 
 /// A token is not taken.

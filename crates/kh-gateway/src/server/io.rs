@@ -27,6 +27,10 @@ const LINGER_AT_END: Duration = Duration::from_millis(500);
 /// Two of the largest heads that anyone sends by mistake, and what is left of a small upload.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
+/// Up to this many bytes of an answer, its head and body are put together and written as one: that copy costs less than
+/// what the kernel needs to take two pieces. Larger answers are not copied.
+const ONE_PIECE: usize = 2048;
+
 /// What a caller connected to.
 pub(crate) enum Socket {
     Tcp(TcpStream),
@@ -129,7 +133,13 @@ impl AsyncWrite for Inbound {
         let this = self.get_mut();
         this.sniff.written();
         match &mut this.transport {
-            Transport::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Transport::Tcp(stream) => {
+                let mut space = [0; ONE_PIECE];
+                match in_one_piece(slices, &mut space) {
+                    Some(bytes) => Pin::new(stream).poll_write(cx, bytes),
+                    None => Pin::new(stream).poll_write_vectored(cx, slices),
+                }
+            }
             Transport::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
@@ -179,6 +189,17 @@ impl AsyncWrite for Inbound {
     }
 }
 
+/// All of `slices` in `space`, if there is room.
+fn in_one_piece<'s>(slices: &[io::IoSlice<'_>], space: &'s mut [u8]) -> Option<&'s [u8]> {
+    let mut used = 0;
+    for slice in slices {
+        let end = used + slice.len();
+        space.get_mut(used..end)?.copy_from_slice(slice);
+        used = end;
+    }
+    space.get(..used)
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
@@ -225,6 +246,29 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use super::*;
+
+    #[test]
+    fn pieces_are_put_together_whole_or_not_at_all() {
+        for (pieces, expected) in [
+            (vec!["head", "body"], Some("headbody")),
+            (vec!["", "body", ""], Some("body")),
+            (vec!["12345678"], Some("12345678")),
+            (vec!["1234", "56789"], None),
+            (vec!["123456789"], None),
+            (vec![], Some("")),
+        ] {
+            let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece.as_bytes())).collect();
+            let mut space = [b'?'; 8];
+            assert_eq!(in_one_piece(&slices, &mut space), expected.map(str::as_bytes), "{pieces:?}");
         }
     }
 }

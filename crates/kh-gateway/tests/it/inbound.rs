@@ -22,7 +22,7 @@ use bytes::Bytes;
 use http::{HeaderName, Request};
 use http_body_util::Full;
 use kh_core::{
-    Confirmation, Identity, Now, SystemClock, SystemEntropy,
+    Confirmation, Hashed, Identity, Now, SystemClock, SystemEntropy,
     port::{
         BoxFuture,
         security::{Security, SecurityLog},
@@ -56,19 +56,19 @@ struct Tokens {
 }
 
 impl TokenVerifier for Tokens {
-    fn known(&self, token: &[u8], _now: Now) -> Option<Arc<Identity>> {
-        let known = self.verified.lock().contains(token);
-        known.then(|| self.all[std::str::from_utf8(token).unwrap()].clone().unwrap())
+    fn known(&self, token: Hashed<'_>, _now: Now) -> Option<Arc<Identity>> {
+        let known = self.verified.lock().contains(token.bytes());
+        known.then(|| self.all[std::str::from_utf8(token.bytes()).unwrap()].clone().unwrap())
     }
 
-    fn verify<'a>(&'a self, token: &'a [u8], _now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
+    fn verify<'a>(&'a self, token: Hashed<'a>, _now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
             let unknown = || Err(denied("unrecognised", None));
-            let found = std::str::from_utf8(token).ok().and_then(|token| self.all.get(token).cloned());
+            let found = std::str::from_utf8(token.bytes()).ok().and_then(|token| self.all.get(token).cloned());
             let found = found.unwrap_or_else(unknown);
             if found.is_ok() {
-                self.verified.lock().insert(token.to_vec());
+                self.verified.lock().insert(token.bytes().to_vec());
             }
             found
         })

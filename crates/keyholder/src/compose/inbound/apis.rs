@@ -5,7 +5,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use axum::http::HeaderName;
-use kh_core::{Code, Identity, Now, Sha256, port::BoxFuture};
+use kh_core::{Code, Hashed, Identity, Now, Sha256, port::BoxFuture};
 use kh_gateway::{
     ClientAuth, ClientTrust, Listen, ProofRules,
     inbound::{
@@ -214,11 +214,11 @@ pub(crate) fn proxies(
 struct Nobody;
 
 impl TokenVerifier for Nobody {
-    fn known(&self, _token: &[u8], _now: Now) -> Option<Arc<Identity>> {
+    fn known(&self, _token: Hashed<'_>, _now: Now) -> Option<Arc<Identity>> {
         None
     }
 
-    fn verify<'a>(&'a self, _token: &'a [u8], _now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
+    fn verify<'a>(&'a self, _token: Hashed<'a>, _now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
         let denied = Denied { reason: "unrecognised", retry_after: None, issuer: None, client: None };
         Box::pin(async { Err(denied) })
     }
