@@ -145,7 +145,8 @@ fn count(stage: &Stage, options: &Options) -> Result<()> {
         for peer in options.peers() {
             let folder = tempfile::tempdir()?;
             let out = format!("--callgrind-out-file={}", folder.path().join("out.%p").display());
-            let wrapper = ["valgrind", "--tool=callgrind", "--quiet", &out];
+            // on one core, so that all of them have one worker, as in the rows of CPU time
+            let wrapper = [&PINNED[..], &["valgrind", "--tool=callgrind", "--quiet", &out]].concat();
             let proxy = match stage.start(*peer, row.algorithm, &wrapper) {
                 Ok(proxy) => proxy,
                 Err(error) => {

@@ -9,6 +9,9 @@ use crate::{process, root};
 /// Load connections of the throughput rows.
 pub(super) const CONNECTIONS: u32 = 64;
 
+/// How long an answer may take before it is an error: a proxy under callgrind on a busy machine needs seconds.
+const PATIENCE_SECONDS: u32 = 30;
+
 /// How long to measure.
 pub struct Plan {
     /// Interleaved pairs of nginx and keyholder runs.
@@ -79,7 +82,7 @@ pub(super) struct Slice<'a> {
 fn pinned(connections: u32, seconds: u32) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", "1", "wrk", "-t1", "--latency"]);
-    command.args([format!("-c{connections}"), format!("-d{seconds}s")]);
+    command.args([format!("-c{connections}"), format!("-d{seconds}s"), format!("--timeout={PATIENCE_SECONDS}s")]);
     command
 }
 
