@@ -31,8 +31,8 @@ pub(crate) use issuers::OWN_OPAQUE;
 pub use mistake::{Mistake, Mistakes, Severity};
 pub use model::{
     AccessConfig, AccessFormat, AddressHeader, AdminConfig, AlertsConfig, ApprovalsConfig, AuditConfig, AzureAuth,
-    BrokerConfig, ClientCertificate, CollectorConfig, CollectorToken, ConditionConfig, ConditionTest, Config,
-    ConsumerConfig, CredentialConfig, CredentialRotationConfig, CxoneLoginConfig, EndpointConfig, EventsConfig,
+    BrokerConfig, ClientCertificate, ClientsConfig, CollectorConfig, CollectorToken, ConditionConfig, ConditionTest,
+    Config, ConsumerConfig, CredentialConfig, CredentialRotationConfig, CxoneLoginConfig, EndpointConfig, EventsConfig,
     GatewayConfig, GeoipConfig, GuardConfig, HookConfig, HookDetail, IdentityHeaderConfig, InboundConfig,
     InboundTlsConfig, IssuerWay, KeySource, KeysConfig, LimitsConfig, ListenAddress, LogConfig, LogFormat, Need,
     NetworkConfig, NotifyConfig, NotifyDetail, OAuth2SourceConfig, OperationsBasis, PlatformConfig, PlatformDetail,

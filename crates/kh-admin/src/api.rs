@@ -125,9 +125,11 @@ fn operations(role: Role) -> OpenApiRouter<ApiPorts> {
         Role::Operate => {
             none.routes(routes!(clients::enable)).routes(routes!(clients::disable)).routes(routes!(revocations::add))
         }
-        Role::Admin => {
-            none.routes(routes!(clients::add)).routes(routes!(clients::rotate_secret)).routes(routes!(clients::remove))
-        }
+        Role::Admin => none
+            .routes(routes!(clients::add))
+            .routes(routes!(clients::rotate_secret))
+            .routes(routes!(clients::set_token_binding))
+            .routes(routes!(clients::remove)),
     }
 }
 

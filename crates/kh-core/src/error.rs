@@ -52,6 +52,8 @@ macro_rules! codes {
 codes! {
     /// The application's own login or token is missing, unknown or expired.
     CALLER_UNAUTHENTICATED = "keyholder.caller.unauthenticated", 401, "the caller's own credential is not valid";
+    /// The caller's token is bound, or has to be, and the request does not prove that the caller holds what it is bound to.
+    CALLER_PROOF_INVALID = "keyholder.caller.proof_invalid", 401, "the caller does not prove what its token is bound to";
     /// The client is known and disabled.
     CLIENT_DISABLED = "keyholder.client.disabled", 401, "the client is disabled";
     /// The platform refused a user's authorization code.

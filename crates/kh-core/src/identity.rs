@@ -26,6 +26,32 @@ pub enum Confirmation {
     Jkt([u8; 32]),
 }
 
+impl Confirmation {
+    /// The member of `cnf` that holds it.
+    pub fn member(&self) -> &'static str {
+        match self {
+            Self::X5tS256(_) => "x5t#S256",
+            Self::Jkt(_) => "jkt",
+        }
+    }
+
+    /// The digest itself.
+    pub fn digest(&self) -> &[u8; 32] {
+        match self {
+            Self::X5tS256(digest) | Self::Jkt(digest) => digest,
+        }
+    }
+
+    /// The confirmation of this member.
+    pub fn of(member: &str, digest: [u8; 32]) -> Option<Self> {
+        match member {
+            "x5t#S256" => Some(Self::X5tS256(digest)),
+            "jkt" => Some(Self::Jkt(digest)),
+            _ => None,
+        }
+    }
+}
+
 /// The value of a claim that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClaimValue<'a> {

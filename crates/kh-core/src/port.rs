@@ -28,7 +28,7 @@ pub use secret_store::{Expected, SecretMetadata, SecretStore, StoreError, Stored
 pub use secret_target::{SecretTarget, TargetError};
 pub use security::{AuthenticationEvent, SecurityLog};
 pub use session_store::{BeginError, Instances, SessionLimits, SessionRecord, SessionStore};
-pub use state_store::{AllowRule, ClientRecord, StateError, StateStore, TokenFormat, TokenRecord};
+pub use state_store::{AllowRule, ClientRecord, StateError, StateStore, TokenBinding, TokenFormat, TokenRecord};
 pub use token_endpoint::{FetchError, Grant, GrantError, IssuedToken, TokenEndpoint};
 
 /// A boxed future, for ports that are used as trait objects.

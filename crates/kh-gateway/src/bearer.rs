@@ -1,5 +1,7 @@
 //! The token in an `Authorization` header.
 
+use crate::sender::Scheme;
+
 /// What follows the scheme of `Bearer TOKEN` (RFC 6750 section 2.1; the scheme's letter case does not count, RFC 9110 section 11.1).
 pub(crate) fn token(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
@@ -10,6 +12,14 @@ pub(crate) fn token(value: &[u8]) -> Option<&[u8]> {
 pub(crate) fn dpop_token(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(5)?;
     (scheme.eq_ignore_ascii_case(b"DPoP ") && !token.is_empty()).then_some(token)
+}
+
+/// A token and the scheme by which it is shown.
+pub(crate) fn shown(value: &[u8]) -> Option<(Scheme, &[u8])> {
+    match token(value) {
+        Some(token) => Some((Scheme::Bearer, token)),
+        None => dpop_token(value).map(|token| (Scheme::DPoP, token)),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::{
     metrics::Metrics,
     observe::Observer,
     outbound::{Outbound, own::events::Events},
+    sender::OwnBinding,
 };
 
 /// Permissions of a unix socket unless something else is said: for the owner and the group.
@@ -59,6 +60,8 @@ pub struct Ports {
     /// Scheme and host under which applications reach the gateway, such as `https://keyholder.example.com`, where
     /// something before it ends their TLS; none repeats what each request came with.
     pub public_url: Option<Arc<str>>,
+    /// How keyholder's own tokens are bound to their clients.
+    pub binding: OwnBinding,
     /// Who carries out what platforms tell of their tokens; none has no such endpoint.
     pub events: Option<Events>,
     /// Who watches the requests; none costs nothing.
@@ -72,9 +75,9 @@ pub struct Ports {
 impl Ports {
     /// What every gateway has, and what this site alone has.
     pub(crate) fn split(self) -> (Shared, Outbound) {
-        let Self { issuer, broker, sessions, clock, entropy, metrics, public_url, events, observer, security, proxies } =
-            self;
-        let outbound = Outbound { issuer, broker, sessions, public_url, events, security, proxies };
+        let Self { issuer, broker, sessions, clock, entropy, metrics, public_url, binding, events, .. } = self;
+        let Self { observer, security, proxies, .. } = self;
+        let outbound = Outbound { issuer, broker, sessions, public_url, binding, events, security, proxies };
         (Shared { clock, entropy, metrics, observer }, outbound)
     }
 }

@@ -57,7 +57,8 @@ pub(crate) fn check(method: &Method, uri: &Uri, version: Version, headers: &Head
             | "x-real-ip"
             | "x-client-ip"
             | "true-client-ip"
-            | "cf-connecting-ip" => head.rare = true,
+            | "cf-connecting-ip"
+            | "dpop" => head.rare = true,
             name if name.starts_with("x-forwarded-") => head.rare = true,
             name if name.starts_with("x-") && OVERRIDES.contains(&name) => {
                 return Err("the request asks for another method or path than its request line");

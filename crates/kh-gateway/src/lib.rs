@@ -42,6 +42,6 @@ pub use config::{GatewayConfig, InboundPorts, Limits, Ports, SOCKET_MODE, StartE
 pub use listen::{Given, Listen};
 pub use local::{LocalBody, LocalProxy};
 pub use metrics::Metrics;
-pub use outbound::own::events::{EventSink, Events, NotTaken, Proof};
-pub use sender::{ProofMemory, ProofRules};
+pub use outbound::own::events::{Bearer, EventSink, Events, NotTaken, Proof};
+pub use sender::{OwnBinding, ProofMemory, ProofRules, Senders};
 pub use server::{Gateway, GatewayHandle, TlsSlot, WorkerPulse};

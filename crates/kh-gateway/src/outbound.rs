@@ -5,6 +5,7 @@
 //! platform's 401 never reaches a caller: it is healed with one fresh token, or it becomes a 502. A 401 is keyholder's own
 //! word: the caller's token is not good, or the session that it speaks for is over.
 
+mod binding;
 pub(crate) mod call;
 pub(crate) mod own;
 mod refused;
@@ -36,13 +37,11 @@ use crate::{
     inbound::Proxies,
     observe,
     request::{Asked, Caller, Refused},
+    sender::OwnBinding,
 };
 
 /// RFC 6750 section 3: no token was presented.
 const CHALLENGE: &str = r#"Bearer realm="keyholder""#;
-/// RFC 6750 section 3.1.
-const CHALLENGE_INVALID: &str =
-    r#"Bearer realm="keyholder", error="invalid_token", error_description="the token is unknown, expired or revoked""#;
 
 /// What this site works with.
 #[derive(Clone)]
@@ -55,6 +54,8 @@ pub(crate) struct Outbound {
     pub(crate) sessions: Option<Arc<UserSessions>>,
     /// See [`crate::Ports::public_url`].
     pub(crate) public_url: Option<Arc<str>>,
+    /// See [`crate::Ports::binding`].
+    pub(crate) binding: OwnBinding,
     /// See [`crate::Ports::events`].
     pub(crate) events: Option<own::events::Events>,
     /// See [`crate::Ports::security`].
@@ -187,21 +188,18 @@ async fn authenticate(telling: Telling<'_>, parts: &Parts) -> Result<Session, Re
         return refused("token_missing", unauthenticated(detail, CHALLENGE));
     };
     let malformed = || unauthenticated("the Authorization header is not a bearer token", CHALLENGE);
-    let Some(token) = bearer::token(value.as_bytes()) else { return refused("scheme_refused", malformed()) };
+    let Some((scheme, token)) = bearer::shown(value.as_bytes()) else { return refused("scheme_refused", malformed()) };
     let (issuer, now): (_, Now) = (&telling.site.issuer, telling.asked.began.now);
     if let Some(session) = issuer.session_at(token, now) {
-        return Ok(session);
+        return binding::check(telling, parts, (scheme, token), session);
     }
     // a token that is known is well formed, so only the others are looked at letter by letter
     if !token.iter().all(u8::is_ascii_graphic) {
         return refused("authorization_malformed", malformed());
     }
     match issuer.session_or_load(token).await {
-        Ok(Some(session)) => Ok(session),
-        Ok(None) => {
-            let detail = "the access token is unknown, expired or revoked";
-            refused("token_unknown", unauthenticated(detail, CHALLENGE_INVALID))
-        }
+        Ok(Some(session)) => binding::check(telling, parts, (scheme, token), session),
+        Ok(None) => refused("token_unknown", binding::invalid_token(&telling.site.binding, scheme)),
         // never 401: an official SDK that gets a 401 does not log in again
         Err(error) => Err(Refusal {
             status: StatusCode::SERVICE_UNAVAILABLE,

@@ -7,6 +7,11 @@
 mod memory;
 mod nonce;
 
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use kh_core::{Confirmation, Entropy, Sha256, UnixMillis};
 use kh_net::PeerCertificate;
@@ -23,6 +28,9 @@ use self::nonce::Nonces;
 pub(crate) const PROOF: HeaderName = HeaderName::from_static("dpop");
 /// The header of a nonce (RFC 9449 section 8).
 pub(crate) const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
+/// When to send the next proof after there was no room: proofs end all the time.
+pub(crate) const PROOF_PATIENCE: Duration = Duration::from_secs(5);
 
 /// By which scheme a token was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +51,20 @@ pub struct ProofRules {
     pub nonce: bool,
 }
 
+/// How keyholder's own access tokens are bound to their clients: at its token endpoint, and where they are used.
+#[derive(Clone, Debug, Default)]
+pub struct OwnBinding {
+    /// What is remembered of senders: one memory for all listeners of one token endpoint.
+    pub senders: Arc<Senders>,
+    /// How proofs are judged.
+    pub proofs: ProofRules,
+    /// Whether the listeners ask for client certificates at the moment, which is told in the metadata.
+    pub certificates: Arc<AtomicBool>,
+}
+
 /// What is remembered of senders, for as long as the listeners serve.
 #[derive(Debug)]
-pub(crate) struct Senders {
+pub struct Senders {
     memory: ProofMemory,
     nonces: Nonces,
 }
@@ -82,9 +101,15 @@ impl Proof {
     }
 }
 
+impl Default for Senders {
+    fn default() -> Self {
+        Self::with_memory(PROOF_MEMORY_BYTES)
+    }
+}
+
 impl Senders {
     /// With room for this many bytes of proofs.
-    pub(crate) fn with_memory(bytes: usize) -> Self {
+    pub fn with_memory(bytes: usize) -> Self {
         Self { memory: ProofMemory::new(bytes), nonces: Nonces::default() }
     }
 

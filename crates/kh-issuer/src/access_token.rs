@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use kh_core::{ClientId, Entropy, SecretString, UnixMillis, port::ClientRecord};
+use kh_core::{ClientId, Confirmation, Entropy, SecretString, UnixMillis, port::ClientRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::{authority::Authority, signing::SigningError};
@@ -38,6 +38,35 @@ struct Claims {
     jti: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cnf: Option<Cnf>,
+}
+
+/// RFC 7800: what the sender has to prove to hold. An enum, so that there is one member and no other.
+#[derive(Serialize, Deserialize)]
+enum Cnf {
+    #[serde(rename = "x5t#S256")]
+    X5tS256(String),
+    #[serde(rename = "jkt")]
+    Jkt(String),
+}
+
+impl Cnf {
+    fn of(bound: Confirmation) -> Self {
+        let text = BASE64_URL_SAFE_NO_PAD.encode(bound.digest());
+        match bound {
+            Confirmation::X5tS256(_) => Self::X5tS256(text),
+            Confirmation::Jkt(_) => Self::Jkt(text),
+        }
+    }
+
+    fn read(&self) -> Option<Confirmation> {
+        let (member, text) = match self {
+            Self::X5tS256(text) => ("x5t#S256", text),
+            Self::Jkt(text) => ("jkt", text),
+        };
+        Confirmation::of(member, BASE64_URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?)
+    }
 }
 
 /// A JWT of this installation as it was read back.
@@ -49,6 +78,7 @@ pub(crate) struct OwnJwt {
     pub(crate) issued_at: UnixMillis,
     pub(crate) expires_at: UnixMillis,
     pub(crate) id: String,
+    pub(crate) bound: Option<Confirmation>,
 }
 
 /// Makes a token of `client` with these scopes.
@@ -56,8 +86,8 @@ pub(crate) fn issue(
     authority: &Authority,
     client: &ClientRecord,
     scopes: &[String],
-    now: UnixMillis,
-    entropy: &dyn Entropy,
+    bound: Option<Confirmation>,
+    (now, entropy): (UnixMillis, &dyn Entropy),
 ) -> Result<(SecretString, Duration), SigningError> {
     let life = Duration::from_secs(client.token_ttl_s);
     let mut id = [0; JTI_BYTES];
@@ -76,6 +106,7 @@ pub(crate) fn issue(
         exp: iat.saturating_add(client.token_ttl_s),
         jti: BASE64_URL_SAFE_NO_PAD.encode(id),
         scope: (!scopes.is_empty()).then(|| scopes.join(" ")),
+        cnf: bound.map(Cnf::of),
     };
     let payload = serde_json::to_vec(&claims).map_err(|_| SigningError::Key)?;
     Ok((SecretString::new(authority.keys.sign(&payload)?), life))
@@ -97,6 +128,10 @@ pub(crate) fn read(authority: &Authority, token: &[u8], now: UnixMillis) -> Opti
     if claims.iss != authority.issuer.as_str() || now >= expires_at {
         return None;
     }
+    let bound = match claims.cnf {
+        None => None,
+        Some(cnf) => Some(cnf.read()?),
+    };
     let audience = match claims.aud {
         Audience::One(one) => vec![one],
         Audience::Several(several) => several,
@@ -109,5 +144,6 @@ pub(crate) fn read(authority: &Authority, token: &[u8], now: UnixMillis) -> Opti
         issued_at: UnixMillis(claims.iat.saturating_mul(1000)),
         expires_at,
         id: claims.jti,
+        bound,
     })
 }

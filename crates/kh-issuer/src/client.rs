@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use kh_core::{
     ClientName, CredentialName, EnvironmentName, Sha256, UnixMillis,
-    port::{AllowRule, ClientRecord, TokenFormat},
+    port::{AllowRule, ClientRecord, TokenBinding, TokenFormat},
 };
 use kh_policy::AllowList;
 
@@ -68,6 +68,8 @@ pub struct NewTokens {
     pub audience: Vec<String>,
     /// Whether it may introspect tokens: those of its own audience, or every token where it has none.
     pub may_introspect: bool,
+    /// What they must be bound to.
+    pub binding: TokenBinding,
 }
 
 /// What happens to the old secret when a new one is made.

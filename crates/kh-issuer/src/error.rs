@@ -29,6 +29,15 @@ pub enum LoginError {
     /// The request asks for a scope that the client does not have, or is not a list of scopes.
     #[error("the client {0} does not have the scopes that were asked for")]
     Scope(ClientName),
+    /// The client's tokens must be bound to a certificate, and the connection has none (RFC 8705 section 3.4).
+    #[error("the client {0} needs a client certificate on its connection")]
+    CertificateNeeded(ClientName),
+    /// The client's tokens must be bound to a key, and no proof came with the request (RFC 9449 section 5.2).
+    #[error("the client {0} needs a DPoP proof with its login")]
+    ProofNeeded(ClientName),
+    /// The client's tokens are bound to its certificate, and a proof of a key came beside it: a token has one binding.
+    #[error("the tokens of the client {0} are bound to its certificate and to no key")]
+    TwoBindings(ClientName),
     /// Too many wrong logins came before; the secret was not looked at.
     #[error("too many wrong logins: wait {} s", .0.left.as_secs().saturating_add(1))]
     Throttled(Wait),
@@ -51,7 +60,9 @@ impl LoginError {
             Self::Disabled(_) => Code::CLIENT_DISABLED,
             Self::Environment(refused) => refused.code(),
             Self::TooManyTokens { .. } => Code::OVERLOADED,
-            Self::Scope(_) => Code::REQUEST_MALFORMED,
+            Self::Scope(_) | Self::CertificateNeeded(_) | Self::ProofNeeded(_) | Self::TwoBindings(_) => {
+                Code::REQUEST_MALFORMED
+            }
             Self::Throttled(_) => Code::LOGIN_THROTTLED,
             Self::Signing(_) | Self::NoIssuer => Code::SIGNING_UNAVAILABLE,
             Self::State(_) => Code::STATE_UNAVAILABLE,
@@ -66,6 +77,9 @@ impl LoginError {
             | Self::Environment(_)
             | Self::TooManyTokens { .. }
             | Self::Scope(_)
+            | Self::CertificateNeeded(_)
+            | Self::ProofNeeded(_)
+            | Self::TwoBindings(_)
             | Self::Throttled(_) => Blame::Caller,
             Self::Signing(error) => error.blame(),
             Self::NoIssuer => Blame::Keyholder,
@@ -76,7 +90,14 @@ impl LoginError {
     /// Whether the same login may succeed later.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Rejected | Self::Disabled(_) | Self::Environment(_) | Self::Scope(_) | Self::NoIssuer => Retry::Never,
+            Self::Rejected
+            | Self::Disabled(_)
+            | Self::Environment(_)
+            | Self::Scope(_)
+            | Self::CertificateNeeded(_)
+            | Self::ProofNeeded(_)
+            | Self::TwoBindings(_)
+            | Self::NoIssuer => Retry::Never,
             Self::TooManyTokens { .. } => Retry::After(Duration::from_mins(1)),
             Self::Throttled(wait) => Retry::After(wait.left),
             Self::Signing(error) => error.retry(),
@@ -90,6 +111,8 @@ impl LoginError {
             Self::Rejected | Self::Disabled(_) => "invalid_client",
             Self::Environment(_) => "unauthorized_client",
             Self::Scope(_) => "invalid_scope",
+            Self::CertificateNeeded(_) | Self::TwoBindings(_) => "invalid_request",
+            Self::ProofNeeded(_) => "invalid_dpop_proof",
             Self::TooManyTokens { .. } | Self::Throttled(_) | Self::Signing(_) | Self::NoIssuer | Self::State(_) => {
                 "temporarily_unavailable"
             }

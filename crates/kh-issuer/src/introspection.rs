@@ -4,7 +4,7 @@
 //! not exist; a token of a client that is disabled or gone is not active, whatever its form.
 
 use kh_core::{
-    ClientId, UnixMillis,
+    ClientId, Confirmation, UnixMillis,
     port::{ClientRecord, StateError},
 };
 
@@ -28,6 +28,8 @@ pub struct ActiveToken {
     pub expires_at: UnixMillis,
     /// `jti` of a JWT.
     pub id: Option<String>,
+    /// What it is bound to (`cnf`, RFC 8705 section 3.2, RFC 9449 section 6.2).
+    pub bound: Option<Confirmation>,
 }
 
 /// Why a token was not revoked.
@@ -98,7 +100,10 @@ impl Issuer {
     fn of_jwt(&self, token: &[u8]) -> Option<ActiveToken> {
         let token = self.own_jwt(token)?;
         let client = self.registry.by_id(token.client.as_str()).map(|(_, client)| client);
-        client.filter(|client| client.record.enabled)?;
+        let record = &client?.record;
+        if !record.enabled || !record.token_binding.is_met(token.bound.as_ref()) {
+            return None;
+        }
         Some(ActiveToken {
             client: token.client,
             scopes: token.scopes,
@@ -106,6 +111,7 @@ impl Issuer {
             issued_at: token.issued_at,
             expires_at: token.expires_at,
             id: Some(token.id),
+            bound: token.bound,
         })
     }
 }
@@ -119,6 +125,7 @@ fn of_session(session: &Session) -> ActiveToken {
         issued_at: session.issued_at,
         expires_at: session.expires_at,
         id: None,
+        bound: session.confirmation().copied(),
     }
 }
 

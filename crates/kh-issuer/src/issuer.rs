@@ -7,7 +7,7 @@ use kh_core::{
     ClientId, Clock, Entropy, Now, SecretString, Sha256,
     audit::AuditEvent,
     issued::{self, ISSUED_LEN, IssuedKind},
-    port::{ClientRecord, RevocationStore, StateError, StateStore, TokenFormat, state_store::Sha256Hex},
+    port::{ClientRecord, RevocationStore, StateError, StateStore, TokenBinding, TokenFormat, state_store::Sha256Hex},
 };
 
 use parking_lot::Mutex;
@@ -154,6 +154,7 @@ impl Issuer {
             token_format: new.tokens.format,
             audience: new.tokens.audience,
             may_introspect: new.tokens.may_introspect,
+            token_binding: new.tokens.binding,
             allow: new.allow,
             allow_all: new.allow_all,
             allow_secret_operations: new.allow_secret_operations,
@@ -208,6 +209,27 @@ impl Issuer {
         self.change(name_or_id, |before| {
             let after = ClientRecord { enabled, updated_at: self.now().wall, ..before.clone() };
             (after, self.event(actor, action, before))
+        })
+        .await
+    }
+
+    /// Says what the client's tokens must be bound to. Takes effect on every existing session at once: a token that is
+    /// not bound as it must be from now on is good for nothing.
+    pub async fn set_token_binding(
+        &self,
+        name_or_id: &str,
+        binding: TokenBinding,
+        actor: &str,
+    ) -> Result<ClientRecord, IssuerError> {
+        let record = self.known(name_or_id).await?.record.clone();
+        if binding != TokenBinding::None && binding != record.token_binding {
+            self.end_jwts_of(&record, actor).await?;
+        }
+        self.change(name_or_id, |before| {
+            let after = ClientRecord { token_binding: binding, updated_at: self.now().wall, ..before.clone() };
+            let event = self.event(actor, "client.set_token_binding", before);
+            let event = event.with("token_binding", &binding.as_str());
+            (after, event.with("token_binding_before", &before.token_binding.as_str()))
         })
         .await
     }
@@ -324,6 +346,7 @@ fn describe(event: AuditEvent, record: &ClientRecord) -> AuditEvent {
         .with("token_format", &record.token_format.as_str())
         .with("audience", &record.audience.join(" "))
         .with("may_introspect", &record.may_introspect)
+        .with("token_binding", &record.token_binding.as_str())
         .with("allow", &rules)
         .with("allow_all", &record.allow_all)
         .with("allow_secret_operations", &record.allow_secret_operations)

@@ -188,6 +188,7 @@ mod tests {
             issued_at: UnixMillis(0),
             expires_at: UnixMillis(1000),
             scopes: None,
+            confirmation: None,
         }
     }
 

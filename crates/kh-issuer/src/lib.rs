@@ -32,7 +32,7 @@ pub use environment::EnvironmentOf;
 pub use error::{IssuerError, LoginError};
 pub use introspection::{ActiveToken, RevokeError};
 pub use issuer::{Issuer, IssuerOptions};
-pub use login::{Asked, CLIENT_TOKENS_MAX, EVICT_IDLE, Login};
+pub use login::{Asked, CLIENT_TOKENS_MAX, EVICT_IDLE, Held, Login};
 pub use management::IssuerManagement;
 pub use own_tokens::OwnTokens;
 pub use secrets::{LASTING, SecretError, SecretId};

@@ -8,10 +8,10 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use kh_core::{
-    ClientId, Now, SecretString, Sha256,
+    ClientId, Confirmation, Now, SecretString, Sha256,
     environment::EnvironmentRefused,
     issued::{self, IssuedKind},
-    port::{ClientRecord, StateError, TokenFormat, TokenRecord},
+    port::{ClientRecord, StateError, TokenBinding, TokenFormat, TokenRecord},
 };
 
 use crate::{
@@ -37,6 +37,8 @@ const NO_SECRET: Sha256 = Sha256([0; 32]);
 /// What a token request asks for besides its client.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Asked<'a> {
+    /// What the client proved to hold beside its secret.
+    pub held: Held,
     /// The `scope` parameter; none: all that the client has.
     pub scope: Option<&'a str>,
 }
@@ -50,11 +52,37 @@ pub struct Login {
     pub expires_in: Duration,
     /// Its scopes; empty for a client without any.
     pub scopes: Vec<String>,
+    /// What it is bound to; none: it is a bearer token.
+    pub bound: Option<Confirmation>,
     /// Who logged in.
     pub client: Arc<Client>,
 }
 
 kh_core::assert_closed!(Login);
+
+/// What a client proved to hold when it logged in, beside its secret.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// SHA-256 of the DER of its connection's certificate.
+    pub certificate: Option<Sha256>,
+    /// The thumbprint (RFC 7638) of the key that signed the request's `DPoP` proof.
+    pub key: Option<Sha256>,
+}
+
+impl Held {
+    /// What the client's token will be bound to: what the client must be, else the key if there is one.
+    pub fn confirmation(self, record: &ClientRecord) -> Result<Option<Confirmation>, LoginError> {
+        let name = || record.name.clone();
+        match (record.token_binding, self.certificate, self.key) {
+            (TokenBinding::Certificate, _, Some(_)) => Err(LoginError::TwoBindings(name())),
+            (TokenBinding::Certificate, None, None) => Err(LoginError::CertificateNeeded(name())),
+            (TokenBinding::Certificate, Some(digest), None) => Ok(Some(Confirmation::X5tS256(digest.0))),
+            (TokenBinding::Dpop, _, None) => Err(LoginError::ProofNeeded(name())),
+            (TokenBinding::Dpop | TokenBinding::None, _, Some(key)) => Ok(Some(Confirmation::Jkt(key.0))),
+            (TokenBinding::None, _, None) => Ok(None),
+        }
+    }
+}
 
 impl Issuer {
     /// Client credentials login (RFC 6749 section 4.4). An opaque token is durable before it is returned. Dropping the
@@ -75,13 +103,13 @@ impl Issuer {
     ) -> Result<Login, LoginError> {
         let (slot, client) = self.authenticate(client_id, secret).await?;
         admit(&client.record)?;
-        match self.issue(&slot, &client, asked.scope).await {
+        match self.issue(&slot, &client, asked).await {
             // removed or disabled in another process since it was read here
             Err(LoginError::State(StateError::NoSuchClient(_))) => {
                 self.reload().await?;
                 let (slot, client) = self.verify(client_id, secret)?;
                 admit(&client.record)?;
-                self.issue(&slot, &client, asked.scope).await
+                self.issue(&slot, &client, asked).await
             }
             other => other,
         }
@@ -135,18 +163,19 @@ impl Issuer {
         }
     }
 
-    async fn issue(&self, slot: &Slot, client: &Arc<Client>, scope: Option<&str>) -> Result<Login, LoginError> {
+    async fn issue(&self, slot: &Slot, client: &Arc<Client>, asked: Asked<'_>) -> Result<Login, LoginError> {
         let record = &client.record;
-        let narrowed = scope::narrowed(record, scope).map_err(|_| LoginError::Scope(record.name.clone()))?;
+        let narrowed = scope::narrowed(record, asked.scope).map_err(|_| LoginError::Scope(record.name.clone()))?;
+        let bound = asked.held.confirmation(record)?;
         let scopes = narrowed.clone().unwrap_or_else(|| record.scopes.clone());
         match record.token_format {
             TokenFormat::Jwt => {
                 let authority = self.authority.as_ref().ok_or(LoginError::NoIssuer)?;
-                let made = access_token::issue(authority, record, &scopes, self.now().wall, &*self.entropy);
+                let made = access_token::issue(authority, record, &scopes, bound, (self.now().wall, &*self.entropy));
                 let (access_token, expires_in) = made?;
-                Ok(Login { access_token, expires_in, scopes, client: Arc::clone(client) })
+                Ok(Login { access_token, expires_in, scopes, bound, client: Arc::clone(client) })
             }
-            TokenFormat::Opaque => self.issue_opaque(slot, client, narrowed, scopes).await,
+            TokenFormat::Opaque => self.issue_opaque(slot, client, (narrowed, scopes), bound).await,
         }
     }
 
@@ -154,8 +183,8 @@ impl Issuer {
         &self,
         slot: &Slot,
         client: &Arc<Client>,
-        narrowed: Option<Vec<String>>,
-        scopes: Vec<String>,
+        (narrowed, scopes): (Option<Vec<String>>, Vec<String>),
+        bound: Option<Confirmation>,
     ) -> Result<Login, LoginError> {
         // held until the token is in the table, so that logins under way count
         let _room = self.make_room(client).await?;
@@ -168,10 +197,11 @@ impl Issuer {
             issued_at: now.wall,
             expires_at: now.wall.plus(expires_in),
             scopes: narrowed,
+            confirmation: bound,
         };
         self.store.add_token(token.clone()).await?;
         self.ledger.admit(&token, Arc::clone(slot), now);
-        Ok(Login { access_token, expires_in, scopes, client: Arc::clone(client) })
+        Ok(Login { access_token, expires_in, scopes, bound, client: Arc::clone(client) })
     }
 
     async fn make_room(&self, client: &Client) -> Result<Room<'_>, LoginError> {

@@ -39,6 +39,9 @@ impl OwnTokens {
         for scope in session.scopes() {
             identity = identity.scope(scope);
         }
+        if let Some(confirmation) = session.confirmation() {
+            identity = identity.confirmation(*confirmation);
+        }
         identity.build().ok()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kh_core::{Sha256, UnixMillis};
+use kh_core::{Confirmation, Sha256, UnixMillis};
 
 use crate::Client;
 
@@ -18,6 +18,8 @@ pub struct Session {
     pub issued_at: UnixMillis,
     /// When the token stops being valid.
     pub expires_at: UnixMillis,
+    /// What its sender must prove to hold. Few tokens have it, so that it takes a pointer's room.
+    pub(crate) confirmation: Option<Arc<Confirmation>>,
     /// SHA-256 of the token: its name in logs, and the key for `Issuer::revoke_digest`.
     pub digest: Sha256,
 }
@@ -26,5 +28,10 @@ impl Session {
     /// The scopes of the token: those that the login asked for, else all of the client's.
     pub fn scopes(&self) -> &[String] {
         self.scopes.as_deref().unwrap_or(&self.client.record.scopes)
+    }
+
+    /// What the sender of the token must prove to hold; who does not is not whom it was issued to.
+    pub fn confirmation(&self) -> Option<&Confirmation> {
+        self.confirmation.as_deref()
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use kh_core::{Now, Sha256, UnixMillis, port::TokenRecord};
+use kh_core::{Confirmation, Now, Sha256, UnixMillis, port::TokenRecord};
 use parking_lot::RwLock;
 
 use crate::{Client, Session};
@@ -32,6 +32,7 @@ pub(crate) struct Entry {
     pub(crate) slot: Slot,
     /// What the login asked for; none: all scopes of the client.
     scopes: Option<Arc<[String]>>,
+    confirmation: Option<Arc<Confirmation>>,
     issued_at: UnixMillis,
     expires_at: UnixMillis,
     /// The same end on the monotonic clock, so that setting the wall clock back lengthens no token's life.
@@ -47,7 +48,7 @@ pub(crate) struct Entry {
 pub(crate) enum Lookup {
     /// A valid session.
     Live(Session),
-    /// Known, and not valid: expired, or its client is disabled or removed.
+    /// Known, and not valid: expired, or not bound as it must be, or its client is disabled or removed.
     Dead,
     /// Never heard of.
     Unknown,
@@ -73,6 +74,7 @@ impl Entry {
         Self {
             slot,
             scopes: token.scopes.as_ref().map(|scopes| scopes.as_slice().into()),
+            confirmation: token.confirmation.map(Arc::new),
             issued_at: token.issued_at,
             expires_at: token.expires_at,
             mono_end: now.mono.saturating_add(left),
@@ -146,10 +148,14 @@ impl Table {
         if entry.life(now) != Life::Valid {
             return Lookup::Dead;
         }
-        let Some(client) = entry.slot.load_full().filter(|client| client.record.enabled) else { return Lookup::Dead };
+        let may = |client: &Arc<Client>| {
+            client.record.enabled && client.record.token_binding.is_met(entry.confirmation.as_deref())
+        };
+        let Some(client) = entry.slot.load_full().filter(may) else { return Lookup::Dead };
         entry.note_use(now);
         let (issued_at, expires_at) = (entry.issued_at, entry.expires_at);
-        Lookup::Live(Session { client, scopes: entry.scopes.clone(), issued_at, expires_at, digest })
+        let (scopes, confirmation) = (entry.scopes.clone(), entry.confirmation.clone());
+        Lookup::Live(Session { client, scopes, confirmation, issued_at, expires_at, digest })
     }
 
     /// What `look` says about one entry.

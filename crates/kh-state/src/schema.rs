@@ -29,10 +29,11 @@ const MIGRATIONS: [&str; VERSION as usize] = [
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
     include_str!("schema/7.sql"),
+    include_str!("schema/8.sql"),
 ];
 
 /// The schema that this binary writes.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Entry N turns schema N + 2 back into schema N + 1: what the later one added, and the count of rows that have it.
 const DOWN: [Down; VERSION as usize - 1] = [
@@ -82,6 +83,16 @@ const DOWN: [Down; VERSION as usize - 1] = [
         // the keyholder tokens that spoke for them would be good for nothing
         statement: "DROP TRIGGER sessions_end_with_their_token; DROP TRIGGER sessions_end_with_their_client; \
                     DELETE FROM tokens WHERE digest IN (SELECT token FROM sessions); DROP TABLE sessions",
+    },
+    Down {
+        count: "SELECT count(*) FROM clients WHERE token_binding != 'none' OR id IN \
+                (SELECT client FROM tokens WHERE confirmation IS NOT NULL)",
+        whose: "clients",
+        lost: "that a client's tokens must be bound to it: it is disabled, and tokens that are bound are revoked",
+        // a bound token would come back as a bearer token
+        statement: "UPDATE clients SET enabled = 0 WHERE token_binding != 'none'; \
+                    DELETE FROM tokens WHERE confirmation IS NOT NULL; \
+                    ALTER TABLE tokens DROP COLUMN confirmation; ALTER TABLE clients DROP COLUMN token_binding",
     },
 ];
 

@@ -1,9 +1,11 @@
 //! The statements: each change as it runs inside a transaction, and each read. Nothing here begins or commits.
 
 use kh_core::{
-    ClientId, ClientName, EnvironmentName, Sha256, UnixMillis,
+    ClientId, ClientName, Confirmation, EnvironmentName, Sha256, UnixMillis,
     audit::AuditEvent,
-    port::{ClientRecord, JournalError, StateError, TokenFormat, TokenRecord, rotation_journal::HeldLease},
+    port::{
+        ClientRecord, JournalError, StateError, TokenBinding, TokenFormat, TokenRecord, rotation_journal::HeldLease,
+    },
     revocation::RevocationRecord,
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params, types::Type};
@@ -184,8 +186,8 @@ fn add_client(connection: &Connection, client: &ClientRecord) -> Result<(), Refu
         .prepare_cached(
             "INSERT INTO clients (id, name, credential, secret_digests, old_secrets_until, scopes, allow_rules, \
              allow_all, allow_secret_operations, token_ttl_s, enabled, created_at, updated_at, environment, \
-             token_format, audience, may_introspect) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+             token_format, audience, may_introspect, token_binding) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )?
         .execute(params![
             client.id.as_str(),
@@ -205,6 +207,7 @@ fn add_client(connection: &Connection, client: &ClientRecord) -> Result<(), Refu
             client.token_format.as_str(),
             json(&client.audience)?,
             client.may_introspect,
+            client.token_binding.as_str(),
         ])?;
     Ok(())
 }
@@ -222,7 +225,7 @@ fn update_client(connection: &Connection, before: &ClientRecord, after: &ClientR
             "UPDATE clients SET name = ?2, credential = ?3, secret_digests = ?4, old_secrets_until = ?5, \
              scopes = ?6, allow_rules = ?7, allow_all = ?8, allow_secret_operations = ?9, token_ttl_s = ?10, \
              enabled = ?11, created_at = ?12, updated_at = ?13, environment = ?14, token_format = ?15, \
-             audience = ?16, may_introspect = ?17 WHERE id = ?1",
+             audience = ?16, may_introspect = ?17, token_binding = ?18 WHERE id = ?1",
         )?
         .execute(params![
             after.id.as_str(),
@@ -242,6 +245,7 @@ fn update_client(connection: &Connection, before: &ClientRecord, after: &ClientR
             after.token_format.as_str(),
             json(&after.audience)?,
             after.may_introspect,
+            after.token_binding.as_str(),
         ])?;
     Ok(())
 }
@@ -250,8 +254,8 @@ fn add_token(connection: &Connection, token: &TokenRecord) -> Result<(), Refused
     // one statement decides and writes, so that no login slips in after a disable
     let added = connection
         .prepare_cached(
-            "INSERT INTO tokens (digest, client, issued_at, expires_at, scopes) \
-             SELECT ?1, id, ?3, ?4, ?5 FROM clients WHERE id = ?2 AND enabled = 1 \
+            "INSERT INTO tokens (digest, client, issued_at, expires_at, scopes, confirmation) \
+             SELECT ?1, id, ?3, ?4, ?5, ?6 FROM clients WHERE id = ?2 AND enabled = 1 \
              ON CONFLICT (digest) DO UPDATE SET digest = excluded.digest WHERE client = excluded.client",
         )?
         .execute(params![
@@ -260,6 +264,7 @@ fn add_token(connection: &Connection, token: &TokenRecord) -> Result<(), Refused
             time(token.issued_at),
             time(token.expires_at),
             token.scopes.as_ref().map(json).transpose()?,
+            token.confirmation.map(|bound| format!("{} {}", bound.member(), Sha256(*bound.digest()).to_hex())),
         ])?;
     if added == 0 {
         return Err(no_such_client(&token.client));
@@ -355,6 +360,7 @@ pub(crate) fn client_of(row: &Row<'_>) -> rusqlite::Result<ClientRecord> {
         token_format: token_format(row)?,
         audience: parsed(row, "audience")?,
         may_introspect: row.get("may_introspect")?,
+        token_binding: token_binding(row)?,
         allow: parsed(row, "allow_rules")?,
         allow_all: row.get("allow_all")?,
         allow_secret_operations: row.get("allow_secret_operations")?,
@@ -370,6 +376,22 @@ fn token_format(row: &Row<'_>) -> rusqlite::Result<TokenFormat> {
     text.parse().map_err(|error: &str| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into()))
 }
 
+fn token_binding(row: &Row<'_>) -> rusqlite::Result<TokenBinding> {
+    let text: String = row.get("token_binding")?;
+    text.parse().map_err(|error: &str| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into()))
+}
+
+/// What a token is bound to. One that cannot be read is an error and never a bearer token.
+fn confirmation(row: &Row<'_>) -> rusqlite::Result<Option<Confirmation>> {
+    let Some(text) = row.get::<_, Option<String>>("confirmation")? else { return Ok(None) };
+    let read = || {
+        let (member, digest) = text.split_once(' ')?;
+        Confirmation::of(member, Sha256::from_hex(digest)?.0)
+    };
+    let unread = || rusqlite::Error::FromSqlConversionFailure(0, Type::Text, "not a confirmation".into());
+    read().map(Some).ok_or_else(unread)
+}
+
 fn token_of(row: &Row<'_>) -> rusqlite::Result<TokenRecord> {
     let scopes: Option<String> = row.get("scopes")?;
     Ok(TokenRecord {
@@ -378,6 +400,7 @@ fn token_of(row: &Row<'_>) -> rusqlite::Result<TokenRecord> {
         issued_at: millis(row.get("issued_at")?),
         expires_at: millis(row.get("expires_at")?),
         scopes: scopes.map(|_| parsed(row, "scopes")).transpose()?,
+        confirmation: confirmation(row)?,
     })
 }
 

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use clap::{Args, Subcommand};
 use kh_core::{
     ClientName, Code, CredentialName, EnvironmentName, SecretString, environment,
-    port::{AllowRule, ClientRecord, TokenFormat},
+    port::{AllowRule, ClientRecord, TokenBinding, TokenFormat},
 };
 use kh_issuer::{Issuer, NewClient, NewTokens, SecretOverlap};
 use serde_json::{Value, json};
@@ -42,6 +42,7 @@ pub(crate) enum ClientCommand {
     },
     RotateSecret(RotateArgs),
     Bind(BindArgs),
+    Edit(EditArgs),
     /// Refuse its logins and its calls at once
     Disable {
         /// Its name or id
@@ -90,6 +91,9 @@ pub(crate) struct AddArgs {
     /// Let it ask what a token is (RFC 7662): tokens for its --audience, or all without one
     #[arg(long)]
     introspect: bool,
+    /// What its tokens must be bound to: its client certificate (RFC 8705), or its own key (DPoP, RFC 9449)
+    #[arg(long, value_name = "BINDING", default_value = "none", value_parser = ["none", "certificate", "dpop"])]
+    token_binding: String,
     /// A call it may make, such as 'GET /api/v2/users/**'
     #[arg(long, value_name = "RULE")]
     allow: Vec<String>,
@@ -134,6 +138,23 @@ pub(crate) struct BindArgs {
     environment: EnvironmentName,
 }
 
+/// Say what a client's tokens must be bound to
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A token that is bound to a client certificate (RFC 8705) or to a key of the client (DPoP, RFC 9449) is good for
+nothing in anybody else's hands. Tokens of the client that are not bound like that stop working at once.
+
+Examples:
+  keyholder client edit billing --token-binding dpop"
+)]
+pub(crate) struct EditArgs {
+    /// Its name or id
+    client: String,
+    /// What its tokens must be bound to
+    #[arg(long, value_name = "BINDING", value_parser = ["none", "certificate", "dpop"])]
+    token_binding: String,
+}
+
 /// Remove a client with its secrets and tokens
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  keyholder client rm billing --yes")]
@@ -159,8 +180,7 @@ pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Fai
         let issuer = base.issuer().await?;
         match command {
             ClientCommand::Add(arguments) => {
-                let named = loaded.config.token_endpoint.issuer.is_some();
-                add(arguments, environment, (&issuer, named), &actor, context).await
+                add(arguments, environment, (&issuer, &loaded.config), &actor, context).await
             }
             ClientCommand::List => {
                 list(&issuer, &loaded.config, context);
@@ -172,6 +192,17 @@ pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Fai
                 let of = |name: &CredentialName| environment_of(&loaded.config, name);
                 let record = issuer.set_environment(&client, &environment, &of, &actor).await?;
                 Ok(told(&record, &format!("a client of {environment}"), context))
+            }
+            ClientCommand::Edit(EditArgs { client, token_binding }) => {
+                let binding = binding_of(&token_binding)?;
+                let record = issuer.set_token_binding(&client, binding, &actor).await?;
+                warn_of_binding(&record, &loaded.config, context);
+                let done = match binding {
+                    TokenBinding::None => "issued tokens that need no proof",
+                    TokenBinding::Certificate => "issued tokens that are bound to its client certificate",
+                    TokenBinding::Dpop => "issued tokens that are bound to its key",
+                };
+                Ok(told(&record, done, context))
             }
             ClientCommand::Disable { client } => {
                 let record = issuer.set_enabled(&client, false, &actor).await?;
@@ -217,7 +248,7 @@ fn check_credential(arguments: &AddArgs, loaded: &Loaded) -> Result<Option<Envir
 async fn add(
     arguments: AddArgs,
     environment: Option<EnvironmentName>,
-    (issuer, named): (&Arc<Issuer>, bool),
+    (issuer, config): (&Arc<Issuer>, &Config),
     actor: &str,
     context: &Context,
 ) -> Result<Exit, Failure> {
@@ -228,7 +259,12 @@ async fn add(
         credential: arguments.credential,
         environment,
         scopes: arguments.scopes,
-        tokens: NewTokens { format, audience: arguments.audience, may_introspect: arguments.introspect },
+        tokens: NewTokens {
+            format,
+            audience: arguments.audience,
+            may_introspect: arguments.introspect,
+            binding: binding_of(&arguments.token_binding)?,
+        },
         allow: arguments.allow.into_iter().map(AllowRule).collect(),
         allow_all: arguments.allow_all,
         allow_secret_operations: arguments.allow_secret_operations,
@@ -238,7 +274,8 @@ async fn add(
     issued(&record, &secret, "added", context);
     let terminal = &context.terminal;
     let own_api = record.token_format == TokenFormat::Jwt;
-    if own_api && !named {
+    warn_of_binding(&record, config, context);
+    if own_api && config.token_endpoint.issuer.is_none() {
         terminal
             .warn("keyholder.toml has no [token_endpoint] issuer: until it has one, this client's logins are refused");
     }
@@ -256,6 +293,20 @@ async fn add(
         terminal.warn("official SDKs do not log in again by themselves when their token ends: a short --ttl needs an application that does");
     }
     Ok(Exit::Done)
+}
+
+fn binding_of(text: &str) -> Result<TokenBinding, Failure> {
+    text.parse().map_err(|error: &str| Failure::usage(error))
+}
+
+/// A certificate that no listener asks for is never there.
+fn warn_of_binding(record: &ClientRecord, config: &Config, context: &Context) {
+    let asked = config.gateway.tls.as_ref().is_some_and(|tls| tls.clients.client_ca.is_some());
+    if record.token_binding == TokenBinding::Certificate && !asked {
+        let text =
+            "keyholder.toml has no client_ca in [gateway.tls]: until it has one, this client's logins are refused";
+        context.terminal.warn(text);
+    }
 }
 
 /// Shows the secret, the one time that it can be shown.
@@ -309,6 +360,7 @@ fn as_json(record: &ClientRecord) -> Value {
         "token_format": record.token_format,
         "audience": record.audience,
         "may_introspect": record.may_introspect,
+        "token_binding": record.token_binding,
         "allow": record.allow,
         "allow_all": record.allow_all,
         "allow_secret_operations": record.allow_secret_operations,
@@ -326,7 +378,12 @@ fn tokens(record: &ClientRecord) -> String {
     let lists = lists.into_iter().filter(|(_, values)| !values.is_empty());
     let lists = lists.map(|(name, values)| format!("{name:<12}{}\n", values.join(" ")));
     let introspects = record.may_introspect.then(|| "introspects tokens\n".to_owned());
-    format.into_iter().chain(lists).chain(introspects).collect()
+    let bound = match record.token_binding {
+        TokenBinding::None => None,
+        TokenBinding::Certificate => Some("bound to    its client certificate\n".to_owned()),
+        TokenBinding::Dpop => Some("bound to    its key (DPoP)\n".to_owned()),
+    };
+    format.into_iter().chain(bound).chain(lists).chain(introspects).collect()
 }
 
 /// What it may call, in a few words.

@@ -11,7 +11,7 @@ use kh_core::{
     metric::help,
     port::{BoxFuture, SecretSource},
 };
-use kh_gateway::{EventSink, NotTaken, Proof};
+use kh_gateway::{Bearer, EventSink, NotTaken, Proof};
 use kh_inbound::{
     Revocations,
     events::{Admitted, Delivery, DeliveryError, EVENT_BYTES_MAX, EventDesk, EventKeys, TakeError, Taken, WINDOW},
@@ -98,14 +98,14 @@ impl PlatformEvents {
     }
 
     /// The client that a token of keyholder's own speaks for, if it has the scope.
-    async fn client(&self, endpoint: &Endpoint, token: &[u8]) -> Result<String, NotTaken> {
+    async fn client(&self, endpoint: &Endpoint, token: &[u8]) -> Result<Bearer, NotTaken> {
         let scope = endpoint.scope.as_ref().ok_or(NotTaken::Unauthenticated)?;
         let known = self.issuer.presented(token).await.map_err(|_| NotTaken::Unavailable)?;
         let known = known.ok_or(NotTaken::Unauthenticated)?;
         if !known.scopes.contains(scope) {
             return Err(NotTaken::Forbidden);
         }
-        Ok(format!("client:{}", known.client))
+        Ok(Bearer { client: format!("client:{}", known.client), bound: known.bound })
     }
 
     /// Whether a signature holds. The keys are read each time, so that a replaced one counts at once.
@@ -185,7 +185,7 @@ impl EventSink for PlatformEvents {
         self.endpoints.contains_key(name).then_some(EVENT_BYTES_MAX)
     }
 
-    fn admit<'a>(&'a self, name: &'a str, token: &'a [u8]) -> BoxFuture<'a, Result<String, NotTaken>> {
+    fn admit<'a>(&'a self, name: &'a str, token: &'a [u8]) -> BoxFuture<'a, Result<Bearer, NotTaken>> {
         Box::pin(async move {
             let Some(endpoint) = self.endpoints.get(name) else { return Err(NotTaken::Unauthenticated) };
             let known = self.client(endpoint, token).await;

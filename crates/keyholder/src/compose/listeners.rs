@@ -19,7 +19,11 @@ use kh_gateway::{
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{Paths, activation::Sockets, tls::server_tls};
+use super::{
+    Paths,
+    activation::Sockets,
+    tls::{Clients, server_tls},
+};
 use crate::{
     config::{GatewayConfig as GatewaySection, LimitsConfig, ListenAddress},
     output::Failure,
@@ -63,7 +67,7 @@ struct Wanted {
 pub(super) fn start_gateways(
     section: &GatewaySection,
     paths: &Paths,
-    slot: Option<&Arc<CertificateSlot>>,
+    (slot, clients): (Option<&Arc<CertificateSlot>>, Option<&Clients>),
     sockets: &mut Sockets,
     ports: &Ports,
 ) -> Result<Vec<(&'static str, GatewayHandle)>, Failure> {
@@ -71,7 +75,8 @@ pub(super) fn start_gateways(
         section.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
     let mut started = Vec::new();
     for Wanted { name, listen, encrypted } in wanted(section, paths, sockets)? {
-        let tls = slot.filter(|_| encrypted).map(|slot| server_tls(slot, None)).transpose()?;
+        let tls = slot.filter(|_| encrypted);
+        let tls = tls.map(|slot| server_tls(slot, clients.map(|clients| &clients.trust))).transpose()?;
         let socket_mode = section.socket_mode.unwrap_or(SOCKET_MODE);
         let config = GatewayConfig { listen, socket_mode, workers, tls, limits: limits(&section.limits) };
         let gateway = Gateway::start(config, ports.clone()).map_err(|error| match &error {

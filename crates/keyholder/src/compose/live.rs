@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use kh_admin::admin::{ConfigStatus, TlsStatus};
 use kh_broker::{Applied, Broker, CredentialSpec, Sightings};
 use kh_core::{Clock, Sha256};
+use kh_gateway::GatewayHandle;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
@@ -19,7 +20,7 @@ use super::{
     record::Record,
     sightings::{self, rotated},
     stores::{Logins, Targets, targets_after},
-    tls::{Certificate, Served, certificate},
+    tls::{Certificate, Clients, ClientsTaken, OtherClients, Served, certificate},
 };
 use crate::{
     cli::Loaded,
@@ -37,6 +38,8 @@ pub(crate) struct Prepared {
     pub(super) specs: Vec<CredentialSpec>,
     pub(super) outside: Outside,
     pub(super) certificate: Option<Certificate>,
+    /// Whose client certificates the gateway takes.
+    pub(super) clients: Option<Clients>,
     /// The admin listener's.
     pub(super) admin_certificate: Option<Certificate>,
     /// The stores outside, as rotation writes them.
@@ -62,11 +65,13 @@ impl Prepared {
         let targets = targets_after(before, loaded, clock)?;
         let pem = |(cert, key): (&PathBuf, &PathBuf)| certificate(cert, key, &loaded.paths);
         let tls = loaded.config.gateway.tls.as_ref().map(|tls| (&tls.cert, &tls.key));
+        let clients = loaded.config.gateway.tls.as_ref().map(|tls| Clients::of(&tls.clients, &loaded.paths));
         let admin = loaded.config.admin.tls.as_ref().map(|tls| (&tls.cert, &tls.key));
         Ok(Self {
             specs: endpoints::specs(&loaded.config, &ways, clock),
             outside: outside(loaded, &targets, clock, reads),
             certificate: tls.map(pem).transpose()?,
+            clients: clients.transpose()?.flatten(),
             admin_certificate: admin.map(pem).transpose()?,
             targets,
             inbound: PreparedInbound::of(loaded)?,
@@ -102,7 +107,7 @@ pub(crate) struct Live {
     sources: Arc<Sources>,
     targets: Mutex<Targets>,
     logins: Logins,
-    certificate: Option<Served>,
+    certificate: Option<(Served, ClientsTaken)>,
     admin: AdminAccess,
     ending: Mutex<Ending>,
     limits: Mutex<BTreeMap<&'static str, String>>,
@@ -114,7 +119,7 @@ pub(crate) struct Live {
 impl Live {
     pub(super) fn new(
         loaded: &Loaded,
-        (certificate, admin): ((Option<Served>, Option<Sha256>), AdminAccess),
+        (certificate, admin): ((Option<(Served, ClientsTaken)>, Option<Sha256>), AdminAccess),
         (broker, record, sources): (&Arc<Broker>, &sightings::Record, Arc<Sources>),
         (targets, logins): (Targets, Logins),
         protection: &Arc<Protection>,
@@ -139,9 +144,27 @@ impl Live {
         })
     }
 
+    /// These gateways listen.
+    pub(super) fn listens<'a>(&self, gateways: impl Iterator<Item = &'a GatewayHandle>) {
+        if let Some((_, taken)) = &self.certificate {
+            taken.listens(gateways);
+        }
+    }
+
+    /// What becomes of the gateway's listeners if they take other client certificates from now on. Changes nothing.
+    pub(super) fn other_clients(&self, prepared: &Prepared) -> Result<Option<OtherClients>, Failure> {
+        let other = self.certificate.as_ref().map(|(_, taken)| taken.other(prepared.clients.as_ref()));
+        Ok(other.transpose()?.flatten())
+    }
+
     /// Puts `loaded` into force, of which `prepared` was made. Answers what became of the credentials, and whether the
-    /// certificate is another one.
-    pub(super) fn apply(&self, loaded: &Loaded, prepared: Prepared, inbound: NextInbound) -> (Applied, bool) {
+    /// certificate, or whose certificates are taken, is another one.
+    pub(super) fn apply(
+        &self,
+        loaded: &Loaded,
+        prepared: Prepared,
+        (inbound, clients): (NextInbound, Option<OtherClients>),
+    ) -> (Applied, bool) {
         let digest = prepared.certificate_digest();
         // first, so that a new credential finds its store
         self.sources.replace(prepared.outside);
@@ -151,15 +174,19 @@ impl Live {
         let applied = self.broker.apply(prepared.specs);
         // last of the three, because issuers are asked with secrets and tokens of the others
         self.protection.replace(inbound);
-        if let (Some(served), Some(certificate)) = (&self.certificate, prepared.certificate) {
+        if let (Some((served, _)), Some(certificate)) = (&self.certificate, prepared.certificate) {
             served.replace(certificate);
+        }
+        let other_clients = clients.is_some();
+        if let (Some((_, taken)), Some(clients)) = (&self.certificate, clients) {
+            taken.replace(clients);
         }
         self.admin.replace(loaded, prepared.admin_certificate);
         *self.ending.lock() = Ending::of(&loaded.config);
         *self.limits.lock() = limits(&loaded.config);
         let before = self.told().1.map(|tls| tls.certificate_sha256);
         self.record.in_force(loaded, digest, self.clock.now().wall);
-        (applied, before != digest.map(Sha256::to_hex))
+        (applied, other_clients || before != digest.map(Sha256::to_hex))
     }
 
     /// The protected APIs.

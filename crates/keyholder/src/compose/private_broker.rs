@@ -84,6 +84,7 @@ impl PrivateBroker {
                 entropy: Arc::clone(&base.entropy),
                 metrics: Metrics::register(&mut Registry::default()),
                 public_url: None,
+                binding: kh_gateway::OwnBinding::default(),
                 events: None,
                 observer: None,
                 security: Security::default(),

@@ -203,9 +203,10 @@ impl Reloader {
         let same_file = loaded.digest == self.current.digest;
         // may wait for an issuer's keys, and changes nothing
         let inbound = self.live.protection().next(std::mem::take(&mut prepared.inbound)).await?;
+        let clients = self.live.other_clients(&prepared)?;
         audit_config(&loaded, &self.base, &self.context).await?;
         bind_environments(&loaded.config, &self.issuer, "keyholder").await?;
-        let (applied, certificate_changed) = self.live.apply(&loaded, prepared, inbound);
+        let (applied, certificate_changed) = self.live.apply(&loaded, prepared, (inbound, clients));
         if let (Some(schedule), Some(plan)) = (&self.schedule, plan) {
             schedule.take_over(&loaded, plan);
         }

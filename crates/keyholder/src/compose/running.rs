@@ -4,7 +4,10 @@
 //! local listeners) never runs on a data-plane thread; the admin listener answers until everything else has ended;
 //! after [`Running::stop`] no task and no socket is left.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use kh_admin::{
     AdminPorts, ApiPorts, AuditDesk, BrokerPorts, Callers, Guard, LocalMetrics, Pulse, ReadyCheck, RevocationDesk,
@@ -16,7 +19,9 @@ use kh_core::{
     Code,
     port::{AuditLog, RevocationStore, SecretSource, SecretStore, SessionStore, SightingLog, StateStore},
 };
-use kh_gateway::{Events, GatewayHandle, InboundPorts, Metrics, Ports, inbound::InboundMetrics};
+use kh_gateway::{
+    Events, GatewayHandle, InboundPorts, Metrics, OwnBinding, Ports, ProofRules, Senders, inbound::InboundMetrics,
+};
 use kh_inbound::Revocations;
 use kh_issuer::Issuer;
 use kh_security::Counters;
@@ -42,10 +47,10 @@ use super::{
     sightings::Record,
     standing::Standing,
     stores::Logins,
-    tls::{Served, Telling},
+    tls::{ClientsTaken, Served, Telling},
     watches::Watches,
 };
-use crate::{cli::Loaded, output::Failure, sources::Sources};
+use crate::{cli::Loaded, config::Config, output::Failure, sources::Sources};
 
 /// How long the last lines and spans may take at the end: a collector that is gone must not hold the process up until
 /// its supervisor kills it.
@@ -125,6 +130,9 @@ impl Running {
         let served = |name: &str, first| Served::new(name.to_owned(), first, &telling);
         let admin_certificate = prepared.admin_certificate.take().map(|first| served("admin", first));
         let served = prepared.certificate.map(|first| served("gateway", first));
+        let clients = prepared.clients.take();
+        let taken = served.as_ref().map(|served| ClientsTaken::new(served.slot(), clients.as_ref()));
+        let certificates = taken.as_ref().map(|taken| Arc::clone(taken.asked())).unwrap_or_default();
         let slot = served.as_ref().map(|served| Arc::clone(served.slot()));
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let kept = (prepared.targets, Logins::new(&tasks, &cancel));
@@ -153,7 +161,7 @@ impl Running {
         let events = PlatformEvents::of(&loaded.config, base, (&protection, &revocations), events, &mut registry);
         let live = Live::new(
             loaded,
-            ((served, digest), access),
+            ((served.zip(taken), digest), access),
             (&broker, &record, sources),
             kept,
             &protection,
@@ -171,13 +179,16 @@ impl Running {
             clock: Arc::clone(&base.clock),
             entropy: Arc::clone(&base.entropy),
             metrics: Arc::clone(&metrics),
+            binding: own_binding(&loaded.config, &certificates),
             public_url: loaded.config.gateway.public_url.as_ref().map(|url| Arc::from(url.text())),
             events: events.map(|events| Events::new(events)),
             observer: telemetry.observer(),
             security: watchers.security(),
             proxies: Arc::new(proxies),
         };
-        let mut gateways = start_gateways(&loaded.config.gateway, &loaded.paths, slot.as_ref(), &mut sockets, &ports)?;
+        let mut gateways =
+            start_gateways(gateway, &loaded.paths, (slot.as_ref(), clients.as_ref()), &mut sockets, &ports)?;
+        live.listens(gateways.iter().map(|(_, gateway)| gateway));
         let mut addresses = addresses(loaded, &gateways);
         let inbound_ports = |site| InboundPorts {
             site,
@@ -409,6 +420,12 @@ impl Running {
 }
 
 /// The sessions of users, over this state.
+/// How keyholder's own tokens are bound: one memory of proofs for all listeners.
+fn own_binding(config: &Config, certificates: &Arc<AtomicBool>) -> OwnBinding {
+    let proofs = ProofRules { nonce: config.token_endpoint.dpop_nonce, ..ProofRules::default() };
+    OwnBinding { senders: Arc::new(Senders::default()), proofs, certificates: Arc::clone(certificates) }
+}
+
 fn user_sessions(loaded: &Loaded, base: &Base, broker: &Arc<Broker>) -> Result<Arc<UserSessions>, Failure> {
     let instance = LockedInstance::claim(&loaded.paths.database, &*base.entropy)?;
     let store = Arc::clone(&base.state) as Arc<dyn SessionStore>;

@@ -1,9 +1,16 @@
 //! TLS of keyholder's own listeners, and the reading of PEM files.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use kh_core::{Clock, Code};
-use kh_gateway::{CertificateSlot, ClientAuth, ClientTrust, Metrics};
+use kh_core::{Clock, Code, Sha256};
+use kh_gateway::{CertificateSlot, ClientAuth, ClientTrust, GatewayHandle, Metrics, TlsSlot};
+use parking_lot::Mutex;
 use rustls::{crypto::aws_lc_rs, server::ResolvesServerCert, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
@@ -11,7 +18,10 @@ use super::{
     Paths,
     validity::{Standing, Validity},
 };
-use crate::output::Failure;
+use crate::{
+    config::{ClientsConfig, Need},
+    output::Failure,
+};
 
 /// Largest PEM file read, in bytes: the public CA bundles have a quarter of a megabyte.
 const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -116,6 +126,82 @@ pub(super) fn server_tls(
 ) -> Result<Arc<rustls::ServerConfig>, Failure> {
     let resolver = Arc::clone(slot) as Arc<dyn ResolvesServerCert>;
     kh_gateway::server_tls(resolver, clients).map_err(|error| Failure::of(Code::INTERNAL, &error))
+}
+
+/// The client certificates that a listener takes.
+pub(super) struct Clients {
+    pub(super) trust: ClientTrust,
+    /// Of all that it was made from: another one ends the sessions of before.
+    pub(super) digest: Sha256,
+}
+
+impl Clients {
+    /// Those that a section names; none if it takes none.
+    pub(super) fn of(config: &ClientsConfig, paths: &Paths) -> Result<Option<Self>, Failure> {
+        let Some(path) = config.client_ca.as_deref().map(|path| paths.resolve(path)) else { return Ok(None) };
+        let bundle = read_pem(&path)?;
+        let auth = match config.client_auth {
+            Need::Optional => ClientAuth::Optional,
+            Need::Required => ClientAuth::Required,
+        };
+        let names = &config.client_names;
+        let digest = Sha256::of(format!("{auth:?} {names:?} {}", Sha256::of(&bundle).to_hex()).as_bytes());
+        Ok(Some(Self { trust: client_trust(&path, &bundle, auth, names.clone())?, digest }))
+    }
+}
+
+/// Whose client certificates the gateway's listeners take, and how that changes.
+pub(super) struct ClientsTaken {
+    slot: Arc<CertificateSlot>,
+    /// How the listeners speak TLS, once there are any.
+    listening: Mutex<Vec<TlsSlot>>,
+    /// The digest of whose certificates they take.
+    digest: Mutex<Option<Sha256>>,
+    asked: Arc<AtomicBool>,
+}
+
+/// How listeners will speak TLS if other client certificates are taken from now on.
+pub(super) struct OtherClients {
+    tls: Arc<rustls::ServerConfig>,
+    digest: Option<Sha256>,
+}
+
+impl ClientsTaken {
+    /// Listeners that show the certificate of `slot` take these.
+    pub(super) fn new(slot: &Arc<CertificateSlot>, clients: Option<&Clients>) -> Self {
+        let asked = Arc::new(AtomicBool::new(clients.is_some()));
+        let digest = Mutex::new(clients.map(|clients| clients.digest));
+        Self { slot: Arc::clone(slot), listening: Mutex::default(), digest, asked }
+    }
+
+    /// Whether client certificates are asked for, now and later.
+    pub(super) fn asked(&self) -> &Arc<AtomicBool> {
+        &self.asked
+    }
+
+    /// These gateways listen.
+    pub(super) fn listens<'a>(&self, gateways: impl Iterator<Item = &'a GatewayHandle>) {
+        *self.listening.lock() = gateways.filter_map(|gateway| gateway.tls().cloned()).collect();
+    }
+
+    /// What becomes of the listeners when these client certificates are taken; none if they are the same as before.
+    pub(super) fn other(&self, clients: Option<&Clients>) -> Result<Option<OtherClients>, Failure> {
+        let digest = clients.map(|clients| clients.digest);
+        if *self.digest.lock() == digest {
+            return Ok(None);
+        }
+        let tls = server_tls(&self.slot, clients.map(|clients| &clients.trust))?;
+        Ok(Some(OtherClients { tls, digest }))
+    }
+
+    /// Takes other client certificates. Sessions that were verified by the ones before are not resumed.
+    pub(super) fn replace(&self, OtherClients { tls, digest }: OtherClients) {
+        for slot in &*self.listening.lock() {
+            slot.replace(&tls);
+        }
+        self.asked.store(digest.is_some(), Ordering::Relaxed);
+        *self.digest.lock() = digest;
+    }
 }
 
 /// The client certificates that a listener takes, by the authorities of a PEM file.

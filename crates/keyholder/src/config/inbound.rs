@@ -14,8 +14,8 @@ use super::{
     issuers::{Issuers, texts},
     keys::{inbound as tables, words},
     model::{
-        AddressHeader, ConditionConfig, ConditionTest, IdentityHeaderConfig, InboundConfig, InboundTlsConfig,
-        ListenAddress, Need, OperationsBasis, RouteConfig, ScalarConfig,
+        AddressHeader, ClientsConfig, ConditionConfig, ConditionTest, IdentityHeaderConfig, InboundConfig,
+        InboundTlsConfig, ListenAddress, Need, OperationsBasis, RouteConfig, ScalarConfig,
     },
     network,
     reader::{Located, Section},
@@ -182,10 +182,18 @@ fn tls(api: &Section<'_>) -> Option<InboundTlsConfig> {
     section.keeps(&tables::TLS);
     let cert = section.path("cert").map(|found| found.value);
     let key = section.path("key").map(|found| found.value);
-    let client_ca = section.path("client_ca").map(|found| found.value);
-    let (client_auth, client_names) = (need(&section, "client_auth"), texts(&section, "client_names"));
+    let clients = clients(&section);
     section.finish();
-    Some(InboundTlsConfig { cert: cert?, key: key?, client_ca, client_auth, client_names })
+    Some(InboundTlsConfig { cert: cert?, key: key?, clients })
+}
+
+/// Whose client certificates a listener takes.
+pub(super) fn clients(section: &Section<'_>) -> ClientsConfig {
+    ClientsConfig {
+        client_ca: section.path("client_ca").map(|found| found.value),
+        client_auth: need(section, "client_auth"),
+        client_names: texts(section, "client_names"),
+    }
 }
 
 fn need(section: &Section<'_>, key: &'static str) -> Need {

@@ -13,7 +13,7 @@ mod stores;
 mod tables;
 pub(super) mod words;
 
-pub(super) use tables::SECTIONS;
+pub(super) use tables::{SECTIONS, TLS};
 
 /// The form of a value.
 #[derive(Clone, Copy, Debug)]

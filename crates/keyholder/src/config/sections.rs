@@ -14,7 +14,7 @@ use kh_platform::{Address, PlainHttp};
 
 use super::{
     deliver::{self, Delivery},
-    events, inbound, issuers,
+    events, inbound, issuers, keys,
     model::{
         AccessConfig, AccessFormat, AuditConfig, BrokerConfig, Config, CredentialConfig, GatewayConfig, KeySource,
         LimitsConfig, ListenAddress, LogConfig, LogFormat, NetworkConfig, PlatformConfig, StateConfig, StoreConfig,
@@ -171,13 +171,10 @@ fn tls(gateway: &Section<'_>) -> Option<TlsConfig> {
     let listen = section.listeners("listen").unwrap_or_default();
     let cert = section.path("cert").map(|found| found.value);
     let key = section.path("key").map(|found| found.value);
-    for (name, value) in [("cert", &cert), ("key", &key)] {
-        if value.is_none() && section.place(name).is_none() {
-            section.error(section.span.clone(), format!("[gateway.tls] lacks {name}"), "give the path of a PEM file");
-        }
-    }
+    section.keeps(&keys::TLS);
+    let clients = inbound::clients(&section);
     section.finish();
-    Some(TlsConfig { listen, cert: cert?, key: key? })
+    Some(TlsConfig { listen, cert: cert?, key: key?, clients })
 }
 
 fn broker(root: &Section<'_>) -> BrokerConfig {

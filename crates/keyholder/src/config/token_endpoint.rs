@@ -26,7 +26,9 @@ pub(super) fn read(root: &Section<'_>) -> TokenEndpointConfig {
     if let Some(found) = interval.as_ref().filter(|found| found.value < INTERVAL_RISKY) {
         section.warning(found.span.clone(), "signing keys are replaced more than once a day", "key_interval = \"30d\"");
     }
-    let config = TokenEndpointConfig { issuer, signing_algorithm, key_interval: interval.map(|found| found.value) };
+    let key_interval = interval.map(|found| found.value);
+    let dpop_nonce = section.flag("dpop_nonce").unwrap_or(false);
+    let config = TokenEndpointConfig { issuer, signing_algorithm, key_interval, dpop_nonce };
     section.finish();
     config
 }

@@ -1,6 +1,6 @@
 //! `[issuer.NAME]` and `[inbound.NAME]`: protected APIs of a configured `serve`.
 
-mod certificates;
+pub mod certificates;
 mod checks;
 mod platform;
 pub mod remote;

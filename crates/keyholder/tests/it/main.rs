@@ -11,6 +11,7 @@
 
 mod bad_input;
 mod bad_platform;
+mod bound_tokens;
 mod care;
 mod check;
 mod cli;

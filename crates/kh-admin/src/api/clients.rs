@@ -10,7 +10,7 @@ use axum::{
 };
 use kh_core::{
     SecretString,
-    port::{AllowRule, ClientRecord, TokenFormat},
+    port::{AllowRule, ClientRecord, TokenBinding, TokenFormat},
 };
 use kh_issuer::{NewClient, NewTokens, SecretOverlap};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub(super) struct ClientView {
     audience: Vec<String>,
     /// Whether it may introspect tokens.
     may_introspect: bool,
+    /// What its tokens must be bound to: `none`, `certificate` or `dpop`.
+    token_binding: &'static str,
     /// What it may call, as `METHOD /path`.
     allow: Vec<String>,
     /// Whether it may make every call but the guarded ones.
@@ -73,6 +75,7 @@ impl From<&ClientRecord> for ClientView {
             token_format: record.token_format.as_str(),
             audience: record.audience.clone(),
             may_introspect: record.may_introspect,
+            token_binding: record.token_binding.as_str(),
             allow: record.allow.iter().map(|rule| rule.0.clone()).collect(),
             allow_all: record.allow_all,
             allow_secret_operations: record.allow_secret_operations,
@@ -130,6 +133,10 @@ pub(super) struct AddClient {
     /// Whether it may introspect tokens.
     #[serde(default)]
     may_introspect: bool,
+    /// What its tokens must be bound to: `none`, `certificate` (RFC 8705) or `dpop` (RFC 9449).
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    token_binding: TokenBinding,
     /// What it may call, as `METHOD /path`.
     #[serde(default)]
     allow: Vec<String>,
@@ -151,6 +158,15 @@ pub(super) struct RotateSecret {
     /// How long the old secret works beside the new one, in seconds; without it, it stops at once.
     #[serde(default)]
     overlap_s: Option<u64>,
+}
+
+/// What a client's tokens must be bound to.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetTokenBinding {
+    /// `none`, `certificate` (RFC 8705) or `dpop` (RFC 9449).
+    #[schema(value_type = String)]
+    token_binding: TokenBinding,
 }
 
 /// Lists the clients
@@ -190,7 +206,12 @@ pub(super) async fn add(
         credential: new.credential,
         environment: new.environment,
         scopes: new.scopes,
-        tokens: NewTokens { format: new.token_format, audience: new.audience, may_introspect: new.may_introspect },
+        tokens: NewTokens {
+            format: new.token_format,
+            audience: new.audience,
+            may_introspect: new.may_introspect,
+            binding: new.token_binding,
+        },
         allow: new.allow.into_iter().map(AllowRule).collect(),
         allow_all: new.allow_all,
         allow_secret_operations: new.allow_secret_operations,
@@ -217,6 +238,24 @@ pub(super) async fn rotate_secret(
     let overlap = how.overlap_s.map_or(SecretOverlap::None, |seconds| SecretOverlap::For(Duration::from_secs(seconds)));
     let (record, secret) = ports.issuer.rotate_secret(&client, overlap, &actor(&operator)).await?;
     Ok(with_secret(StatusCode::OK, &record, &secret))
+}
+
+/// Says what a client's tokens must be bound to
+///
+/// Tokens that are not bound like that stop working at once.
+#[utoipa::path(
+    post, path = "/v1/clients/{client}/token-binding", tag = "clients", request_body = SetTokenBinding,
+    params(("client" = String, Path, description = "Its id or name")),
+    responses((status = 200, body = ClientView), (status = "4XX", body = ProblemDocument))
+)]
+pub(super) async fn set_token_binding(
+    State(ports): State<ApiPorts>,
+    Path(client): Path<String>,
+    Extension(operator): Extension<Arc<Operator>>,
+    Given(SetTokenBinding { token_binding }): Given<SetTokenBinding>,
+) -> Result<Json<ClientView>, Refused> {
+    let record = ports.issuer.set_token_binding(&client, token_binding, &actor(&operator)).await?;
+    Ok(Json((&record).into()))
 }
 
 /// Enables a client

@@ -101,6 +101,17 @@ async fn a_client_from_its_secret_to_its_end() {
     issuer.login(&id, &SecretString::copied(&secret)).await.unwrap_err();
     call(&rig, Role::Operate, "POST /v1/clients/agent-sync/enable", &Value::Null).await;
 
+    let line = "POST /v1/clients/agent-sync/token-binding";
+    let bound = call(&rig, Role::Admin, line, &json!({ "token_binding": "dpop" })).await;
+    assert_eq!((bound.status, &bound.json()["token_binding"]), (200, &json!("dpop")));
+    issuer.login(&id, &SecretString::copied(&secret)).await.unwrap_err();
+    for (role, status) in [(Role::Read, 403), (Role::Operate, 403)] {
+        assert_eq!(call(&rig, role, line, &json!({ "token_binding": "none" })).await.status, status);
+    }
+    assert_eq!(call(&rig, Role::Admin, line, &json!({ "token_binding": "mtls" })).await.status, 422);
+    let free = call(&rig, Role::Admin, line, &json!({ "token_binding": "none" })).await;
+    assert_eq!(free.json()["token_binding"], "none");
+
     let line = "POST /v1/clients/agent-sync/rotate-secret";
     let rotated = call(&rig, Role::Admin, line, &json!({ "overlap_s": 60 })).await;
     let second = rotated.json()["client_secret"].as_str().unwrap().to_owned();
@@ -113,7 +124,7 @@ async fn a_client_from_its_secret_to_its_end() {
     assert_eq!(gone.code(), "keyholder.not_found");
 
     let entries = log(&rig);
-    for change in ["add", "disable", "enable", "rotate_secret", "remove"] {
+    for change in ["add", "disable", "enable", "set_token_binding", "rotate_secret", "remove"] {
         let role = if change.ends_with("able") { "operate" } else { "admin" };
         let expected = format!("admin:the-{role} client.{change} agent-sync");
         assert!(entries.contains(&expected), "{expected} is not in {entries:#?}");

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::BoxFuture;
 use crate::{
-    Blame, ClientId, ClientName, Code, CredentialName, EnvironmentName, Retry, Sha256, UnixMillis, audit::AuditEvent,
+    Blame, ClientId, ClientName, Code, Confirmation, CredentialName, EnvironmentName, Retry, Sha256, UnixMillis,
+    audit::AuditEvent,
 };
 
 /// One line of a client's allow-list as it was written, for example `GET /api/v2/users/**`; parsed by `kh-policy`.
@@ -44,6 +45,52 @@ impl std::str::FromStr for TokenFormat {
     }
 }
 
+/// What a client's access tokens must be bound to, so that nobody but the client can use them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenBinding {
+    /// Nothing has to be; a login with a `DPoP` proof gets a bound token all the same (RFC 9449 section 5).
+    #[default]
+    None,
+    /// The certificate of the client's connection (RFC 8705 section 3.4, `tls_client_certificate_bound_access_tokens`).
+    Certificate,
+    /// The client's key (RFC 9449 section 5.2, `dpop_bound_access_tokens`).
+    Dpop,
+}
+
+impl TokenBinding {
+    /// Its name in the state and in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Certificate => "certificate",
+            Self::Dpop => "dpop",
+        }
+    }
+
+    /// Whether a token that is bound like this, or to nothing, is bound as it must be. One that is not was issued before
+    /// its client had to have bound tokens, or under another kind of binding.
+    pub fn is_met(self, bound: Option<&Confirmation>) -> bool {
+        match self {
+            Self::None => true,
+            Self::Certificate => matches!(bound, Some(Confirmation::X5tS256(_))),
+            Self::Dpop => matches!(bound, Some(Confirmation::Jkt(_))),
+        }
+    }
+}
+
+impl std::str::FromStr for TokenBinding {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self::None),
+            "certificate" => Ok(Self::Certificate),
+            "dpop" => Ok(Self::Dpop),
+            _ => Err("a token binding is none, certificate or dpop"),
+        }
+    }
+}
+
 /// A keyholder client as it is stored: its secrets only as digests.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools, reason = "four independent rights, not a state")]
@@ -76,6 +123,9 @@ pub struct ClientRecord {
     /// Whether it may ask what a token is (RFC 7662).
     #[serde(default)]
     pub may_introspect: bool,
+    /// What its tokens must be bound to.
+    #[serde(default)]
+    pub token_binding: TokenBinding,
     /// The allow-list.
     pub allow: Vec<AllowRule>,
     /// Whether every call is allowed, except the guarded ones.
@@ -123,6 +173,8 @@ pub struct TokenRecord {
     pub expires_at: UnixMillis,
     /// The scopes that the login asked for (RFC 6749 section 3.3); none means all that the client has.
     pub scopes: Option<Vec<String>>,
+    /// What its sender must prove to hold; none: it is a bearer token.
+    pub confirmation: Option<Confirmation>,
 }
 
 /// Why the state refused or failed.

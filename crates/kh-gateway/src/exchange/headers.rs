@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::guards::Head;
+use crate::{guards::Head, sender};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -119,6 +119,8 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, head: Head, behind: Behind) {
         }
         if behind == Behind::Platform {
             headers.remove(header::COOKIE);
+            // it proves who holds a token of keyholder's, which the platform never sees
+            headers.remove(sender::PROOF);
         }
         for name in &OF_CALLER {
             headers.remove(name);

@@ -11,11 +11,8 @@ use kh_verify::Reason;
 
 use crate::{
     answer::Refusal,
-    sender::{NextNonce, ProofRules, Scheme, algorithms},
+    sender::{NextNonce, PROOF_PATIENCE, ProofRules, Scheme, algorithms},
 };
-
-/// When to send the next proof after there was no room: proofs end all the time.
-const PROOF_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A refusal with its reason code, which goes into the log and the metrics and not to the caller.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 //! Invariant: nothing here but a login with a user's authorization code calls a platform, and no answer or log line
 //! repeats a credential.
 
-mod authentication;
+pub(super) mod authentication;
 mod code;
-mod discovery;
+pub(super) mod discovery;
 pub(crate) mod events;
 pub(crate) mod form;
 mod login;
@@ -40,7 +40,7 @@ use crate::{
 pub(crate) struct Visit<'a> {
     pub(crate) caller: &'a Caller,
     pub(crate) site: &'a Outbound,
-    telling: Telling<'a>,
+    pub(super) telling: Telling<'a>,
     tried: &'a Mutex<Tried>,
 }
 

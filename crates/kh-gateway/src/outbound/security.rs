@@ -12,7 +12,7 @@ use kh_core::{
 use kh_issuer::{Client, Session};
 
 use super::Outbound;
-use crate::{answer::Refusal, bearer, request::Asked};
+use crate::{answer::Refusal, bearer, request::Asked, sender::Scheme};
 
 /// The issuer of keyholder's own tokens, where they have no other name.
 const OWN: &str = "keyholder";
@@ -36,6 +36,14 @@ impl<'a> Telling<'a> {
     pub(super) fn failed(self, parts: &Parts, reason: &'static str, refusal: &Refusal) {
         self.record(Site::Gateway, parts, Outcome::Failure { reason }, |event| {
             event.status = Some(refusal.status.as_u16());
+        });
+    }
+
+    /// The token is a client's, and who sent it is not that client, or did not prove to be.
+    pub(super) fn unproven(self, parts: &Parts, reason: &'static str, session: &Session, refusal: &Refusal) {
+        self.record(Site::Gateway, parts, Outcome::Failure { reason }, |event| {
+            event.status = Some(refusal.status.as_u16());
+            event.client = Some(Told::new(session.client.record.id.as_str()));
         });
     }
 
@@ -100,10 +108,14 @@ impl<'a> Telling<'a> {
             event.issuer = Some(Told::new(OWN));
             event.presented = match value {
                 None => Presented::Nothing,
-                Some(value) => bearer::token(value.as_bytes()).map_or(Presented::Other, |_| Presented::Bearer),
+                Some(value) => match bearer::shown(value.as_bytes()) {
+                    Some((Scheme::Bearer, _)) => Presented::Bearer,
+                    Some((Scheme::DPoP, _)) => Presented::DPoP,
+                    None => Presented::Other,
+                },
             };
-            let token = value.and_then(|value| bearer::token(value.as_bytes())).filter(|_| site == Site::Gateway);
-            event.token = token.map(|token| TokenDigest::of(Sha256::of(token)));
+            let shown = value.and_then(|value| bearer::shown(value.as_bytes())).filter(|_| site == Site::Gateway);
+            event.token = shown.map(|(_, token)| TokenDigest::of(Sha256::of(token)));
             event.method = Some(Told::new(parts.method.as_str()));
             event.user_agent = parts.headers.get(header::USER_AGENT).map(|value| Told::of_bytes(value.as_bytes()));
             event.tls = caller.tls;
@@ -147,6 +159,7 @@ fn reason(error: &str, code: Code) -> Option<&'static str> {
         Code::CALLER_UNAUTHENTICATED => "invalid_client",
         Code::CALL_NOT_ALLOWED if error == "unauthorized_client" => "token_of_another_client",
         Code::CALL_NOT_ALLOWED => "introspection_not_allowed",
+        Code::CALLER_PROOF_INVALID => "binding_unproven",
         _ if error == "invalid_scope" => "invalid_scope",
         _ => return None,
     })

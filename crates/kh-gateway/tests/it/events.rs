@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use kh_core::port::BoxFuture;
-use kh_gateway::{EventSink, Events, NotTaken, Proof};
+use kh_gateway::{Bearer, EventSink, Events, NotTaken, Proof};
 
 use crate::support::{Got, Setup, World};
 
@@ -25,10 +25,14 @@ impl EventSink for Sink {
         (name == "main").then_some(1000)
     }
 
-    fn admit<'a>(&'a self, name: &'a str, token: &'a [u8]) -> BoxFuture<'a, Result<String, NotTaken>> {
+    fn admit<'a>(&'a self, name: &'a str, token: &'a [u8]) -> BoxFuture<'a, Result<Bearer, NotTaken>> {
         self.asked.lock().unwrap().push(format!("admit {name}"));
         let known = match token {
-            b"good" => Ok("client:c".to_owned()),
+            b"good" => Ok(Bearer { client: "client:c".to_owned(), bound: None }),
+            b"bound" => {
+                let bound = Some(kh_core::Confirmation::X5tS256([7; 32]));
+                Ok(Bearer { client: "client:bound".to_owned(), bound })
+            }
             b"weak" => Err(NotTaken::Forbidden),
             _ => Err(NotTaken::Unauthenticated),
         };
@@ -86,6 +90,14 @@ async fn refusals_are_problems_and_an_unknown_sender_is_read_nothing_of() {
         (&[("authorization", "Bearer bad")][..], 401, Some(r#"Bearer realm="keyholder", error="invalid_token""#)),
         (&[("authorization", "Basic Z29vZDo=")][..], 401, Some(r#"Bearer realm="keyholder", error="invalid_token""#)),
         (&[("authorization", "Bearer weak")][..], 403, None),
+        // bound to a certificate, which this connection has not
+        (
+            &[("authorization", "Bearer bound")][..],
+            401,
+            Some(
+                r#"Bearer realm="keyholder", error="invalid_token", error_description="the token is unknown, expired or revoked""#,
+            ),
+        ),
         (&SIGNED[..2], 401, Some(r#"Bearer realm="keyholder""#)),
         (&[SIGNED[0], SIGNED[1], SIGNED[2], SIGNED[2]][..], 401, Some(r#"Bearer realm="keyholder""#)),
     ] {

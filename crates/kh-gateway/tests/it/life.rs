@@ -42,6 +42,7 @@ async fn what_cannot_be_listened_on_is_an_error() {
         entropy: Arc::new(kh_core::SystemEntropy),
         metrics: Metrics::register(&mut Registry::default()),
         public_url: None,
+        binding: kh_gateway::OwnBinding::default(),
         events: None,
         observer: None,
         security: Security::default(),

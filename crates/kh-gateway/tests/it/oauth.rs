@@ -53,7 +53,7 @@ async fn add(world: &World, name: &str, scopes: &[&str], tokens: NewTokens) -> L
 }
 
 fn jwt() -> NewTokens {
-    NewTokens { format: TokenFormat::Jwt, audience: vec![API.to_owned()], may_introspect: false }
+    NewTokens { format: TokenFormat::Jwt, audience: vec![API.to_owned()], ..NewTokens::default() }
 }
 
 fn introspector() -> NewTokens {

@@ -38,6 +38,7 @@ pub(crate) struct Setup {
     pub(crate) egress: Arc<kh_net::Egress>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) public_url: Option<&'static str>,
+    pub(crate) binding: kh_gateway::OwnBinding,
     pub(crate) events: Option<kh_gateway::Events>,
     /// The issuer identifier; none: all tokens are opaque.
     pub(crate) issuer: Option<&'static str>,
@@ -64,6 +65,7 @@ impl Setup {
             egress: Arc::new(kh_net::Egress::trusting(&[]).unwrap()),
             observer: None,
             public_url: None,
+            binding: kh_gateway::OwnBinding::default(),
             events: None,
             issuer: None,
             environments: (None, None),
@@ -129,6 +131,7 @@ impl Setup {
             entropy,
             metrics,
             public_url: self.public_url.map(Arc::from),
+            binding: self.binding,
             events: self.events,
             observer: self.observer,
             security: self.security,

@@ -16,7 +16,10 @@ use kh_broker::{Broker, CredentialSpec, SessionPolicy, UserSessions};
 use kh_core::{
     Clock, Entropy, Now, PlatformKind, SecretBytes, Sha256, SystemClock, SystemEntropy,
     audit::AuditEvent,
-    port::{AuditError, AuditLog, BoxFuture, SecretSource, SessionStore, SourceError, StateStore, StoredSecret},
+    port::{
+        AuditError, AuditLog, BoxFuture, SecretSource, SessionStore, SourceError, StateStore, StoredSecret,
+        TokenBinding,
+    },
 };
 use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports};
 use kh_issuer::{Issuer, NewClient, NewTokens};
@@ -170,6 +173,7 @@ impl World {
             entropy,
             metrics,
             public_url: None,
+            binding: kh_gateway::OwnBinding::default(),
             events: None,
             observer: None,
             security: kh_core::port::security::Security::default(),
@@ -270,6 +274,19 @@ impl World {
 /// Something that every user may read.
 const ME: &str = "/api/v2/users/me";
 const GET_ME: &str = "GET /api/v2/users/me";
+
+/// A user's code is good once: it does not go to the platform for a login that gets no token anyway.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_tokens_must_be_bound_proves_it_before_the_platform_hears_of_the_code() {
+    let world = World::start(|_| {}).await;
+    world.server().issuer.set_token_binding(&world.client.0, TokenBinding::Dpop, "cli:test").await.unwrap();
+    let (code, asked) = (world.code().await, world.asked());
+    let refused = world.exchange(&code).await;
+    assert_eq!((refused.status, refused.json()["error"].as_str()), (400, Some("invalid_dpop_proof")));
+    assert_eq!(world.asked(), asked, "the platform heard nothing");
+    world.server().issuer.set_token_binding(&world.client.0, TokenBinding::None, "cli:test").await.unwrap();
+    assert_eq!(world.exchange(&code).await.status, 200, "the code was not used up");
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_code_opens_a_session_whose_platform_tokens_stay_here() {

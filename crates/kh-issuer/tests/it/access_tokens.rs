@@ -75,7 +75,7 @@ async fn a_request_narrows_scopes_and_never_widens_them() {
             (Some("a,b"), None),
             (Some(""), None),
         ] {
-            let asked = Asked { scope };
+            let asked = Asked { scope, ..Asked::default() };
             let got = issuer.login_if(client.id.as_str(), secret, asked, |_| Ok(())).await;
             match (got, granted) {
                 (Ok(login), Some(granted)) => {
@@ -93,10 +93,11 @@ async fn a_request_narrows_scopes_and_never_widens_them() {
     }
     let (stand_in, secret) =
         issuer.add_client(NewClient { scopes: Vec::new(), ..new_client("stand-in") }, "cli:test").await.unwrap();
-    let asked = Asked { scope: Some("what the platform's SDK sends") };
+    let asked = Asked { scope: Some("what the platform's SDK sends"), ..Asked::default() };
     issuer.login_if(stand_in.id.as_str(), &secret, asked, |_| Ok(())).await.unwrap();
     let wrong = SecretString::copied("khs_wrong");
-    let refused = issuer.login_if(jwt.id.as_str(), &wrong, Asked { scope: Some("d") }, |_| Ok(())).await;
+    let refused =
+        issuer.login_if(jwt.id.as_str(), &wrong, Asked { scope: Some("d"), ..Asked::default() }, |_| Ok(())).await;
     assert!(matches!(refused, Err(LoginError::Rejected)), "scopes are told to the client alone");
 }
 

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod access_tokens;
+mod binding;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]

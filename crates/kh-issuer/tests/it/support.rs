@@ -106,7 +106,7 @@ pub(crate) fn jwt_client(name: &str, scopes: &[&str]) -> NewClient {
         tokens: NewTokens {
             format: TokenFormat::Jwt,
             audience: vec!["https://api.example".to_owned()],
-            may_introspect: false,
+            ..NewTokens::default()
         },
         allow: Vec::new(),
         ..new_client(name)

@@ -9,7 +9,8 @@ use kh_core::{
     ClientId, Entropy, Sha256, SystemEntropy, UnixMillis,
     audit::AuditEvent,
     port::{
-        BeginError, ClientRecord, SessionLimits, SessionRecord, SessionStore, StateStore, TokenFormat, TokenRecord,
+        BeginError, ClientRecord, SessionLimits, SessionRecord, SessionStore, StateStore, TokenBinding, TokenFormat,
+        TokenRecord,
     },
     session::{InstanceId, RefreshJournal, RefreshPhase, SessionEnd},
 };
@@ -62,6 +63,7 @@ async fn client(state: &dyn StateStore) -> ClientRecord {
         token_format: TokenFormat::Opaque,
         audience: Vec::new(),
         may_introspect: false,
+        token_binding: TokenBinding::None,
         allow: Vec::new(),
         allow_all: true,
         allow_secret_operations: false,
@@ -84,6 +86,7 @@ async fn begun(ports: &(Arc<dyn SessionStore>, Arc<dyn StateStore>), client: &Cl
         issued_at: START,
         expires_at: record.expires_at,
         scopes: None,
+        confirmation: None,
     };
     ports.1.add_token(token).await.expect("a token is added");
     ports.0.begin_session(record.clone(), WIDE).await.expect("a session begins");

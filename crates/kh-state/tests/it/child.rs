@@ -108,7 +108,14 @@ async fn write(folder: &Path, round: &str) {
                     let digest = digest_of(&label);
                     let client = owner.id.clone();
                     state
-                        .add_token(TokenRecord { digest, client, issued_at: START, expires_at, scopes: None })
+                        .add_token(TokenRecord {
+                            digest,
+                            client,
+                            issued_at: START,
+                            expires_at,
+                            scopes: None,
+                            confirmation: None,
+                        })
                         .await
                         .unwrap();
                 }

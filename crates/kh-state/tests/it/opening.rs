@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use kh_core::port::{StateError, StateStore, TokenFormat};
+use kh_core::port::{StateError, StateStore, TokenBinding, TokenFormat, TokenRecord};
 
 use crate::support::{Fixture, START, client, event, token};
 
@@ -64,11 +64,12 @@ async fn a_downgrade_widens_no_token_and_lets_no_client_of_jwts_log_in() {
     let (mut jwt, mut plain) = (client("jwt"), client("plain"));
     (jwt.token_format, plain.token_format) = (TokenFormat::Jwt, TokenFormat::Opaque);
     (plain.audience, plain.may_introspect) = (Vec::new(), false);
+    (jwt.token_binding, plain.token_binding) = (TokenBinding::None, TokenBinding::None);
     for one in [&jwt, &plain] {
         state.add_client(one.clone(), event("client.add")).await.unwrap();
     }
-    let narrowed = token(&plain, "narrowed", 10);
-    let whole = kh_core::port::TokenRecord { scopes: None, ..token(&plain, "whole", 10) };
+    let narrowed = TokenRecord { confirmation: None, ..token(&plain, "narrowed", 10) };
+    let whole = TokenRecord { scopes: None, confirmation: None, ..token(&plain, "whole", 10) };
     for one in [&narrowed, &whole] {
         state.add_token(one.clone()).await.unwrap();
     }
@@ -81,6 +82,55 @@ async fn a_downgrade_widens_no_token_and_lets_no_client_of_jwts_log_in() {
     let told: Vec<_> = found.iter().map(|one| (one.name.as_str(), one.enabled, one.token_format)).collect();
     assert_eq!(told, [("jwt", false, TokenFormat::Opaque), ("plain", true, TokenFormat::Opaque)]);
     assert_eq!(state.live_tokens(START).await.unwrap(), [whole]);
+}
+
+/// A keyholder that knows no bindings would take every token from everybody.
+#[tokio::test]
+async fn a_downgrade_makes_no_bound_token_a_bearer_token() {
+    let fixture = Fixture::new();
+    let state = fixture.open();
+    let (bound, mut free) = (client("bound"), client("free"));
+    free.token_binding = TokenBinding::None;
+    for one in [&bound, &free] {
+        state.add_client(one.clone(), event("client.add")).await.unwrap();
+    }
+    let of_key = token(&free, "of-key", 10);
+    let of_certificate = TokenRecord {
+        confirmation: Some(kh_core::Confirmation::X5tS256([9; 32])),
+        ..token(&free, "of-certificate", 10)
+    };
+    let bearer = TokenRecord { confirmation: None, ..token(&free, "bearer", 10) };
+    for one in [&of_key, &of_certificate, &bearer] {
+        state.add_token(one.clone()).await.unwrap();
+        assert_eq!(state.token(one.digest).await.unwrap().as_ref(), Some(one));
+    }
+    drop(state);
+    let (from, losses) = kh_state::losses(&fixture.path(), 7).unwrap();
+    assert_eq!((from, losses.len(), losses[0].count, losses[0].whose), (kh_state::SCHEMA, 1, 2, "clients"));
+    kh_state::downgrade(&fixture.path(), 7).unwrap().unwrap();
+    let state = fixture.open();
+    let found = state.clients().await.unwrap();
+    let told: Vec<_> = found.iter().map(|one| (one.name.as_str(), one.enabled, one.token_binding)).collect();
+    assert_eq!(told, [("bound", false, TokenBinding::None), ("free", true, TokenBinding::None)]);
+    assert_eq!(state.live_tokens(START).await.unwrap(), [bearer]);
+}
+
+/// What a token is bound to is read as it was written or not at all: never as a bearer token.
+#[tokio::test]
+async fn a_binding_that_cannot_be_read_is_an_error() {
+    let fixture = Fixture::new();
+    let state = fixture.open();
+    let owner = client("owner");
+    state.add_client(owner.clone(), event("client.add")).await.unwrap();
+    let bound = token(&owner, "bound", 10);
+    state.add_token(bound.clone()).await.unwrap();
+    let raw = rusqlite::Connection::open(fixture.path()).unwrap();
+    for broken in
+        ["", "jkt", "jkt 00", "x5t 00", "other 0707070707070707070707070707070707070707070707070707070707070707"]
+    {
+        raw.execute("UPDATE tokens SET confirmation = ?1", [broken]).unwrap();
+        assert!(state.token(bound.digest).await.is_err(), "{broken:?}");
+    }
 }
 
 #[tokio::test]

@@ -132,6 +132,7 @@ pub(crate) fn client(name: &str) -> ClientRecord {
         token_format: TokenFormat::Jwt,
         audience: vec!["https://api.example".to_owned(), "b".to_owned()],
         may_introspect: true,
+        token_binding: kh_core::port::TokenBinding::Dpop,
         allow: vec![AllowRule("GET /api/v2/users/**".to_owned())],
         allow_all: true,
         allow_secret_operations: true,
@@ -150,5 +151,6 @@ pub(crate) fn token(owner: &ClientRecord, text: &str, ttl_ms: u64) -> TokenRecor
         issued_at: START,
         expires_at: UnixMillis(START.0 + ttl_ms),
         scopes: Some(vec!["x".to_owned()]),
+        confirmation: Some(kh_core::Confirmation::Jkt([7; 32])),
     }
 }

@@ -17,6 +17,7 @@ macro_rules! pages {
 
 pages![
     "caller.unauthenticated",
+    "caller.proof_invalid",
     "client.disabled",
     "grant.refused",
     "session.ended",

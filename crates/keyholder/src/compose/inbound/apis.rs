@@ -5,9 +5,9 @@
 use std::{path::PathBuf, sync::Arc};
 
 use axum::http::HeaderName;
-use kh_core::{Code, Hashed, Identity, Now, Sha256, port::BoxFuture};
+use kh_core::{Code, Hashed, Identity, Now, port::BoxFuture};
 use kh_gateway::{
-    ClientAuth, ClientTrust, Listen, ProofRules,
+    Listen, ProofRules,
     inbound::{
         Api, ApiSpec, Authorization, Denied, IdentityField, IdentityHeader, IssuerNames, Proxies, SenderRules,
         SentHost, TokenVerifier,
@@ -23,13 +23,13 @@ use super::{
     super::{
         egress::api_egress,
         listeners::listener,
-        tls::{Certificate, certificate, client_trust, read_pem},
+        tls::{Certificate, Clients, certificate},
     },
     issuers::{PreparedIssuer, Wanted},
 };
 use crate::{
     cli::Loaded,
-    config::{AddressHeader, InboundConfig, InboundTlsConfig, Need, OperationsBasis},
+    config::{AddressHeader, InboundConfig, Need, OperationsBasis},
     output::Failure,
 };
 
@@ -43,13 +43,6 @@ pub(crate) struct PreparedApi {
     pub(super) clients: Option<Clients>,
     /// Its issuers by name.
     pub(super) issuers: Vec<String>,
-}
-
-/// The client certificates that a listener takes.
-pub(super) struct Clients {
-    pub(super) trust: ClientTrust,
-    /// Of all that it was made from: another one ends the sessions of before.
-    pub(super) digest: Sha256,
 }
 
 /// The routes of one section.
@@ -149,7 +142,7 @@ fn of_section(
             .behind(proxies(&config.trusted_proxies, config.client_address, &config.proxy_protocol)?)
             .for_audiences(audiences),
         certificate: config.tls.as_ref().map(|tls| pem((&tls.cert, &tls.key))).transpose()?,
-        clients: config.tls.as_ref().map(|tls| clients(tls, loaded)).transpose()?.flatten(),
+        clients: config.tls.as_ref().map(|tls| Clients::of(&tls.clients, &loaded.paths)).transpose()?.flatten(),
         issuers: config.issuers.clone(),
     })
 }
@@ -166,18 +159,6 @@ fn senders(config: &InboundConfig) -> Result<SenderRules, Failure> {
         proofs: ProofRules { nonce: config.dpop_nonce, ..ProofRules::default() },
         addresses: config.addresses.clone(),
     })
-}
-
-fn clients(tls: &InboundTlsConfig, loaded: &Loaded) -> Result<Option<Clients>, Failure> {
-    let Some(path) = tls.client_ca.as_deref().map(|path| loaded.paths.resolve(path)) else { return Ok(None) };
-    let bundle = read_pem(&path)?;
-    let auth = match tls.client_auth {
-        Need::Optional => ClientAuth::Optional,
-        Need::Required => ClientAuth::Required,
-    };
-    let digest = Sha256::of(format!("{auth:?} {:?} {}", tls.client_names, Sha256::of(&bundle).to_hex()).as_bytes());
-    let trust = client_trust(&path, &bundle, auth, tls.client_names.clone())?;
-    Ok(Some(Clients { trust, digest }))
 }
 
 /// The system's certificates are read for an API behind TLS alone.

@@ -21,14 +21,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Verifying,
-    apis::{self, Clients, PreparedApi},
+    apis::{self, PreparedApi},
     issuers::{self, PreparedIssuer, Sides, digests, section_of},
 };
 use crate::{
     cli::Loaded,
     compose::{
         listeners::{cannot_listen, limits},
-        tls::{Certificate, Served, Telling, server_tls},
+        tls::{Certificate, Clients, Served, Telling, server_tls},
     },
     output::Failure,
 };

@@ -27,10 +27,11 @@ pub(super) type Identities = BTreeMap<PathBuf, Option<Identity>>;
 /// The configuration's own file and the files that it names, other than the store's key: certificates, keys, bundles.
 pub(super) fn of(loaded: &Loaded) -> BTreeSet<PathBuf> {
     let own = loaded.file.iter().cloned();
-    let tls = loaded.config.gateway.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let gateway = loaded.config.gateway.tls.iter();
+    let tls = gateway.flat_map(|tls| [&tls.cert, &tls.key].into_iter().chain(&tls.clients.client_ca));
     let admin = loaded.config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
     let inbound = loaded.config.inbound.values().flat_map(|api| {
-        let clients = api.tls.iter().filter_map(|tls| tls.client_ca.as_ref());
+        let clients = api.tls.iter().filter_map(|tls| tls.clients.client_ca.as_ref());
         let tls = api.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]).chain(clients);
         let client = api.client.iter().flat_map(|client| [&client.client_cert, &client.client_key]);
         tls.chain(client).chain(&api.extra_ca)

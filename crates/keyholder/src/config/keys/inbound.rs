@@ -188,26 +188,35 @@ pub(in crate::config) const TLS: Section = Section::new(
     &[
         Key::new("cert", Shape::Path, "Certificate chain in PEM, leaf first.").required(),
         Key::new("key", Shape::Path, "Private key in PEM.").required(),
-        Key::new(
-            "client_ca",
-            Shape::Path,
-            "The only authorities of callers' certificates, in PEM; without it none is asked for. A token is needed all the same.",
-        ),
-        Key::new(
-            "client_auth",
-            Shape::Choice(&["optional", "required"]),
-            "Whether there is a connection without a client certificate.",
-        )
-        .default(r#""optional""#),
-        Key::new(
-            "client_names",
-            Shape::Texts,
-            "A client certificate must have one of these names. Needed where the authority issues to others as well.",
-        )
-        .default("[]"),
+        CLIENT_CA,
+        CLIENT_AUTH,
+        CLIENT_NAMES,
     ],
 )
-.beside(&[("client_auth", "client_ca"), ("client_names", "client_ca")]);
+.beside(&CLIENTS_BESIDE);
+
+pub(super) const CLIENT_CA: Key = Key::new(
+    "client_ca",
+    Shape::Path,
+    "The only authorities of callers' certificates, in PEM; without it none is asked for. A token is needed all the same.",
+);
+
+pub(super) const CLIENT_AUTH: Key = Key::new(
+    "client_auth",
+    Shape::Choice(&["optional", "required"]),
+    "Whether there is a connection without a client certificate.",
+)
+.default(r#""optional""#);
+
+pub(super) const CLIENT_NAMES: Key = Key::new(
+    "client_names",
+    Shape::Texts,
+    "A client certificate must have one of these names. Needed where the authority issues to others as well.",
+)
+.default("[]");
+
+/// What says how client certificates are taken needs somebody whose certificates are.
+pub(super) const CLIENTS_BESIDE: [(&str, &str); 2] = [("client_auth", "client_ca"), ("client_names", "client_ca")];
 
 const BINDING: Key = Key::new(
     "binding",

@@ -88,10 +88,16 @@ const TOKEN_ENDPOINT: Section = Section::new(
         )
         .default(r#""ES256""#),
         Key::new("key_interval", Shape::Duration, "For how long one key signs.").default(r#""30d""#),
+        Key::new(
+            "dpop_nonce",
+            Shape::Flag,
+            "Whether a DPoP proof must repeat a nonce of keyholder's: at a login, and on a call to a platform.",
+        )
+        .default("false"),
     ],
 );
 
-const TLS: Section = Section::new(
+pub(in crate::config) const TLS: Section = Section::new(
     "https for the gateway.",
     &[
         Key::new(
@@ -101,8 +107,12 @@ const TLS: Section = Section::new(
         ),
         Key::new("cert", Shape::Path, "Certificate chain in PEM, leaf first.").required(),
         Key::new("key", Shape::Path, "Private key in PEM.").required(),
+        inbound::CLIENT_CA,
+        inbound::CLIENT_AUTH,
+        inbound::CLIENT_NAMES,
     ],
-);
+)
+.beside(&inbound::CLIENTS_BESIDE);
 
 const LIMITS: Section = Section::new(
     "What one connection or request may use.",

@@ -7,7 +7,9 @@ use kh_gateway::inbound::IdentityField;
 use kh_platform::{Address, ClientAuth};
 use serde::{Serialize, Serializer};
 
-use super::{ClientCertificate, ListenAddress, address, client_auth, optional_duration, store_reference};
+use super::{
+    ClientCertificate, ClientsConfig, ListenAddress, address, client_auth, optional_duration, store_reference,
+};
 
 /// `[issuer.NAME]`
 #[derive(Clone, Debug, Serialize)]
@@ -225,7 +227,7 @@ pub enum Need {
 
 impl Need {
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-    fn is_optional(&self) -> bool {
+    pub(super) fn is_optional(&self) -> bool {
         *self == Self::Optional
     }
 }
@@ -263,14 +265,9 @@ pub struct InboundTlsConfig {
     pub cert: PathBuf,
     /// Private key in PEM.
     pub key: PathBuf,
-    /// Authorities of callers' certificates; none: no certificate is asked for.
-    pub client_ca: Option<PathBuf>,
-    /// Whether a certificate must be there.
-    #[serde(skip_serializing_if = "Need::is_optional")]
-    pub client_auth: Need,
-    /// Names of which a certificate must have one; empty is any.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub client_names: Vec<String>,
+    /// Whose client certificates are taken.
+    #[serde(flatten)]
+    pub clients: ClientsConfig,
 }
 
 /// A header that tells the API who calls.

@@ -18,6 +18,8 @@ pub struct TokenEndpointConfig {
     /// For how long one key signs; none is 30 days.
     #[serde(serialize_with = "optional_duration")]
     pub key_interval: Option<Duration>,
+    /// Whether a proof must repeat a nonce.
+    pub dpop_nonce: bool,
 }
 
 impl TokenEndpointConfig {

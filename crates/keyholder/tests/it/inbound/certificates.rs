@@ -28,9 +28,9 @@ scopes = ["reports:read"]
 binding = "required"
 "#;
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority(name: &str) -> Authority {
+pub fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, name);
@@ -38,7 +38,7 @@ fn authority(name: &str) -> Authority {
 }
 
 /// Writes a certificate for `name` into `FILE.pem` and `FILE.key`; its `x5t#S256`.
-fn issue(installation: &Installation, authority: &Authority, name: &str, file: &str) -> String {
+pub fn issue(installation: &Installation, authority: &Authority, name: &str, file: &str) -> String {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, authority).unwrap();
     fs::write(installation.path(&format!("{file}.pem")), certificate.pem()).unwrap();

@@ -49,6 +49,16 @@ impl Key {
         format!("{input}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
     }
 
+    /// A `DPoP` proof with these claims (RFC 9449 section 4.2).
+    pub fn proof(&self, claims: &Value) -> String {
+        let mut jwk = self.public();
+        jwk.as_object_mut().unwrap().retain(|name, _| ["kty", "crv", "x", "y"].contains(&name.as_str()));
+        let header = json!({ "typ": "dpop+jwt", "alg": "ES256", "jwk": jwk });
+        let input = format!("{}.{}", encode(&header), encode(claims));
+        let signature = self.pair.sign(&SystemRandom::new(), input.as_bytes()).unwrap();
+        format!("{input}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+    }
+
     /// A token whose HMAC key is what everybody knows.
     pub fn sign_with_public_key(&self, claims: &Value) -> String {
         let input = format!("{}.{}", encode(&json!({ "alg": "HS256", "kid": self.id })), encode(claims));

@@ -361,6 +361,7 @@ impl World {
             token_format: TokenFormat::Opaque,
             audience: Vec::new(),
             may_introspect: false,
+            token_binding: kh_core::port::TokenBinding::None,
             allow: Vec::new(),
             allow_all: true,
             allow_secret_operations: false,
@@ -392,6 +393,7 @@ impl World {
             issued_at: now,
             expires_at: now.plus(Duration::from_secs(1_000_000)),
             scopes: None,
+            confirmation: None,
         };
         let digest = token.digest;
         process.state.add_token(token).await.unwrap();

@@ -26,10 +26,16 @@ pub(super) const JSON: &str = "application/json";
 pub(super) const BASIC: &str = r#"Basic realm="keyholder""#;
 
 /// A refusal with its RFC 6749 section 5.2 error code.
-pub(super) struct Refused(pub(super) &'static str, pub(super) Refusal);
+pub(in crate::outbound) struct Refused(pub(in crate::outbound) &'static str, pub(in crate::outbound) Refusal);
 
 pub(super) fn invalid(detail: &'static str) -> Refused {
     Refused("invalid_request", Refusal::new(Code::REQUEST_MALFORMED, detail))
+}
+
+/// The login does not prove what its token would be bound to: 400, as RFC 9449 section 5 has it.
+pub(super) fn unproven(error: &'static str, detail: &'static str) -> Refused {
+    let refusal = Refusal::new(Code::CALLER_PROOF_INVALID, detail);
+    Refused(error, Refusal { status: StatusCode::BAD_REQUEST, ..refusal })
 }
 
 fn unauthenticated(code: Code, detail: &'static str) -> Refused {
@@ -128,7 +134,14 @@ pub(super) fn note<T>(visit: Visit<'_>, presented: &Presented, outcome: &Result<
     let wrong = match outcome {
         Ok(_) => false,
         Err(LoginError::Rejected) => true,
-        Err(LoginError::Disabled(_) | LoginError::Environment(_) | LoginError::Scope(_)) => return visit.is_verified(),
+        Err(
+            LoginError::Disabled(_)
+            | LoginError::Environment(_)
+            | LoginError::Scope(_)
+            | LoginError::CertificateNeeded(_)
+            | LoginError::ProofNeeded(_)
+            | LoginError::TwoBindings(_),
+        ) => return visit.is_verified(),
         // nobody knows
         Err(_) => return,
     };
@@ -175,6 +188,16 @@ pub(super) fn refused(error: &LoginError) -> Refused {
         LoginError::Scope(_) => {
             let detail = "scope is not a list of scopes that the client has";
             Refused("invalid_scope", Refusal::new(Code::REQUEST_MALFORMED, detail))
+        }
+        LoginError::CertificateNeeded(_) => unproven(
+            "invalid_request",
+            "the client's tokens are bound to its certificate, and this connection has none",
+        ),
+        LoginError::TwoBindings(_) => {
+            invalid("the client's tokens are bound to its certificate, so a DPoP proof has no place here")
+        }
+        LoginError::ProofNeeded(_) => {
+            unproven("invalid_dpop_proof", "the client's tokens are bound to a key, and the request has no DPoP proof")
         }
         LoginError::TooManyTokens { .. } => {
             let refusal = Refusal::new(Code::OVERLOADED, "the client holds too many live tokens");

@@ -6,16 +6,16 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
 use kh_broker::{Credential, Granted, SessionError, UserSessions};
 use kh_core::{
     Code, Retry, SecretString,
     port::{FetchError, Grant, GrantError},
 };
-use kh_issuer::{Client, Issuer, Login};
+use kh_issuer::{Asked, Client, Held, Issuer, Login};
 
 use super::{
-    super::Outbound,
+    super::{Outbound, binding},
     Visit,
     authentication::{Presented, Refused, admitted, invalid, note, refused},
     form::Form,
@@ -36,7 +36,12 @@ pub(super) fn unauthorized(detail: &'static str) -> Refused {
 }
 
 /// Answers `grant_type=authorization_code`.
-pub(super) async fn login(visit: Visit<'_>, presented: Presented, mut form: Form) -> Result<Login, Refused> {
+pub(super) async fn login(
+    visit: Visit<'_>,
+    parts: &Parts,
+    presented: Presented,
+    mut form: Form,
+) -> Result<Login, Refused> {
     let site = visit.site;
     admitted(visit, &presented)?;
     let outcome = site.issuer.authenticated(presented.id.expose(), &presented.secret).await;
@@ -46,12 +51,15 @@ pub(super) async fn login(visit: Visit<'_>, presented: Presented, mut form: Form
     let (Some(credential), Some(sessions)) = (credential(site, &client), &site.sessions) else {
         return Err(unauthorized("the client is not for users: it logs in with grant_type=client_credentials"));
     };
+    // before the platform hears of the code, which is good once
+    let held = binding::held(visit, parts)?;
+    held.confirmation(&client.record).map_err(|error| refused(&error))?;
     let (site, sessions) = (site.clone(), Arc::clone(sessions));
     let user = User { code, redirect_uri: form.redirect_uri.take(), verifier: form.code_verifier.take() };
     // a task of its own: whoever hangs up while the platform answers takes nothing with him
     let begun = tokio::spawn(async move {
         let granted = user.exchange(&sessions, &credential).await.map_err(|error| not_granted(&error))?;
-        begin(&site, &sessions, &presented, granted).await
+        begin(&site, &sessions, (&presented, held), granted).await
     });
     begun.await.map_err(|_| ended())?
 }
@@ -78,10 +86,10 @@ impl User {
 async fn begin(
     site: &Outbound,
     sessions: &Arc<UserSessions>,
-    presented: &Presented,
+    (presented, held): (&Presented, Held),
     granted: Granted,
 ) -> Result<Login, Refused> {
-    let mut login = match login::issue(site, presented, None).await {
+    let mut login = match login::issue(site, presented, Asked { scope: None, held }).await {
         Ok(login) => login,
         Err(error) => {
             sessions.discard(granted).await;

@@ -7,8 +7,14 @@ use http::{Method, Uri, header, request::Parts, uri::Authority};
 use kh_core::Code;
 use serde_json::json;
 
-use super::{super::route::prefix_of, Visit, method_refused};
-use crate::answer::{self, Answer, Refusal};
+use super::{
+    super::{Outbound, route::prefix_of},
+    Visit, method_refused,
+};
+use crate::{
+    answer::{self, Answer, Refusal},
+    request::Caller,
+};
 
 /// Longest tenant id that is repeated; the platform's are UUIDs.
 const TENANT_MAX: usize = 64;
@@ -22,15 +28,15 @@ pub(super) fn check(method: &Method) -> Result<(), Refusal> {
 
 /// Scheme and host as the caller sees them: the configured ones, else an absolute request target's, else those of the
 /// Host header (RFC 9112 section 3.2.2).
-pub(super) fn origin(visit: Visit<'_>, parts: &Parts) -> Result<String, Refusal> {
-    if let Some(public) = &visit.site.public_url {
+pub(in crate::outbound) fn origin(site: &Outbound, caller: &Caller, parts: &Parts) -> Result<String, Refusal> {
+    if let Some(public) = &site.public_url {
         return Ok(public.to_string());
     }
     let host = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()),
     };
-    let scheme = if visit.caller.is_secure() { "https" } else { "http" };
+    let scheme = if caller.is_secure() { "https" } else { "http" };
     host.and_then(|host| host.parse::<Authority>().ok())
         .filter(|authority| !authority.as_str().contains('@'))
         .map(|authority| format!("{scheme}://{authority}"))
@@ -40,7 +46,7 @@ pub(super) fn origin(visit: Visit<'_>, parts: &Parts) -> Result<String, Refusal>
 /// `GET /.well-known/openid-configuration`.
 pub(super) fn openid(visit: Visit<'_>, parts: &Parts) -> Result<Answer, Refusal> {
     check(&parts.method)?;
-    let issuer = format!("{}{}", origin(visit, parts)?, prefix_of(parts.uri.path()));
+    let issuer = format!("{}{}", origin(visit.site, visit.caller, parts)?, prefix_of(parts.uri.path()));
     Ok(answer::json(&json!({
         "issuer": issuer,
         "authorization_endpoint": format!("{issuer}/auth/authorize"),
@@ -61,7 +67,7 @@ pub(super) fn openid(visit: Visit<'_>, parts: &Parts) -> Result<Answer, Refusal>
 /// `GET /.well-known/cxone-configuration?tenantId=...`.
 pub(super) fn cxone(visit: Visit<'_>, parts: &Parts) -> Result<Answer, Refusal> {
     check(&parts.method)?;
-    let origin = origin(visit, parts)?;
+    let origin = origin(visit.site, visit.caller, parts)?;
     let host = origin.parse::<Uri>().ok().and_then(|origin| origin.host().map(str::to_owned));
     let tenant = parts.uri.query().and_then(tenant_id);
     Ok(answer::json(&json!({

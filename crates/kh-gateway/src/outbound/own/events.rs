@@ -7,13 +7,14 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
-use kh_core::{Code, port::BoxFuture};
+use kh_core::{Code, Confirmation, port::BoxFuture};
 use tokio::sync::Semaphore;
 
 use super::{Visit, method_refused, read_up_to};
 use crate::{
     answer::{self, Answer, Refusal},
     bearer,
+    outbound::binding,
 };
 
 /// Bodies that are read at once of senders that sign. Each may be 288 KiB, so 9 MiB in all.
@@ -38,6 +39,15 @@ pub enum Proof<'a> {
     Signed([&'a str; 3]),
 }
 
+/// Whose bearer a delivery came with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bearer {
+    /// The client.
+    pub client: String,
+    /// What its token is bound to, which is checked before a body is read.
+    pub bound: Option<Confirmation>,
+}
+
 /// Why a delivery is not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotTaken {
@@ -58,8 +68,8 @@ pub trait EventSink: Send + Sync {
     /// Largest body of an event of the endpoint `name`; none where there is no such endpoint.
     fn body_max(&self, name: &str) -> Option<usize>;
 
-    /// The id of the client that `token` speaks for, if it may send to `name`.
-    fn admit<'a>(&'a self, name: &'a str, token: &'a [u8]) -> BoxFuture<'a, Result<String, NotTaken>>;
+    /// The client that `token` speaks for, if it may send to `name`.
+    fn admit<'a>(&'a self, name: &'a str, token: &'a [u8]) -> BoxFuture<'a, Result<Bearer, NotTaken>>;
 
     /// Takes a delivery, if its proof holds. Whatever was carried out is durable when this returns.
     fn take<'a>(&'a self, name: &'a str, proof: Proof<'a>, body: &'a [u8]) -> BoxFuture<'a, Result<(), NotTaken>>;
@@ -96,8 +106,9 @@ pub(super) async fn answer(visit: Visit<'_>, parts: &Parts, body: Incoming) -> R
     }
     let refused = |why| refusal(why, parts.headers.contains_key(header::AUTHORIZATION));
     let taken = if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
-        let token = bearer::token(value.as_bytes()).ok_or_else(|| refused(NotTaken::Unauthenticated))?;
-        let client = events.sink.admit(name, token).await.map_err(refused)?;
+        let shown = bearer::shown(value.as_bytes()).ok_or_else(|| refused(NotTaken::Unauthenticated))?;
+        let Bearer { client, bound } = events.sink.admit(name, shown.1).await.map_err(refused)?;
+        binding::verify(visit.telling, parts, shown, bound.as_ref()).map_err(|unproven| unproven.refusal)?;
         let body = read_up_to(visit.caller, body, body_max).await?;
         events.sink.take(name, Proof::Admitted(&client), &body).await
     } else {

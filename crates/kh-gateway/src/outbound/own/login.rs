@@ -13,7 +13,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
-    super::{Outbound, route::Route},
+    super::{Outbound, binding, route::Route},
     Visit,
     authentication::{How, JSON, Presented, Refused, admitted, check_head, form, invalid, note, presented, refused},
     code, read, secret_buffer,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     answer::{self, Answer, Refusal},
     observe::Trail,
+    sender,
 };
 
 /// Answers a login.
@@ -70,7 +71,10 @@ pub(super) async fn answer(
 fn granted(login: &Login, route: Route) -> Answer {
     // as Genesys Cloud spells it where an application expects Genesys Cloud
     let genesys = matches!(route, Route::OauthToken) && login.client.record.token_format == TokenFormat::Opaque;
-    let token_type = if genesys { "bearer" } else { "Bearer" };
+    let token_type = match binding::token_type(login.bound.as_ref()) {
+        "Bearer" if genesys => "bearer",
+        other => other,
+    };
     let token = login.access_token.expose();
     let mut rest = format!(r#"","token_type":"{token_type}","expires_in":{}"#, login.expires_in.as_secs());
     if !login.scopes.is_empty() {
@@ -91,11 +95,11 @@ async fn client_credentials(visit: Visit<'_>, parts: &Parts, body: Incoming) -> 
     match grant.expose() {
         "client_credentials" => {
             let presented = presented(&mut form, basic)?;
-            login(visit, &presented, form.scope.as_ref().map(SecretString::expose)).await
+            login(visit, parts, &presented, form.scope.as_ref().map(SecretString::expose)).await
         }
         "authorization_code" => {
             let presented = presented(&mut form, basic)?;
-            code::login(visit, presented, form).await
+            code::login(visit, parts, presented, form).await
         }
         "refresh_token" => Err(unsupported(
             "keyholder renews a user's session by itself and gives no refresh token away: go on with the access token",
@@ -121,14 +125,13 @@ async fn cxone(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Login,
         return Err(invalid("the client authenticates in more than one way"));
     }
     let key = Presented { id, secret, how: How::ClientSecretPost };
-    let Some(basic) = basic else { return login(visit, &key, None).await };
+    let Some(basic) = basic else { return login(visit, parts, &key, None).await };
     admitted(visit, &key)?;
-    let first = attempt(visit, &key, None).await;
+    let first = visit.site.issuer.authenticated(key.id.expose(), &key.secret).await;
     if !matches!(first, Err(LoginError::Rejected)) {
-        note(visit, &key, &first);
-        return first.map_err(|error| refused(&error));
+        return login(visit, parts, &key, None).await;
     }
-    let second = login(visit, &basic, None).await;
+    let second = login(visit, parts, &basic, None).await;
     // the platform's own access key beside a right Basic header is no guess; an id of keyholder's with a wrong secret is
     let id = key.id.expose();
     let known = visit.site.issuer.client(id).is_some_and(|client| client.record.id.as_str() == id);
@@ -152,7 +155,7 @@ async fn access_key(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<L
     let key: AccessKey = serde_json::from_slice(&text)
         .map_err(|_| invalid("the body is not a JSON object with accessKeyId and accessKeySecret"))?;
     let (id, secret) = (SecretString::copied(&key.access_key_id), SecretString::copied(&key.access_key_secret));
-    login(visit, &Presented { id, secret, how: How::ClientSecretPost }, None).await
+    login(visit, parts, &Presented { id, secret, how: How::ClientSecretPost }, None).await
 }
 
 fn unsupported(detail: &'static str) -> Refused {
@@ -160,27 +163,28 @@ fn unsupported(detail: &'static str) -> Refused {
 }
 
 /// One login, within the bounds on wrong ones.
-async fn login(visit: Visit<'_>, presented: &Presented, scope: Option<&str>) -> Result<Login, Refused> {
+async fn login(visit: Visit<'_>, parts: &Parts, presented: &Presented, scope: Option<&str>) -> Result<Login, Refused> {
     admitted(visit, presented)?;
     let client = visit.site.issuer.client(presented.id.expose());
-    if client.is_some_and(|client| code::credential(visit.site, &client).is_some()) {
-        // its secret first, so that nobody learns what clients there are
+    let of_users = client.is_some_and(|client| code::credential(visit.site, &client).is_some());
+    if of_users || parts.headers.contains_key(sender::PROOF) {
+        // its secret first, so that nobody learns what clients there are, or fills the memory of proofs
         let outcome = visit.site.issuer.authenticated(presented.id.expose(), &presented.secret).await;
-        note(visit, presented, &outcome);
-        outcome.map_err(|error| refused(&error))?;
-        return Err(code::unauthorized("the client is for users: they log in with grant_type=authorization_code"));
+        if of_users || outcome.is_err() {
+            note(visit, presented, &outcome);
+            outcome.map_err(|error| refused(&error))?;
+            return Err(code::unauthorized("the client is for users: they log in with grant_type=authorization_code"));
+        }
+        visit.is_verified();
     }
-    let outcome = attempt(visit, presented, scope).await;
+    let held = binding::held(visit, parts)?;
+    let outcome = issue(visit.site, presented, Asked { scope, held }).await;
     note(visit, presented, &outcome);
     outcome.map_err(|error| refused(&error))
 }
 
-async fn attempt(visit: Visit<'_>, presented: &Presented, scope: Option<&str>) -> Result<Login, LoginError> {
-    issue(visit.site, presented, scope).await
-}
-
 /// A token for a client that presents its secret.
-pub(super) async fn issue(site: &Outbound, presented: &Presented, scope: Option<&str>) -> Result<Login, LoginError> {
+pub(super) async fn issue(site: &Outbound, presented: &Presented, asked: Asked<'_>) -> Result<Login, LoginError> {
     let admit = |client: &ClientRecord| match &client.credential {
         // a credential that is not configured any more is told by the calls
         Some(name) => site.broker.credential(name).map_or(Ok(()), |credential| {
@@ -188,5 +192,5 @@ pub(super) async fn issue(site: &Outbound, presented: &Presented, scope: Option<
         }),
         None => Ok(()),
     };
-    site.issuer.login_if(presented.id.expose(), &presented.secret, Asked { scope }, admit).await
+    site.issuer.login_if(presented.id.expose(), &presented.secret, asked, admit).await
 }

@@ -3,6 +3,8 @@
 //!
 //! Invariant: a metadata document names the issuer by which it was found (RFC 8414 section 3.3), or there is none.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use http::request::Parts;
 use kh_core::Code;
@@ -13,6 +15,7 @@ use super::{Visit, discovery};
 use crate::{
     answer::{self, Answer, Refusal},
     outbound::route::AUTHORIZATION_SERVER,
+    sender::algorithms,
 };
 
 /// The path of the issuer whose metadata is asked for. RFC 8414 section 3.1 puts the well-known part before it; many
@@ -30,7 +33,7 @@ pub(super) fn authorization_server(visit: Visit<'_>, parts: &Parts) -> Result<An
         Some(authority) if authority.issuer.path() == path => authority.issuer.to_string(),
         Some(_) => return Err(Refusal::new(Code::NOT_FOUND, "there is no issuer with this path")),
         // without a name of its own its tokens are opaque, and it is what its callers call it
-        None => format!("{}{path}", discovery::origin(visit, parts)?),
+        None => format!("{}{path}", discovery::origin(visit.site, visit.caller, parts)?),
     };
     let methods = ["client_secret_basic", "client_secret_post"];
     let mut document = json!({
@@ -44,6 +47,9 @@ pub(super) fn authorization_server(visit: Visit<'_>, parts: &Parts) -> Result<An
         "revocation_endpoint_auth_methods_supported": methods,
         "introspection_endpoint": format!("{issuer}/oauth/introspect"),
         "introspection_endpoint_auth_methods_supported": methods,
+        // RFC 9449 section 5.1, RFC 8705 section 3.3
+        "dpop_signing_alg_values_supported": algorithms(&visit.site.binding.proofs),
+        "tls_client_certificate_bound_access_tokens": visit.site.binding.certificates.load(Ordering::Relaxed),
     });
     if authority.is_some()
         && let Some(members) = document.as_object_mut()

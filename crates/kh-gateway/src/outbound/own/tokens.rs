@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{StatusCode, request::Parts};
 use hyper::body::Incoming;
 use kh_core::{Code, SecretString, port::StateError};
@@ -19,6 +20,7 @@ use super::{
 use crate::{
     answer::{self, Answer, Refusal},
     observe::Trail,
+    outbound::binding,
 };
 
 /// Authenticates the client; answers it with the token that it names.
@@ -100,7 +102,10 @@ fn told(token: ActiveToken, issuer: Option<&str>) -> Value {
     add("active", true.into());
     add("client_id", token.client.as_str().into());
     add("sub", token.client.as_str().into());
-    add("token_type", "Bearer".into());
+    add("token_type", binding::token_type(token.bound.as_ref()).into());
+    if let Some(bound) = token.bound {
+        add("cnf", json!({ bound.member(): BASE64_URL_SAFE_NO_PAD.encode(bound.digest()) }));
+    }
     add("iat", token.issued_at.as_secs().into());
     add("exp", token.expires_at.as_secs().into());
     if !token.scopes.is_empty() {

@@ -35,7 +35,7 @@ async fn behind(auth: ClientAuth, names: &[&str]) -> (Upstream, Site) {
     (upstream, site)
 }
 
-fn client(identity: Option<&Identity>) -> Arc<ClientConfig> {
+fn client(identity: Option<&Holder>) -> Arc<ClientConfig> {
     let base = trusting(&[SERVERS.0.der().clone()]);
     let Some(identity) = identity else { return base };
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -128,7 +128,7 @@ async fn another_authority_takes_effect_at_once_and_no_session_outlives_the_old_
         let (_upstream, site) = behind(ClientAuth::Optional, &[]).await;
         let next = Authority::new("next region");
         let newcomer = next.issue("ours.example");
-        let of = |identity: &Identity| {
+        let of = |identity: &Holder| {
             let provider = Arc::new(aws_lc_rs::default_provider());
             let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
             let mut store = rustls::RootCertStore::empty();
