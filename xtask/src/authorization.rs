@@ -3,6 +3,7 @@
 //!
 //! Invariant: the libraries are given the issuer identifier and their logins; everything else they find by themselves.
 
+mod bound;
 mod issuers;
 
 use std::{fs, net::TcpListener, path::Path, process::Command};
@@ -33,6 +34,7 @@ pub fn run_with(tools: &Tools, keyholder: &Path) -> Result<()> {
         println!("keyholder as an authorization server, {algorithm}");
         with(tools, keyholder, algorithm)?;
     }
+    bound::run(tools, keyholder)?;
     issuers::run(tools, keyholder)
 }
 
@@ -50,9 +52,7 @@ fn with(tools: &Tools, keyholder: &Path, algorithm: &str) -> Result<()> {
         command
     };
     let add = |name: &str, words: &[&str]| -> Result<String> {
-        let all = [&["--output", "json", "client", "add", name][..], words].concat();
-        let answer: Value = serde_json::from_str(&output(&mut command(&all))?)?;
-        Ok(format!("{}:{}", text(&answer, "client_id")?, text(&answer, "client_secret")?))
+        login(&mut command(&[&["--output", "json", "client", "add", name], words].concat()))
     };
     let scopes = ["--scope", "orders:read", "--scope", "orders:write"];
     let audience = ["--audience", AUDIENCE];
@@ -92,6 +92,12 @@ fn with(tools: &Tools, keyholder: &Path, algorithm: &str) -> Result<()> {
         || output(Command::new("curl").args(["--silent", "--cacert", &ca, &url])).is_ok_and(|keys| keys.contains(kid));
     server.wait_until("the new key in its key set", shown)?;
     node("2")
+}
+
+/// `CLIENT_ID:CLIENT_SECRET` of the client that `add` adds.
+fn login(add: &mut Command) -> Result<String> {
+    let answer: Value = serde_json::from_str(&output(add)?)?;
+    Ok(format!("{}:{}", text(&answer, "client_id")?, text(&answer, "client_secret")?))
 }
 
 fn config(folder: &Path, port: u16, issuer: &str, algorithm: &str) -> String {

@@ -155,7 +155,7 @@ impl Table {
         entry.note_use(now);
         let (issued_at, expires_at) = (entry.issued_at, entry.expires_at);
         let (scopes, confirmation) = (entry.scopes.clone(), entry.confirmation.clone());
-        Lookup::Live(Session { client, scopes, confirmation, issued_at, expires_at, digest })
+        Lookup::Live(Session { client, scopes, issued_at, expires_at, confirmation, digest })
     }
 
     /// What `look` says about one entry.

@@ -74,7 +74,7 @@ fn now_ms() -> Result<u128> {
 }
 
 /// Free until others take them: the API's own address and its backend's stand in the configuration.
-fn free_ports() -> Result<(u16, u16)> {
+pub(super) fn free_ports() -> Result<(u16, u16)> {
     let (one, other) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
     Ok((one.local_addr()?.port(), other.local_addr()?.port()))
 }
