@@ -23,6 +23,7 @@ mod rotate;
 mod sandbox;
 mod secret;
 mod serve;
+mod session;
 mod shell;
 mod signing_key;
 mod status;
@@ -123,6 +124,8 @@ enum Command {
     #[command(subcommand)]
     Client(client::ClientCommand),
     #[command(subcommand)]
+    Session(session::SessionCommand),
+    #[command(subcommand)]
     Revoke(revoke::RevokeCommand),
     #[command(subcommand)]
     SigningKey(signing_key::SigningKeyCommand),
@@ -188,6 +191,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Secret(command) => secret::run(command, context),
         Command::Store(command) => store::run(command, context),
         Command::Client(command) => client::run(command, context),
+        Command::Session(command) => session::run(command, context),
         Command::Revoke(command) => revoke::run(command, context),
         Command::SigningKey(command) => signing_key::run(&command, context),
         Command::Audit(command) => audit::run(command, context),

@@ -9,6 +9,8 @@ mod audit;
 mod clients;
 #[allow(unused_qualifications, reason = "in what the OpenAPI macro writes")]
 mod revocations;
+#[allow(unused_qualifications, reason = "in what the OpenAPI macro writes")]
+mod sessions;
 mod wire;
 
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::{audit::AuditDesk, revocations::RevocationDesk};
+pub use self::{audit::AuditDesk, revocations::RevocationDesk, sessions::SessionDesk};
 use crate::{
     operators::{Operator, Role},
     problem,
@@ -49,6 +51,8 @@ pub struct ApiPorts {
     pub audit: AuditDesk,
     /// Tokens that are not taken any more.
     pub revocations: RevocationDesk,
+    /// Users' sessions at platforms.
+    pub sessions: SessionDesk,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for the ids of audit events.
@@ -120,11 +124,14 @@ fn operations(role: Role) -> OpenApiRouter<ApiPorts> {
             .routes(routes!(clients::list))
             .routes(routes!(clients::show))
             .routes(routes!(revocations::list))
+            .routes(routes!(sessions::list))
             .routes(routes!(audit::entries))
             .routes(routes!(audit::verify)),
-        Role::Operate => {
-            none.routes(routes!(clients::enable)).routes(routes!(clients::disable)).routes(routes!(revocations::add))
-        }
+        Role::Operate => none
+            .routes(routes!(clients::enable))
+            .routes(routes!(clients::disable))
+            .routes(routes!(revocations::add))
+            .routes(routes!(sessions::end)),
         Role::Admin => none
             .routes(routes!(clients::add))
             .routes(routes!(clients::rotate_secret))

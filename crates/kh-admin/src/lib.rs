@@ -18,7 +18,7 @@ pub mod socket;
 mod telling;
 
 pub use admin::{AdminPorts, Pulse, ReadyCheck, StatusSource};
-pub use api::{ApiPorts, AuditDesk, RevocationDesk};
+pub use api::{ApiPorts, AuditDesk, RevocationDesk, SessionDesk};
 pub use broker_api::{BrokerPorts, Production, SocketGuard};
 pub use guard::{Guard, GuardError};
 pub use metrics::LocalMetrics;

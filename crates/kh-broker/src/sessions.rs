@@ -284,7 +284,10 @@ impl UserSessions {
             return Err(SessionError::Ended(end));
         }
         let tokens = self.open(&record).ok_or(SessionError::Broken)?;
-        Ok(self.keep(&record, tokens, self.broker.ports().clock.now()))
+        let live = self.keep(&record, tokens, self.broker.ports().clock.now());
+        // one that ended after it was read, and before it stood in memory where its end would have found it
+        self.look(&live).await?;
+        Ok(live)
     }
 
     /// Reads a session again that another process may have changed.

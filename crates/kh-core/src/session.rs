@@ -8,7 +8,64 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::Entropy;
+use crate::{Entropy, Sha256};
+
+/// What people call a session, in logs, commands and the admin API: the first eight bytes of the SHA-256 of the keyholder
+/// token that speaks for it. It opens nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionName([u8; 8]);
+
+impl SessionName {
+    /// Of the session that the token of this digest speaks for.
+    pub fn of(token: Sha256) -> Self {
+        let mut first = [0; 8];
+        for (to, from) in first.iter_mut().zip(token.0) {
+            *to = from;
+        }
+        Self(first)
+    }
+
+    /// The digests of all tokens whose sessions are called so lie between these two, both included.
+    pub fn bounds(self) -> (Sha256, Sha256) {
+        let filled = |rest: u8| {
+            let mut digest = [rest; 32];
+            for (to, from) in digest.iter_mut().zip(self.0) {
+                *to = from;
+            }
+            Sha256(digest)
+        };
+        (filled(0), filled(u8::MAX))
+    }
+}
+
+impl fmt::Display for SessionName {
+    /// Sixteen lower-case hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for SessionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionName({self})")
+    }
+}
+
+impl std::str::FromStr for SessionName {
+    type Err = NoSessionName;
+    fn from_str(text: &str) -> Result<Self, NoSessionName> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() != 16 || !text.bytes().all(is_digit) {
+            return Err(NoSessionName);
+        }
+        u64::from_str_radix(text, 16).map(|name| Self(name.to_be_bytes())).map_err(|_| NoSessionName)
+    }
+}
+
+/// A text that is no [`SessionName`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the id of a session has 16 lower-case hexadecimal digits")]
+pub struct NoSessionName;
 
 /// One start of keyholder. A process that is started anew has another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -161,6 +218,23 @@ pub struct UnknownEnd;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_is_called_by_the_beginning_of_its_tokens_digest() {
+        let token = Sha256(std::array::from_fn(|at| u8::try_from(at).unwrap() + 0x10));
+        let name = SessionName::of(token);
+        assert_eq!(name.to_string(), "1011121314151617");
+        assert_eq!(name.to_string().parse(), Ok(name));
+        assert_eq!(name.to_string(), crate::port::security::TokenDigest::of(token).to_string(), "as the security log");
+        let (first, last) = name.bounds();
+        assert!(first.0 <= token.0 && token.0 <= last.0 && first.0 < last.0);
+        assert_eq!((SessionName::of(first), SessionName::of(last)), (name, name));
+        for wrong in
+            ["", "101112131415161", "10111213141516171", "101112131415161A", "+011121314151617", "1011121314 51617"]
+        {
+            assert_eq!(wrong.parse::<SessionName>(), Err(NoSessionName), "{wrong}");
+        }
+    }
 
     #[test]
     fn words_come_back_as_they_were_written() {

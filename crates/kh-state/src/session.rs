@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use kh_core::{
-    Sha256, UnixMillis,
+    ClientId, Sha256, UnixMillis,
     audit::AuditEvent,
     port::{BeginError, BoxFuture, SessionLimits, SessionRecord, SessionStore, StateError},
-    session::{RefreshJournal, SessionEnd},
+    session::{RefreshJournal, SessionEnd, SessionName},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
@@ -53,6 +53,12 @@ impl SessionChange {
             Self::Begin { .. } | Self::Renew { .. } | Self::Touch(_) | Self::Close(_) | Self::Forget { .. } => None,
         }
     }
+
+    /// Whether the keyholder token goes with the session, so that nobody takes it any more who looks at tokens alone:
+    /// other processes have the session in memory.
+    pub(crate) fn takes_its_token(&self) -> bool {
+        matches!(self, Self::End { end: SessionEnd::Operator, .. })
+    }
 }
 
 /// Runs one change in the open transaction.
@@ -75,6 +81,9 @@ pub(crate) fn apply(connection: &Connection, change: &SessionChange) -> Result<A
                     "UPDATE sessions SET ended = ?2, version = version + 1 WHERE token = ?1 AND ended IS NULL",
                 )?
                 .execute(params![&token.0[..], end.as_str()])?;
+            if changed > 0 && change.takes_its_token() {
+                connection.prepare_cached("DELETE FROM tokens WHERE digest = ?1")?.execute([&token.0[..]])?;
+            }
             Ok(if changed > 0 { Applied::Changed } else { Applied::Unchanged })
         }
         SessionChange::Touch(used) => {
@@ -276,12 +285,26 @@ impl SessionStore for SqliteState {
     fn sessions_after(
         &self,
         after: Option<Sha256>,
+        client: Option<ClientId>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<SessionRecord>, StateError>> {
         Box::pin(self.read(move |connection| {
             let after = after.map(|token| token.0.to_vec()).unwrap_or_default();
-            let page = "SELECT * FROM sessions WHERE ended IS NULL AND token > ?1 ORDER BY token LIMIT ?2";
-            many(connection, page, params![after, limit])
+            let Some(client) = client else {
+                let page = "SELECT * FROM sessions WHERE ended IS NULL AND token > ?1 ORDER BY token LIMIT ?2";
+                return many(connection, page, params![after, limit]);
+            };
+            let page = "SELECT * FROM sessions WHERE ended IS NULL AND client = ?3 AND token > ?1 \
+                        ORDER BY token LIMIT ?2";
+            many(connection, page, params![after, limit, client.as_str()])
+        }))
+    }
+
+    fn sessions_named(&self, name: SessionName) -> BoxFuture<'_, Result<Vec<SessionRecord>, StateError>> {
+        Box::pin(self.read(move |connection| {
+            let (first, last) = name.bounds();
+            let named = "SELECT * FROM sessions WHERE token >= ?1 AND token <= ?2 ORDER BY token LIMIT 2";
+            many(connection, named, params![&first.0[..], &last.0[..]])
         }))
     }
 }

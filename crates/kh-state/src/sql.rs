@@ -76,9 +76,13 @@ impl Change {
         }
     }
 
-    /// Whether others that watch clients and settings are to look again.
+    /// Whether others that watch clients, settings and tokens are to look again.
     pub(crate) fn counts(&self) -> bool {
-        !matches!(self, Self::Journal(_) | Self::Revoke { .. } | Self::Session(_)) && self.event().is_some()
+        match self {
+            Self::Session(change) => change.takes_its_token(),
+            Self::Journal(_) | Self::Revoke { .. } => false,
+            _ => self.event().is_some(),
+        }
     }
 }
 

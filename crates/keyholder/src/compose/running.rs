@@ -11,6 +11,7 @@ use std::{
 
 use kh_admin::{
     AdminPorts, ApiPorts, AuditDesk, BrokerPorts, Callers, Guard, LocalMetrics, Pulse, ReadyCheck, RevocationDesk,
+    SessionDesk,
     admin::{self, ListenerStatus, StateCheck, StoreCheck},
     broker_api,
 };
@@ -64,6 +65,8 @@ pub(crate) struct Running {
     pub(crate) issuer: Arc<Issuer>,
     /// What is revoked.
     revocations: Arc<Revocations>,
+    /// The sessions of users at platforms.
+    sessions: Arc<UserSessions>,
     /// What a reload exchanges.
     pub(crate) live: Arc<Live>,
     /// What has to move.
@@ -210,6 +213,7 @@ impl Running {
             addresses,
             issuer: Arc::clone(&issuer),
             revocations: Arc::clone(&revocations),
+            sessions: Arc::clone(&sessions),
             live,
             pulses: pulses::of(&gateways, base),
             draining: CancellationToken::new(),
@@ -350,10 +354,15 @@ impl Running {
             revocations: Arc::clone(&self.revocations),
             fingerprints: Arc::clone(&base.fingerprinter),
         };
+        let sessions = SessionDesk {
+            store: Arc::clone(&base.state) as Arc<dyn SessionStore>,
+            sessions: Arc::clone(&self.sessions),
+        };
         let api = ApiPorts {
             issuer: Arc::clone(&self.issuer),
             audit,
             revocations,
+            sessions,
             clock: Arc::clone(&base.clock),
             entropy: Arc::clone(&base.entropy),
         };

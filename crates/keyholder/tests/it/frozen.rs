@@ -10,7 +10,8 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    path::Path,
+    path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -51,6 +52,30 @@ fn move_clocks(file: &Path, seconds: u64) {
     fs::rename(new, file).unwrap();
 }
 
+/// The clocks of processes, all of them, ahead of the machine's.
+pub struct Clocks(PathBuf);
+
+impl Clocks {
+    /// As the machine's are.
+    pub fn in_folder(folder: &Path) -> Self {
+        assert!(Path::new(LIBFAKETIME).exists(), "install Debian's package faketime");
+        let file = folder.join("clocks");
+        move_clocks(&file, 0);
+        Self(file)
+    }
+
+    /// A process that is about to start lives by these.
+    pub fn kept_by<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("LD_PRELOAD", LIBFAKETIME).env("FAKETIME_TIMESTAMP_FILE", &self.0).env("FAKETIME_NO_CACHE", "1");
+        command.env("NO_FAKE_STAT", "1")
+    }
+
+    /// So far ahead of the machine's, from now on.
+    pub fn advance(&self, seconds: u64) {
+        move_clocks(&self.0, seconds);
+    }
+}
+
 /// A keyholder under libfaketime behind a relay to its platform.
 struct Stage {
     relay: Relay,
@@ -61,7 +86,6 @@ struct Stage {
 
 impl Stage {
     fn new(monotonic: Monotonic) -> Self {
-        assert!(Path::new(LIBFAKETIME).exists(), "install Debian's package faketime");
         let relay = Relay::start();
         let url = format!("http://{}", relay.address);
         let lines = format!(
@@ -71,11 +95,9 @@ impl Stage {
         let installation = Installation::with(SANDBOX, &lines);
         relay.lead_to(installation.sandbox.url().strip_prefix("http://").unwrap().parse().unwrap());
         let login = installation.add_client("app", &["--credential", "far", "--allow-all"]);
-        let (clocks, ready) = (installation.path("clocks"), installation.path("ready.json"));
-        move_clocks(&clocks, 0);
+        let ready = installation.path("ready.json");
         let mut command = installation.command(&["serve", "--ready-file", ready.to_str().unwrap()]);
-        command.env("LD_PRELOAD", LIBFAKETIME).env("FAKETIME_TIMESTAMP_FILE", &clocks).env("FAKETIME_NO_CACHE", "1");
-        command.env("NO_FAKE_STAT", "1");
+        Clocks::in_folder(installation.folder.path()).kept_by(&mut command);
         if monotonic == Monotonic::StandsStill {
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
         }

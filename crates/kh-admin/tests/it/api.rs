@@ -63,7 +63,7 @@ async fn each_operation_is_for_the_role_that_the_document_names_and_those_above(
     let all = operations();
     assert!(all.len() >= 9, "{all:?}");
     for (method, path, needed) in all {
-        let line = format!("{method} {}", path.replace("{client}", "nobody"));
+        let line = format!("{method} {}", path.replace("{client}", "nobody").replace("{session}", "0011223344556677"));
         for role in Role::ALL {
             let before = log(&rig).len();
             let reply = call(&rig, role, &line, &Value::Null).await;

@@ -22,6 +22,8 @@ mod revocations;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
+mod sessions;
+#[cfg(test)]
 mod shared;
 #[cfg(test)]
 mod telling;

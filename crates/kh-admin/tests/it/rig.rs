@@ -10,12 +10,12 @@ use std::{
 use axum::{Router, body::Body, extract::Request, http::Response};
 use kh_admin::{
     AdminPorts, ApiPorts, AuditDesk, BrokerPorts, Callers, Guard, Limits, Operator, Operators, ProfileProxy, Pulse,
-    ReadyCheck, RevocationDesk, SocketGuard, SocketListener, StatusSource,
+    ReadyCheck, RevocationDesk, SessionDesk, SocketGuard, SocketListener, StatusSource,
     admin::{self, AuditStatus, ConfigStatus, Status},
     bind_loopback, broker_api, serve_with,
 };
 use kh_audit::FileAuditLog;
-use kh_broker::{Broker, Credential, CredentialSpec};
+use kh_broker::{Broker, Credential, CredentialSpec, UserSessions};
 use kh_core::{
     Clock, Code, Entropy, Fingerprinter, ManualClock, PlatformKind, SecretBytes, SecretName, SecretString,
     SeededEntropy, UnixMillis,
@@ -24,13 +24,13 @@ use kh_core::{
     issued::{IssuedKind, issue},
     port::{
         AuditLog, BoxFuture, Expected, FetchError, IssuedToken, RevocationStore, SecretMetadata, SecretStore,
-        SightingLog, StoreError, StoredSecret, TokenEndpoint,
+        SessionStore, SightingLog, StoreError, StoredSecret, TokenEndpoint,
         security::{AuthenticationEvent, Security, SecurityLog},
     },
 };
 use kh_inbound::{Caps, Revocations};
 use kh_issuer::{Issuer, IssuerOptions};
-use kh_state::SqliteState;
+use kh_state::{LockedInstance, SqliteState};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -243,11 +243,11 @@ pub(crate) struct Probes {
 }
 
 /// A registry of clients and an audit log, both real, in a folder.
-async fn api(folder: &Path, clock: &Arc<dyn Clock>) -> ApiPorts {
+async fn api(folder: &Path, clock: &Arc<dyn Clock>, broker: &Arc<Broker>) -> ApiPorts {
     let (path, checkpoints) = (folder.join("audit.log"), folder.join("audit.checkpoints"));
     let seed = SecretBytes::new(vec![7; 32]);
     let log = FileAuditLog::open(&path, &checkpoints, &seed, Arc::clone(clock)).unwrap();
-    let key = log.public_key();
+    let public_key = log.public_key();
     let log: Arc<dyn AuditLog> = Arc::new(log);
     let state = SqliteState::open(&folder.join("state.db"), Arc::clone(&log), Arc::clone(clock)).unwrap();
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(3));
@@ -255,10 +255,15 @@ async fn api(folder: &Path, clock: &Arc<dyn Clock>) -> ApiPorts {
     let store = Arc::clone(&state) as Arc<dyn RevocationStore>;
     let revocations = Arc::new(Revocations::new(store, Caps::default()));
     let options = IssuerOptions { revocations: Some(Arc::clone(&revocations) as _), ..IssuerOptions::default() };
+    let sessions = Arc::clone(&state) as Arc<dyn SessionStore>;
+    let instance = LockedInstance::claim(&folder.join("state.db"), &*entropy).unwrap();
+    let key = SecretBytes::new(vec![9; 32]);
+    let own = UserSessions::new(broker, Arc::clone(&sessions), Arc::new(instance), &key).unwrap();
+    let sessions = SessionDesk { store: sessions, sessions: own };
     let issuer = Issuer::open_as(state, Arc::clone(clock), Arc::clone(&entropy), options).await.unwrap();
     let revocations = RevocationDesk { revocations, fingerprints: Arc::new(Fingerprinter::new(b"test")) };
-    let audit = AuditDesk { log, path, checkpoints, key };
-    ApiPorts { issuer, audit, revocations, clock: Arc::clone(clock), entropy }
+    let audit = AuditDesk { log, path, checkpoints, key: public_key };
+    ApiPorts { issuer, audit, revocations, sessions, clock: Arc::clone(clock), entropy }
 }
 
 struct FakeStatus(Arc<Broker>);
@@ -355,7 +360,7 @@ pub(crate) async fn start_with(surface: Surface, limits: Limits) -> Rig {
             all.replace(operators.into_iter().chain([Operator::local(&guard)]));
             let operators = all;
             let place = tempfile::tempdir().unwrap();
-            let ports = api(place.path(), &shared).await;
+            let ports = api(place.path(), &shared, &broker).await;
             (folder, kept_api) = (Some(place), Some(ports.clone()));
             let (api, security) = (ports, security.clone());
             admin::router(AdminPorts { broker, operators, registry, checks, pulses, draining, status, api, security })

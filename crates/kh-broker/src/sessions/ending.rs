@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kh_core::{ClientId, CredentialName, Sha256, audit::AuditEvent, session::SessionEnd};
+use kh_core::{ClientId, CredentialName, Sha256, audit::AuditEvent, port::StateError, session::SessionEnd};
 
 use super::{UserSessions, live::Live, renewal};
 use crate::status::count;
@@ -43,6 +43,16 @@ impl UserSessions {
         live.wake(false);
         self.ended(live.token, &live.client, &live.credential, end).await;
         self.live.write().remove(&live.token);
+    }
+
+    /// Ends a session because a person wants it, whose order `event` is; its keyholder token goes with it. No token of it
+    /// is handed out here when this returns, and the platform's is given back within seconds. `Ok(false)`: it had ended
+    /// before, or there is none.
+    pub async fn end_by_operator(&self, token: Sha256, event: AuditEvent) -> Result<bool, StateError> {
+        let ended = self.store.end_session(token, SessionEnd::Operator, event).await?;
+        self.forget(token, SessionEnd::Operator);
+        self.closing.notify_one();
+        Ok(ended)
     }
 
     pub(super) async fn ended(&self, token: Sha256, client: &ClientId, credential: &CredentialName, end: SessionEnd) {

@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{UserSessions, ending::tell, live::Live, renewal::short, sealed::Tokens};
 
-/// How often ended sessions are looked for: the longest time that the platform's token outlives its session.
+/// How often ended sessions are looked for: the longest time that the platform's token outlives its session, and that a
+/// session goes on which another process has ended.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// Tokens given back in one look, and overdue sessions ended.
@@ -141,7 +142,7 @@ impl UserSessions {
     }
 
     /// Takes a session out of memory.
-    fn forget(&self, token: Sha256, end: SessionEnd) {
+    pub(super) fn forget(&self, token: Sha256, end: SessionEnd) {
         let live = self.live.write().remove(&token);
         if let Some(live) = live {
             live.inner.lock().end.get_or_insert(end);

@@ -11,7 +11,7 @@ use super::{BoxFuture, StateError};
 use crate::{
     ClientId, CredentialName, Sha256, UnixMillis,
     audit::AuditEvent,
-    session::{InstanceId, RefreshJournal, SessionEnd},
+    session::{InstanceId, RefreshJournal, SessionEnd, SessionName},
 };
 
 /// A session as it is stored.
@@ -82,7 +82,8 @@ pub trait SessionStore: Send + Sync {
         sealed: Vec<u8>,
     ) -> BoxFuture<'_, Result<Option<u64>, StateError>>;
 
-    /// Ends a session. `Ok(false)`: there is none, or it has ended before, and nothing was changed or audited.
+    /// Ends a session. Where a person ends it, its keyholder token goes in the same transaction, and processes that watch
+    /// clients look again. `Ok(false)`: there is none, or it has ended before, and nothing was changed or audited.
     fn end_session(&self, token: Sha256, end: SessionEnd, event: AuditEvent)
     -> BoxFuture<'_, Result<bool, StateError>>;
 
@@ -101,12 +102,18 @@ pub trait SessionStore: Send + Sync {
     /// Deletes up to `limit` closed sessions that would have expired before `cutoff`; answers how many.
     fn forget_sessions(&self, cutoff: UnixMillis, limit: u32) -> BoxFuture<'_, Result<usize, StateError>>;
 
-    /// Up to `limit` sessions that have not ended, in the order of their names, those after `after`.
+    /// Up to `limit` sessions that have not ended, of `client` or of all, in the order of their tokens' digests, those
+    /// after `after`.
     fn sessions_after(
         &self,
         after: Option<Sha256>,
+        client: Option<ClientId>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<SessionRecord>, StateError>>;
+
+    /// The sessions that are called `name`, ended ones too: none, one, or by a chance in 2^64 two, and never more than
+    /// that.
+    fn sessions_named(&self, name: SessionName) -> BoxFuture<'_, Result<Vec<SessionRecord>, StateError>>;
 }
 
 /// Which processes that share one state are still there.

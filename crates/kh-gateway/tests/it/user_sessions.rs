@@ -302,6 +302,8 @@ async fn a_code_opens_a_session_whose_platform_tokens_stay_here() {
     assert_eq!(me.status, 200, "{me:?}");
     let mine = Sha256::of(token.as_bytes()).to_hex();
     assert!(!world.carried().contains(&mine), "the platform never sees the keyholder token");
+    let metadata = world.call(&token, "GET /.well-known/oauth-authorization-server").await.json();
+    assert_eq!(metadata["grant_types_supported"], json!(["client_credentials", "authorization_code"]));
     let described = world.call(&token, "GET /api/v2/tokens/me").await.json();
     assert_eq!(described["OAuthClient"]["authorizedGrantType"], "CODE");
     // a restart changes nothing, and asks the platform nothing

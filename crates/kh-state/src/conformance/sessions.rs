@@ -12,7 +12,7 @@ use kh_core::{
         BeginError, ClientRecord, SessionLimits, SessionRecord, SessionStore, StateStore, TokenBinding, TokenFormat,
         TokenRecord,
     },
-    session::{InstanceId, RefreshJournal, RefreshPhase, SessionEnd},
+    session::{InstanceId, RefreshJournal, RefreshPhase, SessionEnd, SessionName},
 };
 
 /// Where the suite's time starts.
@@ -40,6 +40,35 @@ pub async fn run_sessions(subject: &SessionSubject<'_>) {
     limits_count_what_has_not_ended(subject).await;
     time_over_and_idle_are_found(subject).await;
     only_what_is_closed_is_forgotten(subject).await;
+    pages_go_through_all_of_a_client_and_a_name_finds_its_session(subject).await;
+}
+
+async fn pages_go_through_all_of_a_client_and_a_name_finds_its_session(subject: &SessionSubject<'_>) {
+    let ports = (subject.open)();
+    let (owner, other) = (client(&*ports.1).await.id, client(&*ports.1).await.id);
+    let mut tokens = Vec::new();
+    for _ in 0..4 {
+        tokens.push(begun(&ports, &owner, 100).await.token);
+        begun(&ports, &other, 100).await;
+    }
+    tokens.sort_by_key(|token| token.0);
+    let ended = begun(&ports, &owner, 100).await.token;
+    assert!(ports.0.end_session(ended, SessionEnd::Operator, event(ended)).await.expect("written"));
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = ports.0.sessions_after(after, Some(owner.clone()), 3).await.expect("read");
+        assert!(page.len() <= 3, "a page has no more than was asked for");
+        let Some(last) = page.last() else { break };
+        after = Some(last.token);
+        seen.extend(page.iter().map(|session| session.token));
+    }
+    assert_eq!(seen, tokens, "each of the client's once, in order, and no other's and none that has ended");
+    for token in tokens.into_iter().chain([ended]) {
+        let found = ports.0.sessions_named(SessionName::of(token)).await.expect("read");
+        assert_eq!(found.iter().map(|session| session.token).collect::<Vec<_>>(), [token], "ended ones too");
+    }
+    let nobody = SessionName::of(Sha256::of(b"nobody's"));
+    assert_eq!(ports.0.sessions_named(nobody).await.expect("read"), []);
 }
 
 fn at(seconds: u64) -> UnixMillis {
@@ -135,7 +164,7 @@ async fn records_come_back_as_they_were_given(subject: &SessionSubject<'_>) {
         *last = last.wrapping_sub(1);
         bytes
     });
-    let page = sessions.sessions_after(Some(before), 1).await.expect("read");
+    let page = sessions.sessions_after(Some(before), None, 1).await.expect("read");
     assert!(record.token.0.ends_with(&[0]) || page == [expected], "a list goes on after a name");
 }
 
@@ -165,10 +194,18 @@ async fn what_has_ended_is_not_renewed_and_ends_once(subject: &SessionSubject<'_
     }
     let stored = ports.0.session(token).await.expect("read").expect("it is kept for its caller's error");
     assert_eq!((stored.end, stored.sealed), (Some(SessionEnd::RefreshLost), Some(b"sealed".to_vec())));
+    assert!(ports.1.token(token).await.expect("read").is_some(), "its token stays, for its caller's error");
+    let by_hand = begun(&ports, &owner.id, 100).await.token;
+    let before = ports.1.change_counter().await.expect("read");
+    assert!(ports.0.end_session(by_hand, SessionEnd::Operator, event(by_hand)).await.expect("written"));
+    let stored = ports.0.session(by_hand).await.expect("read").expect("it is kept");
+    assert_eq!(stored.end, Some(SessionEnd::Operator));
+    assert!(ports.1.token(by_hand).await.expect("read").is_none(), "its token goes with what a person ends");
+    assert!(ports.1.change_counter().await.expect("read") > before, "and other processes look again");
     let events = (subject.audited)();
     let of_it = events.iter().filter(|event| event.subject == token.to_hex()).count();
     assert_eq!(of_it, 1, "its end is audited, once");
-    let listed = ports.0.sessions_after(None, u32::MAX).await.expect("read");
+    let listed = ports.0.sessions_after(None, None, u32::MAX).await.expect("read");
     assert!(listed.iter().all(|session| session.token != token), "a list has what has not ended");
 }
 

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use kh_broker::SessionError;
 use kh_core::{
     Clock, Sha256,
     port::{ClientRecord, SessionStore, StateStore},
@@ -43,6 +44,24 @@ async fn a_token_that_is_taken_away_ends_its_session_at_the_platform_too() {
     until("it leaves the memory", || process.sessions.in_memory() == 0).await;
     let ended = process.sessions.ends().find(|(end, _)| *end == SessionEnd::TokenRevoked).unwrap().1;
     assert_eq!(ended, 1);
+}
+
+#[tokio::test]
+async fn what_an_operator_ends_is_out_of_memory_when_it_is_answered() {
+    let world = World::new();
+    let (process, token) = world.begun().await;
+    assert_eq!(access(&process, token).await, "access-1");
+    let order = || world.event("session.end");
+    assert!(process.sessions.end_by_operator(token, order()).await.unwrap());
+    assert!(process.sessions.current_at(token, world.clock.now()).is_none(), "at once, before anybody tends");
+    let error = process.lease(token).await.unwrap_err();
+    assert!(matches!(error, SessionError::Ended(SessionEnd::Operator)), "{error:?}");
+    assert!(!process.sessions.end_by_operator(token, order()).await.unwrap(), "it ends once");
+    let _tended = tended(&process);
+    assert_eq!(closed(&process, token).await, Some(SessionEnd::Operator));
+    assert_eq!(world.platform.given_back(), ["access-1"]);
+    let ended = process.sessions.ends().find(|(end, _)| *end == SessionEnd::Operator).unwrap().1;
+    assert_eq!((ended, world.actions().iter().filter(|action| *action == "session.end").count()), (1, 1));
 }
 
 #[tokio::test]

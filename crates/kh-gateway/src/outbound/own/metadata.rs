@@ -3,10 +3,11 @@
 //!
 //! Invariant: a metadata document names the issuer by which it was found (RFC 8414 section 3.3), or there is none.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use http::request::Parts;
+use kh_broker::Credential;
 use kh_core::Code;
 use kh_issuer::JWKS_MAX_AGE;
 use serde_json::json;
@@ -14,7 +15,7 @@ use serde_json::json;
 use super::{Visit, discovery};
 use crate::{
     answer::{self, Answer, Refusal},
-    outbound::route::AUTHORIZATION_SERVER,
+    outbound::{Outbound, route::AUTHORIZATION_SERVER},
     sender::algorithms,
 };
 
@@ -40,7 +41,7 @@ pub(super) fn authorization_server(visit: Visit<'_>, parts: &Parts) -> Result<An
         "issuer": issuer,
         "token_endpoint": format!("{issuer}/oauth/token"),
         "token_endpoint_auth_methods_supported": methods,
-        "grant_types_supported": ["client_credentials"],
+        "grant_types_supported": grants(visit.site),
         // required, and empty: there is no authorization endpoint
         "response_types_supported": [],
         "revocation_endpoint": format!("{issuer}/oauth/revoke"),
@@ -57,6 +58,15 @@ pub(super) fn authorization_server(visit: Visit<'_>, parts: &Parts) -> Result<An
         members.insert("jwks_uri".to_owned(), format!("{issuer}/oauth/jwks").into());
     }
     Ok(answer::public_json(Bytes::from(document.to_string()), JWKS_MAX_AGE))
+}
+
+/// The grants of which a client may have one: a code grant where users log in by some credential.
+fn grants(site: &Outbound) -> &'static [&'static str] {
+    let for_users = |credential: Arc<Credential>| credential.spec().sessions.is_some();
+    if site.sessions.is_some() && site.broker.credentials().any(for_users) {
+        return &["client_credentials", "authorization_code"];
+    }
+    &["client_credentials"]
 }
 
 /// `GET {prefix}/oauth/jwks`.
