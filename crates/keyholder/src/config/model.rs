@@ -20,7 +20,7 @@ use serde::{Serialize, Serializer};
 pub use deliver::{HookConfig, HookDetail, NotifyConfig, NotifyDetail, SmtpTls};
 pub use events::EventsConfig;
 pub use inbound::{
-    AddressHeader, ConditionConfig, ConditionTest, EndpointConfig, IdentityHeaderConfig, InboundConfig,
+    AddressHeader, ClientsConfig, ConditionConfig, ConditionTest, EndpointConfig, IdentityHeaderConfig, InboundConfig,
     InboundTlsConfig, IssuerWay, KeysConfig, Need, OperationsBasis, RouteConfig, ScalarConfig, TokenType, TrustDetail,
     TrustedIssuerConfig,
 };
@@ -161,19 +161,6 @@ pub struct TlsConfig {
     /// Whose client certificates are taken.
     #[serde(flatten)]
     pub clients: ClientsConfig,
-}
-
-/// Whose client certificates a listener takes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ClientsConfig {
-    /// Authorities of callers' certificates; none: no certificate is asked for.
-    pub client_ca: Option<PathBuf>,
-    /// Whether a certificate must be there.
-    #[serde(skip_serializing_if = "Need::is_optional")]
-    pub client_auth: Need,
-    /// Names of which a certificate must have one; empty is any.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub client_names: Vec<String>,
 }
 
 /// Limits of the gateway; none leaves the gateway's default.

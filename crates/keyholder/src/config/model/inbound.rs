@@ -227,7 +227,7 @@ pub enum Need {
 
 impl Need {
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-    pub(super) fn is_optional(&self) -> bool {
+    fn is_optional(&self) -> bool {
         *self == Self::Optional
     }
 }
@@ -256,6 +256,19 @@ pub enum AddressHeader {
     XForwardedFor,
     /// `X-Real-IP`.
     XRealIp,
+}
+
+/// Whose client certificates a listener takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClientsConfig {
+    /// Authorities of callers' certificates; none: no certificate is asked for.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a certificate must be there.
+    #[serde(skip_serializing_if = "Need::is_optional")]
+    pub client_auth: Need,
+    /// Names of which a certificate must have one; empty is any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub client_names: Vec<String>,
 }
 
 /// https for callers of a protected API.
