@@ -4,6 +4,8 @@
 //! server could take for a template that is more specific than the one found was met before, and makes the request
 //! ambiguous. Each node is visited once at most, so a walk costs no more than the table has nodes, whatever is asked.
 
+use std::borrow::Cow;
+
 use crate::{
     path::CanonicalPath,
     segment,
@@ -167,11 +169,16 @@ impl Tree {
         let child = match part {
             Part::One => *node.one.get_or_insert(new),
             Part::Word(word) => {
-                let word: Box<[u8]> = segment::decoded(word).collect();
+                // of a thousand words hardly one has an escape
+                let word = if word.bytes().any(|byte| byte == b'%') {
+                    Cow::Owned(segment::decoded(word).collect::<Vec<u8>>())
+                } else {
+                    Cow::Borrowed(word.as_bytes())
+                };
                 match node.words.binary_search_by(|(known, _)| by_length(known, &word)) {
                     Ok(found) => node.words.get(found).map_or(new, |(_, child)| *child),
                     Err(place) => {
-                        node.words.insert(place, (word, new));
+                        node.words.insert(place, (word.into(), new));
                         new
                     }
                 }
