@@ -20,7 +20,7 @@ use super::{
     record::Record,
     sightings::{self, rotated},
     stores::{Logins, Targets, targets_after},
-    tls::{Certificate, Clients, ClientsTaken, OtherClients, Served, certificate},
+    tls::{Certificate, Clients, GatewayTls, OtherClients, certificate},
 };
 use crate::{
     cli::Loaded,
@@ -107,7 +107,7 @@ pub(crate) struct Live {
     sources: Arc<Sources>,
     targets: Mutex<Targets>,
     logins: Logins,
-    certificate: Option<(Served, ClientsTaken)>,
+    tls: Option<GatewayTls>,
     admin: AdminAccess,
     ending: Mutex<Ending>,
     limits: Mutex<BTreeMap<&'static str, String>>,
@@ -119,14 +119,13 @@ pub(crate) struct Live {
 impl Live {
     pub(super) fn new(
         loaded: &Loaded,
-        (certificate, admin): ((Option<(Served, ClientsTaken)>, Option<Sha256>), AdminAccess),
+        (tls, digest, admin): (Option<GatewayTls>, Option<Sha256>, AdminAccess),
         (broker, record, sources): (&Arc<Broker>, &sightings::Record, Arc<Sources>),
         (targets, logins): (Targets, Logins),
         protection: &Arc<Protection>,
         clock: &Arc<dyn Clock>,
         registry: &mut Registry,
     ) -> Arc<Self> {
-        let (served, digest) = certificate;
         logins.keep(&targets);
         Arc::new(Self {
             broker: Arc::clone(broker),
@@ -134,7 +133,7 @@ impl Live {
             sources,
             targets: Mutex::new(targets),
             logins,
-            certificate: served,
+            tls,
             admin,
             ending: Mutex::new(Ending::of(&loaded.config)),
             limits: Mutex::new(limits(&loaded.config)),
@@ -146,14 +145,14 @@ impl Live {
 
     /// These gateways listen.
     pub(super) fn listens<'a>(&self, gateways: impl Iterator<Item = &'a GatewayHandle>) {
-        if let Some((_, taken)) = &self.certificate {
+        if let Some(GatewayTls { taken, .. }) = &self.tls {
             taken.listens(gateways);
         }
     }
 
     /// What becomes of the gateway's listeners if they take other client certificates from now on. Changes nothing.
     pub(super) fn other_clients(&self, prepared: &Prepared) -> Result<Option<OtherClients>, Failure> {
-        let other = self.certificate.as_ref().map(|(_, taken)| taken.other(prepared.clients.as_ref()));
+        let other = self.tls.as_ref().map(|tls| tls.taken.other(prepared.clients.as_ref()));
         Ok(other.transpose()?.flatten())
     }
 
@@ -174,11 +173,11 @@ impl Live {
         let applied = self.broker.apply(prepared.specs);
         // last of the three, because issuers are asked with secrets and tokens of the others
         self.protection.replace(inbound);
-        if let (Some((served, _)), Some(certificate)) = (&self.certificate, prepared.certificate) {
+        if let (Some(GatewayTls { served, .. }), Some(certificate)) = (&self.tls, prepared.certificate) {
             served.replace(certificate);
         }
         let other_clients = clients.is_some();
-        if let (Some((_, taken)), Some(clients)) = (&self.certificate, clients) {
+        if let (Some(GatewayTls { taken, .. }), Some(clients)) = (&self.tls, clients) {
             taken.replace(clients);
         }
         self.admin.replace(loaded, prepared.admin_certificate);

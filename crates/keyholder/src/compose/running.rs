@@ -48,7 +48,7 @@ use super::{
     sightings::Record,
     standing::Standing,
     stores::Logins,
-    tls::{ClientsTaken, Served, Telling},
+    tls::{ClientsTaken, GatewayTls, Served, Telling},
     watches::Watches,
 };
 use crate::{cli::Loaded, config::Config, output::Failure, sources::Sources};
@@ -132,11 +132,14 @@ impl Running {
         let telling = Telling { metrics: Arc::clone(&metrics), clock: Arc::clone(&base.clock) };
         let served = |name: &str, first| Served::new(name.to_owned(), first, &telling);
         let admin_certificate = prepared.admin_certificate.take().map(|first| served("admin", first));
-        let served = prepared.certificate.map(|first| served("gateway", first));
         let clients = prepared.clients.take();
-        let taken = served.as_ref().map(|served| ClientsTaken::new(served.slot(), clients.as_ref()));
-        let certificates = taken.as_ref().map(|taken| Arc::clone(taken.asked())).unwrap_or_default();
-        let slot = served.as_ref().map(|served| Arc::clone(served.slot()));
+        let tls = prepared.certificate.map(|first| {
+            let served = served("gateway", first);
+            let taken = ClientsTaken::new(served.slot(), clients.as_ref());
+            GatewayTls { served, taken }
+        });
+        let certificates = tls.as_ref().map(|tls| Arc::clone(tls.taken.asked())).unwrap_or_default();
+        let slot = tls.as_ref().map(|tls| Arc::clone(tls.served.slot()));
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let kept = (prepared.targets, Logins::new(&tasks, &cancel));
         let access = AdminAccess::new(&loaded.config, admin_certificate);
@@ -164,7 +167,7 @@ impl Running {
         let events = PlatformEvents::of(&loaded.config, base, (&protection, &revocations), events, &mut registry);
         let live = Live::new(
             loaded,
-            ((served.zip(taken), digest), access),
+            (tls, digest, access),
             (&broker, &record, sources),
             kept,
             &protection,

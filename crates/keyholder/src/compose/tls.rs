@@ -150,6 +150,12 @@ impl Clients {
     }
 }
 
+/// What the gateway's listeners show, and what they take.
+pub(super) struct GatewayTls {
+    pub(super) served: Served,
+    pub(super) taken: ClientsTaken,
+}
+
 /// Whose client certificates the gateway's listeners take, and how that changes.
 pub(super) struct ClientsTaken {
     slot: Arc<CertificateSlot>,

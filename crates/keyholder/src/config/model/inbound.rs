@@ -7,9 +7,7 @@ use kh_gateway::inbound::IdentityField;
 use kh_platform::{Address, ClientAuth};
 use serde::{Serialize, Serializer};
 
-use super::{
-    ClientCertificate, ClientsConfig, ListenAddress, address, client_auth, optional_duration, store_reference,
-};
+use super::{ClientCertificate, ListenAddress, address, client_auth, optional_duration, store_reference};
 
 /// `[issuer.NAME]`
 #[derive(Clone, Debug, Serialize)]
