@@ -254,8 +254,9 @@ async fn a_bound_token_calls_a_platform_for_its_client_alone() {
         if let Some((scheme, error)) = error.split_once(' ') {
             let told = got.header("www-authenticate");
             assert!(told.starts_with(scheme) && told.contains(&format!("error=\"{error}\"")), "{told}");
-            let code = if error == "invalid_token" { "caller.unauthenticated" } else { "caller.proof_invalid" };
-            assert_eq!(got.json()["code"], format!("keyholder.{code}"));
+            let refused = error == "invalid_token";
+            let code = if refused { "keyholder.caller.unauthenticated" } else { "keyholder.caller.proof_invalid" };
+            assert_eq!(got.json()["code"], code);
         }
     }
     let seen = place.upstream.seen();
