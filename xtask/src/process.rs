@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -17,7 +17,15 @@ pub type Environment = Vec<(String, String)>;
 pub struct Server {
     child: Child,
     name: String,
+    log: PathBuf,
 }
+
+/// How long a server may take to be there: the first start of a Node program on a busy machine takes half a minute.
+const START: Duration = Duration::from_secs(90);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How much of a server's log a failure shows, in bytes.
+const SHOWN: usize = 4000;
 
 impl Server {
     /// Starts `command`; its output goes to `log`.
@@ -29,7 +37,7 @@ impl Server {
             .stderr(out)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { child, name: name.to_owned() })
+        Ok(Self { child, name: name.to_owned(), log: log.to_owned() })
     }
 
     /// Its process id.
@@ -39,16 +47,22 @@ impl Server {
 
     /// Waits until `ready` holds; fails at once if the process ends.
     pub fn wait_until(&mut self, what: &str, ready: impl Fn() -> bool) -> Result<()> {
-        for _ in 0..600 {
+        for _ in 0..START.as_millis() / PAUSE.as_millis() {
             if ready() {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status} before {what}", self.name);
+                bail!("{} ended with {status} before {what}; it said:\n{}", self.name, self.said());
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(PAUSE);
         }
-        bail!("{} did not reach {what} within 30 s", self.name)
+        bail!("{} did not reach {what} within {} s; it said:\n{}", self.name, START.as_secs(), self.said())
+    }
+
+    /// The end of its log.
+    fn said(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(log.get(log.len().saturating_sub(SHOWN)..).unwrap_or_default()).into_owned()
     }
 
     /// Waits for a file of JSON that appears atomically.
