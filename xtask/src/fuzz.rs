@@ -38,6 +38,7 @@ pub fn run(options: &[&str]) -> Result<()> {
     loop {
         rest = match rest {
             [] => break,
+            ["--short"] if wanted.is_empty() => return short(),
             ["--seconds", number, tail @ ..] => {
                 seconds = number.parse()?;
                 tail

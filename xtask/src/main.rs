@@ -31,7 +31,7 @@ cargo xtask COMMAND
   rotation [--long] [CASE]...
                        every strategy under load, beside a naive script (short form in test)
   stores               the official clients of secret stores against our fakes (part of test)
-  fuzz [TARGET]... [--seconds N]
+  fuzz [TARGET]... [--seconds N] | --short
                        coverage-guided fuzzing of the parsers (short form in test)
   bench gateway [cpu|instructions|memory|start]...
         [--pairs N] [--seconds S] [--without-envoy] [--binary FILE] [--short]
