@@ -17,7 +17,7 @@ use kh_core::{
     ClientId, CredentialName, Now, SecretBytes, Sha256,
     credential::CredentialDocument,
     port::{Grant, Instances, SessionLimits, SessionRecord, SessionStore, StateError},
-    session::{RefreshJournal, SessionEnd},
+    session::{RefreshJournal, SessionEnd, SessionName},
 };
 use kh_resilience::Share;
 use kh_token::{TokenPolicy, policy::PATIENCE, session::RenewalPolicy};
@@ -178,7 +178,7 @@ impl UserSessions {
         tracing::info!(
             client.id = %client,
             credential.name = %record.credential,
-            session.id = %renewal::short(token),
+            session.id = %SessionName::of(token),
             renewable = tokens.refresh.is_some(),
             "a user's session began"
         );

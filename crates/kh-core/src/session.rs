@@ -8,28 +8,24 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Entropy, Sha256};
+use crate::{ClientId, CredentialName, Entropy, Sha256, UnixMillis, audit::AuditEvent, port::security::TokenDigest};
 
 /// What people call a session, in logs, commands and the admin API: the first eight bytes of the SHA-256 of the keyholder
 /// token that speaks for it. It opens nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionName([u8; 8]);
+pub struct SessionName(TokenDigest);
 
 impl SessionName {
     /// Of the session that the token of this digest speaks for.
     pub fn of(token: Sha256) -> Self {
-        let mut first = [0; 8];
-        for (to, from) in first.iter_mut().zip(token.0) {
-            *to = from;
-        }
-        Self(first)
+        Self(TokenDigest::of(token))
     }
 
     /// The digests of all tokens whose sessions are called so lie between these two, both included.
     pub fn bounds(self) -> (Sha256, Sha256) {
         let filled = |rest: u8| {
             let mut digest = [rest; 32];
-            for (to, from) in digest.iter_mut().zip(self.0) {
+            for (to, from) in digest.iter_mut().zip(self.0.bytes()) {
                 *to = from;
             }
             Sha256(digest)
@@ -41,7 +37,7 @@ impl SessionName {
 impl fmt::Display for SessionName {
     /// Sixteen lower-case hexadecimal digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+        self.0.fmt(f)
     }
 }
 
@@ -58,7 +54,12 @@ impl std::str::FromStr for SessionName {
         if text.len() != 16 || !text.bytes().all(is_digit) {
             return Err(NoSessionName);
         }
-        u64::from_str_radix(text, 16).map(|name| Self(name.to_be_bytes())).map_err(|_| NoSessionName)
+        let name = u64::from_str_radix(text, 16).map_err(|_| NoSessionName)?;
+        let mut digest = [0; 32];
+        for (to, from) in digest.iter_mut().zip(name.to_be_bytes()) {
+            *to = from;
+        }
+        Ok(Self::of(Sha256(digest)))
     }
 }
 
@@ -162,6 +163,21 @@ pub enum SessionEnd {
 }
 
 impl SessionEnd {
+    /// The audit entry of this end of a session of a client at a credential; `note` is the reason that a person gave.
+    pub fn event(
+        self,
+        (token, client, credential): (Sha256, &ClientId, &CredentialName),
+        (actor, note): (&str, Option<&str>),
+        (entropy, now): (&dyn Entropy, UnixMillis),
+    ) -> AuditEvent {
+        let event = AuditEvent::new(entropy, now, actor, "session.end", &SessionName::of(token).to_string());
+        let event = event.with("client_id", client).with("credential", credential).with("reason", &self.as_str());
+        match note.filter(|note| !note.is_empty()) {
+            None => event,
+            Some(note) => event.with("note", &note),
+        }
+    }
+
     /// All, for metrics that start at zero.
     pub const ALL: [Self; 8] = [
         Self::TokenRevoked,
@@ -225,7 +241,7 @@ mod tests {
         let name = SessionName::of(token);
         assert_eq!(name.to_string(), "1011121314151617");
         assert_eq!(name.to_string().parse(), Ok(name));
-        assert_eq!(name.to_string(), crate::port::security::TokenDigest::of(token).to_string(), "as the security log");
+        assert_eq!(name.to_string(), TokenDigest::of(token).to_string(), "as the security log");
         let (first, last) = name.bounds();
         assert!(first.0 <= token.0 && token.0 <= last.0 && first.0 < last.0);
         assert_eq!((SessionName::of(first), SessionName::of(last)), (name, name));

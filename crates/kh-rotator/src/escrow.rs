@@ -38,6 +38,8 @@ pub struct EscrowBroken;
 #[derive(Debug)]
 pub struct EscrowKey(SealingKey);
 
+kh_core::assert_closed!(EscrowKey);
+
 impl EscrowKey {
     /// The key from 32 bytes that the secret store derives for this use; none if they are not 32.
     pub fn new(key: &SecretBytes) -> Option<Self> {

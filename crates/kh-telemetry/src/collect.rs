@@ -86,7 +86,7 @@ const STATES: [(CredentialState, &str); 6] = [
 
 /// Numbers of this size are exact as floating point for 285,000 years of milliseconds.
 #[allow(clippy::cast_precision_loss, reason = "metrics are floating point by definition")]
-fn float(number: u64) -> f64 {
+pub fn float(number: u64) -> f64 {
     number as f64
 }
 

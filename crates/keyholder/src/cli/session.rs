@@ -8,7 +8,6 @@ use std::{sync::Arc, time::Duration};
 use clap::{Args, Subcommand};
 use kh_core::{
     Code, Sha256,
-    audit::AuditEvent,
     port::{SessionRecord, SessionStore},
     session::{RefreshUse, SessionEnd, SessionName},
 };
@@ -146,14 +145,11 @@ async fn end(
     let EndArgs { session, reason } = arguments;
     let record = named(base, session).await?;
     let actor = context.environment.actor();
-    let event = AuditEvent::new(&*base.entropy, base.clock.now().wall, &actor, "session.end", &session.to_string())
-        .with("client_id", &record.client)
-        .with("credential", &record.credential)
-        .with("reason", &SessionEnd::Operator.as_str());
-    let event = match reason.filter(|reason| !reason.is_empty()) {
-        None => event,
-        Some(why) => event.with("note", &why),
-    };
+    let event = SessionEnd::Operator.event(
+        (record.token, &record.client, &record.credential),
+        (&actor, reason.as_deref()),
+        (&*base.entropy, base.clock.now().wall),
+    );
     let ended = base.state.end_session(record.token, SessionEnd::Operator, event).await?;
     let wiped = serving > 0 && taken_over(base, record.token).await?;
     let now = base.state.session(record.token).await?.unwrap_or(record);

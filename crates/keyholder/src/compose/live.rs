@@ -20,7 +20,7 @@ use super::{
     record::Record,
     sightings::{self, rotated},
     stores::{Logins, Targets, targets_after},
-    tls::{Certificate, Clients, GatewayTls, OtherClients, certificate},
+    tls::{Certificate, Clients, ListenerTls, OtherClients, certificate},
 };
 use crate::{
     cli::Loaded,
@@ -107,7 +107,7 @@ pub(crate) struct Live {
     sources: Arc<Sources>,
     targets: Mutex<Targets>,
     logins: Logins,
-    tls: Option<GatewayTls>,
+    tls: Option<ListenerTls>,
     admin: AdminAccess,
     ending: Mutex<Ending>,
     limits: Mutex<BTreeMap<&'static str, String>>,
@@ -119,7 +119,7 @@ pub(crate) struct Live {
 impl Live {
     pub(super) fn new(
         loaded: &Loaded,
-        (tls, digest, admin): (Option<GatewayTls>, Option<Sha256>, AdminAccess),
+        (tls, digest, admin): (Option<ListenerTls>, Option<Sha256>, AdminAccess),
         (broker, record, sources): (&Arc<Broker>, &sightings::Record, Arc<Sources>),
         (targets, logins): (Targets, Logins),
         protection: &Arc<Protection>,
@@ -145,15 +145,14 @@ impl Live {
 
     /// These gateways listen.
     pub(super) fn listens<'a>(&self, gateways: impl Iterator<Item = &'a GatewayHandle>) {
-        if let Some(GatewayTls { taken, .. }) = &self.tls {
-            taken.listens(gateways);
+        if let Some(tls) = &self.tls {
+            tls.listens(gateways);
         }
     }
 
     /// What becomes of the gateway's listeners if they take other client certificates from now on. Changes nothing.
     pub(super) fn other_clients(&self, prepared: &Prepared) -> Result<Option<OtherClients>, Failure> {
-        let other = self.tls.as_ref().map(|tls| tls.taken.other(prepared.clients.as_ref()));
-        Ok(other.transpose()?.flatten())
+        self.tls.as_ref().map_or(Ok(None), |tls| tls.other(prepared.clients.as_ref()))
     }
 
     /// Puts `loaded` into force, of which `prepared` was made. Answers what became of the credentials, and whether the
@@ -173,12 +172,9 @@ impl Live {
         let applied = self.broker.apply(prepared.specs);
         // last of the three, because issuers are asked with secrets and tokens of the others
         self.protection.replace(inbound);
-        if let (Some(GatewayTls { served, .. }), Some(certificate)) = (&self.tls, prepared.certificate) {
-            served.replace(certificate);
-        }
         let other_clients = clients.is_some();
-        if let (Some(GatewayTls { taken, .. }), Some(clients)) = (&self.tls, clients) {
-            taken.replace(clients);
+        if let Some(tls) = &self.tls {
+            tls.replace(prepared.certificate, clients);
         }
         self.admin.replace(loaded, prepared.admin_certificate);
         *self.ending.lock() = Ending::of(&loaded.config);

@@ -48,7 +48,7 @@ use super::{
     sightings::Record,
     standing::Standing,
     stores::Logins,
-    tls::{ClientsTaken, GatewayTls, Served, Telling},
+    tls::{ListenerTls, Served, Telling},
     watches::Watches,
 };
 use crate::{cli::Loaded, config::Config, output::Failure, sources::Sources};
@@ -133,13 +133,9 @@ impl Running {
         let served = |name: &str, first| Served::new(name.to_owned(), first, &telling);
         let admin_certificate = prepared.admin_certificate.take().map(|first| served("admin", first));
         let clients = prepared.clients.take();
-        let tls = prepared.certificate.map(|first| {
-            let served = served("gateway", first);
-            let taken = ClientsTaken::new(served.slot(), clients.as_ref());
-            GatewayTls { served, taken }
-        });
-        let certificates = tls.as_ref().map(|tls| Arc::clone(tls.taken.asked())).unwrap_or_default();
-        let slot = tls.as_ref().map(|tls| Arc::clone(tls.served.slot()));
+        let tls = prepared.certificate.map(|first| ListenerTls::new(served("gateway", first), clients.as_ref()));
+        let certificates = tls.as_ref().map(|tls| Arc::clone(tls.asked())).unwrap_or_default();
+        let slot = tls.as_ref().map(|tls| Arc::clone(tls.slot()));
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let kept = (prepared.targets, Logins::new(&tasks, &cancel));
         let access = AdminAccess::new(&loaded.config, admin_certificate);

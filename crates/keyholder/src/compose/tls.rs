@@ -150,19 +150,13 @@ impl Clients {
     }
 }
 
-/// What the gateway's listeners show, and what they take.
-pub(super) struct GatewayTls {
-    pub(super) served: Served,
-    pub(super) taken: ClientsTaken,
-}
-
-/// Whose client certificates the gateway's listeners take, and how that changes.
-pub(super) struct ClientsTaken {
-    slot: Arc<CertificateSlot>,
+/// How listeners speak TLS while they serve: the certificate that they show, and whose certificates they take.
+pub(super) struct ListenerTls {
+    served: Served,
     /// How the listeners speak TLS, once there are any.
     listening: Mutex<Vec<TlsSlot>>,
     /// The digest of whose certificates they take.
-    digest: Mutex<Option<Sha256>>,
+    clients: Mutex<Option<Sha256>>,
     asked: Arc<AtomicBool>,
 }
 
@@ -172,12 +166,17 @@ pub(super) struct OtherClients {
     digest: Option<Sha256>,
 }
 
-impl ClientsTaken {
-    /// Listeners that show the certificate of `slot` take these.
-    pub(super) fn new(slot: &Arc<CertificateSlot>, clients: Option<&Clients>) -> Self {
+impl ListenerTls {
+    /// Listeners that show `served` take these.
+    pub(super) fn new(served: Served, clients: Option<&Clients>) -> Self {
         let asked = Arc::new(AtomicBool::new(clients.is_some()));
-        let digest = Mutex::new(clients.map(|clients| clients.digest));
-        Self { slot: Arc::clone(slot), listening: Mutex::default(), digest, asked }
+        let clients = Mutex::new(clients.map(|clients| clients.digest));
+        Self { served, listening: Mutex::default(), clients, asked }
+    }
+
+    /// Where handshakes find the certificate.
+    pub(super) fn slot(&self) -> &Arc<CertificateSlot> {
+        self.served.slot()
     }
 
     /// Whether client certificates are asked for, now and later.
@@ -186,27 +185,32 @@ impl ClientsTaken {
     }
 
     /// These gateways listen.
-    pub(super) fn listens<'a>(&self, gateways: impl Iterator<Item = &'a GatewayHandle>) {
-        *self.listening.lock() = gateways.filter_map(|gateway| gateway.tls().cloned()).collect();
+    pub(super) fn listens<'a>(&self, gateways: impl IntoIterator<Item = &'a GatewayHandle>) {
+        *self.listening.lock() = gateways.into_iter().filter_map(|gateway| gateway.tls().cloned()).collect();
     }
 
     /// What becomes of the listeners when these client certificates are taken; none if they are the same as before.
     pub(super) fn other(&self, clients: Option<&Clients>) -> Result<Option<OtherClients>, Failure> {
         let digest = clients.map(|clients| clients.digest);
-        if *self.digest.lock() == digest {
+        if *self.clients.lock() == digest {
             return Ok(None);
         }
-        let tls = server_tls(&self.slot, clients.map(|clients| &clients.trust))?;
+        let tls = server_tls(self.slot(), clients.map(|clients| &clients.trust))?;
         Ok(Some(OtherClients { tls, digest }))
     }
 
-    /// Takes other client certificates. Sessions that were verified by the ones before are not resumed.
-    pub(super) fn replace(&self, OtherClients { tls, digest }: OtherClients) {
+    /// Shows another certificate, and takes other client certificates, where there are any. Sessions that were verified
+    /// by the ones before are not resumed.
+    pub(super) fn replace(&self, certificate: Option<Certificate>, clients: Option<OtherClients>) {
+        if let Some(certificate) = certificate {
+            self.served.replace(certificate);
+        }
+        let Some(OtherClients { tls, digest }) = clients else { return };
         for slot in &*self.listening.lock() {
             slot.replace(&tls);
         }
         self.asked.store(digest.is_some(), Ordering::Relaxed);
-        *self.digest.lock() = digest;
+        *self.clients.lock() = digest;
     }
 }
 

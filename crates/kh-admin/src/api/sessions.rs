@@ -13,7 +13,6 @@ use axum::{
 use kh_broker::UserSessions;
 use kh_core::{
     Code, Problem, Sha256,
-    audit::AuditEvent,
     port::{SessionRecord, SessionStore, StateError},
     session::{NoSessionName, RefreshUse, SessionEnd, SessionName},
 };
@@ -161,15 +160,11 @@ pub(super) async fn end(
 ) -> Result<Json<SessionView>, Refused> {
     let why = reason(&body).map_err(malformed)?;
     let record = named(&ports, name(&session).map_err(malformed)?).await?;
-    let now = ports.clock.now().wall;
-    let event = AuditEvent::new(&*ports.entropy, now, &actor(&operator), "session.end", &session)
-        .with("client_id", &record.client)
-        .with("credential", &record.credential)
-        .with("reason", &SessionEnd::Operator.as_str());
-    let event = match &why {
-        None => event,
-        Some(why) => event.with("note", why),
-    };
+    let event = SessionEnd::Operator.event(
+        (record.token, &record.client, &record.credential),
+        (&actor(&operator), why.as_deref()),
+        (&*ports.entropy, ports.clock.now().wall),
+    );
     ports.sessions.sessions.end_by_operator(record.token, event).await.map_err(|error| unread(&error))?;
     // its keyholder token has gone with it
     ports.issuer.refresh().await.map_err(|error| unread(&error))?;
@@ -183,11 +178,10 @@ fn reason(body: &[u8]) -> Result<Option<String>, String> {
         return Ok(None);
     }
     let wanted: EndSession = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let why = wanted.reason.filter(|reason| !reason.is_empty());
-    if let Some(why) = &why {
+    if let Some(why) = &wanted.reason {
         checked_reason(why).map_err(|error| error.to_string())?;
     }
-    Ok(why)
+    Ok(wanted.reason)
 }
 
 /// The session of this name, ended or not.

@@ -4,9 +4,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kh_core::{ClientId, CredentialName, Sha256, audit::AuditEvent, port::StateError, session::SessionEnd};
+use kh_core::{
+    ClientId, CredentialName, Sha256,
+    audit::AuditEvent,
+    port::StateError,
+    session::{SessionEnd, SessionName},
+};
 
-use super::{UserSessions, live::Live, renewal};
+use super::{UserSessions, live::Live};
 use crate::status::count;
 
 #[derive(Default)]
@@ -57,10 +62,9 @@ impl UserSessions {
 
     pub(super) async fn ended(&self, token: Sha256, client: &ClientId, credential: &CredentialName, end: SessionEnd) {
         let ports = self.broker.ports();
-        let name = renewal::short(token);
-        let event =
-            AuditEvent::new(&*ports.entropy, ports.clock.now().wall, "keyholder", "session.end", &name.to_string());
-        let event = event.with("client_id", client).with("credential", credential).with("reason", &end.as_str());
+        let name = SessionName::of(token);
+        let (whose, now) = ((token, client, credential), ports.clock.now().wall);
+        let event = end.event(whose, ("keyholder", None), (&*ports.entropy, now));
         match self.store.end_session(token, end, event).await {
             Ok(true) => {
                 self.count_end(end);

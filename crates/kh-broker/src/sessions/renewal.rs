@@ -10,7 +10,7 @@ use kh_core::{
     Retry, Sha256,
     credential::CredentialDocument,
     port::{FetchError, Grant, GrantError, IssuedToken},
-    session::RefreshJournal,
+    session::{RefreshJournal, SessionName},
 };
 use kh_resilience::Share;
 use kh_token::{
@@ -111,7 +111,7 @@ impl Renewal {
                 tracing::warn!(
                     credential.name = %self.live.credential,
                     client.id = %self.live.client,
-                    session.id = %short(self.live.token),
+                    session.id = %SessionName::of(self.live.token),
                     error.code = %error.cause.code(),
                     may_be_done = error.may_be_done,
                     "a session was not renewed: {error}"
@@ -191,7 +191,7 @@ impl Renewal {
                 Err(error) if left == 0 => {
                     tracing::error!(
                         client.id = %self.live.client,
-                        session.id = %short(self.live.token),
+                        session.id = %SessionName::of(self.live.token),
                         "a renewed session could not be recorded; it is lost if keyholder ends now: {error}"
                     );
                 }
@@ -217,7 +217,7 @@ impl Renewal {
         if let Err(error) = endpoint.give_back(&tokens.api_base, &tokens.access).await {
             tracing::warn!(
                 client.id = %self.live.client,
-                session.id = %short(self.live.token),
+                session.id = %SessionName::of(self.live.token),
                 "a token that came for an ended session could not be given back: {error}"
             );
         }
@@ -232,11 +232,6 @@ impl Drop for Renewal {
             self.end(Some(TokenError::NoToken { reason, retry_in: Duration::ZERO }));
         }
     }
-}
-
-/// The first bytes of a session's name, for logs.
-pub(crate) fn short(token: Sha256) -> kh_core::port::security::TokenDigest {
-    kh_core::port::security::TokenDigest::of(token)
 }
 
 fn landing(issued: &Result<IssuedToken, GrantError>, sent: &Sha256) -> Landing {

@@ -84,6 +84,8 @@ struct Wire {
 /// The key of the sessions' tokens.
 pub(crate) struct SessionKey(SealingKey);
 
+kh_core::assert_closed!(SessionKey);
+
 impl SessionKey {
     /// The key from 32 bytes that the secret store derives for this use; none if they are not 32.
     pub(crate) fn new(key: &SecretBytes) -> Option<Self> {

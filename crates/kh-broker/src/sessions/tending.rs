@@ -13,11 +13,11 @@ use std::{
 use kh_core::{
     CredentialName, Now, Sha256, UnixMillis,
     port::{SessionRecord, StateError},
-    session::SessionEnd,
+    session::{SessionEnd, SessionName},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{UserSessions, ending::tell, live::Live, renewal::short, sealed::Tokens};
+use super::{UserSessions, ending::tell, live::Live, sealed::Tokens};
 
 /// How often ended sessions are looked for: the longest time that the platform's token outlives its session, and that a
 /// session goes on which another process has ended.
@@ -167,7 +167,7 @@ impl UserSessions {
                     tended.give_back_after.insert(record.credential.clone(), after);
                     tracing::warn!(
                         client.id = %record.client,
-                        session.id = %short(record.token),
+                        session.id = %SessionName::of(record.token),
                         "the platform's token of an ended session could not be given back; trying again: {error}"
                     );
                     continue;
@@ -177,7 +177,7 @@ impl UserSessions {
             if matches!(end, SessionEnd::TokenRevoked | SessionEnd::ClientDisabled | SessionEnd::Operator) {
                 // ended by a statement of whichever process; the one that closes it counts it
                 self.count_end(end);
-                tell(&short(record.token).to_string(), &record.client, &record.credential, end);
+                tell(&SessionName::of(record.token).to_string(), &record.client, &record.credential, end);
             }
         }
         tended.give_back_after.retain(|_, after| now.mono < *after);

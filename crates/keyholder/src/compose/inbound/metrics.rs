@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use kh_telemetry::collect::{counter, family, gauge};
+use kh_telemetry::collect::{counter, family, float, gauge};
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use super::Protection;
@@ -26,22 +26,12 @@ impl Collector for VerifierMetrics {
             counter(to, &[("result", "hit")], stats.hits)?;
             counter(to, &[("result", "miss")], stats.misses)
         })?;
-        family(encoder, "keyholder_verifier_cached_tokens", |to| gauge(to, &NO_LABELS, count(stats.cached)))?;
-        family(encoder, "keyholder_verifier_cached_bytes", |to| gauge(to, &NO_LABELS, bytes(stats.cached_bytes)))?;
-        family(encoder, "keyholder_verifier_questions", |to| gauge(to, &NO_LABELS, count(stats.asking)))?;
+        family(encoder, "keyholder_verifier_cached_tokens", |to| gauge(to, &NO_LABELS, float(stats.cached as u64)))?;
+        family(encoder, "keyholder_verifier_cached_bytes", |to| gauge(to, &NO_LABELS, float(stats.cached_bytes)))?;
+        family(encoder, "keyholder_verifier_questions", |to| gauge(to, &NO_LABELS, float(stats.asking as u64)))?;
         family(encoder, "keyholder_verifier_revocations", |to| {
-            gauge(to, &[("of", "token")], count(stats.revoked_tokens))?;
-            gauge(to, &[("of", "class")], count(stats.revoked_classes))
+            gauge(to, &[("of", "token")], float(stats.revoked_tokens as u64))?;
+            gauge(to, &[("of", "class")], float(stats.revoked_classes as u64))
         })
     }
-}
-
-fn count(number: usize) -> f64 {
-    bytes(number as u64)
-}
-
-/// Exact up to 9 PB.
-#[allow(clippy::cast_precision_loss, reason = "metrics are floating point by definition")]
-fn bytes(number: u64) -> f64 {
-    number as f64
 }

@@ -11,7 +11,7 @@ use kh_core::{
     port::{BoxFuture, security::Security},
 };
 use kh_gateway::{
-    Gateway, GatewayConfig, GatewayHandle, InboundPorts, SOCKET_MODE, StartError, TlsSlot,
+    Gateway, GatewayConfig, GatewayHandle, InboundPorts, SOCKET_MODE, StartError,
     inbound::{Api, Inbound, InboundMetrics},
 };
 use kh_inbound::{Revocations, Verifier, VerifierConfig};
@@ -28,7 +28,7 @@ use crate::{
     cli::Loaded,
     compose::{
         listeners::{cannot_listen, limits},
-        tls::{Certificate, Clients, Served, Telling, server_tls},
+        tls::{Certificate, Clients, ListenerTls, OtherClients, Served, Telling, server_tls},
     },
     output::Failure,
 };
@@ -69,11 +69,7 @@ struct Working {
 /// One API at work.
 struct Site {
     inbound: Arc<Inbound>,
-    certificate: Option<Served>,
-    /// How its listeners speak TLS.
-    tls: Option<TlsSlot>,
-    /// The digest of what was read of client certificates' authorities.
-    clients: Option<Sha256>,
+    tls: Option<ListenerTls>,
 }
 
 /// One API that was built and is not in force yet.
@@ -81,9 +77,8 @@ struct NextApi {
     name: String,
     api: Api,
     certificate: Option<Certificate>,
-    /// With other authorities for client certificates.
-    tls: Option<Arc<rustls::ServerConfig>>,
-    clients: Option<Sha256>,
+    /// Whose certificates it takes, if they are others now.
+    clients: Option<OtherClients>,
     issuers: Vec<String>,
 }
 
@@ -151,10 +146,9 @@ impl Protection {
             let api = api.verified_by(Arc::new(Verifying(self.verifier())));
             let inbound = Inbound::new(&name, api, counts, security.clone());
             let served = certificate.map(|first| Served::new(format!("inbound.{name}"), first, telling));
-            let tls = served
-                .as_ref()
-                .map(|served| server_tls(served.slot(), clients.as_ref().map(|clients| &clients.trust)))
-                .transpose()?;
+            let of_site = served.map(|served| ListenerTls::new(served, clients.as_ref()));
+            let trust = clients.as_ref().map(|clients| &clients.trust);
+            let tls = of_site.as_ref().map(|tls| server_tls(tls.slot(), trust)).transpose()?;
             let encrypted = tls.is_some();
             let config =
                 GatewayConfig { listen, socket_mode: SOCKET_MODE, workers, tls, limits: limits(&section.limits) };
@@ -164,8 +158,10 @@ impl Protection {
                     StartError::NothingToDo | StartError::Worker(_) => Failure::of(Code::INTERNAL, &error),
                 })?;
             self.issuers.lock().insert(name.clone(), issuers);
-            let (tls, clients) = (gateway.tls().cloned(), clients.map(|clients| clients.digest));
-            self.sites.lock().insert(name.clone(), Site { inbound, certificate: served, tls, clients });
+            if let Some(tls) = &of_site {
+                tls.listens([&gateway]);
+            }
+            self.sites.lock().insert(name.clone(), Site { inbound, tls: of_site });
             started.push((name, encrypted, gateway));
         }
         Ok(started)
@@ -201,24 +197,17 @@ impl Protection {
         let mut apis = Vec::with_capacity(prepared.apis.len());
         for PreparedApi { name, listen: _, api, certificate, clients, issuers } in prepared.apis {
             let api = api.verified_by(Arc::new(Verifying(Arc::clone(&verifier))));
-            let tls = self.other_clients(&name, clients.as_ref())?;
-            let clients = clients.map(|clients| clients.digest);
-            apis.push(NextApi { name, api, certificate, tls, clients, issuers });
+            let clients = self.other_clients(&name, clients.as_ref())?;
+            apis.push(NextApi { name, api, certificate, clients, issuers });
         }
         Ok(Next { working, apis })
     }
 
     /// How an API's listeners will speak TLS if other client certificates are taken from now on; none if nothing changed.
-    fn other_clients(
-        &self,
-        name: &str,
-        clients: Option<&Clients>,
-    ) -> Result<Option<Arc<rustls::ServerConfig>>, Failure> {
+    fn other_clients(&self, name: &str, clients: Option<&Clients>) -> Result<Option<OtherClients>, Failure> {
         let sites = self.sites.lock();
-        let Some(site) = sites.get(name) else { return Ok(None) };
-        let same = site.clients == clients.map(|clients| clients.digest);
-        let served = site.certificate.as_ref().filter(|_| !same);
-        served.map(|served| server_tls(served.slot(), clients.map(|clients| &clients.trust))).transpose()
+        let tls = sites.get(name).and_then(|site| site.tls.as_ref());
+        tls.map_or(Ok(None), |tls| tls.other(clients))
     }
 
     /// Puts it into force. Requests under way go on with what they have seen.
@@ -228,17 +217,13 @@ impl Protection {
         if before.is_some() {
             self.run();
         }
-        for NextApi { name, api, certificate, tls, clients, issuers } in apis {
-            let mut sites = self.sites.lock();
+        for NextApi { name, api, certificate, clients, issuers } in apis {
+            let sites = self.sites.lock();
             // one that is not served yet needs a restart, which was said before it came to this
-            let Some(site) = sites.get_mut(&name) else { continue };
+            let Some(site) = sites.get(&name) else { continue };
             site.inbound.replace(api);
-            if let (Some(served), Some(certificate)) = (&site.certificate, certificate) {
-                served.replace(certificate);
-            }
-            if let (Some(slot), Some(tls)) = (&site.tls, tls) {
-                slot.replace(&tls);
-                site.clients = clients;
+            if let Some(tls) = &site.tls {
+                tls.replace(certificate, clients);
             }
             drop(sites);
             self.issuers.lock().insert(name, issuers);
