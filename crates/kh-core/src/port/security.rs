@@ -22,6 +22,8 @@ pub enum Site {
     Admin,
     /// The broker's listener for local programs.
     Broker,
+    /// An endpoint for what platforms tell of their tokens.
+    Events,
 }
 
 impl Site {
@@ -32,6 +34,7 @@ impl Site {
             Self::TokenEndpoint => "token_endpoint",
             Self::Admin => "admin",
             Self::Broker => "broker",
+            Self::Events => "events",
         }
     }
 }
@@ -63,6 +66,8 @@ pub enum Presented {
     ClientSecretPost,
     /// A TLS client certificate.
     Certificate,
+    /// A signature over the message, by a key that both sides hold.
+    Signature,
     /// Something that is none of these, or several at once.
     Other,
 }
@@ -77,6 +82,7 @@ impl Presented {
             Self::Basic => "basic",
             Self::ClientSecretPost => "client_secret_post",
             Self::Certificate => "certificate",
+            Self::Signature => "signature",
             Self::Other => "other",
         }
     }

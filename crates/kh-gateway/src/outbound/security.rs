@@ -47,6 +47,16 @@ impl<'a> Telling<'a> {
         });
     }
 
+    /// A delivery of a platform's events was refused, because its sender is not known or may not send.
+    pub(super) fn sender_refused(self, parts: &Parts, (reason, shown): (&'static str, Presented), refusal: &Refusal) {
+        self.record(Site::Events, parts, Outcome::Failure { reason }, |event| {
+            event.status = Some(refusal.status.as_u16());
+            if event.presented == Presented::Nothing {
+                event.presented = shown;
+            }
+        });
+    }
+
     /// A client was authenticated and may not do this.
     pub(super) fn not_allowed(self, parts: &Parts, session: &Session, refusal: &Refusal) {
         let reason = match refusal.code {
@@ -90,9 +100,9 @@ impl<'a> Telling<'a> {
         });
     }
 
-    /// Whose try it is.
-    pub(super) fn attempt(self, client: &str) -> Attempt<'_> {
-        Attempt { address: self.client.map(|client| client.ip), realm: None, client: Some(client) }
+    /// Whose try it is; without a client it counts for the address alone.
+    pub(super) fn attempt(self, client: Option<&str>) -> Attempt<'_> {
+        Attempt { address: self.client.map(|client| client.ip), realm: None, client }
     }
 
     fn wants_success(self, client: &Client) -> bool {
@@ -114,7 +124,9 @@ impl<'a> Telling<'a> {
                     None => Presented::Other,
                 },
             };
-            let shown = value.and_then(|value| bearer::shown(value.as_bytes())).filter(|_| site == Site::Gateway);
+            let shown = value
+                .and_then(|value| bearer::shown(value.as_bytes()))
+                .filter(|_| matches!(site, Site::Gateway | Site::Events));
             event.token = shown.map(|(_, token)| TokenDigest::of(Sha256::of(token)));
             event.method = Some(Told::new(parts.method.as_str()));
             event.user_agent = parts.headers.get(header::USER_AGENT).map(|value| Told::of_bytes(value.as_bytes()));

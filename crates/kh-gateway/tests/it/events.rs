@@ -8,10 +8,14 @@ use std::{
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use kh_core::port::BoxFuture;
+use kh_core::port::{BoxFuture, security::Security};
 use kh_gateway::{Bearer, EventSink, Events, NotTaken, Proof};
+use kh_security::{Counters, Guard, Limits};
 
-use crate::support::{Got, Setup, World};
+use crate::{
+    security::Journal,
+    support::{Got, Setup, World},
+};
 
 /// Takes what it is told to, and keeps what it was asked.
 #[derive(Default)]
@@ -51,9 +55,14 @@ impl EventSink for Sink {
 }
 
 async fn world() -> (World, Arc<Sink>) {
+    watched(Security::default()).await
+}
+
+async fn watched(security: Security) -> (World, Arc<Sink>) {
     let sink = Arc::new(Sink::default());
     let mut setup = Setup::new("127.0.0.1:1".parse().unwrap());
     setup.events = Some(Events::new(Arc::clone(&sink) as Arc<dyn EventSink>));
+    setup.security = security;
     (setup.start().await, sink)
 }
 
@@ -130,5 +139,57 @@ async fn what_could_not_be_carried_out_is_told_so_that_it_comes_again() {
         let got = post(&world, "/keyholder/events/main", &SIGNED, "{}").await;
         let told = got.headers.get("retry-after").map(|value| value.to_str().unwrap());
         assert_eq!((got.status, told), (status, retry), "{refuse:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_refused_sender_is_told_to_the_security_log_once() {
+    let journal = Arc::new(Journal::default());
+    let (world, sink) = watched(Security { log: Some(journal.clone()), guard: None }).await;
+    let path = "/keyholder/events/main";
+    for (headers, told) in [
+        (&[][..], "events token_missing nothing 401 - claimed"),
+        (&[("authorization", "Bearer bad")], "events token_unknown bearer 401 - claimed"),
+        (&[("authorization", "Basic Z29vZDo=")], "events scheme_refused other 401 - claimed"),
+        (&[("authorization", "Bearer weak")], "events sender_not_allowed bearer 403 - claimed"),
+        (&[("authorization", "Bearer bound")], "events certificate_missing bearer 401 - claimed"),
+        (&SIGNED[..2], "events token_missing nothing 401 - claimed"),
+        (&[SIGNED[0], SIGNED[2]], "events signature_invalid signature 401 - claimed"),
+        (&[SIGNED[0], SIGNED[1], SIGNED[2], SIGNED[2]], "events signature_invalid signature 401 - claimed"),
+    ] {
+        post(&world, path, headers, "{}").await;
+        assert_eq!(journal.take(&world), [told], "{headers:?}");
+    }
+    for (refuse, told) in [
+        (Some(NotTaken::Unauthenticated), &["events signature_invalid signature 401 - claimed"][..]),
+        (Some(NotTaken::Forbidden), &["events sender_not_allowed signature 403 - claimed"]),
+        (Some(NotTaken::Malformed), &[]),
+        (Some(NotTaken::Unavailable), &[]),
+        (None, &[]),
+    ] {
+        *sink.refuse.lock().unwrap() = refuse;
+        post(&world, path, &SIGNED, "{}").await;
+        assert_eq!(journal.take(&world), told, "{refuse:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_too_often_has_to_wait_and_a_sender_that_is_known_has_not() {
+    let limits = Limits { address_failures: 3, window: Duration::from_hours(1), ..Limits::default() };
+    let journal = Arc::new(Journal::default());
+    let guard = Arc::new(Guard::new(limits, &Counters::default()));
+    let (world, _sink) = watched(Security { log: Some(journal.clone()), guard: Some(guard) }).await;
+    let path = "/keyholder/events/main";
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        statuses.push(post(&world, path, &[("authorization", "Bearer bad")], "{}").await.status);
+    }
+    assert_eq!(statuses, [401, 401, 401, 429, 429]);
+    assert_eq!(journal.take(&world).last().unwrap(), "events throttled bearer 429 - claimed");
+    let unsigned = post(&world, path, &[], "{}").await;
+    assert_eq!(unsigned.status, 429);
+    assert!(unsigned.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 0);
+    for headers in [&[("authorization", "Bearer good")][..], &SIGNED] {
+        assert_eq!(post(&world, path, headers, "{}").await.status, 202, "{headers:?}");
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 
 /// Keeps events, and wants to hear of every success.
 #[derive(Default)]
-struct Journal(Mutex<Vec<AuthenticationEvent>>);
+pub(crate) struct Journal(Mutex<Vec<AuthenticationEvent>>);
 
 impl SecurityLog for Journal {
     fn record(&self, event: AuthenticationEvent) {
@@ -35,7 +35,7 @@ impl SecurityLog for Journal {
 impl Journal {
     /// What was told since it was asked last: site, reason (`ok` for a success), what was shown, status, client, whether
     /// that is verified.
-    fn take(&self, world: &World) -> Vec<String> {
+    pub(crate) fn take(&self, world: &World) -> Vec<String> {
         let events = std::mem::take(&mut *self.0.lock());
         let line = |event: &AuthenticationEvent| {
             let reason = match event.outcome {

@@ -166,8 +166,9 @@ fn protocol(event: &AuthenticationEvent) -> (u8, &'static str) {
     match (event.presented, event.site) {
         (Presented::Bearer | Presented::DPoP | Presented::ClientSecretPost, _)
         | (Presented::Basic, Site::TokenEndpoint) => (6, "OAUTH 2.0"),
-        (Presented::Basic, Site::Gateway | Site::Admin | Site::Broker) => (11, "Basic Authentication"),
+        (Presented::Basic, Site::Gateway | Site::Admin | Site::Broker | Site::Events) => (11, "Basic Authentication"),
         (Presented::Certificate, _) => (99, "TLS client certificate"),
+        (Presented::Signature, _) => (99, "HMAC signature"),
         (Presented::Nothing | Presented::Other, _) => (0, "Unknown"),
     }
 }

@@ -137,7 +137,7 @@ fn a_line_with_everything() {
 fn every_line_is_valid_by_the_published_schema() {
     let validator = validator();
     check(&validator, &value(&full(), &london()));
-    let sites = [Site::Gateway, Site::TokenEndpoint, Site::Admin, Site::Broker];
+    let sites = [Site::Gateway, Site::TokenEndpoint, Site::Admin, Site::Broker, Site::Events];
     let shown = [
         Presented::Nothing,
         Presented::Bearer,
@@ -145,6 +145,7 @@ fn every_line_is_valid_by_the_published_schema() {
         Presented::Basic,
         Presented::ClientSecretPost,
         Presented::Certificate,
+        Presented::Signature,
         Presented::Other,
     ];
     let entropy = SeededEntropy::new(5);
@@ -157,7 +158,7 @@ fn every_line_is_valid_by_the_published_schema() {
         let event = full();
         let mut place = london();
         let event = AuthenticationEvent {
-            site: sites[round % 4],
+            site: sites[round % sites.len()],
             presented: shown[round % 7],
             outcome: if maybe(&mut bits) { Outcome::Success } else { event.outcome },
             verified: maybe(&mut bits),

@@ -118,7 +118,7 @@ pub(super) fn presented(form: &mut Form, basic: Option<Presented>) -> Result<Pre
 pub(super) fn admitted(visit: Visit<'_>, presented: &Presented) -> Result<(), Refused> {
     let id = presented.id.expose();
     visit.tries(id, presented.how);
-    let (now, attempt) = (visit.telling.asked.began.now, visit.telling.attempt(id));
+    let (now, attempt) = (visit.telling.asked.began.now, visit.telling.attempt(Some(id)));
     if let Some(wait) = visit.site.security.wait(attempt, now) {
         return Err(throttled(wait));
     }
@@ -128,7 +128,7 @@ pub(super) fn admitted(visit: Visit<'_>, presented: &Presented) -> Result<(), Re
 /// Counts how a try ended.
 pub(super) fn note<T>(visit: Visit<'_>, presented: &Presented, outcome: &Result<T, LoginError>) {
     let id = presented.id.expose();
-    let attempt = visit.telling.attempt(id);
+    let attempt = visit.telling.attempt(Some(id));
     // it may have been a wait for other processes' changes
     let now = visit.caller.worker.began().now;
     let wrong = match outcome {

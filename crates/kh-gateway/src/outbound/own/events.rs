@@ -1,20 +1,24 @@
 //! `POST {prefix}/keyholder/events/NAME`: what a platform tells of its tokens, handed on to whoever carries it out.
 //!
 //! Invariants: a bearer is looked at before anything is read of a body; bodies of senders that are known only by what
-//! they sent are read a few at a time; the refusals of a wrong, an old and a repeated signature are one answer.
+//! they sent are read a few at a time; the refusals of a wrong, an old and a repeated signature are one answer; each
+//! sender that is refused is told to the security log, and whoever is refused too often has to wait.
 
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
-use kh_core::{Code, Confirmation, port::BoxFuture};
+use kh_core::{
+    Code, Confirmation,
+    port::{BoxFuture, security::Presented},
+};
 use tokio::sync::Semaphore;
 
 use super::{Visit, method_refused, read_up_to};
 use crate::{
     answer::{self, Answer, Refusal},
     bearer,
-    outbound::binding,
+    outbound::binding::{self, Unproven},
 };
 
 /// Bodies that are read at once of senders that sign. Each may be 288 KiB, so 9 MiB in all.
@@ -24,7 +28,8 @@ const UNKNOWN_SENDERS_MAX: usize = 32;
 const BUSY: Duration = Duration::from_secs(1);
 
 /// A signed delivery's headers (Standard Webhooks 1.0.0).
-const SIGNED: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+const SIGNED: [&str; 3] = ["webhook-id", "webhook-timestamp", SIGNATURE];
+const SIGNATURE: &str = "webhook-signature";
 
 /// RFC 6750 section 3.
 const CHALLENGE: &str = r#"Bearer realm="keyholder""#;
@@ -95,32 +100,94 @@ impl std::fmt::Debug for Events {
     }
 }
 
-/// Answers a delivery to the endpoint at the end of `path`.
+/// A refused delivery; with the reason where its sender was refused.
+struct Refused {
+    reason: Option<&'static str>,
+    refusal: Refusal,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { reason: None, refusal }
+    }
+}
+
+/// Answers a delivery to the endpoint at the end of the path.
 pub(super) async fn answer(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Answer, Refusal> {
+    taken(visit, parts, body).await.map_err(|Refused { reason, refusal }| {
+        if let Some(reason) = reason {
+            let is_signed = parts.headers.contains_key(SIGNATURE);
+            let shown = if is_signed { Presented::Signature } else { Presented::Nothing };
+            visit.telling.sender_refused(parts, (reason, shown), &refusal);
+        }
+        refusal
+    })
+}
+
+async fn taken(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Answer, Refused> {
     let nothing = || Refusal::new(Code::NOT_FOUND, "there is no such resource");
     let events = visit.site.events.as_ref().ok_or_else(nothing)?;
     let name = parts.uri.path().rsplit('/').next().unwrap_or_default();
     let body_max = events.sink.body_max(name).ok_or_else(nothing)?;
     if parts.method != Method::POST {
-        return Err(Refusal { told: Some("POST".into()), ..method_refused() });
+        return Err(Refusal { told: Some("POST".into()), ..method_refused() }.into());
     }
-    let refused = |why| refusal(why, parts.headers.contains_key(header::AUTHORIZATION));
-    let taken = if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
-        let shown = bearer::shown(value.as_bytes()).ok_or_else(|| refused(NotTaken::Unauthenticated))?;
-        let Bearer { client, bound } = events.sink.admit(name, shown.1).await.map_err(refused)?;
-        binding::verify(visit.telling, parts, shown, bound.as_ref()).map_err(|unproven| unproven.refusal)?;
-        let body = read_up_to(visit.caller, body, body_max).await?;
-        events.sink.take(name, Proof::Admitted(&client), &body).await
-    } else {
-        let signed = signed(&parts.headers).ok_or_else(|| refused(NotTaken::Unauthenticated))?;
-        let _seat = events.unknown.try_acquire().map_err(|_| refused(NotTaken::TooMany(BUSY)))?;
-        let body = read_up_to(visit.caller, body, body_max).await?;
-        events.sink.take(name, Proof::Signed(signed), &body).await
+    let with_token = parts.headers.contains_key(header::AUTHORIZATION);
+    let refused = |why, reason| match why {
+        NotTaken::Unauthenticated => unauthenticated(visit, with_token, Shown::NotValid(reason)),
+        NotTaken::Forbidden => Refused { reason: Some("sender_not_allowed"), refusal: refusal(why, with_token) },
+        NotTaken::Malformed | NotTaken::TooMany(_) | NotTaken::Unavailable => refusal(why, with_token).into(),
     };
-    taken.map_err(refused)?;
+    if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
+        let shown = bearer::shown(value.as_bytes());
+        let shown = shown.ok_or_else(|| unauthenticated(visit, with_token, Shown::Nothing("scheme_refused")))?;
+        let admitted = events.sink.admit(name, shown.1).await;
+        let Bearer { client, bound } = admitted.map_err(|why| refused(why, "token_unknown"))?;
+        binding::verify(visit.telling, parts, shown, bound.as_ref())
+            .map_err(|Unproven { reason, refusal }| Refused { reason: Some(reason.as_str()), refusal })?;
+        let body = read_up_to(visit.caller, body, body_max).await?;
+        let taken = events.sink.take(name, Proof::Admitted(&client), &body).await;
+        taken.map_err(|why| refused(why, "token_unknown"))?;
+    } else {
+        let none = if parts.headers.contains_key(SIGNATURE) { "signature_invalid" } else { "token_missing" };
+        let signed = signed(&parts.headers);
+        let signed = signed.ok_or_else(|| unauthenticated(visit, with_token, Shown::Nothing(none)))?;
+        let seat = events.unknown.try_acquire();
+        let _seat = seat.map_err(|_| refused(NotTaken::TooMany(BUSY), "throttled"))?;
+        let body = read_up_to(visit.caller, body, body_max).await?;
+        let taken = events.sink.take(name, Proof::Signed(signed), &body).await;
+        taken.map_err(|why| refused(why, "signature_invalid"))?;
+    }
     let (mut response, outcome) = answer::empty();
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok((response, outcome))
+}
+
+/// What a sender showed that is not known, by its reason.
+#[derive(Clone, Copy)]
+enum Shown {
+    /// Nothing that could be looked at.
+    Nothing(&'static str),
+    /// It was looked at, and is not valid.
+    NotValid(&'static str),
+}
+
+/// The sender is not known. Who is known is never made to wait for what others do at its address, which may be that of a
+/// platform's proxy.
+fn unauthenticated(visit: Visit<'_>, with_token: bool, shown: Shown) -> Refused {
+    let (security, now) = (&visit.site.security, visit.caller.worker.began().now);
+    let attempt = visit.telling.attempt(None);
+    if let Some(wait) = security.wait(attempt, now) {
+        return Refused { reason: Some("throttled"), refusal: refusal(NotTaken::TooMany(wait), with_token) };
+    }
+    let reason = match shown {
+        Shown::Nothing(reason) => reason,
+        Shown::NotValid(reason) => {
+            security.failed(attempt, now);
+            reason
+        }
+    };
+    Refused { reason: Some(reason), refusal: refusal(NotTaken::Unauthenticated, with_token) }
 }
 
 /// The three headers, each there once.
