@@ -59,9 +59,7 @@ pub(crate) struct Took {
 impl Took {
     /// Counts the answer.
     pub(crate) fn answered(&self, status: StatusCode, took: Duration) {
-        if let Some(counts) = self.live.route(self.route) {
-            counts.answered(status, took);
-        }
+        self.live.answered(self.route, status, took);
     }
 }
 

@@ -10,7 +10,7 @@ mod table;
 
 use table::{Operation, Permissions};
 
-use crate::{Requirement, RouteRule, Word};
+use crate::{Requirement, RouteRule, Word, template::Template};
 
 /// The built-in table: the month of the document, and how many operations it has.
 pub const DOCUMENT: &str = "2026-07";
@@ -34,10 +34,12 @@ pub enum Basis {
 /// [`Basis::Scopes`]: no scope) takes every verified token.
 pub fn routes(basis: Basis) -> Vec<RouteRule> {
     let route = |operation: Operation| {
-        let text = format!("{} {}", operation.method, operation.path);
-        RouteRule::new(&text, requirement(&operation, basis)).expect("every operation of the table is a rule")
+        let template = Template::known(operation.method, &operation.path);
+        RouteRule::known(template, requirement(&operation, basis))
     };
-    table::operations().map(route).collect()
+    let mut routes = Vec::with_capacity(OPERATIONS);
+    routes.extend(table::operations().map(route));
+    routes
 }
 
 fn requirement(operation: &Operation, basis: Basis) -> Requirement {

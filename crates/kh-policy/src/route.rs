@@ -107,7 +107,7 @@ impl RouteTable {
         let mut rules: Vec<RouteRule> = Vec::with_capacity(count);
         let own_count = own.len();
         for (at, rule) in own.into_iter().chain(built_in).enumerate() {
-            match table.insert(&rule, rules.len()) {
+            match table.insert(&rule, rules.len()).map_err(Step::index) {
                 Ok(()) => rules.push(rule),
                 Err(taken) if at >= own_count && taken < own_count => {}
                 Err(taken) => {
@@ -166,18 +166,18 @@ impl RouteTable {
 
     /// Enters one rule; the index of the rule that has its place, if one has. A rule with several hosts is entered in
     /// all of them or in none.
-    fn insert(&mut self, rule: &RouteRule, index: usize) -> Result<(), usize> {
+    fn insert(&mut self, rule: &RouteRule, index: usize) -> Result<(), Step> {
         let template = rule.template();
-        let method = template.method.as_deref().map(|name| {
+        let method = template.method().map(|name| {
             self.methods.iter().position(|known| **known == *name).expect("every rule's method was collected before")
         });
-        let step = Step { method, index };
+        let step = Step::new(method, index);
         if rule.hosts().next().is_none() {
             return self.every_host.insert(template, step);
         }
         let mine = |name: &str| rule.hosts().any(|host| host == name);
         let mut trees = self.hosts.iter_mut().filter(|(name, _)| mine(name)).map(|(_, tree)| tree).collect::<Vec<_>>();
-        if let Some(taken) = trees.iter().find_map(|tree| tree.taken(template, method)) {
+        if let Some(taken) = trees.iter().find_map(|tree| tree.taken(template, step)) {
             return Err(taken);
         }
         trees.iter_mut().try_for_each(|tree| tree.insert(template, step))
@@ -215,7 +215,7 @@ fn v6(host: &str) -> Option<Ipv6Addr> {
 
 fn methods_of<'a>(rules: impl Iterator<Item = &'a RouteRule>) -> Result<Box<[Box<str>]>, RouteTableError> {
     let mut names: Vec<Box<str>> = Vec::new();
-    for name in rules.filter_map(|rule| rule.template().method.as_deref()) {
+    for name in rules.filter_map(RouteRule::method) {
         if let Err(at) = names.binary_search_by(|known| (**known).cmp(name)) {
             names.insert(at, name.into());
         }

@@ -21,12 +21,11 @@ impl Rule {
 
     /// Whether the rule allows this call.
     pub fn matches(&self, method: &str, path: &CanonicalPath<'_>) -> bool {
-        let Template { method: wanted, parts, rest } = &self.0;
-        if wanted.as_deref().is_some_and(|allowed| allowed != method) {
+        if self.0.method().is_some_and(|allowed| allowed != method) {
             return false;
         }
         let mut segments = path.segments();
-        for part in parts {
+        for part in self.0.parts() {
             let Some(text) = segments.next() else { return false };
             let fits = match part {
                 Part::Word(word) => segment::same(word, text),
@@ -36,7 +35,7 @@ impl Rule {
                 return false;
             }
         }
-        *rest || segments.next().is_none()
+        self.0.has_rest() || segments.next().is_none()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The syntax of rules: a method, and a path whose segments may be wildcards.
 //!
 //! Invariant: a template that parses can be met by an accepted request; what no [`CanonicalPath`] has is refused with
-//! its column.
+//! its column. It is kept as its text: a table has thousands, and their segments are looked at when it is built.
 
 use crate::path::{CanonicalPath, PathError, is_ordinary_segment};
 
@@ -23,22 +23,30 @@ pub struct RuleError {
 }
 
 /// One segment of a template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
     /// Exactly this segment.
-    Word(Box<str>),
+    Word(&'a str),
     /// Any one segment that is not empty.
     One,
 }
 
+impl<'a> Part<'a> {
+    /// Of a segment that was checked.
+    fn of(segment: &'a str) -> Self {
+        if segment == "*" || segment.starts_with('{') { Self::One } else { Self::Word(segment) }
+    }
+}
+
+/// What ends a pattern for any further segments.
+const REST: &str = "**";
+
 /// A method and a path with wildcards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
-    /// `None` is every method.
-    pub(crate) method: Option<Box<str>>,
-    pub(crate) parts: Box<[Part]>,
-    /// Whether `**` ends the pattern.
-    pub(crate) rest: bool,
+    text: Box<str>,
+    /// Bytes of the method.
+    method: usize,
 }
 
 const EXAMPLE: &str = "write it like `GET /api/v2/users/**`";
@@ -61,7 +69,7 @@ impl Template {
         if path.starts_with(' ') || path.ends_with(' ') {
             return Err(mistake(column, "there is more than one space", EXAMPLE));
         }
-        let method = parse_method(method)?;
+        check_method(method)?;
         if !path.starts_with('/') {
             return Err(mistake(column, "the path does not start with '/'", EXAMPLE));
         }
@@ -72,14 +80,40 @@ impl Template {
                 "leave the query away: a rule allows every query of its path",
             ));
         }
-        let (parts, rest) = parse_path(path, column)?;
-        Ok(Self { method, parts, rest })
+        check_path(path, column)?;
+        Ok(Self { text: text.into(), method: method.len() })
+    }
+
+    /// A rule of a built-in table, whose rules are held by tests.
+    pub(crate) fn known(method: &str, path: &str) -> Self {
+        Self { text: [method, " ", path].concat().into(), method: method.len() }
+    }
+
+    /// The rule as it was written.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// `None` is every method.
+    pub(crate) fn method(&self) -> Option<&str> {
+        self.text.get(..self.method).filter(|method| *method != "*")
+    }
+
+    /// The segments, without the `**` that may end them.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let path = self.text.get(self.method + 1..).unwrap_or_default();
+        segments_of(path).skip(1).take_while(|segment| *segment != REST).map(Part::of)
+    }
+
+    /// Whether `**` ends the pattern.
+    pub(crate) fn has_rest(&self) -> bool {
+        self.text.ends_with(REST)
     }
 }
 
-fn parse_method(method: &str) -> Result<Option<Box<str>>, RuleError> {
+fn check_method(method: &str) -> Result<(), RuleError> {
     if method == "*" {
-        return Ok(None);
+        return Ok(());
     }
     if method.is_empty() {
         return Err(mistake(1, "the method is missing", EXAMPLE));
@@ -92,15 +126,14 @@ fn parse_method(method: &str) -> Result<Option<Box<str>>, RuleError> {
             "write GET, POST, ... or * for every method",
         ));
     }
-    Ok(Some(method.into()))
+    Ok(())
 }
 
-fn parse_path(path: &str, column: usize) -> Result<(Box<[Part]>, bool), RuleError> {
-    let mut parts = Vec::with_capacity(path.bytes().filter(|byte| *byte == b'/').count());
+fn check_path(path: &str, column: usize) -> Result<(), RuleError> {
     let mut at = column + 1;
     let mut segments = segments_of(path).skip(1).peekable();
     while let Some(text) = segments.next() {
-        if text == "**" {
+        if text == REST {
             if segments.peek().is_some() {
                 return Err(mistake(
                     at,
@@ -108,12 +141,12 @@ fn parse_path(path: &str, column: usize) -> Result<(Box<[Part]>, bool), RuleErro
                     "end the rule there, or use `*` for one segment",
                 ));
             }
-            return Ok((parts.into(), true));
+            return Ok(());
         }
-        parts.push(parse_part(text, at, segments.peek().is_none())?);
+        check_part(text, at, segments.peek().is_none())?;
         at += text.len() + 1;
     }
-    Ok((parts.into(), false))
+    Ok(())
 }
 
 /// What stands between the slashes. Byte by byte: segments are too short for a search to pay.
@@ -130,18 +163,15 @@ fn segments_of(path: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn parse_part(text: &str, column: usize, last: bool) -> Result<Part, RuleError> {
-    if text == "*" {
-        return Ok(Part::One);
-    }
+fn check_part(text: &str, column: usize, last: bool) -> Result<(), RuleError> {
     // most are; the built-in table has 20,000 segments
-    if is_ordinary_segment(text) && !text.bytes().any(|byte| byte == b'*') {
-        return Ok(Part::Word(text.into()));
+    if text == "*" || (is_ordinary_segment(text) && !text.bytes().any(|byte| byte == b'*')) {
+        return Ok(());
     }
     if let Some(name) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
         let good = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         return if good {
-            Ok(Part::One)
+            Ok(())
         } else {
             Err(mistake(column, "the name in braces is not a word", "write `{id}` or `*` for one segment"))
         };
@@ -154,11 +184,11 @@ fn parse_part(text: &str, column: usize, last: bool) -> Result<Part, RuleError> 
         ));
     }
     if text.is_empty() && last {
-        return Ok(Part::Word("".into()));
+        return Ok(());
     }
     let path = format!("/{text}");
     match CanonicalPath::parse(&path) {
-        Ok(_) if !text.is_empty() => Ok(Part::Word(text.into())),
+        Ok(_) if !text.is_empty() => Ok(()),
         Ok(_) => Err(mistake(column, "there is an empty segment", "write one slash between segments")),
         Err(error) => Err(explain(error, column)),
     }
@@ -184,6 +214,18 @@ fn explain(error: PathError, column: usize) -> RuleError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_is_read_as_it_is_written() {
+        let read = |text: &str| Template::parse(text).unwrap();
+        let every = read("* /**");
+        assert_eq!((every.method(), every.has_rest(), every.parts().next()), (None, true, None));
+        let one = read("GET /a/{id}/*/");
+        assert_eq!((one.method(), one.has_rest(), one.text()), (Some("GET"), false, "GET /a/{id}/*/"));
+        let parts = [Part::Word("a"), Part::One, Part::One, Part::Word("")];
+        assert!(one.parts().eq(parts));
+        assert!(read("POST /a/**").parts().eq([Part::Word("a")]));
+    }
 
     #[test]
     fn segments_are_those_between_slashes() {

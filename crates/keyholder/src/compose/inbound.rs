@@ -23,7 +23,7 @@ use kh_platform::{
     HttpClient, PlainHttp, Timeouts,
     inbound::{KeysAt, RemoteKeys},
 };
-use kh_policy::{Requirement, RouteRule, RouteTable};
+use kh_policy::{Requirement, RouteRule, RouteTable, genesys};
 use kh_verify::{Accepted, Policy};
 
 pub(crate) use self::{
@@ -100,8 +100,10 @@ pub(crate) struct OneApi {
     pub(crate) issuer: String,
     /// Audiences of which a token must name one; none is any.
     pub(crate) audiences: Vec<String>,
-    /// Lines of `METHOD /path=SCOPE SCOPE`; none is every request with a verified token.
+    /// Lines of `METHOD /path=SCOPE SCOPE`; without them and `operations`, every request with a verified token.
     pub(crate) require: Vec<String>,
+    /// By what the built-in table of Genesys Cloud's operations decides, if it is taken.
+    pub(crate) operations: Option<genesys::Basis>,
 }
 
 impl OneApi {
@@ -170,11 +172,12 @@ impl OneApi {
         for line in &self.require {
             rules.push(RouteRule::parse_line(line).map_err(|error| bad(line, &error))?);
         }
-        if rules.is_empty() {
+        let built_in = self.operations.map(genesys::routes).unwrap_or_default();
+        if rules.is_empty() && built_in.is_empty() {
             let every = RouteRule::new("* /**", Requirement::any_token());
             rules.push(every.map_err(|_| Failure::bug("the rule for every request does not parse"))?);
         }
-        RouteTable::new(rules).map_err(|error| Failure::of(Code::USAGE, &error))
+        RouteTable::beside(rules, built_in).map_err(|error| Failure::of(Code::USAGE, &error))
     }
 
     /// The system's certificates are read for an API behind TLS alone: that takes longer than all the rest of a start.

@@ -148,6 +148,27 @@ fn one_api_is_protected_by_flags_alone() {
     assert!(!said.contains(&good), "no token is told");
 }
 
+#[test]
+fn the_operations_of_genesys_cloud_are_routes_by_a_flag() {
+    let (api, key) = (Api::start(), Key::new("k1"));
+    let flags = ["--operations", "genesys-scopes", "--require", "GET /api/v2/users/me=reports:read other"];
+    let gateway = Protected::start(&api, &[&key], &flags);
+    let token = |scope: &str| key.sign(&claims(&json!({ "scope": scope })));
+    for (scope, path, expected) in [
+        ("users:readonly", "/api/v2/users/7", 200),
+        ("users", "/api/v2/users/7", 200),
+        ("reports:read", "/api/v2/users/7", 403),
+        // one's own route stands in the place of the built-in one
+        ("users:readonly", "/api/v2/users/me", 403),
+        ("reports:read other", "/api/v2/users/me", 200),
+        ("users:readonly", "/elsewhere", 404),
+    ] {
+        assert_eq!(gateway.bearer(path, &token(scope)), expected, "{scope} {path}");
+    }
+    let (_, said) = gateway.process.stop();
+    assert!(said.contains("1 kind of request, and the operations of Genesys Cloud"), "{said}");
+}
+
 /// Every mistake of a widely copied tutorial, and what else is tried on a verifier of tokens.
 #[test]
 fn tokens_that_prove_nothing_are_refused() {
@@ -201,6 +222,7 @@ fn what_cannot_work_is_said_at_once() {
         ("", &["--require", "GET /reports"], "does not say what is required"),
         ("", &["--require", "get /x="], "not a word in capitals"),
         ("", &["--require", "GET /x=", "--require", "GET /x=a"], "take the same requests"),
+        ("", &["--operations", "all"], "invalid value"),
         ("", &["--upstream", "ftp://x"], "cannot be used"),
         ("", &["--listen", "nowhere"], "neither an IP address"),
         ("", &["--config", "keyholder.toml"], "leave one of them out"),

@@ -2,10 +2,10 @@
 //!
 //! Invariant: a request sees one configuration from its begin to its end.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::HeaderName;
+use http::{HeaderName, StatusCode};
 use kh_core::{Code, Identity, port::security::Security};
 use kh_net::{
     Egress,
@@ -277,12 +277,12 @@ fn taken(rule: &RouteRule, issuers: &[IssuerNames]) -> Result<Option<Issuers>, A
 /// An API with the counters of its routes.
 pub(crate) struct Live {
     pub(super) api: Api,
-    counts: Box<[Arc<RouteCounts>]>,
+    counts: RouteCounts,
 }
 
 impl Live {
-    fn new(api: Api, counts: &SiteCounts) -> Arc<Self> {
-        let counts = counts.routes(api.routes.rules().iter().map(RouteRule::name));
+    fn new(api: Api, counts: &Arc<SiteCounts>) -> Arc<Self> {
+        let counts = counts.routes(api.routes.rules().len());
         Arc::new(Self { api, counts })
     }
 
@@ -294,9 +294,11 @@ impl Live {
             || issuer.is_some_and(|issuer| issuers.iter().any(|bound| **bound == *issuer))
     }
 
-    /// The counters of a route.
-    pub(super) fn route(&self, index: usize) -> Option<&Arc<RouteCounts>> {
-        self.counts.get(index)
+    /// Counts an answer of a route.
+    pub(super) fn answered(&self, index: usize, status: StatusCode, took: Duration) {
+        if let Some(rule) = self.api.routes.rules().get(index) {
+            self.counts.answered((index, rule.name()), status, took);
+        }
     }
 
     /// Whether a route takes tokens of this issuer.

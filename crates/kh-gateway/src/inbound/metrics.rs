@@ -1,7 +1,7 @@
 //! What is counted of the protected API: each route and each reason for which a request was refused.
 //!
-//! Invariants: a request costs three atomic additions, no look-up and no lock; a route that was never called costs its
-//! name, and is not shown.
+//! Invariants: a request costs three atomic additions, no look-up and no lock; a route that was never called costs next
+//! to nothing, and is not shown.
 
 use std::{
     collections::BTreeMap,
@@ -38,21 +38,24 @@ const QUANTILES: [(f64, &str); 2] = [(0.5, "50"), (0.99, "99")];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// One route's counters.
-pub(super) struct RouteCounts {
-    name: Arc<str>,
-    counts: OnceLock<Box<Counts>>,
-}
-
 #[derive(Default)]
 struct Counts {
     statuses: [AtomicU64; 5],
     latencies: Latencies,
 }
 
+/// The counters of one configuration's routes, by their places.
+pub(super) struct RouteCounts {
+    site: Arc<SiteCounts>,
+    /// Each is there once its route was called.
+    of_routes: Box<[OnceLock<Arc<Counts>>]>,
+}
+
 impl RouteCounts {
-    /// Counts an answer.
-    pub(super) fn answered(&self, status: StatusCode, took: Duration) {
-        let counts = self.counts.get_or_init(Box::default);
+    /// Counts an answer of the route with this place and name.
+    pub(super) fn answered(&self, (place, name): (usize, &str), status: StatusCode, took: Duration) {
+        let Some(counts) = self.of_routes.get(place) else { return };
+        let counts = counts.get_or_init(|| self.site.route(name));
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
         if let Some(counter) = counts.statuses.get(class) {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -69,7 +72,8 @@ pub struct InboundMetrics {
 
 /// The counters of one site. They outlive its configuration.
 pub(super) struct SiteCounts {
-    routes: Mutex<BTreeMap<Arc<str>, Arc<RouteCounts>>>,
+    /// Of the routes that were ever called, by their names.
+    called: Mutex<BTreeMap<Arc<str>, Arc<Counts>>>,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     windows: Mutex<Windows>,
 }
@@ -94,8 +98,8 @@ impl InboundMetrics {
         let made = || {
             let (older, newer) = Default::default();
             let windows = Windows { began: self.clock.now().mono, older, newer };
-            let (routes, refusals) = Default::default();
-            Arc::new(SiteCounts { routes, refusals, windows: Mutex::new(windows) })
+            let (called, refusals) = Default::default();
+            Arc::new(SiteCounts { called, refusals, windows: Mutex::new(windows) })
         };
         Arc::clone(self.sites.lock().entry(Arc::clone(name)).or_insert_with(made))
     }
@@ -108,21 +112,19 @@ impl fmt::Debug for InboundMetrics {
 }
 
 impl SiteCounts {
-    /// The counters of these routes, in their order. Those of other routes are kept if they were ever called.
-    pub(super) fn routes<'a>(&self, names: impl Iterator<Item = &'a str>) -> Box<[Arc<RouteCounts>]> {
-        let mut known = self.routes.lock();
-        known.retain(|_, counts| counts.counts.get().is_some());
-        names
-            .map(|name| {
-                if let Some(counts) = known.get(name) {
-                    return Arc::clone(counts);
-                }
-                let name: Arc<str> = name.into();
-                let counts = Arc::new(RouteCounts { name: Arc::clone(&name), counts: OnceLock::new() });
-                known.insert(name, Arc::clone(&counts));
-                counts
-            })
-            .collect()
+    /// The counters of so many routes.
+    pub(super) fn routes(self: &Arc<Self>, count: usize) -> RouteCounts {
+        let of_routes = std::iter::repeat_with(OnceLock::new).take(count).collect();
+        RouteCounts { site: Arc::clone(self), of_routes }
+    }
+
+    /// The counters of the route `name`: the same ones in every configuration.
+    fn route(&self, name: &str) -> Arc<Counts> {
+        let mut called = self.called.lock();
+        match called.get(name) {
+            Some(counts) => Arc::clone(counts),
+            None => Arc::clone(called.entry(name.into()).or_default()),
+        }
     }
 
     /// A request was refused. Reasons are codes from tables, so there are few.
@@ -130,8 +132,8 @@ impl SiteCounts {
         *self.refusals.lock().entry(reason).or_default() += 1;
     }
 
-    fn called(&self) -> Vec<Arc<RouteCounts>> {
-        self.routes.lock().values().filter(|route| route.counts.get().is_some()).cloned().collect()
+    fn called(&self) -> Vec<(Arc<str>, Arc<Counts>)> {
+        self.called.lock().iter().map(|(name, counts)| (Arc::clone(name), Arc::clone(counts))).collect()
     }
 
     /// The quantiles of each route that was called lately.
@@ -139,8 +141,7 @@ impl SiteCounts {
         let mut windows = self.windows.lock();
         let called = self.called();
         let read = || -> BTreeMap<Arc<str>, Reading> {
-            let of = |route: &Arc<RouteCounts>| Some((Arc::clone(&route.name), route.counts.get()?.latencies.read()));
-            called.iter().filter_map(of).collect()
+            called.iter().map(|(name, counts)| (Arc::clone(name), counts.latencies.read())).collect()
         };
         let age = now.saturating_sub(windows.began);
         if age >= WINDOW {
@@ -152,10 +153,10 @@ impl SiteCounts {
         let zero = Reading::zero();
         called
             .iter()
-            .filter_map(|route| {
-                let before = windows.older.get(&route.name).unwrap_or(&zero);
-                let now = route.counts.get()?.latencies.read();
-                Some((Arc::clone(&route.name), now.quantiles(before, QUANTILES.map(|(share, _)| share))?))
+            .filter_map(|(name, counts)| {
+                let before = windows.older.get(name).unwrap_or(&zero);
+                let now = counts.latencies.read();
+                Some((Arc::clone(name), now.quantiles(before, QUANTILES.map(|(share, _)| share))?))
             })
             .collect()
     }
@@ -188,12 +189,11 @@ impl Collector for Shown {
         let now = self.0.clock.now().mono;
         family(&mut encoder, REQUESTS, MetricType::Counter, |to| {
             for (site, counts) in &sites {
-                for route in counts.called() {
-                    let Some(counts) = route.counts.get() else { continue };
+                for (route, counts) in counts.called() {
                     for (class, counter_of) in CLASSES.iter().zip(&counts.statuses) {
                         let count = counter_of.load(Ordering::Relaxed);
                         if count > 0 {
-                            let labels = [("site", &**site), ("route", &*route.name), ("status", *class)];
+                            let labels = [("site", &**site), ("route", &*route), ("status", *class)];
                             counter(to, &labels, count)?;
                         }
                     }
@@ -250,14 +250,14 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = InboundMetrics::register(&mut registry, Arc::<Set>::clone(&clock));
         let site = metrics.site(&"api".into());
-        let routes = site.routes(["GET /a", "GET /b"].into_iter());
+        let routes = site.routes(2);
         let empty = text(&registry);
         assert!(!empty.contains("route="), "{empty}");
         for row in METRICS.iter().filter(|row| row.name.starts_with("keyholder_inbound_")) {
             assert!(empty.contains(&format!("# TYPE {} {}", row.name, row.kind.as_str())), "{} in {empty}", row.name);
         }
-        routes[0].answered(StatusCode::OK, Duration::from_millis(2));
-        routes[0].answered(StatusCode::FORBIDDEN, Duration::from_millis(2));
+        routes.answered((0, "GET /a"), StatusCode::OK, Duration::from_millis(2));
+        routes.answered((0, "GET /a"), StatusCode::FORBIDDEN, Duration::from_millis(2));
         site.refused("expired");
         site.refused("expired");
         let shown = text(&registry);
@@ -271,8 +271,8 @@ mod tests {
         }
         assert!(!shown.contains("GET /b"), "{shown}");
         // a reload keeps what was counted
-        let again = metrics.site(&"api".into()).routes(["GET /c", "GET /a"].into_iter());
-        again[1].answered(StatusCode::OK, Duration::from_millis(2));
+        let again = metrics.site(&"api".into()).routes(2);
+        again.answered((1, "GET /a"), StatusCode::OK, Duration::from_millis(2));
         assert!(text(&registry).contains(r#"route="GET /a",status="2xx"} 2"#));
     }
 
@@ -282,7 +282,8 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = InboundMetrics::register(&mut registry, Arc::<Set>::clone(&clock));
         let site = metrics.site(&"api".into());
-        let routes = site.routes(["GET /a"].into_iter());
+        let routes = site.routes(1);
+        let answered = |took| routes.answered((0, "GET /a"), StatusCode::OK, took);
         let p50 = |at: Duration| {
             *clock.0.lock() = at;
             let text = text(&registry);
@@ -290,11 +291,11 @@ mod tests {
             line.rsplit(' ').next()?.parse::<f64>().ok()
         };
         for _ in 0..100 {
-            routes[0].answered(StatusCode::OK, Duration::from_secs(1));
+            answered(Duration::from_secs(1));
         }
         assert!(p50(Duration::ZERO).unwrap() >= 1.0);
         assert!(p50(WINDOW).unwrap() >= 1.0, "the window before counts");
-        routes[0].answered(StatusCode::OK, Duration::from_millis(1));
+        answered(Duration::from_millis(1));
         assert!(p50(WINDOW * 2).unwrap() < 0.01, "and is forgotten with the next");
         assert_eq!(p50(WINDOW * 10), None, "nobody called lately");
     }

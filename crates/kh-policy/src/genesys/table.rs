@@ -48,7 +48,7 @@ pub(super) fn operations() -> impl Iterator<Item = Operation> {
     let mut path = String::new();
     lines.into_iter().flat_map(move |line| {
         let mut fields = line.split(' ');
-        path = follow(&path, &mut fields).expect(WELL_FORMED);
+        follow(&mut path, &mut fields).expect(WELL_FORMED);
         let mut operations = Vec::new();
         while let Some(method) = fields.next() {
             operations.push(operation(method, &path, &mut fields, &scopes, &permissions).expect(WELL_FORMED));
@@ -58,13 +58,14 @@ pub(super) fn operations() -> impl Iterator<Item = Operation> {
 }
 
 /// The next path: so many segments of the one before, then what follows.
-fn follow<'a>(before: &str, fields: &mut impl Iterator<Item = &'a str>) -> Option<String> {
+fn follow<'a>(path: &mut String, fields: &mut impl Iterator<Item = &'a str>) -> Option<()> {
     let shared: usize = fields.next()?.parse().ok()?;
-    let tail = fields.next()?;
-    // the first piece is the empty one before the first slash
-    let mut path: String = before.split('/').take(shared + 1).skip(1).flat_map(|segment| ["/", segment]).collect();
-    path.extend(["/", tail]);
-    Some(path)
+    // where the first segment begins that is not shared
+    let begin = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/').map(|(at, _)| at).nth(shared);
+    path.truncate(begin.unwrap_or(path.len()));
+    path.push('/');
+    path.push_str(fields.next()?);
+    Some(())
 }
 
 fn operation(

@@ -125,6 +125,9 @@ fn instance(template: &str) -> String {
 fn every_operation_is_found_by_a_request_for_it() {
     let table = RouteTable::new(routes(Basis::Permissions)).unwrap();
     assert_eq!(table.rules().len(), OPERATIONS);
+    for rule in table.rules() {
+        assert_eq!(RouteRule::new(rule.name(), rule.requirement().clone()).as_ref(), Ok(rule), "a rule by its syntax");
+    }
     for operation in operations() {
         let path = instance(&operation.path);
         match table.find("api.example", operation.method, &CanonicalPath::parse(&path).unwrap()) {

@@ -15,7 +15,8 @@ const HOST_MAX: usize = 253;
 /// One route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteRule {
-    name: Box<str>,
+    /// Where it is not the template's text.
+    name: Option<Box<str>>,
     hosts: Box<[Box<str>]>,
     issuers: Box<[Box<str>]>,
     template: Template,
@@ -27,9 +28,12 @@ impl RouteRule {
     /// The route that `text` describes, as [`crate::Rule::parse`] reads it: `METHOD /path`. Its name is that text. It
     /// takes requests for every host, and tokens of every issuer of its site.
     pub fn new(text: &str, requirement: Requirement) -> Result<Self, RuleError> {
-        let template = Template::parse(text)?;
+        Ok(Self::known(Template::parse(text)?, requirement))
+    }
+
+    pub(crate) fn known(template: Template, requirement: Requirement) -> Self {
         let (hosts, issuers) = Default::default();
-        Ok(Self { name: text.into(), hosts, issuers, template, requirement, allows_basic: false })
+        Self { name: None, hosts, issuers, template, requirement, allows_basic: false }
     }
 
     /// The same with another name, which has 1 to [`NAME_MAX`] bytes of visible ASCII and single spaces.
@@ -41,7 +45,7 @@ impl RouteRule {
         if name.trim().is_empty() || name.trim() != name || name.len() > NAME_MAX {
             return Err(mistake(1, "the name is empty, too long, or has spaces around it", "write a short word"));
         }
-        Ok(Self { name: name.into(), ..self })
+        Ok(Self { name: Some(name.into()), ..self })
     }
 
     /// The same for these hosts alone, each without a port and in small letters; none is every host.
@@ -76,7 +80,7 @@ impl RouteRule {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        self.name.as_deref().unwrap_or_else(|| self.template.text())
     }
 
     /// The hosts that it is for; none is every host.
@@ -96,7 +100,7 @@ impl RouteRule {
 
     /// Its method; `None` is every method.
     pub fn method(&self) -> Option<&str> {
-        self.template.method.as_deref()
+        self.template.method()
     }
 
     /// What it requires.

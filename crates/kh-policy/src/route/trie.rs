@@ -15,10 +15,23 @@ use crate::{
 /// A rule's place at the end of a template.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
-    /// The number of its method; `None` is every method.
-    pub(super) method: Option<usize>,
+    /// The number of its method, below [`super::METHODS_MAX`]; `None` is every method.
+    method: Option<u8>,
+    /// Which rule, below [`super::ROUTES_MAX`].
+    index: u16,
+}
+
+impl Step {
+    /// A rule with the method of this number, or with every method.
+    pub(super) fn new(method: Option<usize>, index: usize) -> Self {
+        let method = method.map(|number| u8::try_from(number).expect("there are at most 64 methods"));
+        Self { method, index: u16::try_from(index).expect("there are at most 16,384 routes") }
+    }
+
     /// Which rule.
-    pub(super) index: usize,
+    pub(super) fn index(self) -> usize {
+        usize::from(self.index)
+    }
 }
 
 /// The rules of one template, one per method at most.
@@ -62,16 +75,17 @@ pub(super) enum Walk {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verb {
     /// Its number, if rules have it.
-    exact: Option<usize>,
+    exact: Option<u8>,
     /// The methods that it would be in capitals, itself not among them.
     lenient: u64,
     /// The number of `GET`, for a `HEAD` request.
-    instead: Option<usize>,
+    instead: Option<u8>,
 }
 
 impl Verb {
     pub(super) fn of(method: &str, names: &[Box<str>]) -> Self {
-        let number = |wanted: &str| names.iter().position(|name| **name == *wanted);
+        let number =
+            |wanted: &str| names.iter().zip(0..).find(|(name, _)| ***name == *wanted).map(|(_, number)| number);
         let exact = number(method);
         let lenient = if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
             let same = |name: &str| name.eq_ignore_ascii_case(method) || (is_head(method) && name == "GET");
@@ -89,22 +103,22 @@ fn is_head(method: &str) -> bool {
 }
 
 impl Ends {
-    fn of(&self, method: Option<usize>) -> Option<usize> {
-        self.0.iter().find(|step| step.method == method).map(|step| step.index)
+    fn of(&self, method: Option<u8>) -> Option<Step> {
+        self.0.iter().find(|step| step.method == method).copied()
     }
 
     fn select(&self, verb: Verb) -> Walk {
         if self.0.is_empty() {
             return Walk::Nothing;
         }
-        let named = |number: Option<usize>| number.and_then(|number| self.of(Some(number)));
-        if let Some(index) = named(verb.exact) {
-            return Walk::Found(index);
+        let named = |number: Option<u8>| number.and_then(|number| self.of(Some(number)));
+        if let Some(step) = named(verb.exact) {
+            return Walk::Found(step.index());
         }
         if verb.lenient & self.methods() != 0 {
             return Walk::Ambiguous;
         }
-        named(verb.instead).or_else(|| self.of(None)).map_or(Walk::Nothing, Walk::Found)
+        named(verb.instead).or_else(|| self.of(None)).map_or(Walk::Nothing, |step| Walk::Found(step.index()))
     }
 
     /// The methods that have a rule of their own; `HEAD` comes with `GET` only where it is a number of its own.
@@ -126,13 +140,13 @@ impl Walk {
 
 impl Tree {
     /// Enters a rule; the index of the rule that has its place already, if one has.
-    pub(super) fn insert(&mut self, template: &Template, step: Step) -> Result<(), usize> {
+    pub(super) fn insert(&mut self, template: &Template, step: Step) -> Result<(), Step> {
         let mut at = 0;
-        for part in &template.parts {
+        for part in template.parts() {
             at = self.child(at, part);
         }
         let node = self.0.get_mut(at).expect("a child that was just looked up exists");
-        let ends = if template.rest { &mut node.rest } else { &mut node.here };
+        let ends = if template.has_rest() { &mut node.rest } else { &mut node.here };
         if let Some(taken) = ends.of(step.method) {
             return Err(taken);
         }
@@ -140,30 +154,28 @@ impl Tree {
         Ok(())
     }
 
-    /// The rule that has the place of this template and method, if one has.
-    pub(super) fn taken(&self, template: &Template, method: Option<usize>) -> Option<usize> {
+    /// The rule that has the place of this template and of the method of `step`, if one has.
+    pub(super) fn taken(&self, template: &Template, step: Step) -> Option<Step> {
         let mut node = self.0.first()?;
-        for part in &template.parts {
+        for part in template.parts() {
             let next = match part {
                 Part::One => node.one?,
                 Part::Word(word) => node.word(&segment::decoded(word).collect::<Vec<u8>>())?,
             };
             node = self.0.get(next)?;
         }
-        if template.rest { &node.rest } else { &node.here }.of(method)
+        if template.has_rest() { &node.rest } else { &node.here }.of(step.method)
     }
 
     /// Gives back what building took too much.
     pub(super) fn finish(&mut self) {
         self.0.iter_mut().for_each(|node| {
             node.words.shrink_to_fit();
-            node.here.0.shrink_to_fit();
-            node.rest.0.shrink_to_fit();
         });
         self.0.shrink_to_fit();
     }
 
-    fn child(&mut self, at: usize, part: &Part) -> usize {
+    fn child(&mut self, at: usize, part: Part<'_>) -> usize {
         let new = self.0.len();
         let node = self.0.get_mut(at).expect("a node's children exist");
         let child = match part {
@@ -178,6 +190,8 @@ impl Tree {
                 match node.words.binary_search_by(|(known, _)| by_length(known, &word)) {
                     Ok(found) => node.words.get(found).map_or(new, |(_, child)| *child),
                     Err(place) => {
+                        // most have one
+                        node.words.reserve_exact(usize::from(node.words.is_empty()));
                         node.words.insert(place, (word.into(), new));
                         new
                     }

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
@@ -113,7 +112,7 @@ impl Stage {
         let port = rig::free_port()?;
         let mut command = match peer {
             Peer::Nginx => self.nginx(port, wrapper)?,
-            Peer::Keyholder => self.serve(port, algorithm, wrapper)?,
+            Peer::Keyholder => self.serve(port, algorithm, wrapper),
             Peer::Haproxy => self.haproxy(port, algorithm, wrapper)?,
             Peer::Envoy => self.envoy(port, algorithm, wrapper)?,
         };
@@ -174,8 +173,9 @@ impl Stage {
         Ok(file)
     }
 
-    /// keyholder's short form with every operation of Genesys Cloud as a route.
-    fn serve(&self, port: u16, algorithm: Algorithm, wrapper: &[&str]) -> Result<Command> {
+    /// keyholder's short form with every operation of Genesys Cloud as a route, of which one asks for the scopes that
+    /// the others ask for.
+    fn serve(&self, port: u16, algorithm: Algorithm, wrapper: &[&str]) -> Command {
         let mut command = rig::wrapped(wrapper, &self.keyholder);
         command
             .arg("serve")
@@ -183,21 +183,9 @@ impl Stage {
             .args(["--upstream", &format!("http://127.0.0.1:{}", self.upstream_port)])
             .arg("--jwks")
             .arg(self.file(algorithm, "jwks.json"))
-            .args(["--issuer", ISSUER, "--audience", AUDIENCE]);
-        for route in routes()? {
-            command.args(["--require", &format!("{route}=analytics:reports:read user:read")]);
-        }
-        Ok(command)
+            .args(["--issuer", ISSUER, "--audience", AUDIENCE])
+            .args(["--operations", "genesys-scopes"])
+            .args(["--require", &format!("GET {PATH}=analytics:reports:read user:read")]);
+        command
     }
-}
-
-/// `METHOD /path/{id}` of every operation of Genesys Cloud.
-fn routes() -> Result<Vec<String>> {
-    let file = root().join("crates/kh-sandbox/data/genesys-operations-2026-07.json.gz");
-    let text = process::output(Command::new("gzip").arg("-dc").arg(file))?;
-    let operations: Vec<Value> = serde_json::from_str(&text)?;
-    operations
-        .iter()
-        .map(|operation| Ok(format!("{} {}", process::text(operation, "m")?, process::text(operation, "p")?)))
-        .collect()
 }

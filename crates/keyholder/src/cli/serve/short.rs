@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use kh_core::{
     Clock, Code, Entropy, SystemClock, SystemEntropy,
     port::security::{Security, SecurityLog},
@@ -21,6 +21,7 @@ use kh_gateway::{
     inbound::{Inbound, InboundMetrics},
 };
 use kh_inbound::Verifier;
+use kh_policy::genesys;
 use kh_security::Counters;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
@@ -61,15 +62,25 @@ pub(super) struct ShortArgs {
     /// A token must name this in `aud`; given more than once, one of these
     #[arg(long, value_name = "AUDIENCE", requires = "listen")]
     audience: Vec<String>,
-    /// Take requests of this kind with all these scopes, and no others; without it every request with a valid token
+    /// Take requests of this kind with all these scopes; without it and --operations, every request with a valid token
     #[arg(long, value_name = "METHOD /PATH=SCOPES", requires = "listen")]
     require: Vec<String>,
+    /// Take the requests of this built-in table as well; a --require for the same requests stands in its place
+    #[arg(long, value_name = "TABLE", requires = "listen")]
+    operations: Option<Operations>,
     /// Answer /livez, /readyz and /metrics on this loopback address
     #[arg(long, value_name = "ADDR", requires = "listen")]
     metrics: Option<SocketAddr>,
     /// Write who was refused into this file, one OCSF line each; SIGHUP opens it again
     #[arg(long, value_name = "FILE", requires = "listen")]
     security_log: Option<PathBuf>,
+}
+
+/// A built-in table of routes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Operations {
+    /// The 3,180 operations of Genesys Cloud, each with one of the scopes that its document names
+    GenesysScopes,
 }
 
 /// Where it listens, as the ready file has it.
@@ -86,7 +97,8 @@ impl ShortArgs {
         let (listen, upstream) = (self.listen.as_deref()?, self.upstream.clone()?);
         let (keys, issuer) = (self.jwks.clone()?, self.issuer.clone()?);
         let (audiences, require) = (self.audience.clone(), self.require.clone());
-        Some((listen, OneApi { upstream, keys, issuer, audiences, require }))
+        let operations = self.operations.map(|Operations::GenesysScopes| genesys::Basis::Scopes);
+        Some((listen, OneApi { upstream, keys, issuer, audiences, require, operations }))
     }
 }
 
@@ -228,10 +240,16 @@ async fn until_stopped(
 
 fn announce(url: &str, api: &OneApi, context: &Context) {
     let style = context.terminal.error_style;
-    let rules = match api.require.len() {
-        0 => "every request with a valid token".to_owned(),
-        1 => "1 kind of request".to_owned(),
-        count => format!("{count} kinds of requests"),
+    let named = match api.require.len() {
+        0 => None,
+        1 => Some("1 kind of request".to_owned()),
+        count => Some(format!("{count} kinds of requests")),
+    };
+    let rules = match (api.operations, named) {
+        (None, None) => "every request with a valid token".to_owned(),
+        (None, Some(named)) => named,
+        (Some(_), None) => "the operations of Genesys Cloud".to_owned(),
+        (Some(_), Some(named)) => format!("{named}, and the operations of Genesys Cloud"),
     };
     context.terminal.note(&format!("{} protects {}", style.bold("keyholder"), api.upstream));
     context.terminal.note(&format!("  at {}  {}", style.cyan(url), style.dim(&rules)));
