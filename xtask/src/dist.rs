@@ -26,13 +26,14 @@ pub fn run(words: &[&str]) -> Result<()> {
         ["--verify"] => return twice::run(),
         [] => {
             let binary = release()?;
-            let made = [binary.clone(), sbom::write(&folder)?, deb::build(&binary, &folder)?];
+            let materials = sbom::write(&folder)?;
+            let package = deb::build(&binary, &materials, &folder)?;
             let kept = folder.join("keyholder");
             fs::copy(&binary, &kept)?;
-            checksums(&folder, &[kept, made[1].clone(), made[2].clone()])?;
+            checksums(&folder, &[kept, materials, package])?;
         }
         ["deb"] => {
-            let package = deb::build(&release()?, &folder)?;
+            let package = deb::build(&release()?, &sbom::write(&folder)?, &folder)?;
             checksums(&folder, &[package])?;
         }
         ["image"] => println!("built {}", image::build(&release()?, &folder)?.display()),

@@ -51,6 +51,11 @@ cargo xtask COMMAND
 ";
 
 fn main() -> ExitCode {
+    if let Some(file) = std::env::var_os(dist::binary::LINK_ARGUMENTS) {
+        let error = dist::binary::as_rustc(std::env::args_os().skip(1), &file);
+        eprintln!("xtask: rustc cannot be started: {error}");
+        return ExitCode::FAILURE;
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {

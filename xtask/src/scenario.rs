@@ -64,9 +64,14 @@ pub fn run() -> Result<()> {
     run_with(&tools, &build()?)
 }
 
-/// Builds keyholder in the profile of the tests and returns the binary.
+/// With these words cargo gives each dependency the features that it has in the tests, so that what the tests have
+/// compiled is not compiled once more: those of the whole workspace with its examples, of which there are none.
+pub const SHARED: [&str; 2] = ["--workspace", "--examples"];
+
+/// Builds keyholder as it is usually built, in the profile of the tests, and returns the binary.
 pub fn build() -> Result<PathBuf> {
-    process::run(Command::new("cargo").current_dir(root()).args(["build", "--quiet", "--package", "keyholder"]))?;
+    let words = ["build", "--quiet", "--bin", "keyholder"];
+    process::run(Command::new("cargo").current_dir(root()).args(words).args(SHARED))?;
     binary("debug")
 }
 

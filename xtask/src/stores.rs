@@ -62,10 +62,9 @@ fn run_one(tools: &Tools, fakes: &Path, check: &Check, folder: &Path) -> Result<
     process::run(Command::new(tools.python()).arg(root().join("tests/stores").join(check.script)).arg(&ready))
 }
 
-/// Builds the fakes and returns their binary. With the workspace's features, of which its examples (there are none) ask
-/// for those of the tests: so it is the binary that the tests have built already.
+/// Builds the fakes and returns their binary, which is the one that the tests have built already.
 pub fn build() -> Result<PathBuf> {
-    let words = ["build", "--quiet", "--workspace", "--examples", "--bin", "kh-fakes"];
-    process::run(Command::new("cargo").current_dir(root()).args(words))?;
+    let words = ["build", "--quiet", "--bin", "kh-fakes"];
+    process::run(Command::new("cargo").current_dir(root()).args(words).args(scenario::SHARED))?;
     Ok(scenario::binary("debug")?.with_file_name("kh-fakes"))
 }

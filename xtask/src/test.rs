@@ -35,8 +35,8 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// No example exists. Asking for them lets cargo choose the dependencies' features as for the tests, so that it finds
-/// what clippy has checked; otherwise it checks every dependency again.
+/// With the examples, of which there are none, for the reason of [`scenario::SHARED`]: so cargo finds what clippy has
+/// checked.
 fn documentation() -> Result<()> {
     let words = ["doc", "--quiet", "--no-deps", "--lib", "--bins", "--examples"];
     process::run(cargo(&words).args(WHOLE).env("RUSTDOCFLAGS", "--deny warnings"))

@@ -4,8 +4,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -13,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{process, root};
+use crate::{process, root, scenario};
 
 /// The only target that is built: glibc resolves names without shared libraries since 2.34, so a binary with
 /// `crt-static` needs nothing of the machine it runs on.
@@ -57,7 +58,16 @@ fn cargo_home() -> Result<PathBuf> {
     home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"))).context("no cargo home")
 }
 
-/// The static binary of the development profile: the libraries of the tests, linked once more.
+/// Which dependencies a static binary of the development profile has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Tree {
+    /// Those of the binary that is shipped.
+    Shipped,
+    /// The same with the features that they have in the tests: the tests' libraries, linked once more.
+    Tests,
+}
+
+/// The static binary of the development profile.
 pub struct Development {
     /// The binary.
     pub binary: PathBuf,
@@ -65,23 +75,58 @@ pub struct Development {
     pub linked: BTreeSet<(String, String)>,
 }
 
+/// Names the file for the linker's arguments to this program in the place of rustc.
+pub const LINK_ARGUMENTS: &str = "KEYHOLDER_XTASK_LINK_ARGUMENTS";
+
 /// Links keyholder statically from what the development build has compiled already, and asks the linker what it got.
-pub fn development() -> Result<Development> {
+pub fn development(tree: Tree) -> Result<Development> {
     let folder = super::target()?.join("static");
     fs::create_dir_all(&folder)?;
     let arguments = folder.join("link-args");
+    let selection = match tree {
+        Tree::Shipped => &["--package", "keyholder"],
+        Tree::Tests => &scenario::SHARED,
+    };
+    link_again()?;
+    // cargo has flags for one crate alone only where it selects one package, and then that decides on all features
     let built = process::output(
         Command::new("cargo")
             .current_dir(root())
-            .args(["rustc", "--quiet", "--locked", "--message-format=json", "--package", "keyholder"])
-            .args(["--bin", "keyholder", "--", STATIC])
-            .arg(format!("--print=link-args={}", arguments.display())),
+            .args(["build", "--quiet", "--locked", "--message-format=json", "--bin", "keyholder"])
+            .args(selection)
+            .env("RUSTC_WRAPPER", std::env::current_exe()?)
+            .env(LINK_ARGUMENTS, &arguments),
     )?;
     let binary = folder.join("keyholder");
-    fs::copy(crate::scenario::binary("debug")?, &binary)?;
+    fs::copy(scenario::binary("debug")?, &binary)?;
     // puts the ordinary binary back in its place
-    crate::scenario::build()?;
+    link_again()?;
+    scenario::build()?;
     Ok(Development { binary, linked: linked(&built, &fs::read_to_string(&arguments)?)? })
+}
+
+/// Lets cargo compile the binary's own few lines anew.
+fn link_again() -> Result<()> {
+    #[allow(clippy::disallowed_methods, reason = "what cargo compares")]
+    let now = std::time::SystemTime::now();
+    let main = root().join("crates/keyholder/src/main.rs");
+    Ok(fs::File::options().append(true).open(main)?.set_modified(now)?)
+}
+
+/// In the place of rustc: the same call, in which keyholder's binary is linked statically and the linker's arguments are
+/// written to `file`.
+pub fn as_rustc(mut call: impl Iterator<Item = OsString>, file: &OsStr) -> std::io::Error {
+    let Some(rustc) = call.next() else { return std::io::Error::other("cargo names no compiler") };
+    let words: Vec<OsString> = call.collect();
+    let says = |flag: &str, value: &str| words.windows(2).any(|pair| pair == [flag, value]);
+    let mut command = Command::new(rustc);
+    command.args(&words);
+    if says("--crate-name", "keyholder") && says("--crate-type", "bin") {
+        let mut print = OsString::from("--print=link-args=");
+        print.push(file);
+        command.arg(STATIC).arg(print);
+    }
+    command.exec()
 }
 
 /// The crates behind the libraries on the linker's command line.

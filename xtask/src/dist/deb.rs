@@ -31,8 +31,8 @@ const FILES: &[(&str, &str, u32)] = &[
 const DOCUMENTS: &[&str] =
     &["README.md", "SECURITY.md", "docs/guide/install.md", "docs/guide/operations.md", "docs/guide/secret-store.md"];
 
-/// Builds the package from a binary; answers its path in `folder`.
-pub fn build(binary: &Path, folder: &Path) -> Result<PathBuf> {
+/// Builds the package from a binary and its bill of materials; answers its path in `folder`.
+pub fn build(binary: &Path, materials: &Path, folder: &Path) -> Result<PathBuf> {
     let version = version()?;
     let tree = folder.join("deb-tree");
     if tree.exists() {
@@ -60,7 +60,7 @@ pub fn build(binary: &Path, folder: &Path) -> Result<PathBuf> {
         )?;
     }
     generated(binary, &tree)?;
-    fs::copy(sbom::write(folder)?, doc.join(sbom::NAME))?;
+    fs::copy(materials, doc.join(sbom::NAME))?;
     put(&tree, "usr/share/doc/keyholder/copyright", copyright()?.as_bytes(), 0o644)?;
     put(&tree, "usr/share/doc/keyholder/changelog", changelog(&version)?.as_bytes(), 0o644)?;
     for page in ["usr/share/doc/keyholder/changelog", "usr/share/man/man8/keyholder-as-service.8"] {

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::binary;
+use super::binary::{self, Tree};
 use crate::{process, root};
 
 /// The file's name.
@@ -32,7 +32,7 @@ const BUNDLED: &[(&str, &str, &str)] = &[
 
 /// Makes the file in `folder`.
 pub fn write(folder: &Path) -> Result<PathBuf> {
-    let linked = binary::development()?.linked;
+    let linked = binary::development(Tree::Shipped)?.linked;
     let file = folder.join(NAME);
     fs::write(&file, format!("{:#}\n", document(&linked)?))?;
     Ok(file)
