@@ -152,8 +152,7 @@ async fn taken(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Answer
         let none = if parts.headers.contains_key(SIGNATURE) { "signature_invalid" } else { "token_missing" };
         let signed = signed(&parts.headers);
         let signed = signed.ok_or_else(|| unauthenticated(visit, with_token, Shown::Nothing(none)))?;
-        let seat = events.unknown.try_acquire();
-        let _seat = seat.map_err(|_| refused(NotTaken::TooMany(BUSY), "throttled"))?;
+        let _seat = events.unknown.try_acquire().map_err(|_| refusal(NotTaken::TooMany(BUSY), with_token))?;
         let body = read_up_to(visit.caller, body, body_max).await?;
         let taken = events.sink.take(name, Proof::Signed(signed), &body).await;
         taken.map_err(|why| refused(why, "signature_invalid"))?;
