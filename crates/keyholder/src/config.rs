@@ -35,11 +35,11 @@ pub use model::{
     Config, ConsumerConfig, CredentialConfig, CredentialRotationConfig, CxoneLoginConfig, EndpointConfig, EventsConfig,
     GatewayConfig, GeoipConfig, GuardConfig, HookConfig, HookDetail, IdentityHeaderConfig, InboundConfig,
     InboundTlsConfig, IssuerWay, KeySource, KeysConfig, LimitsConfig, ListenAddress, LogConfig, LogFormat, Need,
-    NetworkConfig, NotifyConfig, NotifyDetail, OAuth2SourceConfig, OperationsBasis, PlatformConfig, PlatformDetail,
-    ProxyChoice, ProxyConfig, RotationConfig, RotationTimes, RouteConfig, ScalarConfig, SecretStoreConfig,
-    SecretStoreDetail, SecurityConfig, SecurityTarget, SessionsConfig, SmtpTls, StateConfig, StoreConfig,
-    SuccessesChoice, TelemetryConfig, TlsConfig, TokenEndpointConfig, TokenType, TrustDetail, TrustedIssuerConfig,
-    VaultAuth, VerifyConfig,
+    NetworkConfig, NotifyConfig, NotifyDetail, OAuth2SourceConfig, PlatformConfig, PlatformDetail, ProxyChoice,
+    ProxyConfig, RotationConfig, RotationTimes, RouteConfig, ScalarConfig, SecretStoreConfig, SecretStoreDetail,
+    SecurityConfig, SecurityTarget, SessionsConfig, SmtpTls, StateConfig, StoreConfig, SuccessesChoice,
+    TelemetryConfig, TlsConfig, TokenEndpointConfig, TokenType, TrustDetail, TrustedIssuerConfig, VaultAuth,
+    VerifyConfig,
 };
 pub(crate) use reader::nearest;
 pub use render::render;

@@ -30,6 +30,17 @@ pub enum Basis {
     Both,
 }
 
+impl Basis {
+    /// Its name in configurations.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Permissions => "genesys-permissions",
+            Self::Scopes => "genesys-scopes",
+            Self::Both => "genesys-both",
+        }
+    }
+}
+
 /// The routes of all operations, named like `GET /api/v2/users/{userId}`. An operation that names no permission (for
 /// [`Basis::Scopes`]: no scope) takes every verified token.
 pub fn routes(basis: Basis) -> Vec<RouteRule> {

@@ -8,23 +8,23 @@ use axum::http::HeaderName;
 use kh_gateway::inbound::IdentityField;
 use kh_net::client_address::TrustedProxies;
 use kh_platform::{Address, PlainHttp};
-use kh_policy::{ClaimTest, Condition, Requirement, RouteRule, RouteTable, Value, Word};
+use kh_policy::{ClaimTest, Condition, Requirement, RouteRule, RouteTable, Value, Word, genesys::Basis};
 
 use super::{
     issuers::{Issuers, texts},
     keys::{inbound as tables, words},
     model::{
         AddressHeader, ClientsConfig, ConditionConfig, ConditionTest, IdentityHeaderConfig, InboundConfig,
-        InboundTlsConfig, ListenAddress, Need, OperationsBasis, RouteConfig, ScalarConfig,
+        InboundTlsConfig, ListenAddress, Need, RouteConfig, ScalarConfig,
     },
     network,
     reader::{Located, Section},
 };
 
-const BASES: [(&str, OperationsBasis); 3] = [
-    ("genesys-permissions", OperationsBasis::Permissions),
-    ("genesys-scopes", OperationsBasis::Scopes),
-    ("genesys-both", OperationsBasis::Both),
+const BASES: [(&str, Basis); 3] = [
+    (Basis::Permissions.as_str(), Basis::Permissions),
+    (Basis::Scopes.as_str(), Basis::Scopes),
+    (Basis::Both.as_str(), Basis::Both),
 ];
 
 const NEEDS: [(&str, Need); 2] = [("optional", Need::Optional), ("required", Need::Required)];

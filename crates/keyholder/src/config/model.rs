@@ -21,7 +21,7 @@ pub use deliver::{HookConfig, HookDetail, NotifyConfig, NotifyDetail, SmtpTls};
 pub use events::EventsConfig;
 pub use inbound::{
     AddressHeader, ClientsConfig, ConditionConfig, ConditionTest, EndpointConfig, IdentityHeaderConfig, InboundConfig,
-    InboundTlsConfig, IssuerWay, KeysConfig, Need, OperationsBasis, RouteConfig, ScalarConfig, TokenType, TrustDetail,
+    InboundTlsConfig, IssuerWay, KeysConfig, Need, RouteConfig, ScalarConfig, TokenType, TrustDetail,
     TrustedIssuerConfig,
 };
 pub use local::{AdminConfig, AdminTlsConfig, BrokerConfig, OperatorConfig};

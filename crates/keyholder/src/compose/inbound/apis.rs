@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     cli::Loaded,
-    config::{AddressHeader, InboundConfig, Need, OperationsBasis},
+    config::{AddressHeader, InboundConfig, Need},
     output::Failure,
 };
 
@@ -81,12 +81,7 @@ pub(super) fn routes(loaded: &Loaded) -> Result<(Vec<Routes>, Wanted), Failure> 
 
 fn table(config: &InboundConfig) -> Result<RouteTable, String> {
     let own = config.routes.iter().map(crate::config::RouteConfig::rules).collect::<Result<Vec<_>, _>>()?;
-    let built_in = match config.operations {
-        None => Vec::new(),
-        Some(OperationsBasis::Permissions) => genesys::routes(genesys::Basis::Permissions),
-        Some(OperationsBasis::Scopes) => genesys::routes(genesys::Basis::Scopes),
-        Some(OperationsBasis::Both) => genesys::routes(genesys::Basis::Both),
-    };
+    let built_in = config.operations.map(genesys::routes).unwrap_or_default();
     RouteTable::beside(own.into_iter().flatten().collect(), built_in).map_err(|error| error.to_string())
 }
 

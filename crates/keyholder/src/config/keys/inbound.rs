@@ -1,5 +1,7 @@
 //! The keys of protected APIs and of the issuers whose tokens they take.
 
+use kh_policy::genesys::Basis;
+
 use super::{Key, Section, Shape, words};
 
 const IN_NO_CASE: &str = "The values of `iss` that its tokens have, compared letter by letter.";
@@ -146,7 +148,7 @@ pub(in crate::config) const INBOUND: Section = Section::new(
         .default("[]"),
         Key::new(
             "operations",
-            Shape::Choice(&["genesys-permissions", "genesys-scopes", "genesys-both"]),
+            Shape::Choice(&[Basis::Permissions.as_str(), Basis::Scopes.as_str(), Basis::Both.as_str()]),
             "The built-in operations of Genesys Cloud are routes, each with what it needs by permissions, scopes or both.",
         ),
         Key::new("pass_authorization", Shape::Flag, "Whether the API gets the caller's token.").default("false"),

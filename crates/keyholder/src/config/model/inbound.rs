@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use kh_core::{CredentialName, PlatformName, SecretReference};
 use kh_gateway::inbound::IdentityField;
 use kh_platform::{Address, ClientAuth};
+use kh_policy::genesys::Basis;
 use serde::{Serialize, Serializer};
 
 use super::{ClientCertificate, ListenAddress, address, client_auth, optional_duration, store_reference};
@@ -172,7 +173,8 @@ pub struct InboundConfig {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub audiences: Vec<String>,
     /// What decides about the built-in operations of Genesys Cloud; none: they are no routes here.
-    pub operations: Option<OperationsBasis>,
+    #[serde(serialize_with = "basis")]
+    pub operations: Option<Basis>,
     /// Whether the API gets the caller's `Authorization`.
     #[serde(skip_serializing_if = "is_false")]
     pub pass_authorization: bool,
@@ -230,18 +232,9 @@ impl Need {
     }
 }
 
-/// What decides about the built-in operations.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub enum OperationsBasis {
-    /// Permissions.
-    #[serde(rename = "genesys-permissions")]
-    Permissions,
-    /// Scopes.
-    #[serde(rename = "genesys-scopes")]
-    Scopes,
-    /// Both.
-    #[serde(rename = "genesys-both")]
-    Both,
+#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn basis<S: Serializer>(value: &Option<Basis>, to: S) -> Result<S::Ok, S::Error> {
+    value.map(Basis::as_str).serialize(to)
 }
 
 /// The header in which proxies tell the address of a client.
