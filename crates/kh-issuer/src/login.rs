@@ -150,10 +150,7 @@ impl Issuer {
         let given = secret.sha256();
         let found = self.registry.by_id(client_id);
         let secrets = found.as_ref().map_or([None; 2], |(_, client)| client.live_secrets(self.now().wall));
-        let matches = secrets.iter().fold(false, |matches, secret| {
-            let equal = secret.unwrap_or(NO_SECRET).ct_eq(&given);
-            matches | (equal & secret.is_some())
-        });
+        let matches = is_one_of(secrets, |secret| secret.ct_eq(&given));
         match found {
             Some((_, client)) if matches && !client.record.enabled => {
                 Err(LoginError::Disabled(client.record.name.clone()))
@@ -269,4 +266,43 @@ fn idle_rank(entry: &Entry, now: Now) -> Option<(bool, Duration)> {
     let idle = entry.idle(now);
     let expired = entry.life(now) != Life::Valid;
     (expired || idle >= EVICT_IDLE).then_some((expired, idle))
+}
+
+/// Whether one of the live secrets is the given one. As many are compared whatever there is: of a client without a
+/// second secret, and of nobody.
+fn is_one_of(live: [Option<Sha256>; 2], mut is_given: impl FnMut(Sha256) -> bool) -> bool {
+    live.into_iter().fold(false, |found, secret| {
+        let equal = is_given(secret.unwrap_or(NO_SECRET));
+        found | (equal & secret.is_some())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_secrets_are_compared_whatever_there_is() {
+        let (given, other) = (Sha256([1; 32]), Sha256([2; 32]));
+        for (live, expected) in [
+            ([None, None], false),
+            ([Some(other), None], false),
+            ([Some(other), Some(other)], false),
+            ([Some(given), None], true),
+            ([Some(given), Some(other)], true),
+            ([Some(other), Some(given)], true),
+        ] {
+            let mut compared = 0;
+            let found = is_one_of(live, |secret| {
+                compared += 1;
+                secret.ct_eq(&given)
+            });
+            assert_eq!((found, compared), (expected, 2), "{live:?}");
+        }
+    }
+
+    #[test]
+    fn the_secret_of_nobody_lets_nobody_in() {
+        assert!(!is_one_of([None, None], |secret| secret.ct_eq(&NO_SECRET)));
+    }
 }
