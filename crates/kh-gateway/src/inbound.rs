@@ -25,7 +25,7 @@ use kh_core::{
     port::security::{Attempt, ClientAddress},
 };
 use kh_net::client_address::ToldOrigin;
-use kh_policy::{Decision, Found, RouteRule};
+use kh_policy::{Decision, Found, RouteRule, route::is_host};
 use kh_verify::Reason;
 
 #[cfg(any(fuzzing, test))]
@@ -122,13 +122,15 @@ fn host<'a>(uri: &'a Uri, header: Option<&'a HeaderValue>) -> Result<&'a str, Re
             Some(text)
         }
     };
-    match (uri.authority(), header) {
+    let host = match (uri.authority(), header) {
         (Some(authority), Some(host)) if !authority.as_str().eq_ignore_ascii_case(host) => {
-            Err(Refusal::ambiguous("the request target and the Host header name different hosts"))
+            return Err(Refusal::ambiguous("the request target and the Host header name different hosts"));
         }
-        (Some(authority), _) => Ok(authority.as_str()),
-        (None, host) => Ok(host.unwrap_or_default()),
-    }
+        (Some(authority), _) => authority.as_str(),
+        (None, host) => host.unwrap_or_default(),
+    };
+    // one with a path or a query in it would be another address than the route's in what a proof is for
+    if is_host(host) { Ok(host) } else { Err(Refusal::ambiguous("the Host header is not a host")) }
 }
 
 /// Why nobody was authenticated.

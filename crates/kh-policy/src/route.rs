@@ -184,6 +184,12 @@ impl RouteTable {
     }
 }
 
+/// Whether every server reads a `Host` (with a port or without, RFC 9110 section 7.2) in the same way, as a host and as
+/// nothing else. An empty one says that there is none.
+pub fn is_host(host: &str) -> bool {
+    bare_host(host).is_ok()
+}
+
 /// A host that is not one of RFC 3986 section 3.2.2 as clients write it.
 struct Unreadable;
 

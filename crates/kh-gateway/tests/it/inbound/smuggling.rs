@@ -20,6 +20,41 @@ async fn ambiguous_and_broken_requests_are_refused_and_never_forwarded() {
     assert_eq!(site.call("GET /api/v2/users", "nothing").await.status, 200, "an ordinary request passes");
 }
 
+/// A host with a path in it would make the address that a `DPoP` proof is for another one than the route's.
+#[tokio::test]
+async fn a_host_that_is_none_is_refused_and_never_forwarded() {
+    let (upstream, site) = open().await;
+    for (host, taken) in [
+        ("a", true),
+        ("A.example:8443", true),
+        ("a_b.example.", true),
+        ("127.0.0.1", true),
+        ("[::1]:80", true),
+        ("a/reports?", false),
+        ("a?", false),
+        ("a#", false),
+        ("a\\b", false),
+        ("user@a", false),
+        ("a:80:80", false),
+        ("a:x", false),
+        ("a b", false),
+        ("a,b", false),
+        ("%61", false),
+        ("a..b", false),
+        ("[::1", false),
+        ("[x]", false),
+    ] {
+        let before = upstream.seen().len();
+        let head = "Authorization: Bearer nothing\r\nConnection: close\r\n\r\n";
+        let answer = site.raw(&format!("GET /any HTTP/1.1\r\nHost: {host}\r\n{head}")).await;
+        assert_eq!(answer.starts_with("HTTP/1.1 200 "), taken, "{host}: {answer}");
+        let absolute = site.raw(&format!("GET http://{host}/any HTTP/1.1\r\nHost: {host}\r\n{head}")).await;
+        assert!(taken || !absolute.starts_with("HTTP/1.1 200 "), "{host}: {absolute}");
+        let expected = before + if taken { 2 } else { 0 };
+        assert_eq!(upstream.seen().len(), expected, "{host}");
+    }
+}
+
 /// What stands behind a body with two ends.
 pub(super) const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer nothing\r\n\r\n";
 
