@@ -13,8 +13,16 @@ use kh_core::{
 use parking_lot::Mutex;
 
 use crate::{
-    Client, IssuerError, NewClient, SecretOverlap, Session, authority::Authority, client::SECRETS_MAX, ledger::Ledger,
-    registry::Registry, reload::Turn, revoked::Revoked, table::Lookup, throttle::Throttle, unknown::Unknown,
+    Client, IssuerError, NewClient, SecretOverlap, Session,
+    authority::Authority,
+    client::SECRETS_MAX,
+    ledger::Ledger,
+    registry::Registry,
+    reload::{POLL_EVERY, Turn},
+    revoked::Revoked,
+    table::Lookup,
+    throttle::Throttle,
+    unknown::Unknown,
 };
 
 /// How often a change is tried again when somebody else changes the same client at the same time.
@@ -206,11 +214,16 @@ impl Issuer {
             let record = self.known(name_or_id).await?.record.clone();
             self.end_jwts_of(&record, actor).await?;
         }
-        self.change(name_or_id, |before| {
-            let after = ClientRecord { enabled, updated_at: self.now().wall, ..before.clone() };
-            (after, self.event(actor, action, before))
-        })
-        .await
+        let changed = self
+            .change(name_or_id, |before| {
+                let after = ClientRecord { enabled, updated_at: self.now().wall, ..before.clone() };
+                (after, self.event(actor, action, before))
+            })
+            .await?;
+        if !enabled {
+            self.end_late_jwts_of(&changed).await?;
+        }
+        Ok(changed)
     }
 
     /// Says what the client's tokens must be bound to. Takes effect on every existing session at once: a token that is
@@ -222,16 +235,22 @@ impl Issuer {
         actor: &str,
     ) -> Result<ClientRecord, IssuerError> {
         let record = self.known(name_or_id).await?.record.clone();
-        if binding != TokenBinding::None && binding != record.token_binding {
+        let ends_others = binding != TokenBinding::None && binding != record.token_binding;
+        if ends_others {
             self.end_jwts_of(&record, actor).await?;
         }
-        self.change(name_or_id, |before| {
-            let after = ClientRecord { token_binding: binding, updated_at: self.now().wall, ..before.clone() };
-            let event = self.event(actor, "client.set_token_binding", before);
-            let event = event.with("token_binding", &binding.as_str());
-            (after, event.with("token_binding_before", &before.token_binding.as_str()))
-        })
-        .await
+        let changed = self
+            .change(name_or_id, |before| {
+                let after = ClientRecord { token_binding: binding, updated_at: self.now().wall, ..before.clone() };
+                let event = self.event(actor, "client.set_token_binding", before);
+                let event = event.with("token_binding", &binding.as_str());
+                (after, event.with("token_binding_before", &before.token_binding.as_str()))
+            })
+            .await?;
+        if ends_others {
+            self.end_late_jwts_of(&changed).await?;
+        }
+        Ok(changed)
     }
 
     /// Removes a client, its secrets and its tokens.
@@ -241,6 +260,7 @@ impl Issuer {
         let event = self.event(actor, "client.remove", &record);
         self.store.remove_client(record.id.clone(), event).await?;
         self.drop_client(&record.id);
+        self.end_late_jwts_of(&record).await?;
         Ok(record)
     }
 
@@ -251,7 +271,16 @@ impl Issuer {
             return Ok(());
         };
         let event = self.event(actor, "client.revoke_tokens", record);
-        Ok(revoked.revoke_client(&record.id, self.now().wall, event).await?)
+        Ok(revoked.revoke_client(&record.id, self.now().wall, Some(event)).await?)
+    }
+
+    /// Once the change is durable, the same for what is still issued: another process issues by what it read before,
+    /// for up to [`POLL_EVERY`].
+    async fn end_late_jwts_of(&self, record: &ClientRecord) -> Result<(), IssuerError> {
+        let Some(revoked) = self.revoked.as_ref().filter(|_| record.token_format == TokenFormat::Jwt) else {
+            return Ok(());
+        };
+        Ok(revoked.revoke_client(&record.id, self.now().wall.plus(2 * POLL_EVERY), None).await?)
     }
 
     pub(crate) fn drop_client(&self, id: &ClientId) {

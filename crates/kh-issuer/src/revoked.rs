@@ -154,19 +154,19 @@ impl Revoked {
         .await
     }
 
-    /// Revokes every JWT that a client has now; on disk when it returns. Whoever issued it: an id is no other client's.
+    /// Revokes every JWT that a client was issued up to a moment; on disk when it returns. Whoever issued it: an id is
+    /// no other client's.
     pub(crate) async fn revoke_client(
         &self,
         client: &ClientId,
-        now: UnixMillis,
-        event: AuditEvent,
+        before: UnixMillis,
+        event: Option<AuditEvent>,
     ) -> Result<(), StateError> {
         let target = RevocationTarget::Client { issuer: None, client: client.to_string() };
-        let expires_at = now.plus(JWT_TTL_MAX).plus(MARGIN);
+        let expires_at = before.plus(JWT_TTL_MAX).plus(MARGIN);
         let (issuer, subject) = (None, None);
-        let record =
-            RevocationRecord { target, before: now, revoked_at: now, expires_at, issuer, client: None, subject };
-        self.add(record, Some(event)).await
+        let record = RevocationRecord { target, before, revoked_at: before, expires_at, issuer, client: None, subject };
+        self.add(record, event).await
     }
 
     async fn add(&self, record: RevocationRecord, event: Option<AuditEvent>) -> Result<(), StateError> {

@@ -1,11 +1,16 @@
 //! Two issuers over two handles of one state, as two processes are.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
-use kh_core::{SystemEntropy, issued, port::StateError};
+use kh_core::{
+    SystemEntropy, issued,
+    port::{StateError, TokenBinding},
+};
 use kh_issuer::{LoginError, SecretOverlap};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{World, add, bytes, login};
+use crate::support::{ISSUER, World, add, bytes, jwt_client, login};
 
 #[tokio::test]
 async fn what_another_process_adds_works_at_once() {
@@ -42,6 +47,41 @@ async fn what_another_process_takes_away_is_gone_with_the_next_refresh_and_no_lo
     there.remove_client("reports", "cli:test").await.unwrap();
     assert!(matches!(here.login(client.id.as_str(), &secret).await, Err(LoginError::Rejected)));
     assert_eq!((here.clients().len(), here.live_sessions()), (0, 0));
+}
+
+/// JWTs are made from memory. One that another process issues after the change, in a later second than that of the
+/// revocation, has an `iat` that a revocation up to the change does not reach.
+#[tokio::test]
+async fn a_jwt_that_another_process_issues_by_what_it_read_before_ends_as_well() {
+    for change in ["disable", "bind"] {
+        let world = World::new();
+        let (here, there) = (world.authority().await, world.authority().await);
+        let mut new = jwt_client("reports", &["events"]);
+        new.tokens.audience = vec![ISSUER.to_owned()];
+        let (client, secret) = there.add_client(new, "cli:test").await.unwrap();
+        login(&here, &client, &secret).await;
+        world.clock.advance(Duration::from_millis(900));
+        match change {
+            "disable" => drop(there.set_enabled("reports", false, "cli:test").await.unwrap()),
+            _ => drop(there.set_token_binding("reports", TokenBinding::Dpop, "cli:test").await.unwrap()),
+        }
+        world.clock.advance(Duration::from_millis(200));
+        let late = login(&here, &client, &secret).await;
+        // what is left is the revocation alone: whether its client may do anything is another question
+        match change {
+            "disable" => drop(there.set_enabled("reports", true, "cli:test").await.unwrap()),
+            _ => drop(there.set_token_binding("reports", TokenBinding::None, "cli:test").await.unwrap()),
+        }
+        here.refresh().await.unwrap();
+        for issuer in [&here, &there] {
+            assert!(issuer.presented(bytes(&late)).await.unwrap().is_none(), "{change}");
+        }
+        if change == "disable" {
+            world.clock.advance(Duration::from_secs(2));
+            let again = login(&there, &client, &secret).await;
+            assert!(there.presented(bytes(&again)).await.unwrap().is_some(), "what is issued later is good");
+        }
+    }
 }
 
 #[tokio::test]
