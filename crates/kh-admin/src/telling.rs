@@ -1,6 +1,6 @@
 //! What the security log is told of the local listeners: who was not let in.
 //!
-//! Invariant: of a token nothing but the begin of its digest is told, and of a path nothing.
+//! Invariant: of a token nothing but the begin of its digest is told, and of a path its route's template alone.
 
 use axum::{
     extract::{MatchedPath, Request},
@@ -14,7 +14,7 @@ use kh_core::{
 };
 use kh_net::PeerCertificate;
 
-use crate::serve::Peer;
+use crate::{proxy, serve::Peer};
 
 /// What was tried in vain.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,6 @@ pub(crate) fn not_allowed(security: &Security, clock: &dyn Clock, request: &Requ
     security.record(|| AuthenticationEvent {
         verified: true,
         subject: Some(Told::new(operator)),
-        path_template: request.extensions().get::<MatchedPath>().map(|path| Told::new(path.as_str())),
         status: Some(kh_core::Code::CALL_NOT_ALLOWED.status()),
         ..event(clock, Site::Admin, "role_insufficient", request)
     });
@@ -59,12 +58,23 @@ fn event(clock: &dyn Clock, site: Site, reason: &'static str, request: &Request)
         crate::guard::Presented::Token(_) => Presented::Bearer,
         crate::guard::Presented::Ambiguous => Presented::Other,
     };
+    let template = template(site, request).map(Told::new);
     AuthenticationEvent {
         presented,
+        route: template.clone(),
+        path_template: template,
         method: Some(Told::new(request.method().as_str())),
         user_agent: headers.get(header::USER_AGENT).map(|value| Told::of_bytes(value.as_bytes())),
         client_address: peer.map(|ip| ClientAddress { ip, source: AddressSource::Peer }),
         peer,
         ..AuthenticationEvent::new(clock.now().wall, site, Outcome::Failure { reason })
     }
+}
+
+/// The path's template; none where no route takes the path.
+fn template(site: Site, request: &Request) -> Option<&str> {
+    if let Some(path) = request.extensions().get::<MatchedPath>() {
+        return Some(path.as_str());
+    }
+    (site == Site::Broker && proxy::is_forwarded(request.uri().path())).then_some("/{profile}/**")
 }

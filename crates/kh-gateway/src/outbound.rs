@@ -84,8 +84,9 @@ pub(crate) async fn serve(
     if let Some(trail) = trail {
         trail.client_address(client.map(|client| client.ip));
     }
-    let telling = Telling { site, asked, client };
-    match route(path.as_str()) {
+    let route = route(path.as_str());
+    let telling = Telling { site, asked, client, route };
+    match route {
         Route::Genesys { prefix, tokens_me } => {
             let api = path.tail(prefix).unwrap_or(path);
             let session = authenticate(telling, parts).await?;

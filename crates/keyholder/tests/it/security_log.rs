@@ -154,6 +154,8 @@ fn each_failure_is_one_valid_line_with_its_place_and_no_secret() {
     assert_eq!(found.iter().map(told).collect::<Vec<_>>(), expected);
     assert_eq!(found[0]["http_request"]["user_agent"], "probe/1");
     assert_eq!(found[0]["service"]["uid"], "read");
+    let routes: Vec<&str> = found[shown.len()..].iter().map(|line| text(&line["service"], "uid")).collect();
+    assert_eq!(routes, ["/oauth/token", "/api/v2/**", "/api/v2/**", "/v1/status", "/v1/token/{profile}"]);
     assert_eq!(found[6]["actor"]["app_uid"], "job");
     let log = fs::read_to_string(&file).unwrap();
     let mut secrets = vec![wrong.secret, app.secret, token, guard, "khg_wrong".to_owned(), "kht_nobody".to_owned()];

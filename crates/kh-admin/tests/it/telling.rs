@@ -3,12 +3,12 @@
 use kh_admin::{Operator, Role};
 use kh_core::{
     Sha256,
-    port::security::{AuthenticationEvent, Outcome},
+    port::security::{AuthenticationEvent, Outcome, Told},
 };
 
 use crate::rig::{Probes, Rig, Surface, start};
 
-/// Site, reason, what was shown, operator, status.
+/// Site, reason, what was shown, operator, status, route.
 fn take(rig: &Rig) -> Vec<String> {
     let events = std::mem::take(&mut *rig.heard.0.lock().unwrap());
     let told = |event: &AuthenticationEvent| {
@@ -18,7 +18,9 @@ fn take(rig: &Rig) -> Vec<String> {
         let subject = event.subject.as_ref().map_or("-", |subject| subject.as_str());
         let status = event.status.unwrap_or_default();
         let token = if event.token.is_some() { "token" } else { "-" };
-        format!("{} {reason} {} {token} {subject} {status}", event.site.as_str(), event.presented.as_str())
+        let route = event.route.as_ref().map_or("-", Told::as_str);
+        assert_eq!(event.path_template, event.route);
+        format!("{} {reason} {} {token} {subject} {status} {route}", event.site.as_str(), event.presented.as_str())
     };
     events.iter().map(told).collect()
 }
@@ -37,24 +39,27 @@ async fn who_is_not_let_in_by_the_admin_listener_is_told_once() {
     };
     let rig = start(Surface::Admin(Probes { operators: vec![reader], ..Probes::default() })).await;
     for (line, headers, status, told) in [
-        ("GET /v1/status", String::new(), 403, Some("admin token_missing nothing - - 403")),
+        ("GET /v1/status", String::new(), 403, Some("admin token_missing nothing - - 403 /v1/status")),
+        ("GET /v1/clients/jane", String::new(), 403, Some("admin token_missing nothing - - 403 /v1/clients/{client}")),
+        // no route takes this
+        ("GET /jane", String::new(), 403, Some("admin token_missing nothing - - 403 -")),
         (
             "GET /v1/status",
             format!("Authorization: Bearer {WRONG}\r\n"),
             403,
-            Some("admin token_unknown bearer token - 403"),
+            Some("admin token_unknown bearer token - 403 /v1/status"),
         ),
         (
             "GET /v1/status",
             format!("X-Keyholder-Token: {WRONG}\r\nAuthorization: Bearer {WRONG}\r\n"),
             403,
-            Some("admin authorization_malformed other - - 403"),
+            Some("admin authorization_malformed other - - 403 /v1/status"),
         ),
         (
             "POST /v1/clients",
             format!("X-Keyholder-Token: {token}\r\n"),
             403,
-            Some("admin role_insufficient bearer - reader 403"),
+            Some("admin role_insufficient bearer - reader 403 /v1/clients"),
         ),
         ("GET /v1/status", format!("X-Keyholder-Token: {token}\r\n"), 200, None),
         // open, also to a wrong token
@@ -63,7 +68,7 @@ async fn who_is_not_let_in_by_the_admin_listener_is_told_once() {
         let headers = format!("User-Agent: probe/1\r\n{headers}");
         assert_eq!(rig.send(line, &headers, "").await.status, status, "{line} {headers}");
         let heard = format!("{:?}", rig.heard.0.lock().unwrap());
-        assert!(!heard.contains(WRONG) && !heard.contains(&token), "{heard}");
+        assert!(!heard.contains(WRONG) && !heard.contains(&token) && !heard.contains("jane"), "{heard}");
         assert_eq!(take(&rig), told.into_iter().collect::<Vec<_>>(), "{line} {headers}");
     }
 }
@@ -71,12 +76,16 @@ async fn who_is_not_let_in_by_the_admin_listener_is_told_once() {
 #[tokio::test]
 async fn who_is_not_let_in_by_the_broker_is_told_once() {
     let rig = start(Surface::Broker).await;
-    for (headers, told) in [
-        (String::new(), "broker token_missing nothing - - 403"),
-        (format!("X-Keyholder-Token: {WRONG}\r\n"), "broker token_unknown bearer token - 403"),
+    let wrong = format!("X-Keyholder-Token: {WRONG}\r\n");
+    for (line, headers, told) in [
+        ("GET /v1/token/acme", "", "broker token_missing nothing - - 403 /v1/token/{profile}"),
+        ("GET /v1/token/acme", &wrong, "broker token_unknown bearer token - 403 /v1/token/{profile}"),
+        ("GET /acme/api/v2/users/jane", &wrong, "broker token_unknown bearer token - 403 /{profile}/**"),
+        ("GET /v1/jane", &wrong, "broker token_unknown bearer token - 403 -"),
     ] {
         let headers = format!("User-Agent: probe/1\r\n{headers}");
-        assert_eq!(rig.send("GET /v1/token/acme", &headers, "").await.status, 403);
+        assert_eq!(rig.send(line, &headers, "").await.status, 403, "{line}");
+        assert!(!format!("{:?}", rig.heard.0.lock().unwrap()).contains("jane"), "{line}");
         assert_eq!(take(&rig), [told]);
     }
     assert_eq!(rig.get("/v1/token/acme").await.status, 200);

@@ -182,7 +182,7 @@ pub struct AuthenticationEvent {
     /// Whether issuer, client and subject were verified. When not, they are what the caller says: good for a search,
     /// worth nothing as proof.
     pub verified: bool,
-    /// The route's name in the configuration.
+    /// The route: its name in the configuration, else its path's template.
     pub route: Option<Told>,
     /// The token's `iss`, or the name of who was asked about it.
     pub issuer: Option<Told>,

@@ -46,6 +46,26 @@ impl Route {
             Self::OauthToken | Self::OauthRevoke | Self::OauthIntrospect | Self::CxoneToken | Self::CxoneAccessKey
         )
     }
+
+    /// Its path without a prefix, for logs. Nothing that a caller chose: `{name}` stands for one segment, `**` for any.
+    pub(crate) fn template(self) -> &'static str {
+        match self {
+            Self::OauthToken => "/oauth/token",
+            Self::OauthRevoke => "/oauth/revoke",
+            Self::OauthIntrospect => "/oauth/introspect",
+            Self::OauthKeys => "/oauth/jwks",
+            Self::AuthorizationServer => AUTHORIZATION_SERVER,
+            Self::Events => "/keyholder/events/{name}",
+            Self::CxoneToken => "/auth/token",
+            Self::CxoneAccessKey => "/authentication/v1/token/access-key",
+            Self::Jwks => "/auth/jwks",
+            Self::OpenidConfiguration => "/.well-known/openid-configuration",
+            Self::CxoneConfiguration => "/.well-known/cxone-configuration",
+            Self::Genesys { tokens_me: true, .. } => "/api/v2/tokens/me",
+            Self::Genesys { tokens_me: false, .. } => "/api/v2/**",
+            Self::Other => "/**",
+        }
+    }
 }
 
 /// RFC 8414 section 3.1.
@@ -140,5 +160,20 @@ mod tests {
         assert!(route("/login/eu/oauth/token").is_login() && !route("/auth/jwks").is_login());
         assert_eq!(prefix_of("/login/eu/oauth/token"), "/login/eu");
         assert!(is_cxone_account("/access-key-management/v1/access-keys") && !is_cxone_account("/inContactAPI/x"));
+    }
+
+    #[test]
+    fn templates_are_the_paths_of_their_routes() {
+        for (suffix, own) in OWN {
+            assert_eq!((own.template(), route(suffix)), (suffix, own));
+        }
+        for (path, expected) in [
+            ("/p/keyholder/events/main", "/keyholder/events/{name}"),
+            ("/p/api/v2/tokens/me/", "/api/v2/tokens/me"),
+            ("/p/api/v2/users/jane", "/api/v2/**"),
+            ("/inContactAPI/services/v34.0/agents", "/**"),
+        ] {
+            assert_eq!(route(path).template(), expected, "{path}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! success that is news.
 //!
 //! Invariants: each request is told of once at most; of a client id that is nobody's, nothing is told: it may be a secret
-//! that stands in the wrong place.
+//! that stands in the wrong place; of a path its route is told, and nothing that the caller chose.
 
 use http::{header, request::Parts};
 use kh_core::{
@@ -11,7 +11,7 @@ use kh_core::{
 };
 use kh_issuer::{Client, Session};
 
-use super::Outbound;
+use super::{Outbound, route::Route};
 use crate::{answer::Refusal, bearer, request::Asked, sender::Scheme};
 
 /// The issuer of keyholder's own tokens, where they have no other name.
@@ -24,6 +24,8 @@ pub(crate) struct Telling<'a> {
     pub(crate) asked: Asked<'a>,
     /// Whose request it is; none over a unix socket.
     pub(crate) client: Option<ClientAddress>,
+    /// Where it goes.
+    pub(crate) route: Route,
 }
 
 impl<'a> Telling<'a> {
@@ -47,9 +49,17 @@ impl<'a> Telling<'a> {
         });
     }
 
-    /// A delivery of a platform's events was refused, because its sender is not known or may not send.
-    pub(super) fn sender_refused(self, parts: &Parts, (reason, shown): (&'static str, Presented), refusal: &Refusal) {
+    /// A delivery of a platform's events was refused at the endpoint that the configuration calls `endpoint`, because its
+    /// sender is not known or may not send.
+    pub(super) fn sender_refused(
+        self,
+        parts: &Parts,
+        endpoint: &str,
+        (reason, shown): (&'static str, Presented),
+        refusal: &Refusal,
+    ) {
         self.record(Site::Events, parts, Outcome::Failure { reason }, |event| {
+            event.route = Some(Told::new(endpoint));
             event.status = Some(refusal.status.as_u16());
             if event.presented == Presented::Nothing {
                 event.presented = shown;
@@ -128,6 +138,9 @@ impl<'a> Telling<'a> {
                 .and_then(|value| bearer::shown(value.as_bytes()))
                 .filter(|_| matches!(site, Site::Gateway | Site::Events));
             event.token = shown.map(|(_, token)| TokenDigest::of(Sha256::of(token)));
+            let template = Told::new(self.route.template());
+            event.route = Some(template.clone());
+            event.path_template = Some(template);
             event.method = Some(Told::new(parts.method.as_str()));
             event.user_agent = parts.headers.get(header::USER_AGENT).map(|value| Told::of_bytes(value.as_bytes()));
             event.tls = caller.tls;

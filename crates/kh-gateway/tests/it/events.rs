@@ -171,6 +171,8 @@ async fn each_refused_sender_is_told_to_the_security_log_once() {
         post(&world, path, &SIGNED, "{}").await;
         assert_eq!(journal.take(&world), told, "{refuse:?}");
     }
+    post(&world, "/login/keyholder/events/main", &[], "{}").await;
+    assert_eq!(journal.routes(), ["main /keyholder/events/{name}"]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use kh_core::port::security::{AuthenticationEvent, Outcome, Presented, Security, SecurityLog, Site};
+use kh_core::port::security::{AuthenticationEvent, Outcome, Presented, Security, SecurityLog, Site, Told};
 use kh_gateway::inbound::Proxies;
 use kh_issuer::{NewClient, NewTokens};
 use kh_net::client_address::{ClientAddressing, ForwardingHeader, TrustedProxies};
@@ -46,6 +46,16 @@ impl Journal {
             let status = event.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
             let verified = if event.verified { "verified" } else { "claimed" };
             format!("{} {reason} {} {status} {client} {verified}", event.site.as_str(), event.presented.as_str())
+        };
+        events.iter().map(line).collect()
+    }
+
+    /// Route and path's template of each event since it was asked last.
+    pub(crate) fn routes(&self) -> Vec<String> {
+        let events = std::mem::take(&mut *self.0.lock());
+        let text = |told: Option<&Told>| told.map_or("-", Told::as_str).to_owned();
+        let line = |event: &AuthenticationEvent| {
+            format!("{} {}", text(event.route.as_ref()), text(event.path_template.as_ref()))
         };
         events.iter().map(line).collect()
     }
@@ -146,6 +156,37 @@ async fn each_refused_login_is_told_once_with_its_reason() {
     assert_eq!(got.status, 400);
     let told = format!("token_endpoint invalid_scope basic 400 {} verified", record.id);
     assert_eq!(journal.take(&world), [told]);
+}
+
+#[tokio::test]
+async fn each_event_names_its_route_and_nothing_of_the_path_that_its_caller_chose() {
+    let (_upstream, journal, world) = world(|_| ()).await;
+    let (good, login) = (format!("Bearer {}", world.token), basic(&world.client_id, &world.client_secret));
+    let wrong = basic(&world.client_id, "khs_wrong");
+    let (good, login, wrong, nobody) = (good.as_str(), login.as_str(), wrong.as_str(), "Bearer kht_nobody");
+    let password = "grant_type=password&username=jane&password=x";
+    let key = r#"{"accessKeyId":"jane","accessKeySecret":"x"}"#;
+    for (call, authorization, body, route) in [
+        ("GET /api/v2/users/jane", good, "", "/api/v2/**"),
+        ("GET /api/v2/users/jane", nobody, "", "/api/v2/**"),
+        ("GET /jane/api/v2/users", nobody, "", "/api/v2/**"),
+        ("GET /jane/api/v2/tokens/me", nobody, "", "/api/v2/tokens/me"),
+        ("GET /jane", nobody, "", "/**"),
+        ("POST /oauth/token", login, GRANT, "/oauth/token"),
+        ("POST /jane/oauth/token", wrong, GRANT, "/oauth/token"),
+        ("POST /oauth/revoke", wrong, "token=x", "/oauth/revoke"),
+        ("POST /oauth/introspect", wrong, "token=x", "/oauth/introspect"),
+        ("POST /jane/auth/token", "", password, "/auth/token"),
+        ("POST /authentication/v1/token/access-key", "", key, "/authentication/v1/token/access-key"),
+    ] {
+        let media = if body == key { ("content-type", "application/json") } else { FORM };
+        let headers = [media, ("authorization", authorization)];
+        let headers = if authorization.is_empty() { &headers[..1] } else { &headers[..] };
+        send(&world, call, headers, body).await;
+        let heard = format!("{:?}", journal.0.lock());
+        assert!(!heard.contains("jane"), "{call}: {heard}");
+        assert_eq!(journal.routes(), [format!("{route} {route}")], "{call} {body}");
+    }
 }
 
 fn scoped() -> NewClient {

@@ -118,16 +118,22 @@ pub(super) async fn answer(visit: Visit<'_>, parts: &Parts, body: Incoming) -> R
         if let Some(reason) = reason {
             let is_signed = parts.headers.contains_key(SIGNATURE);
             let shown = if is_signed { Presented::Signature } else { Presented::Nothing };
-            visit.telling.sender_refused(parts, (reason, shown), &refusal);
+            // there is a reason only where an endpoint has this name: it is the configuration's word, not the caller's
+            visit.telling.sender_refused(parts, endpoint(parts), (reason, shown), &refusal);
         }
         refusal
     })
 }
 
+/// The name of an endpoint, at the end of the path.
+fn endpoint(parts: &Parts) -> &str {
+    parts.uri.path().rsplit('/').next().unwrap_or_default()
+}
+
 async fn taken(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Answer, Refused> {
     let nothing = || Refusal::new(Code::NOT_FOUND, "there is no such resource");
     let events = visit.site.events.as_ref().ok_or_else(nothing)?;
-    let name = parts.uri.path().rsplit('/').next().unwrap_or_default();
+    let name = endpoint(parts);
     let body_max = events.sink.body_max(name).ok_or_else(nothing)?;
     if parts.method != Method::POST {
         return Err(Refusal { told: Some("POST".into()), ..method_refused() }.into());
