@@ -99,7 +99,7 @@ impl<'a> Telling<'a> {
 
     /// A login, or another request of a client at one of keyholder's own endpoints, was refused.
     pub(super) fn not_logged_in(self, parts: &Parts, tried: &Tried, error: &str, refusal: &Refusal) {
-        let Some(reason) = reason(error, refusal.code) else { return };
+        let Some(reason) = reason(self.route, error, refusal.code) else { return };
         self.record(Site::TokenEndpoint, parts, Outcome::Failure { reason }, |event| {
             event.status = Some(refusal.status.as_u16());
             if tried.shown != Presented::Nothing {
@@ -174,16 +174,18 @@ impl Default for Tried {
     }
 }
 
-/// The reason code of a refusal with this error of RFC 6749; none where nobody tried to authenticate, or where it was not
-/// looked at.
-fn reason(error: &str, code: Code) -> Option<&'static str> {
+/// The reason code of a refusal with this error of RFC 6749 at this endpoint; none where nobody tried to authenticate, or
+/// where it was not looked at.
+fn reason(route: Route, error: &str, code: Code) -> Option<&'static str> {
     Some(match code {
         Code::LOGIN_THROTTLED => "throttled",
         Code::CLIENT_DISABLED => "client_disabled",
         Code::ENVIRONMENT_REFUSED => "environment_refused",
         Code::CALLER_UNAUTHENTICATED => "invalid_client",
-        Code::CALL_NOT_ALLOWED if error == "unauthorized_client" => "token_of_another_client",
-        Code::CALL_NOT_ALLOWED => "introspection_not_allowed",
+        Code::CALL_NOT_ALLOWED if route == Route::OauthRevoke => "token_of_another_client",
+        Code::CALL_NOT_ALLOWED if route == Route::OauthIntrospect => "introspection_not_allowed",
+        // the client may not use this grant (RFC 6749 section 5.2)
+        Code::CALL_NOT_ALLOWED => "unauthorized_client",
         Code::CALLER_PROOF_INVALID => "binding_unproven",
         _ if error == "invalid_scope" => "invalid_scope",
         _ => return None,

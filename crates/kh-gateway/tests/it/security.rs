@@ -36,13 +36,18 @@ impl Journal {
     /// What was told since it was asked last: site, reason (`ok` for a success), what was shown, status, client, whether
     /// that is verified.
     pub(crate) fn take(&self, world: &World) -> Vec<String> {
+        self.take_of(&world.client_id)
+    }
+
+    /// The same, where `app` is the client with this id.
+    pub(crate) fn take_of(&self, app: &str) -> Vec<String> {
         let events = std::mem::take(&mut *self.0.lock());
         let line = |event: &AuthenticationEvent| {
             let reason = match event.outcome {
                 Outcome::Success => "ok",
                 Outcome::Failure { reason } => reason,
             };
-            let client = event.client.as_ref().map_or("-", |client| client.as_str()).replace(&world.client_id, "app");
+            let client = event.client.as_ref().map_or("-", |client| client.as_str()).replace(app, "app");
             let status = event.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
             let verified = if event.verified { "verified" } else { "claimed" };
             format!("{} {reason} {} {status} {client} {verified}", event.site.as_str(), event.presented.as_str())
@@ -135,6 +140,14 @@ async fn each_refused_login_is_told_once_with_its_reason() {
             403,
             Some("introspection_not_allowed basic 403 app verified"),
         ),
+        // it is not for users
+        (
+            "POST /oauth/token",
+            basic(&id, &secret),
+            "grant_type=authorization_code&code=x",
+            400,
+            Some("unauthorized_client basic 400 app verified"),
+        ),
         // nobody tried to authenticate
         ("POST /oauth/token", basic(&id, &secret), "grant_type=password", 400, None),
         ("GET /oauth/token", String::new(), "", 405, None),
@@ -156,6 +169,11 @@ async fn each_refused_login_is_told_once_with_its_reason() {
     assert_eq!(got.status, 400);
     let told = format!("token_endpoint invalid_scope basic 400 {} verified", record.id);
     assert_eq!(journal.take(&world), [told]);
+    // a token of the first client's
+    let got = send(&world, "POST /oauth/revoke", &headers, &format!("token={}", world.token)).await;
+    assert_eq!(got.status, 400);
+    let told = ["ok basic -", "token_of_another_client basic 400"];
+    assert_eq!(journal.take(&world), told.map(|told| format!("token_endpoint {told} {} verified", record.id)));
 }
 
 #[tokio::test]

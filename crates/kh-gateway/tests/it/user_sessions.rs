@@ -18,7 +18,7 @@ use kh_core::{
     audit::AuditEvent,
     port::{
         AuditError, AuditLog, BoxFuture, SecretSource, SessionStore, SourceError, StateStore, StoredSecret,
-        TokenBinding,
+        TokenBinding, security::Security,
     },
 };
 use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports};
@@ -34,7 +34,10 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Got, send_to};
+use crate::{
+    security::Journal,
+    support::{Got, send_to},
+};
 
 /// RFC 7636 appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -84,6 +87,8 @@ struct World {
     folder: tempfile::TempDir,
     server: Option<Server>,
     client: (String, String),
+    /// What the security log was told.
+    journal: Arc<Journal>,
 }
 
 /// One start of keyholder.
@@ -106,8 +111,8 @@ impl World {
         change(&mut config);
         let sandbox = Sandbox::start(config).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::default();
-        let mut world = Self { sandbox, clock, folder, server: None, client: Default::default() };
+        let (clock, journal) = Default::default();
+        let mut world = Self { sandbox, clock, folder, server: None, client: Default::default(), journal };
         let server = world.serve().await;
         let new = |name: &str| NewClient {
             name: name.parse().unwrap(),
@@ -176,7 +181,7 @@ impl World {
             binding: kh_gateway::OwnBinding::default(),
             events: None,
             observer: None,
-            security: kh_core::port::security::Security::default(),
+            security: Security { log: Some(self.journal.clone()), guard: None },
             proxies: Arc::default(),
         };
         let gateway = Gateway::start(GatewayConfig::plain("127.0.0.1:0".parse().unwrap()), ports).unwrap();
@@ -246,6 +251,11 @@ impl World {
             .body(Full::default())
             .unwrap();
         self.send(request).await
+    }
+
+    /// What the security log was told since it was asked last.
+    fn told(&self) -> Vec<String> {
+        self.journal.take_of(&self.client.0)
     }
 
     fn pass(&self, span: Duration) {
@@ -426,6 +436,7 @@ async fn other_grants_of_a_client_for_users_are_refused_and_a_wrong_secret_first
     let asked = world.asked();
     let got = world.token("grant_type=client_credentials").await;
     assert_eq!((got.status, got.json()["error"].as_str()), (400, Some("unauthorized_client")));
+    assert_eq!(world.told(), ["token_endpoint unauthorized_client client_secret_post 400 app verified"]);
     let got = world.token("grant_type=refresh_token&refresh_token=x").await;
     assert_eq!((got.status, got.json()["error"].as_str()), (400, Some("unsupported_grant_type")));
     world.client.1 = "khs_wrong".to_owned();
