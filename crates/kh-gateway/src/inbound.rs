@@ -33,6 +33,7 @@ pub(crate) use self::identity_headers::kept_names_that_pass;
 use self::{
     api::Live,
     challenge::{Challenge, Denial},
+    identity_headers::IdentityValues,
     token::Shown,
 };
 pub use self::{
@@ -171,8 +172,8 @@ impl Call<'_> {
         if self.rule.requirement().is_public() || self.is_for_api(parts) {
             return forward::forward(&self, parts, body, None).await;
         }
-        let (identity, nonce) = self.admit(parts).await?;
-        let (mut response, outcome) = forward::forward(&self, parts, body, Some(&identity)).await?;
+        let (values, nonce) = self.admit(parts).await?;
+        let (mut response, outcome) = forward::forward(&self, parts, body, Some(values)).await?;
         answer::tell_nonce(response.headers_mut(), &nonce);
         Ok((response, outcome))
     }
@@ -183,8 +184,8 @@ impl Call<'_> {
         unbound && self.rule.allows_basic() && matches!(Shown::of(&parts.headers), Shown::Basic)
     }
 
-    /// Who calls, if that suffices. Whatever comes of it, the security log is told.
-    async fn admit(&mut self, parts: &Parts) -> Result<(Arc<Identity>, NextNonce), Denial> {
+    /// What the API is told of who calls, if that suffices. Whatever comes of it, the security log is told.
+    async fn admit(&mut self, parts: &Parts) -> Result<(IdentityValues, NextNonce), Denial> {
         let shown = Shown::of(&parts.headers);
         self.scheme = shown.scheme();
         let identity = match self.authenticate(shown).await {
@@ -199,10 +200,12 @@ impl Call<'_> {
         if let Some(trail) = self.asked.trail {
             trail.identity(&identity);
         }
-        match self.authorize(&identity, parts, shown) {
-            Ok(nonce) => {
+        let authorized = self.authorize(&identity, parts, shown);
+        // before the log hears of a success: a request whose caller cannot be told of goes nowhere
+        match authorized.and_then(|nonce| self.values(&identity).map(|values| (values, nonce))) {
+            Ok(admitted) => {
                 security::passed(self, parts, shown, &identity);
-                Ok((identity, nonce))
+                Ok(admitted)
             }
             Err(denial) => {
                 security::not_allowed(self, parts, shown, &denial, &identity);
@@ -322,6 +325,12 @@ impl Call<'_> {
                 Err(Denial::insufficient(challenge, "condition_not_met", None))
             }
         }
+    }
+
+    /// What the API is told of who calls, if all of it can stand in a header.
+    fn values(&self, identity: &Identity) -> Result<IdentityValues, Denial> {
+        let values = self.live.api.identity.values(identity);
+        values.map_err(|_unfit| Denial::invalid(self.challenge(), "claim_unfit"))
     }
 
     /// Whether the token comes from whom it was issued to (RFC 8705 section 3, RFC 9449 section 7).

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 use hyper::body::Incoming;
-use kh_core::Identity;
 
-use super::{Authorization, Call, SentHost, challenge::Denial};
+use super::{Authorization, Call, SentHost, challenge::Denial, identity_headers::IdentityValues};
 use crate::{
     answer::Answer,
     exchange::{self, Outgoing, body::Trailers, headers::Behind, in_body::InBody},
@@ -23,12 +22,12 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const HTTPS: HeaderValue = HeaderValue::from_static("https");
 
-/// Sends the request on.
+/// Sends the request on; with who calls, where that had to be known.
 pub(super) async fn forward(
     call: &Call<'_>,
     parts: &mut Parts,
     body: Incoming,
-    identity: Option<&Identity>,
+    caller_is: Option<IdentityValues>,
 ) -> Result<Answer, Denial> {
     let asked = &call.asked;
     let (caller, api) = (asked.caller, &call.live.api);
@@ -38,7 +37,7 @@ pub(super) async fn forward(
     }
     let tunnel = exchange::prepare(parts, asked.head, Behind::OwnApi);
     let host = worker.upstreams.host(&api.upstream, &api.egress).map_err(|error| failed(call, &error))?;
-    let is_for_api = identity.is_none() && call.is_for_api(parts);
+    let is_for_api = caller_is.is_none() && call.is_for_api(parts);
     let headers = &mut parts.headers;
     api.identity.strip(headers);
     if api.authorization == Authorization::Remove && !is_for_api {
@@ -46,9 +45,8 @@ pub(super) async fn forward(
         // good for nothing without the token, and it names the gateway's address
         headers.remove(sender::PROOF);
     }
-    if let Some(identity) = identity {
-        let told = api.identity.tell(headers, identity);
-        told.map_err(|_unfit| Denial::invalid(call.challenge(), "claim_unfit"))?;
+    if let Some(values) = caller_is {
+        values.tell(headers);
     }
     tell_origin(call, headers, &host, parts.version);
     parts.uri = host.origin.target(&parts.uri, 0).map_err(|error| failed(call, &UpstreamError::Address(error)))?;

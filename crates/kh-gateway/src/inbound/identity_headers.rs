@@ -109,14 +109,28 @@ impl IdentityHeaders {
         self.kept.binary_search(&name).is_ok()
     }
 
-    /// Tells who calls. What the caller sent is gone already.
-    pub(super) fn tell(&self, headers: &mut HeaderMap, identity: &Identity) -> Result<(), Unfit> {
+    /// What tells who calls.
+    pub(super) fn values(&self, identity: &Identity) -> Result<IdentityValues, Unfit> {
+        let mut values = Vec::with_capacity(self.told.len());
         for IdentityHeader { name, tells } in &self.told {
             if let Some(text) = tells.of(identity)? {
-                headers.insert(name.clone(), value(&text)?);
+                values.push((name.clone(), value(&text)?));
             }
         }
-        Ok(())
+        Ok(IdentityValues(values))
+    }
+}
+
+/// What is told of one caller: each value can stand in its header.
+#[derive(Debug)]
+pub(super) struct IdentityValues(Vec<(HeaderName, HeaderValue)>);
+
+impl IdentityValues {
+    /// Tells who calls. What the caller sent is gone already.
+    pub(super) fn tell(self, headers: &mut HeaderMap) {
+        for (name, value) in self.0 {
+            headers.insert(name, value);
+        }
     }
 }
 

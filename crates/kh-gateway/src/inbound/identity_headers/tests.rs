@@ -71,12 +71,12 @@ fn what_is_told() {
         builder.subject(subject).client("c1").scope("a").scope("b").build().unwrap()
     };
     let mut headers = HeaderMap::new();
-    site().tell(&mut headers, &identity("alice smith")).unwrap();
+    site().values(&identity("alice smith")).unwrap().tell(&mut headers);
     let told = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
     assert_eq!(told("x-user"), Some("alice smith"));
     assert_eq!((told("x-client"), told("x-scopes"), told("x-roles")), (Some("c1"), Some("a b"), None));
     for unfit in ["a\nx-roles: admin", "a\r", "a\0", " admin", "admin ", "j\u{f6}rg", "a\u{202e}b", "a\tb", "\u{7f}"] {
-        assert_eq!(site().tell(&mut HeaderMap::new(), &identity(unfit)), Err(Unfit), "{unfit:?}");
+        assert_eq!(site().values(&identity(unfit)).err(), Some(Unfit), "{unfit:?}");
     }
     assert_eq!(joined(["a,b"].into_iter(), ','), Err(Unfit));
     assert_eq!(joined(["a", ""].into_iter(), ','), Err(Unfit));

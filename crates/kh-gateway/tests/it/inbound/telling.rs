@@ -6,7 +6,7 @@ use kh_gateway::observe::{Finished, RequestTrace};
 use super::*;
 use crate::{http2::Caller, support::PATIENCE, tls::authority};
 
-/// Keeps events, and wants to hear of nobody's success but one's.
+/// Keeps events, and wants to hear of nobody's success but these two's.
 #[derive(Default)]
 struct Journal(Mutex<Vec<AuthenticationEvent>>);
 
@@ -16,7 +16,9 @@ impl SecurityLog for Journal {
     }
 
     fn wants_success(&self, issuer: &str, subject: &str, address: Option<std::net::IpAddr>) -> bool {
-        issuer == ISSUER && subject == "bob" && address.is_some_and(|address| address.is_loopback())
+        issuer == ISSUER
+            && ["bob", "j\u{f6}rg"].contains(&subject)
+            && address.is_some_and(|address| address.is_loopback())
     }
 }
 
@@ -30,7 +32,9 @@ async fn the_security_log_hears_every_failure_and_a_success_that_is_news() {
     setup.security.log = Some(journal.clone());
     let site = setup.start();
     let mut client = Caller::new(site.address, &root).client().await;
-    for authorization in ["Bearer expired", "Basic x", "Bearer nothing", "Bearer reader", "Bearer writer", ""] {
+    for authorization in
+        ["Bearer expired", "Basic x", "Bearer nothing", "Bearer reader", "Bearer writer", "Bearer umlaut", ""]
+    {
         let request = Request::builder().uri(format!("https://{}/reports", site.address)).header("user-agent", "job/1");
         let request = if authorization.is_empty() { request } else { request.header("authorization", authorization) };
         drop(client.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap());
@@ -51,6 +55,8 @@ async fn the_security_log_hears_every_failure_and_a_success_that_is_news() {
             (failure("basic_refused"), Presented::Basic, false, None, Some(401)),
             (failure("insufficient_scope"), Presented::Bearer, true, Some("carol".to_owned()), Some(403)),
             (Outcome::Success, Presented::Bearer, true, Some("bob".to_owned()), None),
+            // may call, and has a name that cannot stand in a header
+            (failure("claim_unfit"), Presented::Bearer, true, Some("j\u{f6}rg".to_owned()), Some(401)),
             (failure("token_missing"), Presented::Nothing, false, None, Some(401)),
         ]
     );
