@@ -150,7 +150,18 @@ impl Local<'_> {
         let caller = Caller::new(Arc::clone(&proxy.worker), Arc::new(Sniff::default()), None, Ends::default());
         let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
         let tokens = Tokens::shared(credential);
-        let call = Call { caller: &caller, who: &proxy.who, tokens, head, prefix, account, began, trail, trace: None };
+        let call = Call {
+            caller: &caller,
+            who: &proxy.who,
+            tokens,
+            head,
+            prefix,
+            account,
+            began,
+            trail,
+            trace: None,
+            watched: None,
+        };
         call::forward(call, parts, body).await
     }
 }

@@ -165,13 +165,19 @@ async fn call(
         }
         return Err(Refused { refusal, shape: Some(kind) });
     }
-    telling.passed(parts, session);
     let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
     let tokens =
         tokens::of(telling.site, credential, session).map_err(|refusal| Refused { refusal, shape: Some(kind) })?;
     let who = &session.client.record.id;
-    let call = Call { caller, who, tokens, head, prefix, account, began, trail, trace: None };
-    call::forward(call, parts, InBody::Own(body)).await.map_err(|refusal| Refused { refusal, shape: Some(kind) })
+    let watched = Some((&telling, session));
+    let call = Call { caller, who, tokens, head, prefix, account, began, trail, trace: None, watched };
+    let answer = call::forward(call, parts, InBody::Own(body)).await;
+    answer.map_err(|refusal| {
+        if refusal.code == Code::SESSION_ENDED {
+            telling.session_ended(parts, session, &refusal);
+        }
+        Refused { refusal, shape: Some(kind) }
+    })
 }
 
 /// Whose token this is.

@@ -10,11 +10,13 @@ use http::{Response, StatusCode, Uri, header, request::Parts};
 use hyper::body::Incoming;
 use kh_broker::{Lease, TokenError};
 use kh_core::{ClientId, Code, trace::TraceId};
+use kh_issuer::Session;
 use kh_resilience::{replay, retry_after};
 use tokio::time::timeout;
 
 use super::{
     refused::{self, RefusedToken},
+    security::Telling,
     tokens::{self, Tokens},
 };
 use crate::{
@@ -44,6 +46,8 @@ pub(crate) struct Call<'a> {
     pub(crate) trail: Option<&'a Arc<Trail>>,
     /// The trace that the call belongs to, for log lines; found by [`forward`].
     pub(crate) trace: Option<TraceId>,
+    /// What the security log is told of; nothing for a local caller, who was let in elsewhere.
+    pub(crate) watched: Option<(&'a Telling<'a>, &'a Session)>,
 }
 
 impl Call<'_> {
@@ -63,13 +67,15 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
     if let Some(context) = call.trail.and_then(|trail| trail.context()) {
         call.trace = Some(context.trace);
     }
-    let mut lease = if let Some(lease) = call.tokens.current_at(began.now) {
-        lease
+    let first = if let Some(lease) = call.tokens.current_at(began.now) {
+        Ok(lease)
     } else {
-        let lease = fetch(&call).await?;
+        let fetched = fetch(&call).await;
         began = worker.began();
-        lease
+        fetched
     };
+    tell_passed(&call, parts, &first);
+    let mut lease = first?;
     let tunnel = exchange::prepare(parts, call.head, Behind::Platform);
     let target = parts.uri.clone();
     let mut host = aim(&call, &lease, parts, &target)?;
@@ -114,6 +120,15 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
             "the platform answered"
         );
         return exchange::pass_on(call.caller, received, Behind::Platform, outgoing.body, tunnel, call.trail);
+    }
+}
+
+/// Tells the security log that the caller was let through, before anything goes to the platform: who hangs up after that
+/// is told of all the same. Not where the caller's session has ended, of which whoever made the call tells.
+fn tell_passed(call: &Call<'_>, parts: &Parts, first: &Result<Arc<Lease>, Refusal>) {
+    let Some((telling, session)) = call.watched else { return };
+    if !first.as_ref().is_err_and(|refusal| refusal.code == Code::SESSION_ENDED) {
+        telling.passed(parts, session);
     }
 }
 

@@ -1,12 +1,13 @@
 //! What the security log is told of requests towards the platforms and of keyholder's own endpoints: every failure, and a
 //! success that is news.
 //!
-//! Invariants: each request is told of once at most; of a client id that is nobody's, nothing is told: it may be a secret
-//! that stands in the wrong place; of a path its route is told, and nothing that the caller chose.
+//! Invariants: each request is told of once at most, but for a call that was let through and whose session ended with it,
+//! which is told as well; of a client id that is nobody's, nothing is told: it may be a secret that stands in the wrong
+//! place; of a path its route is told, and nothing that the caller chose.
 
 use http::{header, request::Parts};
 use kh_core::{
-    Code, Sha256,
+    Code, Confirmation, Sha256,
     port::security::{Attempt, AuthenticationEvent, ClientAddress, Outcome, Presented, Site, TokenDigest, Told},
 };
 use kh_issuer::{Client, Session};
@@ -76,6 +77,20 @@ impl<'a> Telling<'a> {
         };
         self.record(Site::Gateway, parts, Outcome::Failure { reason }, |event| {
             event.status = Some(refusal.status.as_u16());
+            known(event, &session.client);
+        });
+    }
+
+    /// A client's token is good, and the session that it speaks for has ended.
+    pub(super) fn session_ended(self, parts: &Parts, session: &Session, refusal: &Refusal) {
+        self.record(Site::Gateway, parts, Outcome::Failure { reason: "session_ended" }, |event| {
+            event.status = Some(refusal.status.as_u16());
+            // once a call is under way, the platform's token stands in the head
+            event.token = Some(TokenDigest::of(session.digest));
+            event.presented = match session.confirmation() {
+                Some(Confirmation::Jkt(_)) => Presented::DPoP,
+                Some(Confirmation::X5tS256(_)) | None => Presented::Bearer,
+            };
             known(event, &session.client);
         });
     }

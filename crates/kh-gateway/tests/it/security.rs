@@ -6,7 +6,9 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use kh_core::port::security::{AuthenticationEvent, Outcome, Presented, Security, SecurityLog, Site, Told};
+use kh_core::port::security::{
+    AuthenticationEvent, Outcome, Presented, Security, SecurityLog, Site, TokenDigest, Told,
+};
 use kh_gateway::inbound::Proxies;
 use kh_issuer::{NewClient, NewTokens};
 use kh_net::client_address::{ClientAddressing, ForwardingHeader, TrustedProxies};
@@ -53,6 +55,11 @@ impl Journal {
             format!("{} {reason} {} {status} {client} {verified}", event.site.as_str(), event.presented.as_str())
         };
         events.iter().map(line).collect()
+    }
+
+    /// The tokens of the events that [`Self::take`] will tell.
+    pub(crate) fn tokens(&self) -> Vec<Option<TokenDigest>> {
+        self.0.lock().iter().map(|event| event.token).collect()
     }
 
     /// Route and path's template of each event since it was asked last.

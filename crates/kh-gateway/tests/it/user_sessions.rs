@@ -18,7 +18,8 @@ use kh_core::{
     audit::AuditEvent,
     port::{
         AuditError, AuditLog, BoxFuture, SecretSource, SessionStore, SourceError, StateStore, StoredSecret,
-        TokenBinding, security::Security,
+        TokenBinding,
+        security::{Security, TokenDigest},
     },
 };
 use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports};
@@ -253,6 +254,19 @@ impl World {
         self.send(request).await
     }
 
+    /// The platform takes back every access token of its client.
+    async fn revoke_platform_tokens(&self) {
+        let control = self.sandbox.control_url.strip_prefix("http://").unwrap().parse().unwrap();
+        let body = json!({ "client": self.sandbox.admin().id }).to_string();
+        let revoke = Request::post("/_sandbox/tokens/revoke")
+            .header("host", "sandbox")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        let revoked = send_to(control, revoke).await;
+        assert_eq!(revoked.status, 200, "{revoked:?}");
+    }
+
     /// What the security log was told since it was asked last.
     fn told(&self) -> Vec<String> {
         self.journal.take_of(&self.client.0)
@@ -284,6 +298,10 @@ impl World {
 /// Something that every user may read.
 const ME: &str = "/api/v2/users/me";
 const GET_ME: &str = "GET /api/v2/users/me";
+
+/// What the security log is told of a call that was let through, and of one whose session has ended.
+const PASSED: &str = "gateway ok bearer - app verified";
+const ENDED: &str = "gateway session_ended bearer 401 app verified";
 
 /// A user's code is good once: it does not go to the platform for a login that gets no token anyway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -365,15 +383,7 @@ async fn a_platform_401_is_healed_with_the_sessions_own_fresh_token() {
     let world = World::start(|_| {}).await;
     let token = world.login().await;
     assert_eq!(world.call(&token, GET_ME).await.status, 200);
-    let control = world.sandbox.control_url.strip_prefix("http://").unwrap().parse().unwrap();
-    let body = json!({ "client": world.sandbox.admin().id }).to_string();
-    let revoke = Request::post("/_sandbox/tokens/revoke")
-        .header("host", "sandbox")
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .unwrap();
-    let revoked = send_to(control, revoke).await;
-    assert_eq!(revoked.status, 200, "{revoked:?}");
+    world.revoke_platform_tokens().await;
     assert_eq!(world.call(&token, GET_ME).await.status, 200);
     assert_eq!(world.asked(), 2);
 }
@@ -387,16 +397,37 @@ async fn a_session_that_ends_is_told_with_a_401_that_makes_its_user_log_in_again
     let mut world = World::start(|config| config.faults = lost).await;
     let token = world.login().await;
     world.pass(Duration::from_secs(LIFE));
+    drop(world.told());
     let ended = world.call(&token, GET_ME).await;
     assert_eq!(ended.status, 401, "{ended:?}");
+    assert_eq!(world.told(), [ENDED], "and nothing of a caller who was let through");
     assert!(ended.header("www-authenticate").contains(r#"error="invalid_token""#));
     assert_eq!(ended.json()["code"], "keyholder.session.ended");
     assert_eq!(world.asked(), 3, "the login, the renewal whose answer is lost, and the one retry");
     world.restart().await;
     assert_eq!(world.call(&token, GET_ME).await.json()["code"], "keyholder.session.ended");
+    assert_eq!(world.told(), [ENDED]);
     assert_eq!(world.asked(), 3, "never again");
     let again = world.login().await;
     assert_eq!(world.call(&again, GET_ME).await.status, 200);
+    assert_eq!(world.told().last().unwrap(), PASSED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_during_a_call_is_told_by_the_callers_token_and_not_by_the_platforms() {
+    let lost: Vec<kh_sandbox::FaultRule> = serde_json::from_value(json!([
+        { "effect": { "kind": "drop_after" }, "match": { "endpoint": "/oauth/token", "nth": 2 } }
+    ]))
+    .unwrap();
+    let world = World::start(|config| config.faults = lost).await;
+    let token = world.login().await;
+    world.revoke_platform_tokens().await;
+    drop(world.told());
+    // let through, refused by the platform, and not renewed
+    assert_eq!(world.call(&token, GET_ME).await.json()["code"], "keyholder.session.ended");
+    let mine = Some(TokenDigest::of(Sha256::of(token.as_bytes())));
+    assert_eq!(world.journal.tokens(), [mine, mine]);
+    assert_eq!(world.told(), [PASSED, ENDED]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
