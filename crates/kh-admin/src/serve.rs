@@ -24,8 +24,8 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use kh_core::{Code, Problem};
-use kh_net::PeerCertificate;
+use kh_core::{Code, Problem, port::security::TlsSession};
+use kh_net::{PeerCertificate, tls_session};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -140,7 +140,8 @@ where
     accept(listener, None, router, limits, cancel).await;
 }
 
-/// As [`serve_with`] behind TLS; a certificate that the peer proved is told with each of its requests.
+/// As [`serve_with`] behind TLS; what the handshake settled, and a certificate that the peer proved, are told with each of
+/// its requests.
 pub async fn serve_tls<L>(
     listener: L,
     tls: Arc<rustls::ServerConfig>,
@@ -178,14 +179,16 @@ where
             continue;
         };
         let router = TowerToHyperService::new(router.clone());
-        let mut exchange = Exchange { router, peer, certificate: None, limit: limits.request };
+        let mut exchange = Exchange { router, peer, tls: None, certificate: None, limit: limits.request };
         let (cancel, kill, tls) = (cancel.clone(), kill.clone(), tls.clone());
         tracker.spawn(async move {
             match tls {
                 None => connection(io, exchange, limits.head, &cancel, &kill).await,
                 Some(tls) => match timeout(limits.head, tls.accept(io)).await {
                     Ok(Ok(stream)) => {
-                        exchange.certificate = PeerCertificate::of(stream.get_ref().1);
+                        let handshake = stream.get_ref().1;
+                        exchange.tls = Some(tls_session(handshake));
+                        exchange.certificate = PeerCertificate::of(handshake);
                         connection(stream, exchange, limits.head, &cancel, &kill).await;
                     }
                     Ok(Err(error)) => tracing::debug!(?peer, %error, "a TLS handshake with the admin listener failed"),
@@ -243,10 +246,11 @@ pub(crate) async fn bounded(request: Request, next: Next) -> Response<Body> {
     answer
 }
 
-/// One connection's service: adds the peer and the limit.
+/// One connection's service: adds the peer, its TLS connection and the limit.
 struct Exchange {
     router: TowerToHyperService<Router>,
     peer: Peer,
+    tls: Option<TlsSession>,
     certificate: Option<PeerCertificate>,
     limit: Duration,
 }
@@ -259,6 +263,9 @@ impl Service<Request<Incoming>> for Exchange {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
         request.extensions_mut().insert(RequestTime(self.limit));
+        if let Some(tls) = self.tls {
+            request.extensions_mut().insert(tls);
+        }
         if let Some(certificate) = &self.certificate {
             request.extensions_mut().insert(certificate.clone());
         }

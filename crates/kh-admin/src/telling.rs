@@ -9,7 +9,8 @@ use axum::{
 use kh_core::{
     Clock, Sha256,
     port::security::{
-        AddressSource, AuthenticationEvent, ClientAddress, Outcome, Presented, Security, Site, TokenDigest, Told,
+        AddressSource, AuthenticationEvent, ClientAddress, Outcome, Presented, Security, Site, TlsSession, TokenDigest,
+        Told,
     },
 };
 use kh_net::PeerCertificate;
@@ -65,6 +66,7 @@ fn event(clock: &dyn Clock, site: Site, reason: &'static str, request: &Request)
         path_template: template,
         method: Some(Told::new(request.method().as_str())),
         user_agent: headers.get(header::USER_AGENT).map(|value| Told::of_bytes(value.as_bytes())),
+        tls: request.extensions().get::<TlsSession>().copied(),
         client_address: peer.map(|ip| ClientAddress { ip, source: AddressSource::Peer }),
         peer,
         ..AuthenticationEvent::new(clock.now().wall, site, Outcome::Failure { reason })

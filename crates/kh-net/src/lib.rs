@@ -22,6 +22,7 @@ mod resolve;
 mod source;
 mod stream;
 pub mod tls;
+mod tls_session;
 mod tunnel;
 
 pub use egress::{Egress, EgressId, Settings, Target};
@@ -33,3 +34,4 @@ pub use resolve::{Lookup, Resolve, SystemResolver};
 pub use source::Source;
 pub use stream::Stream;
 pub use tls::{Identity, SystemRoots, TlsError};
+pub use tls_session::tls_session;

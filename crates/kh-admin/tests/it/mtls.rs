@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use kh_admin::{Limits, Operator, Role, serve_tls};
+use kh_core::port::security::Outcome;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName},
     server::WebPkiClientVerifier,
+    version::{TLS12, TLS13},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -68,7 +70,18 @@ async fn ask(
     identity: Option<&Identity>,
     token: Option<&str>,
 ) -> Option<u16> {
-    let config = ClientConfig::builder().with_root_certificates(roots(authority));
+    ask_by(rustls::DEFAULT_VERSIONS, address, authority, identity, token).await
+}
+
+/// The same by one of these versions of TLS.
+async fn ask_by(
+    versions: &[&'static SupportedProtocolVersion],
+    address: std::net::SocketAddr,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    identity: Option<&Identity>,
+    token: Option<&str>,
+) -> Option<u16> {
+    let config = ClientConfig::builder_with_protocol_versions(versions).with_root_certificates(roots(authority));
     let config = match identity {
         None => config.with_no_client_auth(),
         Some((certificate, key)) => config.with_client_auth_cert(vec![certificate.clone()], key.clone_key()).unwrap(),
@@ -114,5 +127,26 @@ async fn an_operators_certificate_is_as_good_as_its_token_and_no_other_certifica
         (Some(&same_name), None, None, "another authority"),
     ] {
         assert_eq!(ask(address, &ours, identity, token).await, expected, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_is_told_with_the_version_of_tls() {
+    let authority = authority();
+    let stranger = leaf(&authority, &["stranger.example"]);
+    let rig = start(Surface::Admin(Probes::default())).await;
+    let address = listen(&rig, &authority).await;
+    for (version, identity, token, told) in [
+        (&TLS13, None, None, ("1.3", "token_missing")),
+        (&TLS12, None, Some("khg_wrong"), ("1.2", "token_unknown")),
+        (&TLS13, Some(&stranger), None, ("1.3", "certificate_unknown")),
+    ] {
+        assert_eq!(ask_by(&[version], address, &authority, identity, token).await, Some(403), "{told:?}");
+        let events = std::mem::take(&mut *rig.heard.0.lock().unwrap());
+        let [event] = &events[..] else { panic!("{events:?}") };
+        let Outcome::Failure { reason } = event.outcome else { panic!("{event:?}") };
+        let tls = event.tls.unwrap();
+        assert_eq!((tls.version, reason), told);
+        assert!(tls.cipher.starts_with("TLS_"), "{tls:?}");
     }
 }

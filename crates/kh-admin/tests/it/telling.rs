@@ -13,6 +13,7 @@ fn take(rig: &Rig) -> Vec<String> {
     let events = std::mem::take(&mut *rig.heard.0.lock().unwrap());
     let told = |event: &AuthenticationEvent| {
         assert!(event.client_address.is_some_and(|client| client.ip.is_loopback()), "{event:?}");
+        assert_eq!(event.tls, None, "{event:?}");
         assert!(event.user_agent.as_ref().is_some_and(|agent| agent.as_str() == "probe/1"), "{event:?}");
         let Outcome::Failure { reason } = event.outcome else { panic!("{event:?}") };
         let subject = event.subject.as_ref().map_or("-", |subject| subject.as_str());

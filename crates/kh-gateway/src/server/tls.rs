@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use kh_core::port::security::TlsSession;
-use kh_net::PeerCertificate;
-use rustls::{CipherSuite, ProtocolVersion, ServerConfig, ServerConnection};
+use kh_net::{PeerCertificate, tls_session};
+use rustls::{ServerConfig, ServerConnection};
 use tokio_rustls::TlsAcceptor;
 
 use super::http2;
@@ -48,41 +48,6 @@ pub(crate) struct Secured {
 impl Secured {
     /// After the handshake.
     pub(super) fn of(connection: &ServerConnection) -> Self {
-        Self { session: session(connection), certificate: PeerCertificate::of(connection) }
-    }
-}
-
-/// What the handshake settled.
-fn session(connection: &ServerConnection) -> TlsSession {
-    let version = match connection.protocol_version() {
-        Some(ProtocolVersion::TLSv1_3) => "1.3",
-        Some(ProtocolVersion::TLSv1_2) => "1.2",
-        _ => "unknown",
-    };
-    let cipher = connection.negotiated_cipher_suite().map_or("unknown", |suite| name(suite.suite()));
-    TlsSession { version, cipher }
-}
-
-/// The name in IANA's registry: the library writes those of TLS 1.3 with a word of its own.
-fn name(suite: CipherSuite) -> &'static str {
-    match suite {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
-        other => other.as_str().unwrap_or("unknown"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The program's own provider: each of its suites has a name that others know.
-    #[test]
-    fn every_suite_has_its_registered_name() {
-        for suite in rustls::crypto::aws_lc_rs::default_provider().cipher_suites {
-            let name = name(suite.suite());
-            assert!(name.starts_with("TLS_") && !name.contains("13_"), "{name}");
-        }
+        Self { session: tls_session(connection), certificate: PeerCertificate::of(connection) }
     }
 }
