@@ -120,7 +120,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "keyholder_issuer_logins",
         &["result"],
-        "Logins of applications: ok, an error of RFC 6749 (invalid_client, ...), throttled, or temporarily_unavailable",
+        "Logins of applications: ok, throttled, or the OAuth error (invalid_client, invalid_grant, invalid_dpop_proof, ...)",
     ),
     counter(
         "keyholder_issuer_lockouts",

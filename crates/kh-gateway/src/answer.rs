@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::{
     exchange::body::ReplyBody,
     metrics::Outcome,
+    oauth_error::OauthError,
     sender::{self, NextNonce},
 };
 
@@ -171,10 +172,10 @@ impl Refusal {
     }
 
     /// The answer of a token endpoint: RFC 6749 section 5.2 with the two spellings that the platforms add.
-    pub(crate) fn into_oauth_answer(self, error: &'static str, id: &str) -> Answer {
+    pub(crate) fn into_oauth_answer(self, error: OauthError, id: &str) -> Answer {
         let outcome = self.outcome();
         let body = json!({
-            "error": error, "error_description": self.detail, "description": self.detail,
+            "error": error.as_str(), "error_description": self.detail, "description": self.detail,
             "errorDescription": self.detail,
         });
         let mut response = Response::new(ReplyBody::whole(Bytes::from(body.to_string())));

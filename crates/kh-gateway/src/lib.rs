@@ -25,6 +25,7 @@ mod deadline;
 mod exchange;
 mod guards;
 pub mod inbound;
+mod oauth_error;
 mod outbound;
 mod request;
 pub mod sender;

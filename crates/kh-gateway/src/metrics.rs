@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use kh_core::metric::help;
+use kh_core::{Code, metric::help};
 use kh_issuer::Bound;
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+
+use crate::oauth_error::OauthError;
 
 type Labels = [(&'static str, &'static str); 1];
 type Labels2 = [(&'static str, &'static str); 2];
@@ -51,17 +53,43 @@ impl Outcome {
     const ALL: [Self; 4] = [Self::Proxied, Self::Own, Self::Refused, Self::Failed];
 }
 
-/// How a login may end.
-const LOGIN_RESULTS: [&str; 8] = [
-    "ok",
-    "invalid_client",
-    "invalid_request",
-    "invalid_scope",
-    "unauthorized_client",
-    "unsupported_grant_type",
-    "throttled",
-    "temporarily_unavailable",
-];
+/// How a login ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoginEnd {
+    /// The client has its token.
+    Granted,
+    /// Too many wrong logins came before.
+    Throttled,
+    /// It was refused for any other reason.
+    Refused(OauthError),
+}
+
+impl LoginEnd {
+    /// A login was refused with this error, of which `code` is the reason.
+    pub(crate) fn refused(error: OauthError, code: Code) -> Self {
+        if code == Code::LOGIN_THROTTLED { Self::Throttled } else { Self::Refused(error) }
+    }
+}
+
+/// The counters of logins.
+#[derive(Debug)]
+struct Logins {
+    granted: Counter,
+    throttled: Counter,
+    refused: Box<[(OauthError, Counter)]>,
+}
+
+impl Logins {
+    /// One for each error of any OAuth endpoint, though a login cannot end with all of them: a list of their own would be
+    /// forgotten when an error is added.
+    fn register(registry: &mut Registry) -> Self {
+        let family = Family::<Labels, Counter<u64, AtomicU64>>::default();
+        registry.register(LOGINS, help(LOGINS), family.clone());
+        let of = |result| family.get_or_create_owned(&[("result", result)]);
+        let refused = OauthError::ALL.iter().map(|error| (*error, of(error.as_str()))).collect();
+        Self { granted: of("ok"), throttled: of("throttled"), refused }
+    }
+}
 
 const BOUNDS: [Bound; 3] = [Bound::Pair, Bound::Address, Bound::Client];
 
@@ -83,7 +111,7 @@ pub struct Metrics {
     pub(crate) healed: Counter,
     pub(crate) unhealed: Counter,
     pub(crate) waits: Counter,
-    logins: [Counter; 8],
+    logins: Logins,
     lockouts: [Counter; 3],
     certificate: Family<[(&'static str, String); 1], Gauge>,
 }
@@ -122,7 +150,7 @@ impl Metrics {
         let [healed, unhealed] = labelled(registry, HEALS, "result", ["healed", "failed"]);
         let waits = Counter::default();
         registry.register(WAITS, help(WAITS), waits.clone());
-        let logins = labelled(registry, LOGINS, "result", LOGIN_RESULTS);
+        let logins = Logins::register(registry);
         let lockouts = labelled(registry, LOCKOUTS, "bound", BOUNDS.map(Bound::as_str));
         let certificate = Family::<[(&'static str, String); 1], Gauge>::default();
         registry.register(CERTIFICATE, help(CERTIFICATE), certificate.clone());
@@ -154,10 +182,15 @@ impl Metrics {
         }
     }
 
-    /// A login ended: `ok`, `throttled`, or with an error code of RFC 6749 section 5.2.
-    pub(crate) fn logged_in(&self, result: &str) {
-        let row = LOGIN_RESULTS.iter().zip(&self.logins).find(|(known, _)| **known == result);
-        if let Some((_, counter)) = row {
+    /// A login ended.
+    pub(crate) fn logged_in(&self, end: LoginEnd) {
+        let Logins { granted, throttled, refused } = &self.logins;
+        let counter = match end {
+            LoginEnd::Granted => Some(granted),
+            LoginEnd::Throttled => Some(throttled),
+            LoginEnd::Refused(error) => refused.iter().find(|(known, _)| *known == error).map(|(_, counter)| counter),
+        };
+        if let Some(counter) = counter {
             counter.inc();
         }
     }
@@ -192,7 +225,7 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         metrics.answered(Outcome::Own, http::StatusCode::OK);
-        metrics.logged_in("invalid_client");
+        metrics.logged_in(LoginEnd::Refused(OauthError::InvalidClient));
         metrics.certificate("gateway", 2_000_000_000);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -207,5 +240,26 @@ mod tests {
         let certificate = r#"keyholder_gateway_certificate_not_after_seconds{certificate="gateway"} 2000000000"#;
         assert!(text.contains(certificate), "{text}");
         assert!(text.contains(r#"keyholder_issuer_logins_total{result="invalid_client"} 1"#), "{text}");
+    }
+
+    #[test]
+    fn every_way_in_which_a_login_may_end_is_counted_and_shown_from_the_start() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let shown = |value: usize| {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            let series = text.lines().filter(|line| line.starts_with("keyholder_issuer_logins_total{"));
+            let with_value = series.clone().filter(|line| line.ends_with(&format!("}} {value}"))).count();
+            (series.count(), with_value)
+        };
+        let refused = OauthError::ALL.iter().map(|error| LoginEnd::refused(*error, Code::REQUEST_MALFORMED));
+        let throttled = LoginEnd::refused(OauthError::TemporarilyUnavailable, Code::LOGIN_THROTTLED);
+        let ends: Vec<LoginEnd> = [LoginEnd::Granted, throttled].into_iter().chain(refused).collect();
+        assert_eq!(shown(0), (ends.len(), ends.len()));
+        for end in &ends {
+            metrics.logged_in(*end);
+        }
+        assert_eq!(shown(1), (ends.len(), ends.len()), "each end has a series of its own");
     }
 }

@@ -35,6 +35,8 @@ use crate::{
     bearer,
     exchange::in_body::InBody,
     inbound::Proxies,
+    metrics::LoginEnd,
+    oauth_error::OauthError,
     observe,
     request::{Asked, Caller, Refused},
     sender::OwnBinding,
@@ -118,10 +120,16 @@ pub(crate) async fn serve(
 }
 
 /// The answer to a request that was refused, in the shape that its caller parses. `id` names this occurrence in the log.
-pub(crate) fn refuse(site: &Outbound, Refused { refusal, shape }: Refused, path: &str, id: &str) -> Answer {
+pub(crate) fn refuse(site: &Outbound, caller: &Caller, refused: Refused, (path, id): (&str, &str)) -> Answer {
+    let Refused { refusal, shape } = refused;
+    let meant = route(path);
     // refused before its route was looked at, and still a login to its caller
-    if shape.is_none() && route(path).is_login() {
-        return refusal.into_oauth_answer("invalid_request", id);
+    if shape.is_none() && meant.has_oauth_errors() {
+        let error = OauthError::InvalidRequest;
+        if meant.is_login() {
+            caller.worker.ports.metrics.logged_in(LoginEnd::refused(error, refusal.code));
+        }
+        return refusal.into_oauth_answer(error, id);
     }
     refusal.into_answer(shape.unwrap_or_else(|| guess_shape(site, path)), id)
 }

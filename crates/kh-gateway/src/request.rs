@@ -195,7 +195,7 @@ async fn handle(
         let id = refusal.correlation_id.clone().or(sent_id).unwrap_or_else(|| caller.worker.context_id().into());
         tracing::debug!(code = refusal.code.0, detail = ?refusal.detail, correlation_id = id, "refused a request");
         match &door.site {
-            Site::Outbound(site) => outbound::refuse(site, refused, uri.path(), &id),
+            Site::Outbound(site) => outbound::refuse(site, caller, refused, (uri.path(), &*id)),
             Site::Inbound(_) => inbound::refuse(refused, &id),
         }
     });

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     answer::Refusal,
+    oauth_error::OauthError,
     request::Caller,
     sender::{OwnBinding, PROOF, PROOF_PATIENCE, Scheme, Sent, algorithms},
 };
@@ -142,10 +143,10 @@ fn not_proven(reason: Reason) -> Refused {
     let (error, detail) = match reason {
         Reason::ProofUnremembered => {
             let refusal = Refusal::new(Code::OVERLOADED, "the DPoP proof cannot be remembered at the moment");
-            return Refused("temporarily_unavailable", refusal.after(PROOF_PATIENCE));
+            return Refused(OauthError::TemporarilyUnavailable, refusal.after(PROOF_PATIENCE));
         }
-        Reason::ProofNonce => ("use_dpop_nonce", "the DPoP proof needs the nonce of this answer"),
-        _ => ("invalid_dpop_proof", "the DPoP proof is not valid for this request"),
+        Reason::ProofNonce => (OauthError::UseDpopNonce, "the DPoP proof needs the nonce of this answer"),
+        _ => (OauthError::InvalidDpopProof, "the DPoP proof is not valid for this request"),
     };
     let refusal = Refusal::new(Code::CALLER_PROOF_INVALID, detail);
     Refused(error, Refusal { status: StatusCode::BAD_REQUEST, ..refusal })

@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     answer::{self, Answer, Refusal, correlation_id},
+    oauth_error::OauthError,
     request::{Caller, Refused},
 };
 
@@ -52,7 +53,7 @@ impl Visit<'_> {
     }
 
     /// The request was refused.
-    fn refused(self, parts: &Parts, error: &str, refusal: &Refusal) {
+    fn refused(self, parts: &Parts, error: OauthError, refusal: &Refusal) {
         self.telling.not_logged_in(parts, &self.tried.lock(), error, refusal);
     }
 
@@ -123,19 +124,13 @@ fn oauth_refusal(
         trail.refused(refusal.code);
     }
     visit.refused(parts, error, &refusal);
-    let code = refusal.code.0;
+    let (code, told) = (refusal.code.0, error.as_str());
     // at most one a second: whoever may send requests must not be able to fill the disk with them
     if visit.caller.worker.may_warn() {
-        tracing::info!(
-            oauth.error = error,
-            code,
-            correlation_id = id,
-            "refused a client's request: {}",
-            refusal.detail
-        );
+        tracing::info!(oauth.error = told, code, correlation_id = id, "refused a client's request: {}", refusal.detail);
     } else {
         tracing::debug!(
-            oauth.error = error,
+            oauth.error = told,
             code,
             correlation_id = id,
             "refused a client's request: {}",

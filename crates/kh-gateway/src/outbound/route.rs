@@ -40,11 +40,13 @@ pub(crate) enum Route {
 
 impl Route {
     /// Whether its callers expect the errors of RFC 6749 section 5.2.
+    pub(crate) fn has_oauth_errors(self) -> bool {
+        self.is_login() || matches!(self, Self::OauthRevoke | Self::OauthIntrospect)
+    }
+
+    /// Whether its callers log in.
     pub(crate) fn is_login(self) -> bool {
-        matches!(
-            self,
-            Self::OauthToken | Self::OauthRevoke | Self::OauthIntrospect | Self::CxoneToken | Self::CxoneAccessKey
-        )
+        matches!(self, Self::OauthToken | Self::CxoneToken | Self::CxoneAccessKey)
     }
 
     /// Its path without a prefix, for logs. Nothing that a caller chose: `{name}` stands for one segment, `**` for any.
@@ -157,7 +159,15 @@ mod tests {
         ] {
             assert_eq!(route(path), expected, "{path}");
         }
-        assert!(route("/login/eu/oauth/token").is_login() && !route("/auth/jwks").is_login());
+        for (path, oauth_errors, login) in [
+            ("/login/eu/oauth/token", true, true),
+            ("/auth/token", true, true),
+            ("/p/oauth/revoke", true, false),
+            ("/oauth/introspect", true, false),
+            ("/auth/jwks", false, false),
+        ] {
+            assert_eq!((route(path).has_oauth_errors(), route(path).is_login()), (oauth_errors, login), "{path}");
+        }
         assert_eq!(prefix_of("/login/eu/oauth/token"), "/login/eu");
         assert!(is_cxone_account("/access-key-management/v1/access-keys") && !is_cxone_account("/inContactAPI/x"));
     }

@@ -13,7 +13,7 @@ use kh_core::{
 use kh_issuer::{Client, Session};
 
 use super::{Outbound, route::Route};
-use crate::{answer::Refusal, bearer, request::Asked, sender::Scheme};
+use crate::{answer::Refusal, bearer, oauth_error::OauthError, request::Asked, sender::Scheme};
 
 /// The issuer of keyholder's own tokens, where they have no other name.
 const OWN: &str = "keyholder";
@@ -113,7 +113,7 @@ impl<'a> Telling<'a> {
     }
 
     /// A login, or another request of a client at one of keyholder's own endpoints, was refused.
-    pub(super) fn not_logged_in(self, parts: &Parts, tried: &Tried, error: &str, refusal: &Refusal) {
+    pub(super) fn not_logged_in(self, parts: &Parts, tried: &Tried, error: OauthError, refusal: &Refusal) {
         let Some(reason) = reason(self.route, error, refusal.code) else { return };
         self.record(Site::TokenEndpoint, parts, Outcome::Failure { reason }, |event| {
             event.status = Some(refusal.status.as_u16());
@@ -189,9 +189,9 @@ impl Default for Tried {
     }
 }
 
-/// The reason code of a refusal with this error of RFC 6749 at this endpoint; none where nobody tried to authenticate, or
-/// where it was not looked at.
-fn reason(route: Route, error: &str, code: Code) -> Option<&'static str> {
+/// The reason code of a refusal with this error at this endpoint; none where nobody tried to authenticate, or where it
+/// was not looked at.
+fn reason(route: Route, error: OauthError, code: Code) -> Option<&'static str> {
     Some(match code {
         Code::LOGIN_THROTTLED => "throttled",
         Code::CLIENT_DISABLED => "client_disabled",
@@ -202,7 +202,7 @@ fn reason(route: Route, error: &str, code: Code) -> Option<&'static str> {
         // the client may not use this grant (RFC 6749 section 5.2)
         Code::CALL_NOT_ALLOWED => "unauthorized_client",
         Code::CALLER_PROOF_INVALID => "binding_unproven",
-        _ if error == "invalid_scope" => "invalid_scope",
+        _ if error == OauthError::InvalidScope => "invalid_scope",
         _ => return None,
     })
 }

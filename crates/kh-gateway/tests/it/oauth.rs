@@ -219,6 +219,18 @@ async fn a_secret_in_the_url_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_login_that_is_refused_before_it_is_looked_at_is_counted() {
+    let world = world(None).await;
+    let query = "x".repeat(17 * 1024);
+    for (target, counted) in [("/oauth/token", 1), ("/p/auth/token", 2), ("/oauth/revoke", 2)] {
+        let got = post(&world, &format!("{target}?{query}"), None, GRANT).await;
+        assert_eq!((got.status, got.json()["error"].as_str()), (414, Some("invalid_request")), "{target}");
+        let logins = world.metric(r#"keyholder_issuer_logins_total{result="invalid_request"}"#);
+        assert_eq!(logins, counted, "{target}");
+    }
+}
+
 /// A login from another loopback address.
 async fn login_from(world: &World, local: &str, authorization: &str) -> Got {
     let socket = TcpSocket::new_v4().unwrap();

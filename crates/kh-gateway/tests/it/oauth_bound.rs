@@ -175,6 +175,7 @@ async fn a_wrong_proof_gets_no_token_and_the_secret_comes_first() {
         let got = place.login(None, &client, &proofs).await;
         assert_eq!((got.status, got.json()["error"].as_str()), (400, Some(error)), "{case}");
     }
+    assert_eq!(place.world.metric(r#"keyholder_issuer_logins_total{result="invalid_dpop_proof"}"#), 7);
     // who has no secret is told that and nothing of the proof, and uses no proof up
     let unused = proof(&KEY, &json!({}));
     let (mut secret, other) = (client.1.clone(), if client.1.ends_with('x') { 'y' } else { 'x' });
@@ -339,6 +340,7 @@ async fn a_nonce_is_asked_for_at_the_token_endpoint() {
     assert_eq!(place.call(None, &format!("DPoP {token}"), &call(json!(nonce))).await.status, 200);
     let made_up = place.login(None, &client, &[proof(&KEY, &json!({ "nonce": "made-up" }))]).await;
     assert_eq!(made_up.json()["error"], "use_dpop_nonce");
+    assert_eq!(place.world.metric(r#"keyholder_issuer_logins_total{result="use_dpop_nonce"}"#), 2);
 }
 
 /// In front of the user's own API keyholder's opaque tokens are known with their binding, from memory and when asked for.

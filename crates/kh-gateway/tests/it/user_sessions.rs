@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     security::Journal,
-    support::{Got, send_to},
+    support::{Got, metric, send_to},
 };
 
 /// RFC 7636 appendix B.
@@ -97,6 +97,7 @@ struct Server {
     gateway: GatewayHandle,
     sessions: Arc<UserSessions>,
     issuer: Arc<Issuer>,
+    registry: Registry,
     cancel: CancellationToken,
 }
 
@@ -170,7 +171,8 @@ impl World {
         let sessions = UserSessions::new(&broker, store, instance, &SecretBytes::new(vec![7; 32])).unwrap();
         let cancel = CancellationToken::new();
         tokio::spawn(Arc::clone(&sessions).run(cancel.clone()));
-        let metrics = Metrics::register(&mut Registry::default());
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
         let ports = Ports {
             issuer: Arc::clone(&issuer),
             broker,
@@ -186,7 +188,7 @@ impl World {
             proxies: Arc::default(),
         };
         let gateway = Gateway::start(GatewayConfig::plain("127.0.0.1:0".parse().unwrap()), ports).unwrap();
-        Server { gateway, sessions, issuer, cancel }
+        Server { gateway, sessions, issuer, registry, cancel }
     }
 
     fn server(&self) -> &Server {
@@ -457,6 +459,7 @@ async fn a_code_that_the_platform_refuses_is_an_invalid_grant() {
         assert_eq!((got.status, got.json()["error"].as_str()), (400, Some("invalid_grant")), "{got:?}");
         assert!(!String::from_utf8_lossy(&got.body).contains(bad), "no answer repeats a code");
     }
+    assert_eq!(metric(&world.server().registry, r#"keyholder_issuer_logins_total{result="invalid_grant"}"#), 2);
     let got = world.token("grant_type=authorization_code").await;
     assert_eq!((got.status, got.json()["error"].as_str()), (400, Some("invalid_request")));
 }

@@ -17,7 +17,7 @@ use super::{
     form::{Basic, Form},
     method_refused, read,
 };
-use crate::answer::Refusal;
+use crate::{answer::Refusal, oauth_error::OauthError};
 
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 pub(super) const JSON: &str = "application/json";
@@ -25,21 +25,21 @@ pub(super) const JSON: &str = "application/json";
 /// RFC 9110 section 15.5.2: every 401 has a challenge.
 pub(super) const BASIC: &str = r#"Basic realm="keyholder""#;
 
-/// A refusal with its RFC 6749 section 5.2 error code.
-pub(in crate::outbound) struct Refused(pub(in crate::outbound) &'static str, pub(in crate::outbound) Refusal);
+/// A refusal with its OAuth error.
+pub(in crate::outbound) struct Refused(pub(in crate::outbound) OauthError, pub(in crate::outbound) Refusal);
 
 pub(super) fn invalid(detail: &'static str) -> Refused {
-    Refused("invalid_request", Refusal::new(Code::REQUEST_MALFORMED, detail))
+    Refused(OauthError::InvalidRequest, Refusal::new(Code::REQUEST_MALFORMED, detail))
 }
 
 /// The login does not prove what its token would be bound to: 400, as RFC 9449 section 5 has it.
-pub(super) fn unproven(error: &'static str, detail: &'static str) -> Refused {
+pub(super) fn unproven(error: OauthError, detail: &'static str) -> Refused {
     let refusal = Refusal::new(Code::CALLER_PROOF_INVALID, detail);
     Refused(error, Refusal { status: StatusCode::BAD_REQUEST, ..refusal })
 }
 
 fn unauthenticated(code: Code, detail: &'static str) -> Refused {
-    Refused("invalid_client", Refusal { told: Some(BASIC.into()), ..Refusal::new(code, detail) })
+    Refused(OauthError::InvalidClient, Refusal { told: Some(BASIC.into()), ..Refusal::new(code, detail) })
 }
 
 /// An id and a secret as they were presented.
@@ -57,7 +57,7 @@ const SECRET_PARAMETERS: [&str; 7] =
 /// Method, media type and query of a request with a body.
 pub(super) fn check_head(parts: &Parts, media: &str) -> Result<(), Refused> {
     if parts.method != Method::POST {
-        return Err(Refused("invalid_request", Refusal { told: Some("POST".into()), ..method_refused() }));
+        return Err(Refused(OauthError::InvalidRequest, Refusal { told: Some("POST".into()), ..method_refused() }));
     }
     let names = parts.uri.query().unwrap_or_default().split(['&', ';']).filter_map(|pair| pair.split('=').next());
     if names.into_iter().any(|name| SECRET_PARAMETERS.contains(&name)) {
@@ -93,7 +93,7 @@ pub(super) async fn form(
             Some(Presented { id: basic.id, secret: basic.secret, how: How::Basic })
         }
     };
-    let text = read(visit.caller, body).await.map_err(|refusal| Refused("invalid_request", refusal))?;
+    let text = read(visit.caller, body).await.map_err(|refusal| Refused(OauthError::InvalidRequest, refusal))?;
     let form = Form::parse(&text).map_err(invalid)?;
     Ok((form, basic))
 }
@@ -170,12 +170,12 @@ pub(super) fn note<T>(visit: Visit<'_>, presented: &Presented, outcome: &Result<
 /// The same answer, whoever makes the client wait.
 fn throttled(wait: Duration) -> Refused {
     let refusal = Refusal::new(Code::LOGIN_THROTTLED, "too many wrong logins came before").after(wait);
-    Refused("temporarily_unavailable", refusal)
+    Refused(OauthError::TemporarilyUnavailable, refusal)
 }
 
 /// What a failed login is told.
 pub(super) fn refused(error: &LoginError) -> Refused {
-    let temporarily = |refusal| Refused("temporarily_unavailable", refusal);
+    let temporarily = |refusal| Refused(OauthError::TemporarilyUnavailable, refusal);
     match error {
         LoginError::Rejected => {
             unauthenticated(Code::CALLER_UNAUTHENTICATED, "the client id or the client secret is not valid")
@@ -183,22 +183,23 @@ pub(super) fn refused(error: &LoginError) -> Refused {
         LoginError::Disabled(_) => unauthenticated(Code::CLIENT_DISABLED, "the client is disabled"),
         LoginError::Environment(_) => {
             let detail = "the client's credential is one of another environment than the client";
-            Refused("unauthorized_client", Refusal::new(Code::ENVIRONMENT_REFUSED, detail))
+            Refused(OauthError::UnauthorizedClient, Refusal::new(Code::ENVIRONMENT_REFUSED, detail))
         }
         LoginError::Scope(_) => {
             let detail = "scope is not a list of scopes that the client has";
-            Refused("invalid_scope", Refusal::new(Code::REQUEST_MALFORMED, detail))
+            Refused(OauthError::InvalidScope, Refusal::new(Code::REQUEST_MALFORMED, detail))
         }
         LoginError::CertificateNeeded(_) => unproven(
-            "invalid_request",
+            OauthError::InvalidRequest,
             "the client's tokens are bound to its certificate, and this connection has none",
         ),
         LoginError::TwoBindings(_) => {
             invalid("the client's tokens are bound to its certificate, so a DPoP proof has no place here")
         }
-        LoginError::ProofNeeded(_) => {
-            unproven("invalid_dpop_proof", "the client's tokens are bound to a key, and the request has no DPoP proof")
-        }
+        LoginError::ProofNeeded(_) => unproven(
+            OauthError::InvalidDpopProof,
+            "the client's tokens are bound to a key, and the request has no DPoP proof",
+        ),
         LoginError::TooManyTokens { .. } => {
             let refusal = Refusal::new(Code::OVERLOADED, "the client holds too many live tokens");
             temporarily(Refusal { status: StatusCode::TOO_MANY_REQUESTS, ..refusal })

@@ -21,7 +21,7 @@ use super::{
     form::Form,
     login,
 };
-use crate::answer::Refusal;
+use crate::{answer::Refusal, oauth_error::OauthError};
 
 /// The credential that users of `client` log in with, if it is for users.
 pub(super) fn credential(site: &Outbound, client: &Client) -> Option<Arc<Credential>> {
@@ -32,7 +32,7 @@ pub(super) fn credential(site: &Outbound, client: &Client) -> Option<Arc<Credent
 /// RFC 6749 section 5.2: the client may not use this grant.
 pub(super) fn unauthorized(detail: &'static str) -> Refused {
     let refusal = Refusal::new(Code::CALL_NOT_ALLOWED, detail);
-    Refused("unauthorized_client", Refusal { status: StatusCode::BAD_REQUEST, ..refusal })
+    Refused(OauthError::UnauthorizedClient, Refusal { status: StatusCode::BAD_REQUEST, ..refusal })
 }
 
 /// Answers `grant_type=authorization_code`.
@@ -119,7 +119,7 @@ async fn take_back(issuer: &Issuer, login: &Login) {
 
 fn ended() -> Refused {
     let refusal = Refusal::new(Code::TOKEN_UNAVAILABLE, "the login ended without an answer");
-    Refused("temporarily_unavailable", refusal)
+    Refused(OauthError::TemporarilyUnavailable, refusal)
 }
 
 /// What a login is told that did not become a session.
@@ -129,7 +129,7 @@ fn not_granted(error: &SessionError) -> Refused {
             Retry::After(wait) => refusal.after(wait),
             Retry::Never | Retry::Now => refusal,
         };
-        Refused("temporarily_unavailable", refusal)
+        Refused(OauthError::TemporarilyUnavailable, refusal)
     };
     let at_fault = |code: Code, status: StatusCode| Refusal { status, ..Refusal::new(code, error.to_string()) };
     match error {
@@ -142,7 +142,7 @@ fn not_granted(error: &SessionError) -> Refused {
             if platform_code == "invalid_grant" {
                 let detail = "the platform refused the authorization code: it is wrong, used or expired, or redirect_uri \
                               or code_verifier do not belong to it";
-                return Refused("invalid_grant", told(Code::GRANT_REFUSED, detail));
+                return Refused(OauthError::InvalidGrant, told(Code::GRANT_REFUSED, detail));
             }
             temporarily(told(Code::CREDENTIAL_REJECTED, "the platform refused the credential that users log in with"))
         }

@@ -20,6 +20,8 @@ use super::{
 };
 use crate::{
     answer::{self, Answer, Refusal},
+    metrics::LoginEnd,
+    oauth_error::OauthError,
     observe::Trail,
     sender,
 };
@@ -40,7 +42,7 @@ pub(super) async fn answer(
     };
     match login {
         Ok(login) => {
-            visit.caller.worker.ports.metrics.logged_in("ok");
+            visit.caller.worker.ports.metrics.logged_in(LoginEnd::Granted);
             if let Some(trail) = trail {
                 trail.client(&login.client);
             }
@@ -49,18 +51,17 @@ pub(super) async fn answer(
             granted(&login, route)
         }
         Err(Refused(error, refusal)) => {
-            let throttled = refusal.code == Code::LOGIN_THROTTLED;
-            visit.caller.worker.ports.metrics.logged_in(if throttled { "throttled" } else { error });
+            visit.caller.worker.ports.metrics.logged_in(LoginEnd::refused(error, refusal.code));
             if let Some(trail) = trail {
                 trail.refused(refusal.code);
             }
             visit.refused(parts, error, &refusal);
             // at most one a second: whoever may send logins must not be able to fill the disk with them
-            let code = refusal.code.0;
+            let (code, told) = (refusal.code.0, error.as_str());
             if visit.caller.worker.may_warn() {
-                tracing::info!(oauth.error = error, code, correlation_id = id, "refused a login: {}", refusal.detail);
+                tracing::info!(oauth.error = told, code, correlation_id = id, "refused a login: {}", refusal.detail);
             } else {
-                tracing::debug!(oauth.error = error, code, correlation_id = id, "refused a login: {}", refusal.detail);
+                tracing::debug!(oauth.error = told, code, correlation_id = id, "refused a login: {}", refusal.detail);
             }
             refusal.into_oauth_answer(error, id)
         }
@@ -151,7 +152,7 @@ struct AccessKey {
 /// CXone's regional login.
 async fn access_key(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Login, Refused> {
     check_head(parts, JSON)?;
-    let text = read(visit.caller, body).await.map_err(|refusal| Refused("invalid_request", refusal))?;
+    let text = read(visit.caller, body).await.map_err(|refusal| Refused(OauthError::InvalidRequest, refusal))?;
     let key: AccessKey = serde_json::from_slice(&text)
         .map_err(|_| invalid("the body is not a JSON object with accessKeyId and accessKeySecret"))?;
     let (id, secret) = (SecretString::copied(&key.access_key_id), SecretString::copied(&key.access_key_secret));
@@ -159,7 +160,7 @@ async fn access_key(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<L
 }
 
 fn unsupported(detail: &'static str) -> Refused {
-    Refused("unsupported_grant_type", Refusal::new(Code::REQUEST_MALFORMED, detail))
+    Refused(OauthError::UnsupportedGrantType, Refusal::new(Code::REQUEST_MALFORMED, detail))
 }
 
 /// One login, within the bounds on wrong ones.

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     answer::{self, Answer, Refusal},
+    oauth_error::OauthError,
     observe::Trail,
     outbound::binding,
 };
@@ -46,7 +47,7 @@ async fn asked(
 }
 
 fn unavailable(error: &StateError) -> Refused {
-    Refused("temporarily_unavailable", Refusal::new(Code::STATE_UNAVAILABLE, error.to_string()))
+    Refused(OauthError::TemporarilyUnavailable, Refusal::new(Code::STATE_UNAVAILABLE, error.to_string()))
 }
 
 /// `POST {prefix}/oauth/revoke`.
@@ -67,11 +68,11 @@ pub(super) async fn revoke(
             tracing::info!(client.id = id.as_str(), "a client tried to revoke another client's access token");
             let refusal = Refusal::new(Code::CALL_NOT_ALLOWED, "the token was issued to another client");
             // RFC 7009 section 2.2.1 keeps to the statuses of RFC 6749 section 5.2
-            Err(Refused("unauthorized_client", Refusal { status: StatusCode::BAD_REQUEST, ..refusal }))
+            Err(Refused(OauthError::UnauthorizedClient, Refusal { status: StatusCode::BAD_REQUEST, ..refusal }))
         }
         Err(RevokeError::Unsupported) => {
             let refusal = Refusal::new(Code::REQUEST_MALFORMED, "a JWT cannot be revoked here: it ends by itself");
-            Err(Refused("unsupported_token_type", refusal))
+            Err(Refused(OauthError::UnsupportedTokenType, refusal))
         }
         Err(RevokeError::State(error)) => Err(unavailable(&error)),
     }
@@ -87,7 +88,7 @@ pub(super) async fn introspect(
     let (client, token) = asked(visit, parts, body, trail).await?;
     if !client.record.may_introspect {
         let refusal = Refusal::new(Code::CALL_NOT_ALLOWED, "the client may not introspect tokens");
-        return Err(Refused("access_denied", refusal));
+        return Err(Refused(OauthError::AccessDenied, refusal));
     }
     let found = visit.site.issuer.introspect(&client.record, token.expose().as_bytes()).await;
     let found = found.map_err(|error| unavailable(&error))?;
