@@ -61,6 +61,11 @@ pub const METRICS: &[Metric] = &[
         &["outcome", "status"],
         "Requests by outcome (proxied, own, refused, failed) and status class",
     ),
+    counter(
+        "keyholder_gateway_refusals",
+        &["route", "reason"],
+        "Refused and failed requests to platforms and to keyholder's own endpoints, by route and reason or error code",
+    ),
     histogram("keyholder_gateway_request_duration_seconds", &[], "Seconds from the request head to the answer's head"),
     gauge("keyholder_gateway_in_flight_requests", &[], "Requests whose answer is not complete"),
     gauge("keyholder_gateway_connections", &[], "Open connections of callers"),

@@ -85,7 +85,7 @@ impl Refusal {
 
     /// How this is counted: what the caller did wrong, or what could not be had.
     fn outcome(&self) -> Outcome {
-        if self.status.is_server_error() { Outcome::Failed } else { Outcome::Refused }
+        if self.status.is_server_error() { Outcome::Failed(self.code) } else { Outcome::Refused(self.code) }
     }
 
     fn dress(&self, headers: &mut HeaderMap, id: &str) {

@@ -15,6 +15,7 @@ type Labels = [(&'static str, &'static str); 1];
 type Labels2 = [(&'static str, &'static str); 2];
 
 const REQUESTS: &str = "keyholder_gateway_requests";
+const REFUSALS: &str = "keyholder_gateway_refusals";
 const DURATION: &str = "keyholder_gateway_request_duration_seconds";
 const IN_FLIGHT: &str = "keyholder_gateway_in_flight_requests";
 const CONNECTIONS: &str = "keyholder_gateway_connections";
@@ -34,9 +35,9 @@ pub(crate) enum Outcome {
     /// Answered by one of keyholder's own endpoints.
     Own,
     /// Refused: ambiguous, unauthenticated or not allowed.
-    Refused,
+    Refused(Code),
     /// The platform or its token could not be had.
-    Failed,
+    Failed(Code),
 }
 
 impl Outcome {
@@ -45,13 +46,22 @@ impl Outcome {
         match self {
             Self::Proxied => "proxied",
             Self::Own => "own",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
+            Self::Refused(_) => "refused",
+            Self::Failed(_) => "failed",
         }
     }
 
-    const ALL: [Self; 4] = [Self::Proxied, Self::Own, Self::Refused, Self::Failed];
+    /// Why the caller did not get what it asked for.
+    pub(crate) fn code(self) -> Option<Code> {
+        match self {
+            Self::Proxied | Self::Own => None,
+            Self::Refused(code) | Self::Failed(code) => Some(code),
+        }
+    }
 }
+
+/// The names of the outcomes, in the order of their counters.
+const OUTCOMES: [&str; 4] = ["proxied", "own", "refused", "failed"];
 
 /// How a login ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +109,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 #[derive(Debug)]
 pub struct Metrics {
     requests: [[Counter; 5]; 4],
+    refusals: Family<Labels2, Counter>,
     pub(crate) duration: Histogram,
     pub(crate) in_flight: Gauge,
     pub(crate) connections: Gauge,
@@ -132,9 +143,11 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Arc<Self> {
         let requests = Family::<Labels2, Counter<u64, AtomicU64>>::default();
         registry.register(REQUESTS, help(REQUESTS), requests.clone());
-        let requests = Outcome::ALL.map(|outcome| {
-            CLASSES.map(|class| requests.get_or_create_owned(&[("outcome", outcome.as_str()), ("status", class)]))
+        let requests = OUTCOMES.map(|outcome| {
+            CLASSES.map(|class| requests.get_or_create_owned(&[("outcome", outcome), ("status", class)]))
         });
+        let refusals = Family::<Labels2, Counter<u64, AtomicU64>>::default();
+        registry.register(REFUSALS, help(REFUSALS), refusals.clone());
         // From a tenth of a millisecond, the cost of a hop, to the platforms' own 60 s timeouts.
         let duration = Histogram::new([
             0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -156,6 +169,7 @@ impl Metrics {
         registry.register(CERTIFICATE, help(CERTIFICATE), certificate.clone());
         Arc::new(Self {
             requests,
+            refusals,
             duration,
             in_flight,
             connections,
@@ -206,11 +220,23 @@ impl Metrics {
     }
 
     pub(crate) fn answered(&self, outcome: Outcome, status: http::StatusCode) {
-        let row = Outcome::ALL.iter().zip(&self.requests).find(|(known, _)| **known == outcome);
+        let [proxied, own, refused, failed] = &self.requests;
+        let row = match outcome {
+            Outcome::Proxied => proxied,
+            Outcome::Own => own,
+            Outcome::Refused(_) => refused,
+            Outcome::Failed(_) => failed,
+        };
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
-        if let Some(counter) = row.and_then(|(_, row)| row.get(class)) {
+        if let Some(counter) = row.get(class) {
             counter.inc();
         }
+    }
+
+    /// A request towards the platforms, or to one of keyholder's own endpoints, was refused or failed. Both are out of
+    /// tables: the route is the name of one, the reason a published code.
+    pub(crate) fn refused(&self, route: &'static str, reason: &'static str) {
+        self.refusals.get_or_create(&[("route", route), ("reason", reason)]).inc();
     }
 }
 
@@ -224,7 +250,12 @@ mod tests {
     fn every_metric_of_the_gateway_is_exposed_and_no_other() {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        metrics.answered(Outcome::Own, http::StatusCode::OK);
+        let all = [Outcome::Proxied, Outcome::Own, Outcome::Refused(Code::NOT_FOUND), Outcome::Failed(Code::INTERNAL)];
+        assert_eq!(all.map(Outcome::as_str), OUTCOMES);
+        for outcome in all {
+            metrics.answered(outcome, http::StatusCode::OK);
+        }
+        metrics.refused("/oauth/revoke", "invalid_client");
         metrics.logged_in(LoginEnd::Refused(OauthError::InvalidClient));
         metrics.certificate("gateway", 2_000_000_000);
         let mut text = String::new();
@@ -236,7 +267,12 @@ mod tests {
         let mut table: Vec<&str> = METRICS.iter().map(|row| row.name).filter(of_gateway).collect();
         table.sort_unstable();
         assert_eq!(exposed, table);
-        assert!(text.contains(r#"keyholder_gateway_requests_total{outcome="own",status="2xx"} 1"#), "{text}");
+        for outcome in OUTCOMES {
+            let line = format!(r#"keyholder_gateway_requests_total{{outcome="{outcome}",status="2xx"}} 1"#);
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+        let refused = r#"keyholder_gateway_refusals_total{route="/oauth/revoke",reason="invalid_client"} 1"#;
+        assert!(text.contains(refused), "{text}");
         let certificate = r#"keyholder_gateway_certificate_not_after_seconds{certificate="gateway"} 2000000000"#;
         assert!(text.contains(certificate), "{text}");
         assert!(text.contains(r#"keyholder_issuer_logins_total{result="invalid_client"} 1"#), "{text}");

@@ -40,6 +40,7 @@ use crate::{
     observe,
     request::{Asked, Caller, Refused},
     sender::OwnBinding,
+    worker::Worker,
 };
 
 /// RFC 6750 section 3: no token was presented.
@@ -134,6 +135,12 @@ pub(crate) fn refuse(site: &Outbound, caller: &Caller, refused: Refused, (path, 
     refusal.into_answer(shape.unwrap_or_else(|| guess_shape(site, path)), id)
 }
 
+/// Counts a request that was refused or failed: by the reason code of the security log, or the error code where that is
+/// told nothing.
+pub(crate) fn count_refusal(worker: &Worker, path: &str, reason: &'static str) {
+    worker.ports.metrics.refused(route(path).name(), reason);
+}
+
 /// Authorises a call and makes it. The platform's path begins at the byte `prefix` of the caller's.
 async fn call(
     telling: Telling<'_>,
@@ -143,7 +150,7 @@ async fn call(
     parts: &mut Parts,
     body: Incoming,
 ) -> Result<Answer, Refused> {
-    let Asked { caller, head, path, began, trail } = telling.asked;
+    let Asked { caller, head, path, began, trail, .. } = telling.asked;
     if let Some(trail) = trail {
         trail.client(&session.client);
         trail.credential(credential.name());

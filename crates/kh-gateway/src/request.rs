@@ -97,6 +97,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) path: CanonicalPath<'a>,
     pub(crate) began: Began,
     pub(crate) trail: Option<&'a Arc<Trail>>,
+    /// The reason code that the security log was told, if the request was refused for one.
+    pub(crate) reason: &'a OnceLock<&'static str>,
 }
 
 /// Answers one request. Never an error: an error would break the connection without a word.
@@ -137,7 +139,7 @@ pub(crate) fn conclude(
     }
     tracing::debug!(
         status = response.status().as_u16(),
-        outcome = ?outcome,
+        outcome = outcome.as_str(),
         duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         correlation_id = correlation_id(response.headers()),
         "answered a request"
@@ -167,10 +169,10 @@ async fn handle(
     // a copy of the handle, not of the bytes: the path must outlive the changes to the parts
     let uri = parts.uri.clone();
     let sent_id: Option<Box<str>> = correlation_id(&parts.headers).map(Box::from);
-    let mut took = None;
+    let (mut took, reason) = (None, OnceLock::new());
     let answer = match checked(caller, &parts, &uri, &mut body, trail).await {
         Ok((head, path)) => {
-            let asked = Asked { caller, head, path, began, trail };
+            let asked = Asked { caller, head, path, began, trail, reason: &reason };
             match &door.site {
                 Site::Outbound(site) => outbound::serve(site, asked, &mut parts, body).await,
                 Site::Inbound(site) => {
@@ -199,6 +201,10 @@ async fn handle(
             Site::Inbound(_) => inbound::refuse(refused, &id),
         }
     });
+    // a protected API counts its refusals by itself
+    if let (Site::Outbound(_), Some(code)) = (&door.site, answer.1.code()) {
+        outbound::count_refusal(&caller.worker, uri.path(), reason.get().copied().unwrap_or(code.0));
+    }
     (answer, took)
 }
 

@@ -44,6 +44,24 @@ impl Route {
         self.is_login() || matches!(self, Self::OauthRevoke | Self::OauthIntrospect)
     }
 
+    /// Its name in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::OauthToken => "/oauth/token",
+            Self::OauthRevoke => "/oauth/revoke",
+            Self::OauthIntrospect => "/oauth/introspect",
+            Self::OauthKeys => "/oauth/jwks",
+            Self::AuthorizationServer => AUTHORIZATION_SERVER,
+            Self::Events => "/keyholder/events/{name}",
+            Self::CxoneToken => "/auth/token",
+            Self::CxoneAccessKey => "/authentication/v1/token/access-key",
+            Self::Jwks => "/auth/jwks",
+            Self::OpenidConfiguration => "/.well-known/openid-configuration",
+            Self::CxoneConfiguration => "/.well-known/cxone-configuration",
+            Self::Genesys { .. } | Self::Other => "platform",
+        }
+    }
+
     /// Whether its callers log in.
     pub(crate) fn is_login(self) -> bool {
         matches!(self, Self::OauthToken | Self::CxoneToken | Self::CxoneAccessKey)
@@ -169,6 +187,9 @@ mod tests {
             assert_eq!((route(path).has_oauth_errors(), route(path).is_login()), (oauth_errors, login), "{path}");
         }
         assert_eq!(prefix_of("/login/eu/oauth/token"), "/login/eu");
+        for (suffix, own) in OWN {
+            assert_eq!(own.name(), suffix);
+        }
         assert!(is_cxone_account("/access-key-management/v1/access-keys") && !is_cxone_account("/inContactAPI/x"));
     }
 

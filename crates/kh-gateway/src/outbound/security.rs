@@ -136,6 +136,10 @@ impl<'a> Telling<'a> {
     }
 
     fn record(self, site: Site, parts: &Parts, outcome: Outcome, more: impl FnOnce(&mut AuthenticationEvent)) {
+        if let Outcome::Failure { reason } = outcome {
+            // for whoever counts the answer; a request is refused once, so that there is nothing to lose
+            self.asked.reason.set(reason).ok();
+        }
         self.site.security.record(|| {
             let (asked, caller) = (self.asked, self.asked.caller);
             let mut event = AuthenticationEvent::new(asked.began.now.wall, site, outcome);

@@ -153,6 +153,12 @@ async fn what_no_local_caller_may_do_is_refused_before_the_platform() {
         let answer = send(&world, &proxy, request(call, "")).await;
         assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{call}");
     }
+    for (reason, count) in
+        [("keyholder.call.guarded", 4), ("keyholder.request.ambiguous", 5), ("keyholder.not_found", 4)]
+    {
+        let line = format!(r#"keyholder_gateway_refusals_total{{route="platform",reason="{reason}"}}"#);
+        assert_eq!(world.metric(&line), count, "{reason}");
+    }
     assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
 }
 

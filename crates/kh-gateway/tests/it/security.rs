@@ -1,18 +1,20 @@
 //! What the security log is told of calls to platforms and of keyholder's own endpoints, and whose address counts there.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use kh_core::port::security::{
-    AuthenticationEvent, Outcome, Presented, Security, SecurityLog, Site, TokenDigest, Told,
+use kh_core::{
+    Code,
+    port::security::{AuthenticationEvent, Outcome, Presented, Security, SecurityLog, Site, TokenDigest, Told},
 };
 use kh_gateway::inbound::Proxies;
 use kh_issuer::{NewClient, NewTokens};
 use kh_net::client_address::{ClientAddressing, ForwardingHeader, TrustedProxies};
 use kh_security::{Counters, Guard, Limits};
+use kh_verify::Reason;
 use parking_lot::Mutex;
 
 use crate::{
@@ -225,6 +227,71 @@ fn scoped() -> NewClient {
         allow_all: false,
         allow_secret_operations: false,
         ttl: None,
+    }
+}
+
+/// What the reference publishes: the reasons of these places, those of tokens, and the error codes.
+fn published() -> BTreeSet<String> {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/security-log.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let places = ["| calls to platforms |", "| the token endpoint |", "| endpoints for platform events |"];
+    let rows: Vec<&str> = page.lines().filter(|line| places.iter().any(|place| line.starts_with(place))).collect();
+    assert_eq!(rows.len(), places.len(), "{rows:?}");
+    let of_rows = rows.into_iter().flat_map(|row| row.split('`').skip(1).step_by(2)).map(str::to_owned);
+    let of_tokens = Reason::ALL.iter().map(|reason| reason.as_str().to_owned());
+    let of_errors = Code::ALL.iter().map(|(code, ..)| code.0.to_owned());
+    of_rows.chain(of_tokens).chain(of_errors).collect()
+}
+
+#[tokio::test]
+async fn each_refused_request_is_counted_once_by_its_route_and_a_published_code() {
+    let (_upstream, _journal, world) = world(|setup| {
+        setup.allow = vec!["GET /api/v2/users"];
+        setup.allow_all = false;
+        // nobody is there
+        setup.api_base = "http://127.0.0.1:1".to_owned();
+        // it is counted without a log as well
+        setup.security = Security::default();
+    })
+    .await;
+    let token = format!("Bearer {}", world.token);
+    let (good, wrong) = (basic(&world.client_id, &world.client_secret), basic(&world.client_id, "khs_wrong"));
+    for (call, authorization, body, route, reason) in [
+        ("GET /api/v2/users", "", "", "platform", "token_missing"),
+        ("GET /api/v2/users", "Bearer kht_nobody", "", "platform", "token_unknown"),
+        ("GET /api/v2/groups", &*token, "", "platform", "call_not_allowed"),
+        ("POST /api/v2/oauth/clients", &token, "", "platform", "call_guarded"),
+        ("GET /api/v2/users", &token, "", "platform", "keyholder.upstream.unreachable"),
+        ("GET /api/v2/../x", &token, "", "platform", "keyholder.request.ambiguous"),
+        ("GET /nothing", &token, "", "platform", "keyholder.not_found"),
+        ("POST /oauth/revoke", &wrong, "token=x", "/oauth/revoke", "invalid_client"),
+        ("POST /oauth/revoke", &good, "", "/oauth/revoke", "keyholder.request.malformed"),
+        ("GET /oauth/revoke", "", "", "/oauth/revoke", "keyholder.method.not_allowed"),
+        ("POST /p/oauth/introspect", &good, "token=x", "/oauth/introspect", "introspection_not_allowed"),
+        ("POST /p/oauth/introspect", &wrong, "token=x", "/oauth/introspect", "invalid_client"),
+        ("POST /oauth/token", &wrong, GRANT, "/oauth/token", "invalid_client"),
+        ("POST /auth/jwks", "", "", "/auth/jwks", "keyholder.method.not_allowed"),
+        ("POST /keyholder/events/main", "", "", "/keyholder/events/{name}", "keyholder.not_found"),
+    ] {
+        let headers = [FORM, ("authorization", authorization)];
+        let headers = if authorization.is_empty() { &headers[..1] } else { &headers[..] };
+        let status = send(&world, call, headers, body).await.status;
+        assert!(status >= 400, "{call}: {status}");
+        let line = format!(r#"keyholder_gateway_refusals_total{{route="{route}",reason="{reason}"}}"#);
+        assert_eq!(world.metric(&line), 1, "{call} {body}");
+    }
+    assert_eq!(send(&world, "GET /auth/jwks", &[], "").await.status, 200);
+    let scrape = world.scrape();
+    let sum = |start: &str| -> u64 {
+        let series = scrape.lines().filter(|line| line.starts_with(start));
+        series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    };
+    let ended = ["refused", "failed"].map(|how| sum(&format!(r#"keyholder_gateway_requests_total{{outcome="{how}""#)));
+    assert_eq!(sum("keyholder_gateway_refusals_total{"), ended.iter().sum::<u64>(), "no other way to be refused");
+    let published = published();
+    for line in scrape.lines().filter(|line| line.starts_with("keyholder_gateway_refusals_total{")) {
+        let reason = line.split("reason=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        assert!(published.contains(reason), "{reason} is not published");
     }
 }
 

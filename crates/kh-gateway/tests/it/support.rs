@@ -226,14 +226,24 @@ impl World {
     pub(crate) fn metric(&self, line: &str) -> u64 {
         metric(&self.registry, line)
     }
+
+    /// All metric lines.
+    pub(crate) fn scrape(&self) -> String {
+        scrape(&self.registry)
+    }
 }
 
 /// The value of one metric line.
 pub(crate) fn metric(registry: &Registry, line: &str) -> u64 {
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let text = scrape(registry);
     let found = text.lines().find_map(|row| row.strip_prefix(line)?.strip_prefix(' '));
     found.unwrap_or_else(|| panic!("no {line} in\n{text}")).parse().unwrap()
+}
+
+fn scrape(registry: &Registry) -> String {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    text
 }
 
 /// Sends a request on a connection of its own.
