@@ -38,6 +38,17 @@ struct Ended {
     outcome: &'static str,
 }
 
+/// How a delivery ended that was not taken.
+fn outcome(why: NotTaken) -> &'static str {
+    match why {
+        NotTaken::Unauthenticated => "unauthenticated",
+        NotTaken::Forbidden => "forbidden",
+        NotTaken::Malformed => "malformed",
+        NotTaken::TooMany(_) => "limited",
+        NotTaken::Unavailable => "unavailable",
+    }
+}
+
 /// One endpoint.
 struct Endpoint {
     desk: EventDesk,
@@ -190,17 +201,17 @@ impl EventSink for PlatformEvents {
             let Some(endpoint) = self.endpoints.get(name) else { return Err(NotTaken::Unauthenticated) };
             let known = self.client(endpoint, token).await;
             if let Err(why) = &known {
-                self.count(
-                    name,
-                    match why {
-                        NotTaken::Forbidden => "forbidden",
-                        NotTaken::Unavailable => "unavailable",
-                        NotTaken::Unauthenticated | NotTaken::Malformed | NotTaken::TooMany(_) => "unauthenticated",
-                    },
-                );
+                self.count(name, outcome(*why));
             }
             known
         })
+    }
+
+    fn refused(&self, name: &str, why: NotTaken) {
+        // a name that somebody made up is no label
+        if self.endpoints.contains_key(name) {
+            self.count(name, outcome(why));
+        }
     }
 
     fn take<'a>(&'a self, name: &'a str, proof: Proof<'a>, body: &'a [u8]) -> BoxFuture<'a, Result<(), NotTaken>> {

@@ -22,6 +22,8 @@ use crate::{
 struct Sink {
     refuse: Mutex<Option<NotTaken>>,
     asked: Mutex<Vec<String>>,
+    /// What was refused without it.
+    refused: Mutex<Vec<NotTaken>>,
 }
 
 impl EventSink for Sink {
@@ -41,6 +43,11 @@ impl EventSink for Sink {
             _ => Err(NotTaken::Unauthenticated),
         };
         Box::pin(async move { known })
+    }
+
+    fn refused(&self, name: &str, why: NotTaken) {
+        assert_eq!(name, "main");
+        self.refused.lock().unwrap().push(why);
     }
 
     fn take<'a>(&'a self, name: &'a str, proof: Proof<'a>, body: &'a [u8]) -> BoxFuture<'a, Result<(), NotTaken>> {
@@ -143,6 +150,33 @@ async fn what_could_not_be_carried_out_is_told_so_that_it_comes_again() {
 }
 
 #[tokio::test]
+async fn the_sink_hears_once_of_each_delivery_that_was_refused_without_it() {
+    let (world, sink) = world().await;
+    let large = "x".repeat(1001);
+    for (headers, body, status, told) in [
+        (&[][..], "{}", 401, Some(NotTaken::Unauthenticated)),
+        (&[("authorization", "Basic Z29vZDo=")], "{}", 401, Some(NotTaken::Unauthenticated)),
+        (&[("authorization", "Bearer bound")], "{}", 401, Some(NotTaken::Unauthenticated)),
+        (&[("authorization", "Bearer good")], &large, 413, Some(NotTaken::Malformed)),
+        (&SIGNED[..2], "{}", 401, Some(NotTaken::Unauthenticated)),
+        (&[SIGNED[0], SIGNED[1], SIGNED[2], SIGNED[2]], "{}", 401, Some(NotTaken::Unauthenticated)),
+        (&SIGNED, &large, 413, Some(NotTaken::Malformed)),
+        // it said so itself
+        (&[("authorization", "Bearer bad")], "{}", 401, None),
+        (&[("authorization", "Bearer weak")], "{}", 403, None),
+        (&[("authorization", "Bearer good")], "{}", 202, None),
+        (&SIGNED, "{}", 202, None),
+    ] {
+        assert_eq!(post(&world, "/keyholder/events/main", headers, body).await.status, status, "{headers:?}");
+        let heard = std::mem::take(&mut *sink.refused.lock().unwrap());
+        assert_eq!(heard, Vec::from_iter(told), "{headers:?}");
+    }
+    // and nothing of what is no delivery to an endpoint that there is
+    post(&world, "/keyholder/events/other", &[], "{}").await;
+    assert!(sink.refused.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn each_refused_sender_is_told_to_the_security_log_once() {
     let journal = Arc::new(Journal::default());
     let (world, sink) = watched(Security { log: Some(journal.clone()), guard: None }).await;
@@ -180,7 +214,7 @@ async fn who_is_refused_too_often_has_to_wait_and_a_sender_that_is_known_has_not
     let limits = Limits { address_failures: 3, window: Duration::from_hours(1), ..Limits::default() };
     let journal = Arc::new(Journal::default());
     let guard = Arc::new(Guard::new(limits, &Counters::default()));
-    let (world, _sink) = watched(Security { log: Some(journal.clone()), guard: Some(guard) }).await;
+    let (world, sink) = watched(Security { log: Some(journal.clone()), guard: Some(guard) }).await;
     let path = "/keyholder/events/main";
     let mut statuses = Vec::new();
     for _ in 0..5 {
@@ -190,6 +224,8 @@ async fn who_is_refused_too_often_has_to_wait_and_a_sender_that_is_known_has_not
     assert_eq!(journal.take(&world).last().unwrap(), "events throttled bearer 429 - claimed");
     let unsigned = post(&world, path, &[], "{}").await;
     assert_eq!(unsigned.status, 429);
+    let heard = sink.refused.lock().unwrap().clone();
+    assert!(matches!(heard[..], [NotTaken::TooMany(_)]), "the others it refused itself: {heard:?}");
     assert!(unsigned.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 0);
     for headers in [&[("authorization", "Bearer good")][..], &SIGNED] {
         assert_eq!(post(&world, path, headers, "{}").await.status, 202, "{headers:?}");

@@ -213,5 +213,10 @@ fn a_signed_event_is_taken_once_and_within_its_window() {
     assert_eq!(status(&token), 401);
     assert_eq!(signed(&server, "msg_1", at, &changed), 401, "a second time");
     assert_eq!(signed(&server, "msg_2", at, &changed), 202);
-    assert!(scrape(&server).contains("keyholder_platform_events_total{events=\"main\",outcome=\"replayed\"} 1"));
+    let counted = scrape(&server);
+    // two out of their time, one without a signature, one with another
+    for (outcome, count) in [("unauthenticated", 4), ("replayed", 1)] {
+        let line = format!("keyholder_platform_events_total{{events=\"main\",outcome=\"{outcome}\"}} {count}");
+        assert!(counted.contains(&line), "{line}\n{counted}");
+    }
 }

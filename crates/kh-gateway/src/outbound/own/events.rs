@@ -2,7 +2,8 @@
 //!
 //! Invariants: a bearer is looked at before anything is read of a body; bodies of senders that are known only by what
 //! they sent are read a few at a time; the refusals of a wrong, an old and a repeated signature are one answer; each
-//! sender that is refused is told to the security log, and whoever is refused too often has to wait.
+//! sender that is refused is told to the security log, and whoever is refused too often has to wait; whoever carries
+//! deliveries out hears of each one, also of those that were refused before, and counts them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +13,7 @@ use kh_core::{
     Code, Confirmation,
     port::{BoxFuture, security::Presented},
 };
+use kh_verify::Reason;
 use tokio::sync::Semaphore;
 
 use super::{Visit, method_refused, read_up_to};
@@ -76,6 +78,9 @@ pub trait EventSink: Send + Sync {
     /// The client that `token` speaks for, if it may send to `name`.
     fn admit<'a>(&'a self, name: &'a str, token: &'a [u8]) -> BoxFuture<'a, Result<Bearer, NotTaken>>;
 
+    /// A delivery to `name` was refused before it came here, or between being admitted and being taken. For the counters.
+    fn refused(&self, name: &str, why: NotTaken);
+
     /// Takes a delivery, if its proof holds. Whatever was carried out is durable when this returns.
     fn take<'a>(&'a self, name: &'a str, proof: Proof<'a>, body: &'a [u8]) -> BoxFuture<'a, Result<(), NotTaken>>;
 }
@@ -112,6 +117,12 @@ impl From<Refusal> for Refused {
     }
 }
 
+impl From<Unproven> for Refused {
+    fn from(Unproven { reason, refusal }: Unproven) -> Self {
+        Self { reason: Some(reason.as_str()), refusal }
+    }
+}
+
 /// Answers a delivery to the endpoint at the end of the path.
 pub(super) async fn answer(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Answer, Refusal> {
     taken(visit, parts, body).await.map_err(|Refused { reason, refusal }| {
@@ -139,27 +150,41 @@ async fn taken(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Answer
         return Err(Refusal { told: Some("POST".into()), ..method_refused() }.into());
     }
     let with_token = parts.headers.contains_key(header::AUTHORIZATION);
+    let sender = |(why, reason)| Refused { reason: Some(reason), refusal: refusal(why, with_token) };
+    // before the sink was asked, which counts it all the same
+    let early = |why, refused: Refused| {
+        events.sink.refused(name, why);
+        refused
+    };
+    let stranger = |reason| {
+        let unknown = unknown(visit, Shown::Nothing(reason));
+        early(unknown.0, sender(unknown))
+    };
+    let unread = |refusal: Refusal| early(NotTaken::Malformed, refusal.into());
+    // by the sink
     let refused = |why, reason| match why {
-        NotTaken::Unauthenticated => unauthenticated(visit, with_token, Shown::NotValid(reason)),
+        NotTaken::Unauthenticated => sender(unknown(visit, Shown::NotValid(reason))),
         NotTaken::Forbidden => Refused { reason: Some("sender_not_allowed"), refusal: refusal(why, with_token) },
         NotTaken::Malformed | NotTaken::TooMany(_) | NotTaken::Unavailable => refusal(why, with_token).into(),
     };
     if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
         let shown = bearer::shown(value.as_bytes());
-        let shown = shown.ok_or_else(|| unauthenticated(visit, with_token, Shown::Nothing("scheme_refused")))?;
+        let shown = shown.ok_or_else(|| stranger("scheme_refused"))?;
         let admitted = events.sink.admit(name, shown.1).await;
         let Bearer { client, bound } = admitted.map_err(|why| refused(why, "token_unknown"))?;
         binding::verify(visit.telling, parts, shown, bound.as_ref())
-            .map_err(|Unproven { reason, refusal }| Refused { reason: Some(reason.as_str()), refusal })?;
-        let body = read_up_to(visit.caller, body, body_max).await?;
+            .map_err(|unproven| early(why_unproven(&unproven), unproven.into()))?;
+        let body = read_up_to(visit.caller, body, body_max).await.map_err(unread)?;
         let taken = events.sink.take(name, Proof::Admitted(&client), &body).await;
         taken.map_err(|why| refused(why, "token_unknown"))?;
     } else {
         let none = if parts.headers.contains_key(SIGNATURE) { "signature_invalid" } else { "token_missing" };
         let signed = signed(&parts.headers);
-        let signed = signed.ok_or_else(|| unauthenticated(visit, with_token, Shown::Nothing(none)))?;
-        let _seat = events.unknown.try_acquire().map_err(|_| refusal(NotTaken::TooMany(BUSY), with_token))?;
-        let body = read_up_to(visit.caller, body, body_max).await?;
+        let signed = signed.ok_or_else(|| stranger(none))?;
+        let busy = NotTaken::TooMany(BUSY);
+        let seat = events.unknown.try_acquire();
+        let _seat = seat.map_err(|_| early(busy, refusal(busy, with_token).into()))?;
+        let body = read_up_to(visit.caller, body, body_max).await.map_err(unread)?;
         let taken = events.sink.take(name, Proof::Signed(signed), &body).await;
         taken.map_err(|why| refused(why, "signature_invalid"))?;
     }
@@ -177,13 +202,13 @@ enum Shown {
     NotValid(&'static str),
 }
 
-/// The sender is not known. Who is known is never made to wait for what others do at its address, which may be that of a
-/// platform's proxy.
-fn unauthenticated(visit: Visit<'_>, with_token: bool, shown: Shown) -> Refused {
+/// How a sender is refused that is not known, and for which reason. Who is known is never made to wait for what others do
+/// at its address, which may be that of a platform's proxy.
+fn unknown(visit: Visit<'_>, shown: Shown) -> (NotTaken, &'static str) {
     let (security, now) = (&visit.site.security, visit.caller.worker.began().now);
     let attempt = visit.telling.attempt(None);
     if let Some(wait) = security.wait(attempt, now) {
-        return Refused { reason: Some("throttled"), refusal: refusal(NotTaken::TooMany(wait), with_token) };
+        return (NotTaken::TooMany(wait), "throttled");
     }
     let reason = match shown {
         Shown::Nothing(reason) => reason,
@@ -192,7 +217,12 @@ fn unauthenticated(visit: Visit<'_>, with_token: bool, shown: Shown) -> Refused 
             reason
         }
     };
-    Refused { reason: Some(reason), refusal: refusal(NotTaken::Unauthenticated, with_token) }
+    (NotTaken::Unauthenticated, reason)
+}
+
+/// How a delivery ended whose token came without what it is bound to.
+fn why_unproven(unproven: &Unproven) -> NotTaken {
+    if unproven.reason == Reason::ProofUnremembered { NotTaken::Unavailable } else { NotTaken::Unauthenticated }
 }
 
 /// The three headers, each there once.
