@@ -44,7 +44,7 @@ pub(crate) fn log(rig: &Rig) -> Vec<String> {
 }
 
 /// Every operation of the document: method, path, and the role that it names.
-fn operations() -> Vec<(String, String, Role)> {
+pub(crate) fn operations() -> Vec<(String, String, Role)> {
     let document = serde_json::to_value(api::document()).unwrap();
     let mut all = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {

@@ -12,6 +12,8 @@ mod hostile;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod mtls;
 #[cfg(test)]
 mod pickup;
