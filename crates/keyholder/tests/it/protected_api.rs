@@ -1,5 +1,6 @@
 //! `keyholder serve --listen ...`: one protected API by flags alone, with tokens of a key made in the test.
 
+mod security_log;
 pub mod tokens;
 
 use std::{
@@ -63,6 +64,8 @@ struct Protected {
     folder: TempDir,
     process: Process,
     url: String,
+    /// Where `--metrics` is among the flags.
+    metrics_url: Option<String>,
 }
 
 fn short(folder: &TempDir, api: &Api, more: &[&str]) -> Command {
@@ -83,7 +86,13 @@ impl Protected {
         let log = folder.path().join("log");
         let mut process = Process::start(&mut short(&folder, api, more), &log);
         let ready = process.ready(&folder.path().join("ready.json"));
-        Self { url: text(&ready, "inbound_url").to_owned(), folder, process }
+        let metrics_url = ready["metrics_url"].as_str().map(str::to_owned);
+        Self { url: text(&ready, "inbound_url").to_owned(), metrics_url, folder, process }
+    }
+
+    fn scrape(&self) -> String {
+        let url = self.metrics_url.as_deref().expect("--metrics is among the flags");
+        String::from_utf8(request("GET", &format!("{url}/metrics"), &[], b"").body).unwrap()
     }
 
     fn call(&self, method: &str, path: &str, authorization: &str) -> Answer {

@@ -80,7 +80,7 @@ fn loaded(server: &Server) {
 }
 
 /// The log's lines, each of them valid by the published schema.
-fn lines(file: &Path) -> Vec<Value> {
+pub(crate) fn lines(file: &Path) -> Vec<Value> {
     let schema = serde_json::from_str(&repository("docs/reference/security-log.schema.json")).unwrap();
     let schema = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
     let text = fs::read_to_string(file).unwrap();

@@ -131,7 +131,9 @@ fn serve(
     raise_open_files();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let sides = (Arc::clone(&clock), Arc::new(SystemEntropy) as Arc<dyn Entropy>);
-    let log = security_log.map(|file| plain_log(file.to_owned(), sides, &Counters::default())).transpose()?;
+    let mut registry = Registry::default();
+    let counters = Counters::register(&mut registry);
+    let log = security_log.map(|file| plain_log(file.to_owned(), sides, &counters)).transpose()?;
     let runtime = control_runtime()?;
     let verifier = api.verifier(&clock, runtime.handle().clone())?;
     let exit = runtime.block_on(async {
@@ -149,7 +151,7 @@ fn serve(
             }));
         }
         let security = log.clone().map(|log| log as Arc<dyn SecurityLog>);
-        let (gateway, registry) = start(listen, api, &verifier, (clock, security.into()))?;
+        let gateway = start(listen, api, &verifier, (clock, security.into()), &mut registry)?;
         let (tasks, draining, ended) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let watched = match watched {
             None => None,
@@ -179,20 +181,19 @@ fn start(
     api: &OneApi,
     verifier: &Arc<Verifier>,
     (clock, security): (Arc<dyn Clock>, Security),
-) -> Result<(GatewayHandle, Registry), Failure> {
-    let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry);
-    let counts = InboundMetrics::register(&mut registry, Arc::clone(&clock));
+    registry: &mut Registry,
+) -> Result<GatewayHandle, Failure> {
+    let metrics = Metrics::register(registry);
+    let counts = InboundMetrics::register(registry, Arc::clone(&clock));
     let site = Inbound::new(SITE, api.api(verifier)?, &counts, security);
     let ports = InboundPorts { site, clock, entropy: Arc::new(SystemEntropy), metrics, observer: None };
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let (socket_mode, limits) = (SOCKET_MODE, Limits::default());
     let config = GatewayConfig { listen: vec![listen], socket_mode, workers, tls: None, limits };
-    let gateway = Gateway::start_inbound(config, ports).map_err(|error| match &error {
+    Gateway::start_inbound(config, ports).map_err(|error| match &error {
         StartError::Listen { address, source } => cannot_listen("gateway", address, source),
         StartError::NothingToDo | StartError::Worker(_) => Failure::of(Code::INTERNAL, &error),
-    })?;
-    Ok((gateway, registry))
+    })
 }
 
 async fn until_stopped(
