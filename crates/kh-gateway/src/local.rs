@@ -94,7 +94,7 @@ impl LocalProxy {
                     trail.refused(refusal.code);
                 }
                 // the path is a profile's: whatever it looks like, this is a call to a platform
-                worker.ports.metrics.refused(Route::Other.name(), refusal.code.0);
+                worker.ports.metrics.refused(Route::Other.template(), refusal.code.0);
                 let id = refusal.correlation_id.clone().or(sent_id).unwrap_or_else(|| worker.context_id().into());
                 refusal.into_answer(kind, &id)
             }

@@ -138,7 +138,7 @@ pub(crate) fn refuse(site: &Outbound, caller: &Caller, refused: Refused, (path, 
 /// Counts a request that was refused or failed: by the reason code of the security log, or the error code where that is
 /// told nothing.
 pub(crate) fn count_refusal(worker: &Worker, path: &str, reason: &'static str) {
-    worker.ports.metrics.refused(route(path).name(), reason);
+    worker.ports.metrics.refused(route(path).template(), reason);
 }
 
 /// Authorises a call and makes it. The platform's path begins at the byte `prefix` of the caller's.

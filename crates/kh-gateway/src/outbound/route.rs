@@ -44,30 +44,12 @@ impl Route {
         self.is_login() || matches!(self, Self::OauthRevoke | Self::OauthIntrospect)
     }
 
-    /// Its name in metrics.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::OauthToken => "/oauth/token",
-            Self::OauthRevoke => "/oauth/revoke",
-            Self::OauthIntrospect => "/oauth/introspect",
-            Self::OauthKeys => "/oauth/jwks",
-            Self::AuthorizationServer => AUTHORIZATION_SERVER,
-            Self::Events => "/keyholder/events/{name}",
-            Self::CxoneToken => "/auth/token",
-            Self::CxoneAccessKey => "/authentication/v1/token/access-key",
-            Self::Jwks => "/auth/jwks",
-            Self::OpenidConfiguration => "/.well-known/openid-configuration",
-            Self::CxoneConfiguration => "/.well-known/cxone-configuration",
-            Self::Genesys { .. } | Self::Other => "platform",
-        }
-    }
-
     /// Whether its callers log in.
     pub(crate) fn is_login(self) -> bool {
         matches!(self, Self::OauthToken | Self::CxoneToken | Self::CxoneAccessKey)
     }
 
-    /// Its path without a prefix, for logs. Nothing that a caller chose: `{name}` stands for one segment, `**` for any.
+    /// Its path without a prefix, for logs and metrics. Nothing that a caller chose: `{name}` stands for one segment, `**` for any.
     pub(crate) fn template(self) -> &'static str {
         match self {
             Self::OauthToken => "/oauth/token",

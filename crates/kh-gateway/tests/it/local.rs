@@ -156,7 +156,7 @@ async fn what_no_local_caller_may_do_is_refused_before_the_platform() {
     for (reason, count) in
         [("keyholder.call.guarded", 4), ("keyholder.request.ambiguous", 5), ("keyholder.not_found", 4)]
     {
-        let line = format!(r#"keyholder_gateway_refusals_total{{route="platform",reason="{reason}"}}"#);
+        let line = format!(r#"keyholder_gateway_refusals_total{{route="/**",reason="{reason}"}}"#);
         assert_eq!(world.metric(&line), count, "{reason}");
     }
     assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());

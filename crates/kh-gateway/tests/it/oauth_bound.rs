@@ -337,7 +337,7 @@ async fn a_nonce_is_asked_for_at_the_token_endpoint() {
     let without = place.call(None, &format!("DPoP {token}"), &call(Value::Null)).await;
     assert_eq!((without.status, without.header("dpop-nonce")), (401, nonce));
     assert!(without.header("www-authenticate").contains("error=\"use_dpop_nonce\""));
-    let refused = r#"keyholder_gateway_refusals_total{route="platform",reason="proof_nonce"}"#;
+    let refused = r#"keyholder_gateway_refusals_total{route="/api/v2/**",reason="proof_nonce"}"#;
     assert_eq!(place.world.metric(refused), 1);
     assert_eq!(place.call(None, &format!("DPoP {token}"), &call(json!(nonce))).await.status, 200);
     let made_up = place.login(None, &client, &[proof(&KEY, &json!({ "nonce": "made-up" }))]).await;

@@ -257,13 +257,13 @@ async fn each_refused_request_is_counted_once_by_its_route_and_a_published_code(
     let token = format!("Bearer {}", world.token);
     let (good, wrong) = (basic(&world.client_id, &world.client_secret), basic(&world.client_id, "khs_wrong"));
     for (call, authorization, body, route, reason) in [
-        ("GET /api/v2/users", "", "", "platform", "token_missing"),
-        ("GET /api/v2/users", "Bearer kht_nobody", "", "platform", "token_unknown"),
-        ("GET /api/v2/groups", &*token, "", "platform", "call_not_allowed"),
-        ("POST /api/v2/oauth/clients", &token, "", "platform", "call_guarded"),
-        ("GET /api/v2/users", &token, "", "platform", "keyholder.upstream.unreachable"),
-        ("GET /api/v2/../x", &token, "", "platform", "keyholder.request.ambiguous"),
-        ("GET /nothing", &token, "", "platform", "keyholder.not_found"),
+        ("GET /api/v2/users", "", "", "/api/v2/**", "token_missing"),
+        ("GET /api/v2/users", "Bearer kht_nobody", "", "/api/v2/**", "token_unknown"),
+        ("GET /api/v2/groups", &*token, "", "/api/v2/**", "call_not_allowed"),
+        ("POST /api/v2/oauth/clients", &token, "", "/api/v2/**", "call_guarded"),
+        ("GET /api/v2/users", &token, "", "/api/v2/**", "keyholder.upstream.unreachable"),
+        ("GET /api/v2/../x", &token, "", "/api/v2/**", "keyholder.request.ambiguous"),
+        ("GET /nothing", &token, "", "/**", "keyholder.not_found"),
         ("POST /oauth/revoke", &wrong, "token=x", "/oauth/revoke", "invalid_client"),
         ("POST /oauth/revoke", &good, "", "/oauth/revoke", "keyholder.request.malformed"),
         ("GET /oauth/revoke", "", "", "/oauth/revoke", "keyholder.method.not_allowed"),
