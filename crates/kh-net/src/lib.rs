@@ -7,6 +7,7 @@
 //! Invariant: nothing here reads the process's environment; certificates are always verified; the password of a proxy
 //! and the key of a client certificate appear in no error, no log line and no `Debug`.
 
+mod certificate_failure;
 pub mod client_address;
 mod dial;
 mod egress;
@@ -25,6 +26,7 @@ pub mod tls;
 mod tls_session;
 mod tunnel;
 
+pub use certificate_failure::CertificateFailure;
 pub use egress::{Egress, EgressId, Settings, Target};
 pub use error::{ConnectError, SetupError};
 pub use peer_certificate::PeerCertificate;
