@@ -9,6 +9,7 @@ mod drain;
 mod http2;
 mod io;
 mod pulse;
+mod refused;
 mod serving;
 mod sniff;
 mod tls;

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use kh_core::port::security::Security;
+
 use crate::{inbound::Inbound, outbound::Outbound};
 
 /// Where the requests of a connection lead. Cheap to clone: once per connection.
@@ -19,6 +21,14 @@ impl Site {
         match self {
             Self::Outbound(site) => site.proxies.speak_proxy_protocol(peer),
             Self::Inbound(site) => site.speaks_proxy_protocol(peer),
+        }
+    }
+
+    /// What watches over those who authenticate here.
+    pub(crate) fn security(&self) -> &Security {
+        match self {
+            Self::Outbound(site) => &site.security,
+            Self::Inbound(site) => site.security(),
         }
     }
 }

@@ -358,6 +358,11 @@ impl Inbound {
         self.live.load().api.proxies.speak_proxy_protocol(peer)
     }
 
+    /// What watches over those who authenticate here.
+    pub(crate) fn security(&self) -> &Security {
+        &self.security
+    }
+
     pub(super) fn live(&self) -> Arc<Live> {
         self.live.load_full()
     }

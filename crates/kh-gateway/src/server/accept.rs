@@ -19,6 +19,7 @@ use super::{
     drain::{Finish, Phase},
     http2,
     io::{Inbound, Socket, Transport},
+    refused,
     tls::{Secured, TlsSlot},
 };
 use crate::{
@@ -207,7 +208,7 @@ impl Open {
                     secured = Some(settled);
                     transport
                 }
-                Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
+                Ok(Err(error)) => return refused::tell(&self.site, &self.worker, ends, &error),
                 Err(_elapsed) => return tracing::debug!("a TLS handshake took too long"),
             },
         };

@@ -10,14 +10,22 @@ use kh_core::{
     Code,
     port::security::{AuthenticationEvent, Outcome, Presented, Security, SecurityLog, Site, TokenDigest, Told},
 };
-use kh_gateway::inbound::Proxies;
+use kh_gateway::{CertificateSlot, ClientAuth, ClientTrust, inbound::Proxies, server_tls};
 use kh_issuer::{NewClient, NewTokens};
 use kh_net::client_address::{ClientAddressing, ForwardingHeader, TrustedProxies};
 use kh_security::{Counters, Guard, Limits};
 use kh_verify::Reason;
 use parking_lot::Mutex;
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, sign::CertifiedKey};
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
 
 use crate::{
+    holder::{Authority, Holder, private},
     support::{Got, Setup, World},
     upstream::{Upstream, reply},
 };
@@ -123,6 +131,41 @@ async fn each_refused_call_is_told_once_with_its_reason() {
         assert_eq!(send(&world, call, headers, "").await.status, status, "{call} {authorization}");
         assert_eq!(journal.take(&world), [told], "{call} {authorization}");
     }
+}
+
+/// The status of a call over TLS with this certificate; none when there was no connection.
+async fn call_with(world: &World, servers: &Authority, holder: &Holder) -> Option<u16> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(servers.0.der().clone()).unwrap();
+    let builder = builder.with_root_certificates(roots);
+    let config = builder.with_client_auth_cert(vec![holder.0.clone()], private(holder)).unwrap();
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let name = ServerName::try_from("keys.example").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+    let head = "GET /api/v2/users HTTP/1.1\r\nHost: keys.example\r\nConnection: close\r\n";
+    let request = format!("{head}Authorization: Bearer {}\r\n\r\n", world.token);
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.ok()?;
+    std::str::from_utf8(&answer).unwrap().split(' ').nth(1)?.parse().ok()
+}
+
+#[tokio::test]
+async fn a_client_whose_certificate_is_refused_is_told_once() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let own = servers.issue("keys.example");
+    let key = CertifiedKey::from_der(vec![own.0.clone()], private(&own), &aws_lc_rs::default_provider()).unwrap();
+    let trust = ClientTrust::parse(clients.pem().as_bytes(), ClientAuth::Optional, Vec::new()).unwrap();
+    let tls = server_tls(CertificateSlot::new(key), Some(&trust)).unwrap();
+    let (_upstream, journal, world) = world(|setup| setup.config.tls = Some(tls)).await;
+    let (ours, foreign) = (clients.issue("ours.example"), Authority::new("clients").issue("ours.example"));
+    assert_eq!(call_with(&world, &servers, &foreign).await, None);
+    // the gateway has one worker, so that whatever it had to tell of the first it told before this
+    assert_eq!(call_with(&world, &servers, &ours).await, Some(200));
+    let told = ["gateway certificate_refused certificate - - claimed", "gateway ok bearer - app verified"];
+    assert_eq!(journal.take(&world), told);
 }
 
 #[tokio::test]
