@@ -24,5 +24,5 @@ pub use guard::{Guard, GuardError};
 pub use metrics::LocalMetrics;
 pub use operators::{Operator, Operators, Role};
 pub use proxy::ProfileProxy;
-pub use serve::{Limits, Peer, bind_loopback, serve, serve_tls, serve_with};
+pub use serve::{Limits, Peer, Tls, bind_loopback, serve, serve_tls, serve_with};
 pub use socket::{Callers, SocketError, SocketListener};

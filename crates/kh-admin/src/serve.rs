@@ -24,7 +24,10 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use kh_core::{Code, Problem, port::security::TlsSession};
+use kh_core::{
+    Clock, Code, Problem,
+    port::security::{Security, TlsSession},
+};
 use kh_net::{PeerCertificate, tls_session};
 use socket2::SockRef;
 use tokio::{
@@ -36,7 +39,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::problem;
+use crate::{problem, telling};
 
 /// Limits of a listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,22 +143,28 @@ where
     accept(listener, None, router, limits, cancel).await;
 }
 
+/// How a listener speaks TLS, and who is told of the clients whose certificate it does not take.
+#[derive(Clone)]
+pub struct Tls {
+    /// Its own certificate, and whose client certificates it takes.
+    pub config: Arc<rustls::ServerConfig>,
+    /// Is told who was not let in.
+    pub security: Security,
+    /// When that was.
+    pub clock: Arc<dyn Clock>,
+}
+
 /// As [`serve_with`] behind TLS; what the handshake settled, and a certificate that the peer proved, are told with each of
 /// its requests.
-pub async fn serve_tls<L>(
-    listener: L,
-    tls: Arc<rustls::ServerConfig>,
-    router: Router,
-    limits: Limits,
-    cancel: CancellationToken,
-) where
+pub async fn serve_tls<L>(listener: L, tls: Tls, router: Router, limits: Limits, cancel: CancellationToken)
+where
     L: Listener,
     L::Addr: Into<Peer>,
 {
-    accept(listener, Some(TlsAcceptor::from(tls)), router, limits, cancel).await;
+    accept(listener, Some(tls), router, limits, cancel).await;
 }
 
-async fn accept<L>(mut listener: L, tls: Option<TlsAcceptor>, router: Router, limits: Limits, cancel: CancellationToken)
+async fn accept<L>(mut listener: L, tls: Option<Tls>, router: Router, limits: Limits, cancel: CancellationToken)
 where
     L: Listener,
     L::Addr: Into<Peer>,
@@ -184,14 +193,17 @@ where
         tracker.spawn(async move {
             match tls {
                 None => connection(io, exchange, limits.head, &cancel, &kill).await,
-                Some(tls) => match timeout(limits.head, tls.accept(io)).await {
+                Some(tls) => match timeout(limits.head, TlsAcceptor::from(Arc::clone(&tls.config)).accept(io)).await {
                     Ok(Ok(stream)) => {
                         let handshake = stream.get_ref().1;
                         exchange.tls = Some(tls_session(handshake));
                         exchange.certificate = PeerCertificate::of(handshake);
                         connection(stream, exchange, limits.head, &cancel, &kill).await;
                     }
-                    Ok(Err(error)) => tracing::debug!(?peer, %error, "a TLS handshake with the admin listener failed"),
+                    Ok(Err(error)) => {
+                        tracing::debug!(?peer, %error, "a TLS handshake with the admin listener failed");
+                        telling::no_handshake(&tls, peer, &error);
+                    }
                     Err(_) => tracing::debug!(?peer, "a TLS handshake with the admin listener took too long"),
                 },
             }

@@ -1,6 +1,8 @@
-//! What the security log is told of the local listeners: who was not let in.
+//! What the security log is told of the local listeners: who was not let in, by a request or by a handshake.
 //!
 //! Invariant: of a token nothing but the begin of its digest is told, and of a path its route's template alone.
+
+use std::{io, net::IpAddr};
 
 use axum::{
     extract::{MatchedPath, Request},
@@ -13,9 +15,12 @@ use kh_core::{
         Told,
     },
 };
-use kh_net::PeerCertificate;
+use kh_net::{CertificateFailure, PeerCertificate};
 
-use crate::{proxy, serve::Peer};
+use crate::{
+    proxy,
+    serve::{Peer, Tls},
+};
 
 /// What was tried in vain.
 #[derive(Clone, Copy, Debug)]
@@ -46,12 +51,34 @@ pub(crate) fn not_allowed(security: &Security, clock: &dyn Clock, request: &Requ
     });
 }
 
+/// A handshake failed. Only who was let down by a certificate tried to authenticate; with TLS 1.3 it may have taken the
+/// handshake for done, because its own part of it is.
+pub(crate) fn no_handshake(tls: &Tls, peer: Peer, error: &io::Error) {
+    let Some(failure) = CertificateFailure::of(error) else { return };
+    let peer = address(peer);
+    tls.security.record(|| AuthenticationEvent {
+        client_address: peer.map(itself),
+        peer,
+        ..failure.event(tls.clock.now().wall, Site::Admin)
+    });
+}
+
+/// The address of a peer that has one.
+fn address(peer: Peer) -> Option<IpAddr> {
+    match peer {
+        Peer::Tcp(address) => Some(address.ip().to_canonical()),
+        Peer::Unix { .. } => None,
+    }
+}
+
+/// There are no proxies in front of a local listener: the other end is the client.
+fn itself(ip: IpAddr) -> ClientAddress {
+    ClientAddress { ip, source: AddressSource::Peer }
+}
+
 fn event(clock: &dyn Clock, site: Site, reason: &'static str, request: &Request) -> AuthenticationEvent {
     let headers = request.headers();
-    let peer = match request.extensions().get::<Peer>() {
-        Some(Peer::Tcp(address)) => Some(address.ip().to_canonical()),
-        Some(Peer::Unix { .. }) | None => None,
-    };
+    let peer = request.extensions().get::<Peer>().copied().and_then(address);
     let certificate = request.extensions().get::<PeerCertificate>().is_some();
     let presented = match crate::guard::presented(headers) {
         crate::guard::Presented::Nothing if certificate => Presented::Certificate,
@@ -67,7 +94,7 @@ fn event(clock: &dyn Clock, site: Site, reason: &'static str, request: &Request)
         method: Some(Told::new(request.method().as_str())),
         user_agent: headers.get(header::USER_AGENT).map(|value| Told::of_bytes(value.as_bytes())),
         tls: request.extensions().get::<TlsSession>().copied(),
-        client_address: peer.map(|ip| ClientAddress { ip, source: AddressSource::Peer }),
+        client_address: peer.map(itself),
         peer,
         ..AuthenticationEvent::new(clock.now().wall, site, Outcome::Failure { reason })
     }

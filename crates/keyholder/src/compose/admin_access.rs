@@ -1,8 +1,9 @@
 //! Who may use the admin listener, and its certificate: what a reload exchanges.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use kh_admin::{Guard, Operator, Operators};
+use kh_core::{Clock, port::security::Security};
 use kh_gateway::ClientAuth;
 use parking_lot::Mutex;
 
@@ -49,8 +50,12 @@ impl AdminAccess {
         self.operators.replace(named.chain(self.local.lock().clone()));
     }
 
-    /// The https listener, if there is to be one.
-    pub(super) async fn bind(&self, loaded: &Loaded) -> Result<Option<Local>, Failure> {
+    /// The https listener, if there is to be one. `security` is told of the certificates that it does not take.
+    pub(super) async fn bind(
+        &self,
+        loaded: &Loaded,
+        (security, clock): (Security, &Arc<dyn Clock>),
+    ) -> Result<Option<Local>, Failure> {
         let (Some(tls), Some(served)) = (&loaded.config.admin.tls, &self.certificate) else { return Ok(None) };
         // who comes without a certificate has a token
         let trust = |path: &PathBuf| {
@@ -58,6 +63,8 @@ impl AdminAccess {
             client_trust(&path, &read_pem(&path)?, ClientAuth::Optional, Vec::new())
         };
         let clients = tls.client_ca.as_ref().map(trust).transpose()?;
-        Local::bind_tls("admin", tls.listen, server_tls(served.slot(), clients.as_ref())?).await.map(Some)
+        let config = server_tls(served.slot(), clients.as_ref())?;
+        let speaks = kh_admin::Tls { config, security, clock: Arc::clone(clock) };
+        Local::bind_tls("admin", tls.listen, speaks).await.map(Some)
     }
 }

@@ -123,7 +123,7 @@ pub(super) fn listener(address: &ListenAddress, paths: &Paths) -> Listen {
 /// A local listener that is bound and not served yet.
 pub(super) enum Local {
     Tcp(tokio::net::TcpListener),
-    Tls(tokio::net::TcpListener, Arc<rustls::ServerConfig>),
+    Tls(tokio::net::TcpListener, kh_admin::Tls),
     /// With its address as it is told.
     Unix(SocketListener, String),
 }
@@ -159,11 +159,7 @@ impl Local {
     }
 
     /// Binds any address, behind TLS.
-    pub(super) async fn bind_tls(
-        name: &str,
-        address: SocketAddr,
-        tls: Arc<rustls::ServerConfig>,
-    ) -> Result<Self, Failure> {
+    pub(super) async fn bind_tls(name: &str, address: SocketAddr, tls: kh_admin::Tls) -> Result<Self, Failure> {
         let listener = tokio::net::TcpListener::bind(address).await;
         Ok(Self::Tls(listener.map_err(|error| cannot_listen(name, address, &error))?, tls))
     }

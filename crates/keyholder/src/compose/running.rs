@@ -309,7 +309,8 @@ impl Running {
                 bound.push(local);
             }
         }
-        if let Some(encrypted) = self.live.admin().bind(loaded).await? {
+        let telling = (self.watchers.security(), &base.clock);
+        if let Some(encrypted) = self.live.admin().bind(loaded, telling).await? {
             self.addresses.admin_tls_url = Some(encrypted.url());
             bound.push(encrypted);
         }

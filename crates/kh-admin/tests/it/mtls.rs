@@ -1,9 +1,12 @@
-//! The admin API behind TLS: operators known by their client certificate.
+//! The admin API behind TLS: operators known by their client certificate, and what the security log is told of others.
 
 use std::sync::Arc;
 
-use kh_admin::{Limits, Operator, Role, serve_tls};
-use kh_core::port::security::Outcome;
+use kh_admin::{Limits, Operator, Role, Tls, serve_tls};
+use kh_core::{
+    Clock,
+    port::security::{AuthenticationEvent, Outcome, Security},
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
@@ -29,6 +32,18 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
 }
 
 fn leaf(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str]) -> Identity {
+    signed(authority, named(names))
+}
+
+/// One that was good until some years ago.
+fn expired(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str]) -> Identity {
+    let mut params = named(names);
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    signed(authority, params)
+}
+
+fn named(names: &[&str]) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.subject_alt_names = names
         .iter()
@@ -40,6 +55,10 @@ fn leaf(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str]) -> Identi
             }
         })
         .collect();
+    params
+}
+
+fn signed(authority: &CertifiedIssuer<'static, KeyPair>, params: CertificateParams) -> Identity {
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
     (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
@@ -55,11 +74,13 @@ fn roots(authority: &CertifiedIssuer<'static, KeyPair>) -> Arc<RootCertStore> {
 async fn listen(rig: &Rig, authority: &CertifiedIssuer<'static, KeyPair>) -> std::net::SocketAddr {
     let (certificate, key) = leaf(authority, &["localhost"]);
     let verifier = WebPkiClientVerifier::builder(roots(authority)).allow_unauthenticated().build().unwrap();
-    let tls =
+    let config =
         ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(vec![certificate], key).unwrap();
+    let security = Security { log: Some(rig.heard.clone()), guard: None };
+    let tls = Tls { config: Arc::new(config), security, clock: Arc::new(rig.clock.clone()) };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve_tls(listener, Arc::new(tls), rig.router.clone(), Limits::default(), rig.cancel.clone()));
+    tokio::spawn(serve_tls(listener, tls, rig.router.clone(), Limits::default(), rig.cancel.clone()));
     address
 }
 
@@ -97,6 +118,18 @@ async fn ask_by(
     std::str::from_utf8(&answer).unwrap().split(' ').nth(1)?.parse().ok()
 }
 
+/// What the security log heard since it was asked last: site, reason and what was shown.
+fn take(rig: &Rig) -> Vec<String> {
+    let events = std::mem::take(&mut *rig.heard.0.lock().unwrap());
+    let told = |event: &AuthenticationEvent| {
+        assert!(event.client_address.is_some_and(|client| client.ip.is_loopback()), "{event:?}");
+        assert_eq!(event.at, rig.clock.now().wall);
+        let Outcome::Failure { reason } = event.outcome else { panic!("{event:?}") };
+        format!("{} {reason} {}", event.site.as_str(), event.presented.as_str())
+    };
+    events.iter().map(told).collect()
+}
+
 #[tokio::test]
 async fn an_operators_certificate_is_as_good_as_its_token_and_no_other_certificate_is() {
     let (ours, foreign) = (authority(), authority());
@@ -117,16 +150,22 @@ async fn an_operators_certificate_is_as_good_as_its_token_and_no_other_certifica
     let address = listen(&rig, &ours).await;
     let same_name = leaf(&foreign, &["spiffe://corp.example/ann"]);
     let longer = leaf(&ours, &["spiffe://corp.example/ann/evil"]);
-    for (identity, token, expected, case) in [
-        (Some(&ann), None, Some(200), "by name"),
-        (Some(&pinned), None, Some(200), "by digest"),
-        (None, Some(rig.token()), Some(200), "by token, without a certificate"),
-        (None, None, Some(403), "nothing"),
-        (Some(&ann), Some("khg_wrong"), Some(403), "a wrong token beside a right certificate"),
-        (Some(&longer), None, Some(403), "another name"),
-        (Some(&same_name), None, None, "another authority"),
+    let old = expired(&ours, &["spiffe://corp.example/ann"]);
+    let refused = "admin certificate_refused certificate";
+    for (identity, token, expected, told, case) in [
+        (Some(&ann), None, Some(200), "", "by name"),
+        (Some(&pinned), None, Some(200), "", "by digest"),
+        (None, Some(rig.token()), Some(200), "", "by token, without a certificate"),
+        (None, None, Some(403), "admin token_missing nothing", "nothing"),
+        (Some(&ann), Some("khg_wrong"), Some(403), "admin token_unknown bearer", "a wrong token, a right certificate"),
+        (Some(&longer), None, Some(403), "admin certificate_unknown certificate", "another name"),
+        (Some(&same_name), None, None, refused, "another authority"),
+        (Some(&old), None, None, refused, "once right"),
+        (Some(&same_name), Some(rig.token()), None, refused, "a right token behind another authority"),
     ] {
         assert_eq!(ask(address, &ours, identity, token).await, expected, "{case}");
+        let told: Vec<&str> = if told.is_empty() { Vec::new() } else { vec![told] };
+        assert_eq!(take(&rig), told, "{case}");
     }
 }
 
@@ -149,4 +188,22 @@ async fn who_is_not_let_in_is_told_with_the_version_of_tls() {
         assert_eq!((tls.version, reason), told);
         assert!(tls.cipher.starts_with("TLS_"), "{tls:?}");
     }
+}
+
+/// Nobody tried to authenticate: the security log has nothing of it.
+#[tokio::test]
+async fn a_handshake_that_fails_for_another_reason_is_not_told() {
+    let (ours, foreign) = (authority(), authority());
+    let rig = start(Surface::Admin(Probes::default())).await;
+    let address = listen(&rig, &ours).await;
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    plain.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // it may be reset
+    drop(plain.read_to_end(&mut answer).await);
+    assert!(!answer.starts_with(b"HTTP/"), "plain HTTP");
+    drop(TcpStream::connect(address).await.unwrap());
+    assert_eq!(ask(address, &foreign, None, None).await, None, "a client that does not trust the listener");
+    assert_eq!(ask(address, &ours, None, Some(rig.token())).await, Some(200));
+    assert!(take(&rig).is_empty());
 }
