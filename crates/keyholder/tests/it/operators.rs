@@ -1,11 +1,15 @@
 //! The admin API of the real program: operators of the configuration, over http on loopback and over https with client
-//! certificates (curl), and what stands in the audit log of it.
+//! certificates (curl), and what stands in the audit log and in the security log of it.
 
 use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Installation, eventually, request, run, text};
+use crate::{
+    harness::{Installation, eventually, request, run, text},
+    inbound::certificates::{authority, issue},
+    security_log::lines,
+};
 
 /// Adds sections to the configuration.
 fn append(installation: &Installation, sections: &str) {
@@ -96,7 +100,8 @@ fn curl_with_an_operators_certificate() {
     let installation = Installation::new();
     let folder = installation.path(".");
     certificates(&folder);
-    let sections = "[admin.tls]\nlisten = \"127.0.0.1:0\"\ncert = \"server.pem\"\nkey = \"server.key\"\n\
+    issue(&installation, &authority("test authority"), "ann.operators.example", "stranger");
+    let sections = "[security]\n[admin.tls]\nlisten = \"127.0.0.1:0\"\ncert = \"server.pem\"\nkey = \"server.key\"\n\
                     client_ca = \"ca.pem\"\n[operator.ann]\nrole = \"read\"\n\
                     certificate_names = [\"ann.operators.example\"]\n";
     append(&installation, sections);
@@ -109,10 +114,18 @@ fn curl_with_an_operators_certificate() {
         if let Some(who) = who {
             curl.args(["--cert", &format!("{who}.pem"), "--key", &format!("{who}.key")]);
         }
-        run(curl.arg(&url), b"").done()
+        // without a connection curl fails, and says 000
+        run(curl.arg(&url), b"").out
     };
-    assert_eq!([curl(Some("ann")), curl(Some("eve")), curl(None)], ["200", "403", "403"].map(str::to_owned));
+    let statuses = [Some("ann"), Some("eve"), None, Some("stranger")].map(curl);
+    assert_eq!(statuses, ["200", "403", "403", "000"].map(str::to_owned));
     assert_eq!(server.process.stop().0, Some(0));
+    let found = lines(&installation.path("state/security.log"));
+    let mut told: Vec<String> =
+        found.iter().map(|line| format!("{} {}", text(&line["service"], "name"), text(line, "status_code"))).collect();
+    // each connection has a task of its own
+    told.sort();
+    assert_eq!(told, ["admin certificate_refused", "admin certificate_unknown", "admin token_missing"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `[inbound.NAME.tls] client_ca` and `binding`: callers with certificates and tokens that are bound to them, by curl.
+//! `[inbound.NAME.tls] client_ca` and `binding`: callers with certificates and tokens that are bound to them, by curl, and
+//! what stands in the security log of those who are refused.
 
 use std::{fs, process::Command};
 
@@ -8,8 +9,10 @@ use serde_json::json;
 
 use super::{installed, of_api, of_file, url};
 use crate::{
-    harness::{Installation, Server, eventually, run},
+    harness::{Installation, Server, eventually, run, text},
     protected_api::{Api, claims, tokens::Key},
+    security_log::lines,
+    telemetry::{scrape, value},
 };
 
 const ROUTES: &str = r#"
@@ -26,6 +29,7 @@ scopes = ["reports:read"]
 match = ["GET /bound"]
 scopes = ["reports:read"]
 binding = "required"
+[security]
 "#;
 
 pub type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -61,6 +65,16 @@ fn ask(installation: &Installation, server: &Server, path: &str, file: Option<&s
     run(curl.arg(format!("{}{path}", url(server))), b"").out
 }
 
+/// How the log tells of a certificate that was not taken, and of one that did not come.
+const REFUSED: &str = "certificate_refused certificate";
+const MISSING: &str = "certificate_missing nothing";
+const TLS: Option<&str> = Some("TLS client certificate");
+
+/// The reason of a line, and what was shown.
+fn told(line: &serde_json::Value) -> String {
+    format!("{} {}", text(line, "status_code"), text(&line["unmapped"], "presented"))
+}
+
 #[test]
 fn callers_have_a_certificate_of_the_region_and_a_token_and_the_region_may_change() {
     let (api, key) = (Api::start(), Key::new("k1"));
@@ -77,25 +91,42 @@ fn callers_have_a_certificate_of_the_region_and_a_token_and_the_region_may_chang
     let (of_ours, of_theirs) = (token(&json!({ "x5t#S256": ours })), token(&json!({ "x5t#S256": theirs })));
     let unknown = token(&json!({ "kid": "k1" }));
     let free = key.sign(&claims(&json!({})));
-    for (path, file, token, expected, case) in [
-        ("/reports", None, Some(&free), "000", "no certificate"),
-        ("/reports", Some("theirs"), Some(&free), "000", "a certificate of the region with another name"),
-        ("/reports", Some("newcomer"), Some(&free), "000", "the name of another authority"),
-        ("/reports", Some("ours"), None, "401", "the certificate alone never suffices"),
-        ("/reports", Some("ours"), Some(&free), "200", "certificate and token"),
-        ("/reports", Some("ours"), Some(&of_ours), "200", "a token that is bound to it"),
-        ("/reports", Some("ours"), Some(&of_theirs), "401", "a token that is bound to another"),
-        ("/reports", Some("ours"), Some(&unknown), "401", "a token that is bound to who knows what"),
-        ("/bound", Some("ours"), Some(&of_ours), "200", "where tokens must be bound"),
-        ("/bound", Some("ours"), Some(&free), "401", "where tokens must be bound, one that is not"),
+    let written = || value(&scrape(&server), r#"keyholder_security_log_lines_total{result="written"}"#);
+    let log = installation.path("state/security.log");
+    let mut known = 0_u32;
+    for (path, file, token, expected, reason, case) in [
+        ("/reports", None, Some(&free), "000", MISSING, "no certificate"),
+        ("/reports", Some("theirs"), Some(&free), "000", REFUSED, "a certificate of the region with another name"),
+        ("/reports", Some("newcomer"), Some(&free), "000", REFUSED, "the name of another authority"),
+        ("/reports", Some("ours"), None, "401", "token_missing nothing", "the certificate alone never suffices"),
+        ("/reports", Some("ours"), Some(&free), "200", "", "certificate and token"),
+        ("/reports", Some("ours"), Some(&of_ours), "200", "", "a token that is bound to it"),
+        ("/reports", Some("ours"), Some(&of_theirs), "401", "certificate_mismatch bearer", "that is bound to another"),
+        ("/reports", Some("ours"), Some(&unknown), "401", "confirmation_unsupported bearer", "to who knows what"),
+        ("/bound", Some("ours"), Some(&of_ours), "200", "", "where tokens must be bound"),
+        ("/bound", Some("ours"), Some(&free), "401", "binding_missing bearer", "where they must be, one that is not"),
     ] {
         assert_eq!(ask(&installation, &server, path, file, token.map(String::as_str)), expected, "{case}");
+        if !reason.is_empty() {
+            eventually(&true, || written() > f64::from(known) + 0.5);
+            let found = lines(&log);
+            assert_eq!(found.last().map(told).as_deref(), Some(reason), "{case}");
+            known += 1;
+            assert_eq!(found.len(), usize::try_from(known).unwrap(), "{case}");
+        }
     }
     assert_eq!(api.calls(), 3);
+    let refused = lines(&log).remove(1);
+    assert_eq!(refused["service"], json!({ "name": "gateway" }));
+    assert_eq!((refused["auth_protocol"].as_str(), refused["src_endpoint"]["ip"].as_str()), (TLS, Some("127.0.0.1")));
+    for absent in ["http_request", "http_response", "session", "actor"] {
+        assert!(refused.get(absent).is_none(), "{refused}");
+    }
     // the authority is replaced while the program serves
     fs::write(installation.path("region.pem"), next.pem()).unwrap();
     server.process.signal("HUP");
     let ask = |file| ask(&installation, &server, "/reports", Some(file), Some(&free));
     eventually(&("000".to_owned(), "200".to_owned()), || (ask("ours"), ask("newcomer")));
     assert_eq!(server.process.stop().0, Some(0));
+    assert_eq!(lines(&log).last().map(told).as_deref(), Some(REFUSED), "the client of the old authority");
 }
