@@ -1,6 +1,7 @@
-//! The gateway's certificate replaced on disk while callers shake hands.
+//! The certificates of the listeners replaced on disk while callers shake hands, and while they stay connected.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     fs,
     io::{Read, Write},
@@ -9,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use kh_core::Sha256;
@@ -17,7 +19,11 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::Stage;
-use crate::harness::{Installation, eventually, text};
+use crate::{
+    harness::{Installation, Server, eventually, parse_answer, text},
+    inbound::{installed, of_api, of_file},
+    protected_api::{Api, tokens::Key},
+};
 
 /// Replacements.
 const REPLACEMENTS: u32 = 20;
@@ -31,6 +37,27 @@ pub fn write(installation: &Installation, name: &str) -> CertificateDer<'static>
     fs::write(installation.path(&format!("{name}.pem")), certificate.pem()).unwrap();
     fs::write(installation.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
     certificate.der().clone()
+}
+
+/// Certificates from `n0` up to the last one in the installation's folder, of which `n0` is in force: their digests, and a
+/// client that trusts them all.
+fn prepare(installation: &Installation, last: u32) -> (Vec<String>, Arc<ClientConfig>) {
+    let (mut roots, mut made) = (RootCertStore::empty(), Vec::new());
+    for number in 0..=last {
+        let certificate = write(installation, &format!("n{number}"));
+        made.push(Sha256::of(&certificate).to_hex());
+        roots.add(certificate).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut trusted = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // Every handshake is a full one: a resumed session shows no new certificate.
+    trusted.resumption = rustls::client::Resumption::disabled();
+    put(installation, 0);
+    (made, Arc::new(trusted))
 }
 
 /// Puts one of the certificates where the configuration says, as renewal programs do.
@@ -65,23 +92,7 @@ fn call(address: &str, trusted: &Arc<ClientConfig>) -> Result<String, String> {
 #[test]
 fn a_certificate_replaced_under_load_fails_no_handshake() {
     let installation = Installation::new();
-    let mut roots = RootCertStore::empty();
-    let mut made = Vec::new();
-    for number in 0..=REPLACEMENTS {
-        let certificate = write(&installation, &format!("n{number}"));
-        made.push(Sha256::of(&certificate).to_hex());
-        roots.add(certificate).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut trusted = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    // Every handshake is a full one: a resumed session shows no new certificate.
-    trusted.resumption = rustls::client::Resumption::disabled();
-    let trusted = Arc::new(trusted);
-    put(&installation, 0);
+    let (made, trusted) = prepare(&installation, REPLACEMENTS);
     let file = installation.path("keyholder.toml");
     let tls = "[gateway.tls]\nlisten = [\"127.0.0.1:0\"]\ncert = \"server.pem\"\nkey = \"server.key\"\n[admin]";
     fs::write(&file, fs::read_to_string(&file).unwrap().replacen("[admin]", tls, 1)).unwrap();
@@ -128,4 +139,98 @@ fn a_certificate_replaced_under_load_fails_no_handshake() {
     assert!(seen.len() > 3 && calls > u64::from(REPLACEMENTS), "{calls} handshakes, {} certificates", seen.len());
     let audited = stage.installation.run(&["audit", "list", "--action", "config.change", "--output", "json"]).json();
     assert_eq!(audited["entries"].as_array().unwrap().len(), 1, "the file itself never changed");
+}
+
+/// A connection that stays open, and the request that is sent on it again and again.
+struct Open {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    request: String,
+}
+
+impl Open {
+    /// A new one; `header` ends in CRLF.
+    fn to(url: &str, trusted: &Arc<ClientConfig>, (path, header): (&str, &str)) -> Self {
+        let address = url.strip_prefix("https://").unwrap();
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let connection = ClientConnection::new(Arc::clone(trusted), name).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{header}\r\n");
+        Self { stream: StreamOwned::new(connection, socket), request }
+    }
+
+    /// The status of one more request, whose answer is read whole.
+    fn ask(&mut self) -> u16 {
+        self.stream.write_all(self.request.as_bytes()).expect("the connection is open");
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            self.stream.read_exact(&mut byte).expect("the connection goes on");
+            head.push(byte[0]);
+        }
+        let answer = parse_answer(&head);
+        let length = answer.header("content-length").expect("the answer says its length").parse().unwrap();
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).unwrap();
+        answer.status
+    }
+
+    /// The digest of the certificate that was shown when it began.
+    fn certificate(&self) -> String {
+        let chain = self.stream.conn.peer_certificates().expect("there was a handshake");
+        Sha256::of(&chain[0]).to_hex()
+    }
+}
+
+/// Replaces a listener's certificate twice, once with a signal and once without: whoever connects then is shown the new
+/// one, and a connection of before is served all the while.
+fn replace_under_a_connection(
+    installation: &Installation,
+    server: &Server,
+    (made, trusted): (&[String], &Arc<ClientConfig>),
+    url: &str,
+    request: (&str, &str),
+) {
+    let new = || {
+        let mut open = Open::to(url, trusted, request);
+        assert_eq!(open.ask(), 200);
+        open
+    };
+    let before = RefCell::new(new());
+    assert_eq!(before.borrow().certificate(), made[0]);
+    for (number, expected) in (1..).zip(&made[1..]) {
+        put(installation, number);
+        if number == 1 {
+            server.process.signal("HUP");
+        }
+        // an idle connection would end by itself on a slow machine
+        eventually(&(200, expected.clone()), || (before.borrow_mut().ask(), new().certificate()));
+    }
+    assert_eq!(before.borrow_mut().ask(), 200);
+    assert_eq!(before.borrow().certificate(), made[0], "it is the same connection");
+}
+
+#[test]
+fn a_protected_apis_certificate_is_replaced_and_open_connections_go_on() {
+    let (api, key) = (Api::start(), Key::new("k1"));
+    let lines = "[inbound.reports.tls]\ncert = \"server.pem\"\nkey = \"server.key\"\n\
+                 [[inbound.reports.route]]\nmatch = [\"GET /health\"]\npublic = true\n";
+    let installation = installed(&(of_file() + &of_api(&api, "\"corp\"", lines)), &[&key]);
+    let (made, trusted) = prepare(&installation, 2);
+    let server = installation.serve();
+    let url = text(&server.ready["inbound_urls"], "reports");
+    replace_under_a_connection(&installation, &server, (&made, &trusted), url, ("/health", ""));
+    assert_eq!(server.process.stop().0, Some(0));
+}
+
+#[test]
+fn the_admin_listeners_certificate_is_replaced_and_open_connections_go_on() {
+    let sections = "[admin.tls]\nlisten = \"127.0.0.1:0\"\ncert = \"server.pem\"\nkey = \"server.key\"\n";
+    let installation = Installation::with("", sections);
+    let (made, trusted) = prepare(&installation, 2);
+    let server = installation.serve();
+    let token = fs::read_to_string(text(&server.ready, "admin_token_file")).unwrap();
+    let header = format!("X-Keyholder-Token: {}\r\n", token.trim());
+    let url = text(&server.ready, "admin_tls_url");
+    replace_under_a_connection(&installation, &server, (&made, &trusted), url, ("/v1/status", &header));
+    assert_eq!(server.process.stop().0, Some(0));
 }
