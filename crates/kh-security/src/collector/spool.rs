@@ -5,9 +5,9 @@
 //! and removed when all of it was sent; how far the oldest one was sent stands in a file that is renamed into place and
 //! not synced: losing it sends a segment's lines twice, never none. When the limit is reached the oldest segment goes.
 //!
-//! Invariants: never more bytes than the limit, plus one record; what was kept is sent or counted as lost; the torn end
-//! that a crash leaves is cut off and told; a segment with other damage is set aside untouched, one of them at most; files
-//! of other names are left alone.
+//! Invariants: never more bytes than the limit, plus one record; what was kept is sent or counted as lost; a segment never
+//! has the number that the position names of an older one; the torn end that a crash leaves is cut off and told; a segment
+//! with other damage is set aside untouched, one of them at most; files of other names are left alone.
 
 mod record;
 mod segment;
@@ -116,6 +116,10 @@ impl Spool {
         numbers.sort_unstable();
         let mut opened = Opened::default();
         let sent = self.read_position();
+        if let Some((of, _)) = sent {
+            // its segment may be gone: a new one of that number would be skipped up to what was sent of the old one
+            self.next = self.next.max(of.saturating_add(1));
+        }
         for number in numbers {
             self.next = self.next.max(number.saturating_add(1));
             let mut segment = Segment::read(&self.folder, number, self.segment_max())?;
@@ -163,7 +167,7 @@ impl Spool {
             self.segments.back().is_some_and(|last| last.is_open() && last.bytes() + record.len() as u64 <= full);
         if !open {
             let segment = Segment::create(&self.folder, self.next)?;
-            self.next += 1;
+            self.next = self.next.saturating_add(1);
             self.segments.push_back(segment);
         }
         let segment = self.segments.back_mut().expect("there is an open segment now");

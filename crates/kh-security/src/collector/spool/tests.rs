@@ -93,6 +93,42 @@ fn without_the_position_lines_are_sent_twice_and_never_lost() {
     }
 }
 
+/// Everything was sent, the finished segment was taken away by a start that kept nothing, and the collector is away.
+#[test]
+fn the_position_of_a_segment_that_is_gone_skips_nothing_of_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(folder.path());
+    for number in 0..2 {
+        spool.push(&batch(number, 1)).unwrap();
+    }
+    assert_eq!(drain(&mut spool).len(), 2);
+    drop(spool);
+    drop(open(folder.path()));
+    let position = fs::read_to_string(folder.path().join(POSITION)).unwrap();
+    let (_, sent) = parse_position(&position).unwrap();
+    assert!(segments(folder.path()).is_empty() && sent > 0, "a position, and no segment that it is of");
+    let (mut spool, _) = open(folder.path());
+    for number in 2..5 {
+        spool.push(&batch(number, 1)).unwrap();
+    }
+    let first_two: usize = (2..4).map(|number| record::encode(&batch(number, 1)).unwrap().len()).sum();
+    assert_eq!(first_two as u64, sent, "a record begins where the old position points");
+    drop(spool);
+    let (mut spool, _) = open(folder.path());
+    assert_eq!(drain(&mut spool), (2..5).map(|number| batch(number, 1)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_position_of_the_last_possible_segment_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(POSITION), format!("{} 0\n", u64::MAX)).unwrap();
+    let (mut spool, _) = open(folder.path());
+    for number in 0..2 {
+        spool.push(&batch(number, 1)).unwrap();
+    }
+    assert_eq!(drain(&mut spool), [batch(0, 1), batch(1, 1)]);
+}
+
 #[test]
 fn the_limit_holds_and_the_oldest_go_and_are_counted() {
     let folder = tempfile::tempdir().unwrap();
