@@ -13,7 +13,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
-    sync::watch,
+    sync::{Semaphore, watch},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -47,6 +47,8 @@ impl Seen {
 pub(crate) enum Reply {
     /// These bytes, then the connection is closed.
     Raw(Vec<u8>),
+    /// The same once there is a permit, which is used up.
+    Held(Arc<Semaphore>, Vec<u8>),
     /// Nothing, and the connection stays open.
     Hang,
     /// A head of a chunked answer, then chunks for as long as anybody reads.
@@ -157,9 +159,10 @@ async fn exchange<I: AsyncRead + AsyncWrite + Unpin>(
     seen.lock().unwrap().push(request);
     counter.send_modify(|count| *count += 1);
     match reply {
-        Reply::Raw(bytes) => {
-            drop(io.write_all(&bytes).await);
-            drop(io.shutdown().await);
+        Reply::Raw(bytes) => send(&mut io, &bytes).await,
+        Reply::Held(permits, bytes) => {
+            permits.acquire().await.unwrap().forget();
+            send(&mut io, &bytes).await;
         }
         Reply::Hang => std::future::pending().await,
         Reply::Endless => {
@@ -168,6 +171,11 @@ async fn exchange<I: AsyncRead + AsyncWrite + Unpin>(
             while io.write_all(format!("1000\r\n{}\r\n", " ".repeat(0x1000)).as_bytes()).await.is_ok() {}
         }
     }
+}
+
+async fn send(io: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+    drop(io.write_all(bytes).await);
+    drop(io.shutdown().await);
 }
 
 async fn read_request(io: &mut (impl AsyncRead + Unpin)) -> Option<Seen> {

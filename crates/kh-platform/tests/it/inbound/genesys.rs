@@ -16,10 +16,11 @@ use kh_core::{
 use kh_platform::inbound::{GenesysRoles, GenesysTokens};
 use kh_sandbox::SandboxConfig;
 use serde_json::json;
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::told;
 use crate::{
-    fake::{Fake, address, client, json as reply},
+    fake::{Fake, Reply, address, client, json as reply},
     management::rig::{FIRST, Rig, TARGET, WEAK, organisation},
 };
 
@@ -218,4 +219,75 @@ async fn what_is_no_answer_is_an_error() {
         told(&error);
         assert_eq!(fake.seen().len(), 1, "{body}");
     }
+}
+
+/// A platform where a caller's token is the id of its one role, and each answer about the role `slow` needs a permit.
+async fn with_a_slow_role() -> (Fake, Arc<Semaphore>, Arc<GenesysTokens>) {
+    let permits = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&permits);
+    let fake = Fake::start(move |seen| {
+        let Some((_, role)) = seen.target.split_once("/roles/") else {
+            let role = seen.header("authorization").unwrap().strip_prefix("Bearer ").unwrap();
+            let client =
+                json!({"id": "c", "authorizedGrantType": "CLIENT-CREDENTIALS", "roleDivisions": [{"roleId": role}]});
+            return reply(200, &json!({"organization": {"id": "o"}, "OAuthClient": client}).to_string());
+        };
+        match reply(200, &json!({"id": role, "permissions": [format!("role:{role}:view")]}).to_string()) {
+            Reply::Raw(bytes) if role == "slow" => Reply::Held(Arc::clone(&held), bytes),
+            other => other,
+        }
+    })
+    .await;
+    let (http, _) = client();
+    let roles = GenesysRoles::new(http.clone(), fake.base(), Own::of(vec![SecretString::copied("own")]), []);
+    let tokens = GenesysTokens::new(http, fake.base(), "i".into(), "o".to_owned(), roles);
+    (fake, permits, Arc::new(tokens))
+}
+
+/// What a caller with this token may do, asked by a task of its own.
+fn asking(tokens: &Arc<GenesysTokens>, token: &'static str) -> JoinHandle<Vec<String>> {
+    let tokens = Arc::clone(tokens);
+    tokio::spawn(async move {
+        let (identity, _) = ask(&tokens, &SecretString::copied(token)).await.unwrap().unwrap();
+        permissions(&identity)
+    })
+}
+
+fn reads_of(fake: &Fake, role: &str) -> usize {
+    let line = format!("GET /api/v2/authorization/roles/{role}");
+    fake.lines().iter().filter(|seen| **seen == line).count()
+}
+
+#[tokio::test]
+async fn a_slow_role_holds_up_nobody_who_has_another() {
+    let (fake, permits, tokens) = with_a_slow_role().await;
+    assert_eq!(asking(&tokens, "kept").await.unwrap(), ["role:kept:view"]);
+    let slow = asking(&tokens, "slow");
+    fake.arrived(4).await;
+    for (role, expected) in [("kept", "role:kept:view"), ("new", "role:new:view")] {
+        assert_eq!(asking(&tokens, role).await.unwrap(), [expected]);
+        assert!(!slow.is_finished(), "{role} did not wait for the slow one");
+    }
+    assert_eq!((reads_of(&fake, "kept"), reads_of(&fake, "new")), (1, 1));
+    permits.add_permits(1);
+    assert_eq!(slow.await.unwrap(), ["role:slow:view"]);
+}
+
+#[tokio::test]
+async fn a_role_is_read_once_however_many_wait_and_one_that_goes_away_strands_nobody() {
+    let (fake, permits, tokens) = with_a_slow_role().await;
+    let first = asking(&tokens, "slow");
+    fake.arrived(2).await;
+    let others: Vec<_> = (0..20).map(|_| asking(&tokens, "slow")).collect();
+    fake.arrived(22).await;
+    assert_eq!(reads_of(&fake, "slow"), 1);
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    fake.arrived(23).await;
+    assert_eq!(reads_of(&fake, "slow"), 2, "the next one asks");
+    permits.add_permits(2);
+    for other in others {
+        assert_eq!(other.await.unwrap(), ["role:slow:view"]);
+    }
+    assert_eq!(reads_of(&fake, "slow"), 2, "for all of them");
 }
