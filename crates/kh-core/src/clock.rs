@@ -1,6 +1,8 @@
 //! Time as an argument. A [`Now`] carries wall time and monotonic time together, because each alone lies: the wall
 //! clock jumps, the monotonic clock may stand still while a machine is suspended.
 
+mod steadiness;
+
 use std::{
     fmt,
     sync::{
@@ -11,6 +13,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+pub use self::steadiness::Steadiness;
 
 /// Wall time in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]

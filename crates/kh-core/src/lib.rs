@@ -23,7 +23,7 @@ pub mod secret_reference;
 pub mod session;
 pub mod trace;
 
-pub use clock::{Clock, ManualClock, Now, SystemClock, UnixMillis};
+pub use clock::{Clock, ManualClock, Now, Steadiness, SystemClock, UnixMillis};
 pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
 pub use environment::EnvironmentName;
 pub use error::{Blame, Code, PROBLEM_TYPE_PREFIX, Problem, ProblemType, Retry};

@@ -11,7 +11,7 @@ use std::{
 };
 
 use kh_core::{
-    CredentialName, Now, Sha256, UnixMillis,
+    CredentialName, Now, Sha256, Steadiness, UnixMillis,
     port::{SessionRecord, StateError},
     session::{SessionEnd, SessionName},
 };
@@ -42,20 +42,13 @@ const USES_MAX: usize = 1000;
 /// How long an unused session stays in memory.
 const MEMORY_IDLE: Duration = Duration::from_hours(1);
 
-/// A wall clock that moved more than this beside the monotonic one has jumped.
-const JUMP: Duration = Duration::from_mins(1);
-
-/// How long nothing is ended by the clock after a jump: time for whoever set it to set it right.
-const JUMP_PAUSE: Duration = Duration::from_mins(10);
-
 /// How long a closed session is remembered after its end, so that its caller hears what became of it.
 const REMEMBERED: Duration = Duration::from_hours(1);
 
 /// What one look hands to the next.
 pub(super) struct Tended {
-    last: Now,
-    /// The monotonic time before which nothing is ended by the clock.
-    end_after: Duration,
+    /// Nothing is ended by a clock that cannot be believed.
+    wall: Steadiness,
     /// By credential, whose platform may be down.
     give_back_after: BTreeMap<CredentialName, Duration>,
     failing: bool,
@@ -90,20 +83,16 @@ impl UserSessions {
     }
 
     pub(super) fn tending(&self) -> Tended {
-        let last = self.broker.ports().clock.now();
-        Tended { last, end_after: Duration::ZERO, give_back_after: BTreeMap::new(), failing: false }
+        let wall = Steadiness::new(self.broker.ports().clock.now());
+        Tended { wall, give_back_after: BTreeMap::new(), failing: false }
     }
 
     /// One look.
     pub(super) async fn tend(&self, tended: &mut Tended) -> Result<(), StateError> {
         let now = self.broker.ports().clock.now();
-        let (wall, mono) = (now.wall.since(tended.last.wall), now.mono.saturating_sub(tended.last.mono));
-        if wall.abs_diff(mono) > JUMP || now.wall < tended.last.wall {
-            tended.end_after = now.mono.saturating_add(JUMP_PAUSE);
-        }
-        tended.last = now;
+        let believed = tended.wall.holds(now);
         self.store_uses(USE_GRAIN).await?;
-        if now.mono >= tended.end_after {
+        if believed {
             self.end_overdue(now.wall).await?;
         }
         self.close_ended(tended, now).await?;
