@@ -2,7 +2,7 @@
 //!
 //! Invariants: when [`Revocations::revoke`] returns, no request that begins later sees the token as valid, in this
 //! process, and after a restart in any; other processes see it when they look next ([`POLL_EVERY`]). A revocation
-//! whose record could not be written works in this process all the same.
+//! whose record could not be written works in this process all the same. None is forgotten by a wall clock that jumped.
 
 mod index;
 mod watch;
@@ -16,7 +16,7 @@ use std::{
 };
 
 use kh_core::{
-    UnixMillis,
+    Now, Steadiness, UnixMillis,
     audit::AuditEvent,
     identity::Identity,
     port::{BoxFuture, RevocationStore, StateError, inbound::PlacedRevocation},
@@ -40,7 +40,8 @@ const PAGE: u32 = 4096;
 /// Expired records deleted from the store in one sweep.
 const FORGET_MAX: u32 = 4096;
 
-/// How long expired records stay in the store: longer than in memory, for the same reason.
+/// How long expired records stay in the store: longer than in memory ([`RevocationRecord::KEPT_AFTER_END`]), for the same
+/// reason.
 const FORGET_AFTER: Duration = Duration::from_hours(7 * 24);
 
 /// How long a revocation stays beyond the last moment at which its token could be accepted: leeway of verification.
@@ -53,6 +54,8 @@ pub struct Revocations {
     epoch: AtomicU32,
     /// Up to where the store was read. Held while reading it.
     position: Mutex<u64>,
+    /// Of the clocks that all who sweep read; none before the first look.
+    wall: parking_lot::Mutex<Option<Steadiness>>,
     store: Arc<dyn RevocationStore>,
 }
 
@@ -60,7 +63,8 @@ impl Revocations {
     /// Nothing read yet: [`Revocations::refresh`] comes before the first request.
     pub fn new(store: Arc<dyn RevocationStore>, caps: Caps) -> Self {
         let index = RwLock::new(Index::new(caps));
-        Self { index, epoch: AtomicU32::new(0), position: Mutex::new(0), store }
+        let wall = parking_lot::Mutex::default();
+        Self { index, epoch: AtomicU32::new(0), position: Mutex::new(0), wall, store }
     }
 
     /// Reads what was written since the last time, by whomever. How many records there were.
@@ -142,10 +146,19 @@ impl Revocations {
         self.index.read().sizes()
     }
 
-    /// Forgets what ended long ago, here and in the store.
-    pub async fn sweep(&self, now: UnixMillis) -> Result<(), StateError> {
-        self.index.write().sweep(now);
-        self.store.forget_revocations(now.minus(FORGET_AFTER), FORGET_MAX).await.map(drop)
+    /// Whether the wall clock can be believed at `now`; the first look finds that it can.
+    fn is_steady(&self, now: Now) -> bool {
+        self.wall.lock().get_or_insert_with(|| Steadiness::new(now)).holds(now)
+    }
+
+    /// Forgets what ended long ago, here and in the store: nothing while the wall clock cannot be believed, because what
+    /// is forgotten is not read again when it is set right.
+    pub async fn sweep(&self, now: Now) -> Result<(), StateError> {
+        if !self.is_steady(now) {
+            return Ok(());
+        }
+        self.index.write().sweep(now.wall);
+        self.store.forget_revocations(now.wall.minus(FORGET_AFTER), FORGET_MAX).await.map(drop)
     }
 }
 

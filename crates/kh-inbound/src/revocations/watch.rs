@@ -18,7 +18,10 @@ impl Revocations {
     pub async fn watch(&self, clock: Arc<dyn Clock>) {
         let mut ticks = tokio::time::interval(POLL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut swept = clock.now().mono;
+        let begun = clock.now();
+        // the first sweep compares with this look
+        self.is_steady(begun);
+        let mut swept = begun.mono;
         let mut failing = false;
         loop {
             ticks.tick().await;
@@ -26,7 +29,7 @@ impl Revocations {
             let now = clock.now();
             if outcome.is_ok() && now.mono.saturating_sub(swept) >= SWEEP_EVERY {
                 swept = now.mono;
-                outcome = self.sweep(now.wall).await;
+                outcome = self.sweep(now).await;
             }
             match &outcome {
                 Ok(()) if failing => tracing::info!("revocations can be read again"),

@@ -8,13 +8,15 @@ use kh_core::{
     port::{BoxFuture, RevocationStore, StateError, inbound::PlacedRevocation},
     revocation::{BadTarget, Digest, RevocationRecord, RevocationTarget},
 };
-use kh_inbound::{AnswerRules, Bounds, Caps, RevocationOrder, RevokeError, Verifier, VerifierConfig, answers_record};
+use kh_inbound::{
+    AnswerRules, Bounds, Caps, RevocationOrder, Revocations, RevokeError, Verifier, VerifierConfig, answers_record,
+};
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    Authority, ISS, Keys, OPAQUE, START, Says, Signer, World, by_authority, by_keys, respelled, until,
+    Authority, ISS, Keys, OPAQUE, START, Says, Signer, World, by_authority, by_keys, respelled, state_in, until,
 };
 
 fn config(signer: &Signer) -> VerifierConfig {
@@ -234,7 +236,7 @@ async fn revocations_leave_memory_with_their_tokens() {
     world.verifier.revoke_token(signer.token("c", "1", 3600).as_bytes(), None).await.unwrap();
     assert!(world.verifier.stats().revoked_tokens > 0);
     let sweep = async |hours: u64| {
-        let now = START.plus(Duration::from_hours(hours));
+        let now = world.clock.now().plus(Duration::from_hours(hours));
         world.verifier.revocations().sweep(now).await.unwrap();
         world.verifier.stats().revoked_tokens
     };
@@ -245,6 +247,65 @@ async fn revocations_leave_memory_with_their_tokens() {
     assert_eq!(sweep(9 * 24).await, 0);
     let reopened = World::in_folder(Arc::clone(&world.folder), config(&signer)).await;
     assert_eq!(reopened.verifier.stats().revoked_tokens, 0);
+}
+
+/// What is forgotten in memory is not read again, and what is deleted is gone: so neither happens under a clock that jumped.
+#[tokio::test]
+async fn a_wall_clock_that_ran_ahead_forgets_no_revocation() {
+    let signer = Signer::new("k");
+    let (clock, folder) = (ManualClock::at(START), tempfile::tempdir().unwrap());
+    let open = async || {
+        let store = state_in(folder.path(), clock.clone());
+        let verifier = Verifier::new(config(&signer), store, Arc::new(clock.clone()), Handle::current()).unwrap();
+        verifier.load().await.unwrap();
+        verifier.renew_keys().await;
+        verifier
+    };
+    let verifier = open().await;
+    let sweep = async || verifier.revocations().sweep(clock.now()).await.unwrap();
+    let token = signer.token("c", "1", 20 * 3600);
+    verifier.verify(token.as_bytes(), clock.now()).await.unwrap();
+    verifier.revoke_token(token.as_bytes(), None).await.unwrap();
+    sweep().await;
+    clock.jump_wall(START.plus(Duration::from_hours(30 * 24)));
+    sweep().await;
+    for _ in 0..9 {
+        clock.advance(Duration::from_mins(1));
+        sweep().await;
+    }
+    clock.jump_wall(START.plus(Duration::from_mins(9)));
+    sweep().await;
+    for verifier in [&verifier, &open().await] {
+        let denied = verifier.verify(token.as_bytes(), clock.now()).await.unwrap_err();
+        assert_eq!(denied.reason.as_str(), "revoked", "in memory, and in the database");
+    }
+    // a month that went by is another matter
+    clock.advance(Duration::from_hours(30 * 24));
+    sweep().await;
+    for verifier in [&verifier, &open().await] {
+        assert_eq!(verifier.stats().revoked_tokens, 0);
+    }
+}
+
+/// The first look is that of the watch as it begins, and not that of its first sweep.
+#[tokio::test]
+async fn a_wall_clock_that_jumps_before_the_first_sweep_forgets_no_revocation() {
+    let (clock, folder) = (ManualClock::at(START), tempfile::tempdir().unwrap());
+    let revocations = Arc::new(Revocations::new(state_in(folder.path(), clock.clone()), Caps::default()));
+    let watching = tokio::spawn({
+        let (revocations, clock) = (Arc::clone(&revocations), Arc::new(clock.clone()));
+        async move { revocations.watch(clock).await }
+    });
+    tokio::task::yield_now().await;
+    let order = RevocationOrder::Token(SecretString::copied(&Signer::new("k").token("c", "1", 3600)));
+    let records = order.records(START, Some(Duration::from_hours(1))).unwrap();
+    revocations.revoke(records, None).await.unwrap();
+    let known = revocations.sizes();
+    assert!(known.0 > 0);
+    clock.jump_wall(START.plus(Duration::from_hours(30 * 24)));
+    revocations.sweep(clock.now()).await.unwrap();
+    assert_eq!(revocations.sizes(), known);
+    watching.abort();
 }
 
 /// A platform that revokes by itself tells of it: what it said before is not believed any more, and it is asked anew.
