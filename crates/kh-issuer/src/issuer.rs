@@ -82,19 +82,19 @@ impl Issuer {
         entropy: Arc<dyn Entropy>,
         options: IssuerOptions,
     ) -> Result<Arc<Self>, StateError> {
-        let unknown = Unknown::new(clock.now());
+        let now = clock.now();
         let issuer = Self {
             store,
             clock,
             entropy,
             registry: Registry::default(),
             ledger: Ledger::new(),
-            unknown,
+            unknown: Unknown::new(now),
             turn: Turn::default(),
             lanes: (0..LOOKUP_LANES).map(|_| tokio::sync::Mutex::default()).collect(),
             throttle: Mutex::default(),
             authority: options.authority,
-            revoked: options.revocations.map(Revoked::new),
+            revoked: options.revocations.map(|store| Revoked::new(store, now)),
         };
         issuer.refresh().await?;
         Ok(Arc::new(issuer))

@@ -177,7 +177,7 @@ impl Issuer {
             self.ledger.forget(&digest, None);
         }
         if let Some(revoked) = &self.revoked {
-            revoked.sweep(now.wall);
+            revoked.sweep(now);
         }
         let mut outlived = self.ledger.table.pick(|_, entry| entry.life(now) == Life::Outlived);
         outlived.truncate(OUTLIVED_MAX);

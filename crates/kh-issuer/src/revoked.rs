@@ -2,7 +2,7 @@
 //! client, a subject or everything up to a moment. The verifiers of inbound calls read the same records.
 //!
 //! Invariants: a revocation is on disk before anybody is told of it; where there is no room to remember them all, every
-//! token counts as revoked.
+//! token counts as revoked; none is forgotten by a wall clock that jumped, because no record is read twice.
 
 use std::{
     collections::HashMap,
@@ -14,12 +14,12 @@ use std::{
 };
 
 use kh_core::{
-    ClientId, Sha256, UnixMillis,
+    ClientId, Now, Sha256, Steadiness, UnixMillis,
     audit::AuditEvent,
     port::{RevocationStore, StateError},
     revocation::{RevocationRecord, RevocationTarget, keys},
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::{access_token::OwnJwt, signing::JWT_TTL_MAX};
 
@@ -48,13 +48,15 @@ pub(crate) struct Revoked {
     overflowed: AtomicBool,
     /// Whether anything but single tokens was ever revoked: where not, a session costs no look.
     has_classes: AtomicBool,
+    wall: Mutex<Steadiness>,
 }
 
 impl Revoked {
-    pub(crate) fn new(store: Arc<dyn RevocationStore>) -> Self {
+    pub(crate) fn new(store: Arc<dyn RevocationStore>, now: Now) -> Self {
         let position = tokio::sync::Mutex::default();
         let (overflowed, has_classes) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { store, position, seen: RwLock::default(), overflowed, has_classes }
+        let wall = Mutex::new(Steadiness::new(now));
+        Self { store, position, seen: RwLock::default(), overflowed, has_classes, wall }
     }
 
     /// Reads what was written since the last time, by whomever.
@@ -99,9 +101,11 @@ impl Revoked {
         }
     }
 
-    /// Forgets what can hit no living token any more.
-    pub(crate) fn sweep(&self, now: UnixMillis) {
-        self.seen.write().retain(|_, seen| now < seen.expires_at);
+    /// Forgets what can hit no living token any more; nothing while the wall clock cannot be believed.
+    pub(crate) fn sweep(&self, now: Now) {
+        if self.wall.lock().holds(now) {
+            self.seen.write().retain(|_, seen| now.wall < seen.expires_at.plus(RevocationRecord::KEPT_AFTER_END));
+        }
     }
 
     /// Whether the token was revoked, by itself or with others.
@@ -191,4 +195,73 @@ fn hits_class(seen: &HashMap<Sha256, Seen>, issuers: &[Option<&str>], client: &s
 fn signed_part(token: &[u8]) -> &[u8] {
     let end = token.iter().rposition(|byte| *byte == b'.').unwrap_or(token.len());
     token.get(..end).unwrap_or(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use kh_core::port::{BoxFuture, inbound::PlacedRevocation};
+
+    use super::*;
+
+    const START: Now = Now { wall: UnixMillis(1_790_000_000_000), mono: Duration::ZERO };
+
+    /// A store that has nothing and takes everything.
+    struct Nowhere;
+
+    impl RevocationStore for Nowhere {
+        fn add_revocations(
+            &self,
+            _records: Vec<RevocationRecord>,
+            _event: Option<AuditEvent>,
+        ) -> BoxFuture<'_, Result<(), StateError>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn revocations_after(&self, _: u64, _: u32) -> BoxFuture<'_, Result<Vec<PlacedRevocation>, StateError>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+
+        fn forget_revocations(&self, _: UnixMillis, _: u32) -> BoxFuture<'_, Result<usize, StateError>> {
+            Box::pin(async { Ok(0) })
+        }
+    }
+
+    /// With one record, of a token that had 20 hours to live.
+    fn with_one() -> Revoked {
+        let revoked = Revoked::new(Arc::new(Nowhere), START);
+        let target = RevocationTarget::TokenId { issuer: "i".to_owned(), id: "a".to_owned() };
+        let (before, expires_at) = (START.wall, START.wall.plus(Duration::from_hours(20)).plus(MARGIN));
+        let (issuer, client, subject) = (None, None, None);
+        let record = RevocationRecord { target, before, revoked_at: before, expires_at, issuer, client, subject };
+        revoked.remember(&record);
+        revoked
+    }
+
+    fn left(revoked: &Revoked) -> usize {
+        revoked.seen.read().len()
+    }
+
+    #[test]
+    fn a_record_is_forgotten_a_day_after_its_end_and_not_before() {
+        let revoked = with_one();
+        for (hours, expected) in [(0, 1), (21, 1), (30, 1), (44, 1), (45, 0)] {
+            revoked.sweep(START.plus(Duration::from_hours(hours)));
+            assert_eq!(left(&revoked), expected, "after {hours} h");
+        }
+    }
+
+    #[test]
+    fn nothing_is_forgotten_while_the_wall_clock_cannot_be_believed() {
+        let revoked = with_one();
+        let month = Duration::from_hours(30 * 24);
+        for minutes in 1..=10 {
+            let now = START.plus(Duration::from_mins(minutes));
+            revoked.sweep(Now { wall: now.wall.plus(month), ..now });
+            assert_eq!(left(&revoked), 1, "minute {minutes} of a month too early");
+        }
+        revoked.sweep(START.plus(Duration::from_mins(11)));
+        assert_eq!(left(&revoked), 1, "set right");
+        revoked.sweep(START.plus(month));
+        assert_eq!(left(&revoked), 0, "a month that went by");
+    }
 }

@@ -1,14 +1,15 @@
 //! JWT access tokens: what is in them, which scopes, who may ask about them and who gives them back.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use kh_core::{SecretString, port::StateStore};
-use kh_issuer::{Asked, Issuer, IssuerError, LoginError, NewClient, NewTokens, RevokeError};
+use kh_issuer::{Asked, Issuer, IssuerError, Login, LoginError, NewClient, NewTokens, RevokeError};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use crate::support::{ISSUER, START, World, bytes, jwt_client, login, new_client};
+use crate::support::{ISSUER, START, World, add, bytes, jwt_client, login, new_client};
 
 fn decoded(segment: &str) -> Vec<u8> {
     BASE64_URL_SAFE_NO_PAD.decode(segment).unwrap()
@@ -137,8 +138,8 @@ async fn without_a_name_or_a_key_no_jwt_is_made() {
     assert_eq!((refused.code().0, refused.oauth_error()), ("keyholder.signing.unavailable", "temporarily_unavailable"));
     let keys = world.keys(kh_issuer::SigningPolicy::default()).await;
     let authority = kh_issuer::Authority { issuer: ISSUER.parse().unwrap(), keys };
-    let clock = std::sync::Arc::new(world.clock.clone());
-    let entropy = std::sync::Arc::new(kh_core::SystemEntropy);
+    let clock = Arc::new(world.clock.clone());
+    let entropy = Arc::new(kh_core::SystemEntropy);
     let options = kh_issuer::IssuerOptions::named(authority);
     let keyless = Issuer::open_as(world.state(), clock, entropy, options).await.unwrap();
     let refused = keyless.login(client.id.as_str(), &secret).await;
@@ -269,8 +270,8 @@ async fn a_revoked_jwt_is_revoked_in_every_process_and_after_a_restart() {
     // removed by a command, which has no name as an issuer
     let state = world.state();
     let options = kh_issuer::IssuerOptions { revocations: Some(state.clone()), ..Default::default() };
-    let clock = std::sync::Arc::new(world.clock.clone());
-    let command = Issuer::open_as(state, clock, std::sync::Arc::new(kh_core::SystemEntropy), options).await.unwrap();
+    let clock = Arc::new(world.clock.clone());
+    let command = Issuer::open_as(state, clock, Arc::new(kh_core::SystemEntropy), options).await.unwrap();
     command.set_enabled("c", false, "cli:test").await.unwrap();
     command.set_enabled("c", true, "cli:test").await.unwrap();
     there.refresh().await.unwrap();
@@ -280,6 +281,38 @@ async fn a_revoked_jwt_is_revoked_in_every_process_and_after_a_restart() {
     world.clock.advance(Duration::from_secs(2));
     let fresh = login(&there, &client, &secret).await;
     assert!(there.introspect(&asking, bytes(&fresh)).await.unwrap().is_some(), "what is issued later is not concerned");
+}
+
+/// The background task sweeps while the clock is a month ahead, and the clock is set right: memory never reads a record
+/// again.
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_ran_ahead_brings_no_revoked_jwt_back() {
+    let world = World::new();
+    let issuer = world.authority().await;
+    let for_a_day = NewClient { ttl: Some(Duration::from_hours(24)), ..jwt_client("c", &[]) };
+    let (client, secret) = issuer.add_client(for_a_day, "cli:test").await.unwrap();
+    let asking = kh_core::port::ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
+    let (gone, kept) = (login(&issuer, &client, &secret).await, login(&issuer, &client, &secret).await);
+    issuer.revoke_own(&client.id, bytes(&gone)).await.unwrap();
+    // a sweep takes its session out of memory
+    let (opaque, opaque_secret) = add(&issuer, "reports").await;
+    login(&issuer, &opaque, &opaque_secret).await;
+    issuer.refresh().await.unwrap();
+    let cancel = CancellationToken::new();
+    let task = tokio::spawn(Arc::clone(&issuer).run(cancel.clone()));
+    tokio::task::yield_now().await;
+    assert_eq!(issuer.live_sessions(), 1);
+    world.clock.jump_wall(START.plus(Duration::from_hours(30 * 24)));
+    world.clock.advance(Duration::from_mins(1));
+    while issuer.live_sessions() > 0 {
+        // paused time: moves on whenever nothing else is to be done
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.clock.jump_wall(START.plus(Duration::from_mins(1)));
+    let active = async |token: &Login| issuer.introspect(&asking, bytes(token)).await.unwrap().is_some();
+    assert_eq!((active(&gone).await, active(&kept).await), (false, true));
+    cancel.cancel();
+    task.await.unwrap();
 }
 
 /// Anything that is not exactly a token of ours is none: seeded changes of a valid one, at every place.
