@@ -141,6 +141,16 @@ impl Revocations {
         self.index.read().believes(identity, answered_s)
     }
 
+    /// How often something more was revoked: taken before a question, it tells what came after it.
+    pub(crate) fn changes(&self) -> u64 {
+        self.index.read().changes()
+    }
+
+    /// Whether an order to ask about `identity` anew came after so many changes.
+    pub(crate) fn overtakes(&self, identity: &Identity, changes: u64) -> bool {
+        self.index.read().overtakes(identity, changes)
+    }
+
     /// How many are in memory: of single tokens, and of clients, subjects and issuers.
     pub fn sizes(&self) -> (usize, usize) {
         self.index.read().sizes()

@@ -36,6 +36,10 @@ pub use revoke::RevokeError;
 /// Advice to callers where a fetch was lost or too many wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Questions for one token in a row: an answer that an order to ask anew has overtaken is asked for once more. What
+/// overtakes two in a row goes on, and callers have waited for long enough.
+const QUESTIONS_MAX: u32 = 2;
+
 /// One issuer at work.
 pub(crate) struct Issuer {
     pub(crate) name: Arc<str>,
@@ -465,7 +469,8 @@ impl Shared {
         }
     }
 
-    /// One question to the authority, as a task of its own.
+    /// Asks the authority, as a task of its own. Whoever begins while a question is under way joins it, also after an
+    /// order to ask anew: so no answer is given to anybody that was asked for before such an order.
     async fn ask(&self, place: u16, key: TokenKey, token: &SecretString) -> Outcome {
         let Some(Issuer { trust: At::Authority(remote), .. }) = self.issuer(place) else {
             return Err(Denied::invalid(DenyReason::IssuerUnknown));
@@ -478,6 +483,18 @@ impl Shared {
         if self.refused.holds(&key, now) {
             return Err(self.named(Denied::invalid(DenyReason::Inactive), place));
         }
+        for _ in 0..QUESTIONS_MAX {
+            let changes = self.revocations.changes();
+            match self.question(place, remote, key, token).await {
+                Ok(identity) if self.revocations.overtakes(&identity, changes) => self.cache.remove(&key),
+                outcome => return outcome,
+            }
+        }
+        Err(self.named(Denied::unavailable(DenyReason::IssuerUnavailable, RETRY_AFTER), place))
+    }
+
+    /// One question to the authority.
+    async fn question(&self, place: u16, remote: &Remote, key: TokenKey, token: &SecretString) -> Outcome {
         // an answer of before a revocation is looked at after it
         let epoch = self.revocations.epoch();
         let asked = self.clock.now();

@@ -16,6 +16,8 @@ use kh_core::{
 struct Entry {
     before: UnixMillis,
     expires_at: UnixMillis,
+    /// Which change of the set made it what it is.
+    change: u64,
 }
 
 /// How many revocations are kept.
@@ -45,6 +47,8 @@ pub(crate) struct Index {
     /// Of what issuers said. Those of whole issuers are one per issuer.
     answers: HashMap<Sha256, Entry>,
     caps: Caps,
+    /// How many revocations hit what was not hit before.
+    changes: u64,
 }
 
 /// What adding a revocation did.
@@ -114,13 +118,17 @@ impl Index {
             | RevocationTarget::TokenId { .. }
             | RevocationTarget::Issued { .. } => &mut self.tokens,
         };
-        let new = Entry { before: record.before, expires_at: record.expires_at };
+        let new = Entry { before: record.before, expires_at: record.expires_at, change: 0 };
         let mut is_known = true;
         let entry = map.entry(kept).or_insert_with(|| {
             is_known = false;
             new
         });
         is_known &= new.before <= entry.before;
+        if !is_known {
+            self.changes += 1;
+            entry.change = self.changes;
+        }
         entry.before = entry.before.max(new.before);
         entry.expires_at = entry.expires_at.max(new.expires_at);
         match (kept == key, is_known) {
@@ -175,13 +183,29 @@ impl Index {
     /// Whether what the issuer of `identity` said in second `answered_s` may still be believed. An answer of the same
     /// second as the order to forget is forgotten: asking once more than needed costs nothing.
     pub(crate) fn believes(&self, identity: &Identity, answered_s: u64) -> bool {
+        !self.has_order(identity, |order| answered_s <= order.before.as_secs())
+    }
+
+    /// How often the set has changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whether an order to forget what the issuer of `identity` said came after so many changes. By their sequence, and
+    /// not by a clock: an answer of the same second as the order may be older or younger than it.
+    pub(crate) fn overtakes(&self, identity: &Identity, changes: u64) -> bool {
+        self.has_order(identity, |order| order.change > changes)
+    }
+
+    /// Whether such an order to forget is about `identity`.
+    fn has_order(&self, identity: &Identity, such: impl Fn(&Entry) -> bool) -> bool {
         if self.answers.is_empty() {
-            return true;
+            return false;
         }
         let issuer = identity.issuer();
-        let forgotten = |key: Sha256| self.answers.get(&key).is_some_and(|entry| answered_s <= entry.before.as_secs());
-        !forgotten(keys::answers(issuer, None))
-            && !identity.client().is_some_and(|client| forgotten(keys::answers(issuer, Some(client))))
+        let has = |key: Sha256| self.answers.get(&key).is_some_and(&such);
+        has(keys::answers(issuer, None))
+            || identity.client().is_some_and(|client| has(keys::answers(issuer, Some(client))))
     }
 
     /// Whether no token is revoked at all.
@@ -341,6 +365,29 @@ mod tests {
             index.add(single(&format!("r{round}"), Some(&format!("c{round}"))));
         }
         assert_eq!(index.sizes(), (2, 2), "a storm takes no memory");
+    }
+
+    #[test]
+    fn an_answer_is_overtaken_by_a_later_order_about_it_and_by_nothing_else() {
+        let order = |client: Option<&str>, before: u64| {
+            let target = RevocationTarget::Answers { issuer: text("i"), client: client.map(text) };
+            RevocationRecord { before: UnixMillis(before), ..record(target) }
+        };
+        let overtaken = |index: &Index, asked: u64| index.overtakes(&identity("client=c"), asked);
+        let mut index = Index::new(Caps::default());
+        assert_eq!(index.add(order(Some("c"), NOW.0)), Added::New);
+        let asked = index.changes();
+        assert_eq!(index.add(order(Some("c"), NOW.0)), Added::Known, "the same order, read back from the store");
+        assert_eq!(index.add(order(Some("d"), NOW.0)), Added::New);
+        assert_eq!(index.add(record(RevocationTarget::Everything { issuer: None })), Added::New);
+        assert!(!overtaken(&index, asked), "the order about it was there before the question");
+        assert!(!index.believes(&identity("client=c"), NOW.as_secs()), "although it is of the same second");
+        for (client, before) in [(Some("c"), NOW.0 + 1), (None, NOW.0 + 1), (None, NOW.0 + 2)] {
+            let asked = index.changes();
+            assert_eq!(index.add(order(client, before)), Added::New);
+            assert!(overtaken(&index, asked), "{client:?}");
+            assert!(!overtaken(&index, index.changes()), "{client:?}");
+        }
     }
 
     #[test]

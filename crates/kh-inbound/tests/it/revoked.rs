@@ -354,6 +354,59 @@ async fn an_order_to_ask_anew_takes_answers_out_of_memory_and_refuses_no_token()
     );
 }
 
+/// A request with the token `t`, as a task of its own.
+fn request(world: &Arc<World>) -> tokio::task::JoinHandle<&'static str> {
+    let world = Arc::clone(world);
+    tokio::spawn(async move { world.code("t").await })
+}
+
+/// Orders to ask anew about `client`, or about everybody.
+async fn ask_anew(world: &World, client: Option<&str>) {
+    let record = answers_record(OPAQUE.to_owned(), client.map(str::to_owned), world.clock.now().wall).unwrap();
+    world.verifier.revocations().revoke(vec![record], None).await.unwrap();
+}
+
+/// The platform's yes was under way while it told that it had revoked: it is nobody's yes any more, least of all that of
+/// a request which began after the order and joined the question.
+#[tokio::test]
+async fn an_answer_that_an_order_to_ask_anew_has_overtaken_is_asked_for_once_more() {
+    for (client, expected, questions) in [(Some("t"), "inactive", 2), (None, "inactive", 2), (Some("else"), "ok", 1)] {
+        let authority = Authority::saying(Says::Active(None));
+        let world = Arc::new(World::new(vec![by_authority(&authority, AnswerRules::default())]).await);
+        authority.gate.close();
+        let before = request(&world);
+        until(|| authority.count() == 1).await;
+        authority.say(Says::Inactive);
+        ask_anew(&world, client).await;
+        let after = request(&world);
+        until(|| world.verifier.stats().misses == 2).await;
+        assert_eq!((authority.count(), world.verifier.stats().asking), (1, 1), "it has joined: {client:?}");
+        authority.gate.reopen();
+        assert_eq!((before.await.unwrap(), after.await.unwrap()), (expected, expected), "{client:?}");
+        assert_eq!(authority.count(), questions, "{client:?}");
+        assert_eq!(world.known("t").is_some(), expected == "ok", "{client:?}");
+    }
+}
+
+/// Then nobody knows: what could be answered with is as old as the answer before.
+#[tokio::test]
+async fn where_orders_overtake_each_answer_the_token_is_not_taken() {
+    let authority = Authority::saying(Says::Active(None));
+    let world = Arc::new(World::new(vec![by_authority(&authority, AnswerRules::default())]).await);
+    authority.gate.close();
+    let asked = request(&world);
+    until(|| authority.count() == 1).await;
+    ask_anew(&world, Some("t")).await;
+    authority.gate.let_one_through();
+    until(|| authority.count() == 2).await;
+    ask_anew(&world, None).await;
+    authority.gate.reopen();
+    assert_eq!(asked.await.unwrap(), "issuer_unavailable");
+    assert_eq!(authority.count(), 2, "callers do not wait for ever");
+    assert!(world.known("t").is_none());
+    assert_eq!(world.code("t").await, "ok", "asked after both orders");
+}
+
 /// What one writer revokes through the shared revocations is in force for every verifier over them.
 #[tokio::test(start_paused = true)]
 async fn verifiers_over_the_same_revocations_refuse_at_once() {

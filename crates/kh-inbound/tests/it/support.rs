@@ -150,8 +150,13 @@ impl Gate {
         self.0.add_permits(OPEN);
     }
 
+    /// Lets one through a closed gate.
+    pub(crate) fn let_one_through(&self) {
+        self.0.add_permits(1);
+    }
+
     async fn pass(&self) {
-        drop(self.0.acquire().await.unwrap());
+        self.0.acquire().await.unwrap().forget();
     }
 }
 
@@ -232,8 +237,9 @@ impl TokenAuthority for Authority {
     fn ask<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, Result<TokenAnswer, RemoteError>> {
         Box::pin(async move {
             self.asked.fetch_add(1, Ordering::SeqCst);
-            self.gate.pass().await;
+            // decided when it is asked; the gate is the way back
             let says = *self.says.lock();
+            self.gate.pass().await;
             let age = if let Says::Aged(seconds) = says { Duration::from_secs(seconds) } else { Duration::ZERO };
             match says {
                 Says::Active(_) | Says::Aged(_) => {
