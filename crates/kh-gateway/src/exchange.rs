@@ -237,6 +237,7 @@ pub(crate) fn pass_on(
         let Some((_, of_caller)) = tunnel else {
             return Err(Refusal::new(Code::UPSTREAM_PROTOCOL, behind.unasked_switch()));
         };
+        headers::to_tunnel(response.headers_mut(), behind);
         return Ok(upgrade::join(caller, response, conn, of_caller, trail.cloned()));
     }
     headers::to_caller(response.headers_mut(), behind);

@@ -169,6 +169,14 @@ pub(crate) fn to_caller(headers: &mut HeaderMap, behind: Behind) {
     }
 }
 
+/// The same of an answer that begins a tunnel: what belongs to the connection says which protocol the tunnel has, and
+/// stays.
+pub(crate) fn to_tunnel(headers: &mut HeaderMap, behind: Behind) {
+    for name in behind.about_origin() {
+        headers.remove(name);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,6 +262,31 @@ mod tests {
         to_upstream(&mut request, Head { rare: true, ..Head::default() }, Behind::Platform);
         assert_eq!(request, map(&[("etag", "1"), ("via", "1.1 keyholder")]));
     }
+
+    #[test]
+    fn an_answer_that_begins_a_tunnel_says_what_the_tunnel_is_and_nothing_about_its_origin() {
+        let about = [
+            ("set-cookie", "session=1"),
+            ("set-cookie", "a=b"),
+            ("alt-svc", "h2=\"elsewhere:443\""),
+            ("strict-transport-security", "max-age=1"),
+            ("clear-site-data", "\"*\""),
+        ];
+        let protocol = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", "x")];
+        let kept: [(Behind, &[&str]); 2] = [
+            (Behind::Platform, &[]),
+            (Behind::OwnApi, &["set-cookie", "strict-transport-security", "clear-site-data"]),
+        ];
+        for (behind, names) in kept {
+            let all: Vec<_> = about.iter().chain(&protocol).copied().collect();
+            let kept = about.iter().filter(|(name, _)| names.contains(name));
+            let kept: Vec<_> = kept.chain(&protocol).copied().collect();
+            let mut answer = map(&all);
+            to_tunnel(&mut answer, behind);
+            assert_eq!(answer, map(&kept), "{behind:?}");
+        }
+    }
+
     /// The user's own API and its callers are party to the same conversation; only the way around is not told.
     #[test]
     fn what_is_about_the_users_own_api_crosses() {

@@ -7,12 +7,17 @@ use tokio::{
 };
 
 use crate::{
-    support::Setup,
+    support::{Setup, World},
     upstream::{Upstream, reply},
 };
 
 async fn echoing() -> Upstream {
-    Upstream::start(|mut request| {
+    echoing_and_telling(&[]).await
+}
+
+/// The same with these headers in the answer that begins a tunnel.
+async fn echoing_and_telling(more: &'static [(&'static str, &'static str)]) -> Upstream {
+    Upstream::start(move |mut request| {
         Box::pin(async move {
             let Some(protocol) = request.headers().get("upgrade").cloned() else {
                 return reply(200, &[], "plain");
@@ -24,7 +29,11 @@ async fn echoing() -> Upstream {
                     io.write_all(&buffer[..count]).await.unwrap();
                 }
             });
-            reply(101, &[("connection", "upgrade"), ("upgrade", protocol.to_str().unwrap())], "")
+            let mut answer = reply(101, &[("connection", "upgrade"), ("upgrade", protocol.to_str().unwrap())], "");
+            for (name, value) in more {
+                answer.headers_mut().append(*name, value.parse().unwrap());
+            }
+            answer
         })
     })
     .await
@@ -38,10 +47,8 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(text).unwrap()
 }
 
-#[tokio::test]
-async fn an_upgraded_connection_is_a_tunnel() {
-    let upstream = echoing().await;
-    let world = Setup::new(upstream.address).start().await;
+/// A web socket of the client's, and the head of the answer in lower case.
+async fn open(world: &World) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(world.address).await.unwrap();
     let request = format!(
         "GET /api/v2/notifications/socket HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nConnection: keep-alive, \
@@ -51,6 +58,14 @@ async fn an_upgraded_connection_is_a_tunnel() {
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let answer = head(&mut stream).await.to_lowercase();
+    (stream, answer)
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_is_a_tunnel() {
+    let upstream = echoing().await;
+    let world = Setup::new(upstream.address).start().await;
+    let (mut stream, answer) = open(&world).await;
     assert!(answer.starts_with("http/1.1 101 ") && answer.contains("upgrade: websocket"), "{answer}");
     for message in ["hello", "a second one", "\u{1}\u{2}"] {
         stream.write_all(message.as_bytes()).await.unwrap();
@@ -62,6 +77,28 @@ async fn an_upgraded_connection_is_a_tunnel() {
     assert_eq!(seen.headers["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==");
     assert_eq!(seen.headers["authorization"], "Bearer platform-token-1");
     drop(stream);
+}
+
+/// As with any other answer: a caller would take it for keyholder's.
+#[tokio::test]
+async fn a_101_of_a_platform_says_nothing_about_its_origin() {
+    let upstream = echoing_and_telling(&[
+        ("set-cookie", "session=of-the-platform"),
+        ("alt-svc", "h2=\"elsewhere:443\""),
+        ("strict-transport-security", "max-age=1"),
+        ("clear-site-data", "\"*\""),
+        ("sec-websocket-accept", "x"),
+    ])
+    .await;
+    let world = Setup::new(upstream.address).start().await;
+    let (_stream, answer) = open(&world).await;
+    assert!(answer.starts_with("http/1.1 101 "), "{answer}");
+    for name in ["set-cookie", "alt-svc", "strict-transport-security", "clear-site-data"] {
+        assert!(!answer.contains(name), "{answer}");
+    }
+    for kept in ["connection: upgrade", "upgrade: websocket", "sec-websocket-accept: x"] {
+        assert!(answer.contains(kept), "{answer}");
+    }
 }
 
 #[tokio::test]
