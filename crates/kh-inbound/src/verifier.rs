@@ -199,6 +199,13 @@ impl Verifier {
         self.shared.verify(token, now).await
     }
 
+    /// Until when tokens of this identity are taken at most: their end, and the leeway of their issuer. `None`: they have
+    /// no end, or their issuer is none of these.
+    pub fn taken_until(&self, identity: &Identity) -> Option<UnixMillis> {
+        let issuer = self.shared.issuer(self.shared.directory.by_iss(identity.issuer())?)?;
+        Some(identity.expires_at()?.plus(issuer.leeway()))
+    }
+
     /// The configured name of the issuer with this `iss`.
     pub fn issuer_name(&self, iss: &str) -> Option<&Arc<str>> {
         self.shared.issuer(self.shared.directory.by_iss(iss)?).map(|issuer| &issuer.name)

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use kh_core::Clock;
 use kh_inbound::{AnswerRules, Bounds, DeniedKind, DenyReason, IssuerSpec};
 
-use crate::support::{Authority, Keys, Says, Signer, World, by_authority, by_keys, until};
+use crate::support::{Authority, Keys, START, Says, Signer, World, by_authority, by_keys, until};
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
@@ -74,6 +74,22 @@ async fn a_yes_is_believed_for_max_age_or_until_the_tokens_end() {
     assert!(world.known("d").is_some());
     tokio::time::advance(SECONDS(1)).await;
     assert!(world.known("d").is_none(), "what it rests on was 20 s old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_taken_until_their_end_and_the_leeway_of_their_issuer() {
+    let authority = Authority::saying(Says::Active(Some(70)));
+    let signer = Signer::new("k");
+    let jwt = by_keys(Keys::holding(&[&signer]), Bounds::REMOTE);
+    let rules = AnswerRules { leeway: SECONDS(5), ..AnswerRules::default() };
+    let world = World::new(vec![by_authority(&authority, rules), jwt]).await;
+    let opaque = world.verify("a").await.unwrap();
+    assert_eq!(world.verifier.taken_until(&opaque), Some(START.plus(SECONDS(75))));
+    let jwt = world.verify(&signer.token("c", "1", 60)).await.unwrap();
+    assert_eq!(world.verifier.taken_until(&jwt), Some(START.plus(SECONDS(90))));
+    authority.say(Says::Active(None));
+    let endless = world.verify("b").await.unwrap();
+    assert_eq!(world.verifier.taken_until(&endless), None);
 }
 
 /// The age of an answer counts from the question: one that took long is not believed longer for it.
