@@ -7,15 +7,13 @@
 pub(crate) mod body;
 pub(crate) mod headers;
 pub(crate) mod in_body;
+pub(crate) mod right;
 pub(crate) mod upgrade;
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, request::Parts};
-use hyper::{
-    body::{Body, Incoming},
-    upgrade::OnUpgrade,
-};
+use http::{Request, Response, StatusCode, Version, request::Parts};
+use hyper::body::{Body, Incoming};
 use kh_core::Code;
 use kh_resilience::replay;
 use tokio::time::Instant;
@@ -24,6 +22,7 @@ use self::{
     body::{FromUpstream, OutBody, ReplyBody, Tee, Trailers},
     headers::Behind,
     in_body::InBody,
+    upgrade::Tunnel,
 };
 use crate::{
     answer::{Answer, Refusal},
@@ -35,15 +34,12 @@ use crate::{
     worker::Worker,
 };
 
-/// A tunnel that the caller asks for: its protocol, and the caller's side of it.
-pub(crate) type Tunnel = Option<(HeaderValue, OnUpgrade)>;
-
 /// Makes a caller's head fit to be sent upstream, and says which tunnel it asks for.
-pub(crate) fn prepare(parts: &mut Parts, head: Head, behind: Behind) -> Tunnel {
+pub(crate) fn prepare(parts: &mut Parts, head: Head, behind: Behind) -> Option<Tunnel> {
     let tunnel = upgrade::wanted(parts, head);
     headers::to_upstream(&mut parts.headers, head, behind);
-    if let Some((protocol, _)) = &tunnel {
-        upgrade::ask(&mut parts.headers, protocol);
+    if let Some(tunnel) = &tunnel {
+        tunnel.ask(&mut parts.headers);
     }
     tunnel
 }
@@ -229,16 +225,16 @@ pub(crate) fn pass_on(
     received: Received,
     behind: Behind,
     request: Option<Arc<Tee>>,
-    tunnel: Tunnel,
+    tunnel: Option<Tunnel>,
     trail: Option<&Arc<Trail>>,
 ) -> Result<Answer, Refusal> {
     let Received { mut response, conn } = received;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some((_, of_caller)) = tunnel else {
+        let Some(tunnel) = tunnel else {
             return Err(Refusal::new(Code::UPSTREAM_PROTOCOL, behind.unasked_switch()));
         };
         headers::to_tunnel(response.headers_mut(), behind);
-        return Ok(upgrade::join(caller, response, conn, of_caller, trail.cloned()));
+        return Ok(upgrade::join(caller, response, conn, tunnel, trail.cloned()));
     }
     headers::to_caller(response.headers_mut(), behind);
     let idle = caller.worker.limits.body_idle;

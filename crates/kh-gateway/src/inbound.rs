@@ -14,6 +14,7 @@ mod latency;
 mod metrics;
 mod security;
 mod token;
+mod tunnel;
 mod verifier;
 
 use std::{sync::Arc, time::Duration};
@@ -66,7 +67,7 @@ impl Took {
 
 /// Answers a request that has one reading, and says which route it took.
 pub(crate) async fn serve(
-    site: &Inbound,
+    site: &Arc<Inbound>,
     asked: Asked<'_>,
     parts: &mut Parts,
     uri: &Uri,
@@ -148,7 +149,7 @@ enum NotTaken {
 
 /// One request on its route.
 struct Call<'a> {
-    site: &'a Inbound,
+    site: &'a Arc<Inbound>,
     live: &'a Live,
     index: usize,
     rule: &'a RouteRule,
@@ -172,8 +173,9 @@ impl Call<'_> {
         if self.rule.requirement().is_public() || self.is_for_api(parts) {
             return forward::forward(&self, parts, body, None).await;
         }
-        let (values, nonce) = self.admit(parts).await?;
-        let (mut response, outcome) = forward::forward(&self, parts, body, Some(values)).await?;
+        let (identity, values, nonce) = self.admit(parts).await?;
+        let caller_is = Some((&*identity, values));
+        let (mut response, outcome) = forward::forward(&self, parts, body, caller_is).await?;
         answer::tell_nonce(response.headers_mut(), &nonce);
         Ok((response, outcome))
     }
@@ -185,7 +187,7 @@ impl Call<'_> {
     }
 
     /// What the API is told of who calls, if that suffices. Whatever comes of it, the security log is told.
-    async fn admit(&mut self, parts: &Parts) -> Result<(IdentityValues, NextNonce), Denial> {
+    async fn admit(&mut self, parts: &Parts) -> Result<(Arc<Identity>, IdentityValues, NextNonce), Denial> {
         let shown = Shown::of(&parts.headers);
         self.scheme = shown.scheme();
         let identity = match self.authenticate(shown).await {
@@ -203,9 +205,9 @@ impl Call<'_> {
         let authorized = self.authorize(&identity, parts, shown);
         // before the log hears of a success: a request whose caller cannot be told of goes nowhere
         match authorized.and_then(|nonce| self.values(&identity).map(|values| (values, nonce))) {
-            Ok(admitted) => {
+            Ok((values, nonce)) => {
                 security::passed(self, parts, shown, &identity);
-                Ok(admitted)
+                Ok((identity, values, nonce))
             }
             Err(denial) => {
                 security::not_allowed(self, parts, shown, &denial, &identity);

@@ -59,6 +59,10 @@ impl TokenVerifier for Verifying {
             })
         })
     }
+
+    fn taken_until(&self, identity: &Identity) -> Option<UnixMillis> {
+        self.0.taken_until(identity)
+    }
 }
 
 /// Nobody revokes anything where there is no state.

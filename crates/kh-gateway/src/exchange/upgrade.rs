@@ -1,8 +1,9 @@
 //! Protocol upgrades (RFC 9110 section 7.8): asked for on the caller's behalf, and after the upstream's 101 a tunnel
 //! of bytes.
 //!
-//! Invariant: HTTP itself is never tunnelled. An offer of `h2c`, `HTTP/x` or `TLS/x` is not forwarded and the request
-//! is answered over HTTP/1.1, as the RFC allows: in such a tunnel further requests would pass unseen.
+//! Invariants: HTTP itself is never tunnelled. An offer of `h2c`, `HTTP/x` or `TLS/x` is not forwarded and the request
+//! is answered over HTTP/1.1, as the RFC allows: in such a tunnel further requests would pass unseen. A tunnel that a
+//! token opened does not outlive the token.
 
 use std::{
     sync::{
@@ -18,14 +19,25 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::body::ReplyBody;
+use super::{
+    body::ReplyBody,
+    right::{self, Right},
+};
 use crate::{answer::Answer, guards::Head, metrics::Outcome, observe::Trail, request::Caller, upstream::Conn};
 
 /// Bytes read at once in a tunnel; web socket messages are mostly smaller.
 const CHUNK: usize = 16 * 1024;
 
-/// Whether the caller asks for a protocol that can be tunnelled: the protocol, and the caller's side of the tunnel.
-pub(crate) fn wanted(parts: &mut Parts, head: Head) -> Option<(HeaderValue, OnUpgrade)> {
+/// A tunnel that a caller asks for.
+pub(crate) struct Tunnel {
+    protocol: HeaderValue,
+    of_caller: OnUpgrade,
+    /// By which right it stands; none where no token opens it.
+    pub(crate) right: Option<Box<dyn Right>>,
+}
+
+/// The tunnel that the caller asks for, if its protocol can be tunnelled.
+pub(crate) fn wanted(parts: &mut Parts, head: Head) -> Option<Tunnel> {
     if !head.upgrade || !head.connection || head.chunked {
         return None;
     }
@@ -39,13 +51,15 @@ pub(crate) fn wanted(parts: &mut Parts, head: Head) -> Option<(HeaderValue, OnUp
         return None;
     }
     let of_caller = parts.extensions.remove::<OnUpgrade>()?;
-    Some((protocol, of_caller))
+    Some(Tunnel { protocol, of_caller, right: None })
 }
 
-/// Asks the upstream.
-pub(crate) fn ask(headers: &mut HeaderMap, protocol: &HeaderValue) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, protocol.clone());
+impl Tunnel {
+    /// Asks the upstream.
+    pub(crate) fn ask(&self, headers: &mut HeaderMap) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, self.protocol.clone());
+    }
 }
 
 /// Joins both sides after the upstream's 101.
@@ -53,11 +67,13 @@ pub(crate) fn join(
     caller: &Caller,
     mut response: Response<Incoming>,
     conn: Conn,
-    of_caller: OnUpgrade,
+    tunnel: Tunnel,
     trail: Option<Arc<Trail>>,
 ) -> Answer {
+    let Tunnel { of_caller, right, .. } = tunnel;
     let of_upstream = hyper::upgrade::on(&mut response);
-    let idle = caller.worker.limits.tunnel_idle;
+    let (idle, look) = (caller.worker.limits.tunnel_idle, caller.worker.limits.tunnel_look);
+    let clock = Arc::clone(&caller.worker.ports.clock);
     caller.sniff.end();
     caller.worker.tasks.spawn(async move {
         let (upstream, caller) = match (of_upstream.await, of_caller.await) {
@@ -67,7 +83,13 @@ pub(crate) fn join(
                 return;
             }
         };
-        let moved = tunnel(TokioIo::new(caller), TokioIo::new(upstream), idle).await;
+        let over = async {
+            match &right {
+                Some(right) => right::over(&**right, &*clock, look).await,
+                None => std::future::pending().await,
+            }
+        };
+        let moved = carry(TokioIo::new(caller), TokioIo::new(upstream), idle, over).await;
         if let Some(trail) = trail {
             trail.read(0, moved.up.into_inner());
             trail.wrote(moved.down.into_inner());
@@ -84,8 +106,8 @@ struct Moved {
     down: AtomicU64,
 }
 
-/// Copies both ways until one side is done in both directions, or nothing moves for `idle`.
-async fn tunnel<A, B>(caller: A, upstream: B, idle: Duration) -> Moved
+/// Copies both ways until one side is done in both directions, nothing moves for `idle`, or it is `over`.
+async fn carry<A, B>(caller: A, upstream: B, idle: Duration, over: impl Future<Output = ()>) -> Moved
 where
     A: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
@@ -115,6 +137,7 @@ where
             }
         }
         () = watch => tracing::debug!("a tunnel stood still and was closed"),
+        () = over => tracing::debug!("the token that opened a tunnel is not good any more, and the tunnel was closed"),
     }
     moved
 }

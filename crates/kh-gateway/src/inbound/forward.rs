@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 use hyper::body::Incoming;
+use kh_core::Identity;
 
-use super::{Authorization, Call, SentHost, challenge::Denial, identity_headers::IdentityValues};
+use super::{Authorization, Call, SentHost, challenge::Denial, identity_headers::IdentityValues, tunnel::ByToken};
 use crate::{
     answer::Answer,
     exchange::{self, Outgoing, body::Trailers, headers::Behind, in_body::InBody},
@@ -27,7 +28,7 @@ pub(super) async fn forward(
     call: &Call<'_>,
     parts: &mut Parts,
     body: Incoming,
-    caller_is: Option<IdentityValues>,
+    caller_is: Option<(&Identity, IdentityValues)>,
 ) -> Result<Answer, Denial> {
     let asked = &call.asked;
     let (caller, api) = (asked.caller, &call.live.api);
@@ -35,7 +36,11 @@ pub(super) async fn forward(
     if asked.head.trace {
         observe::keep_valid(&mut parts.headers);
     }
-    let tunnel = exchange::prepare(parts, asked.head, Behind::OwnApi);
+    let mut tunnel = exchange::prepare(parts, asked.head, Behind::OwnApi);
+    if let (Some(tunnel), Some((identity, _))) = (&mut tunnel, &caller_is) {
+        // before the token is taken off
+        tunnel.right = Some(Box::new(ByToken::of(call, &parts.headers, identity)));
+    }
     let host = worker.upstreams.host(&api.upstream, &api.egress).map_err(|error| failed(call, &error))?;
     let is_for_api = caller_is.is_none() && call.is_for_api(parts);
     let headers = &mut parts.headers;
@@ -45,7 +50,7 @@ pub(super) async fn forward(
         // good for nothing without the token, and it names the gateway's address
         headers.remove(sender::PROOF);
     }
-    if let Some(values) = caller_is {
+    if let Some((_, values)) = caller_is {
         values.tell(headers);
     }
     tell_origin(call, headers, &host, parts.version);

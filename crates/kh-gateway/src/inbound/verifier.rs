@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kh_core::{Hashed, Identity, Now, port::BoxFuture};
+use kh_core::{Hashed, Identity, Now, UnixMillis, port::BoxFuture};
 
 /// Verifies tokens, for all workers.
 pub trait TokenVerifier: Send + Sync {
@@ -12,6 +12,10 @@ pub trait TokenVerifier: Send + Sync {
 
     /// Whom a token speaks for. May ask its issuer.
     fn verify<'a>(&'a self, token: Hashed<'a>, now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>>;
+
+    /// Until when a token of this identity is taken at most: its end, and what its issuer's clock may differ by. `None`: it
+    /// has no end.
+    fn taken_until(&self, identity: &Identity) -> Option<UnixMillis>;
 }
 
 /// A token is not taken.

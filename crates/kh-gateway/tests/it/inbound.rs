@@ -10,6 +10,7 @@ mod program;
 mod slow;
 mod smuggling;
 mod telling;
+mod tunnels;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,7 +23,7 @@ use bytes::Bytes;
 use http::{HeaderName, Request};
 use http_body_util::Full;
 use kh_core::{
-    Confirmation, Hashed, Identity, Now, SystemClock, SystemEntropy,
+    Confirmation, Hashed, Identity, Now, SystemClock, SystemEntropy, UnixMillis,
     port::{
         BoxFuture,
         security::{Security, SecurityLog},
@@ -48,11 +49,33 @@ use crate::{
 const ISSUER: &str = "https://issuer.example";
 const OTHER: &str = "https://other.example";
 
+/// What [`Tokens`] allow the clocks to differ by.
+const LEEWAY: Duration = Duration::from_secs(1);
+
 /// Knows whom tokens speak for, and remembers those that it verified, as the real one does.
 #[derive(Default)]
 struct Tokens {
     all: HashMap<&'static str, Result<Arc<Identity>, Denied>>,
     verified: Mutex<HashSet<Vec<u8>>>,
+    /// Tokens that are not taken any more, whatever `all` says.
+    ended: Mutex<HashMap<&'static str, Denied>>,
+}
+
+impl Tokens {
+    /// A token leaves the memory, and nothing else happens to it.
+    fn forget(&self, token: &str) {
+        self.verified.lock().remove(token.as_bytes());
+    }
+
+    fn remembers(&self, token: &str) -> bool {
+        self.verified.lock().contains(token.as_bytes())
+    }
+
+    /// A token is not taken from now on.
+    fn end(&self, token: &'static str, denied: Denied) {
+        self.ended.lock().insert(token, denied);
+        self.forget(token);
+    }
 }
 
 impl TokenVerifier for Tokens {
@@ -65,13 +88,20 @@ impl TokenVerifier for Tokens {
         Box::pin(async move {
             tokio::task::yield_now().await;
             let unknown = || Err(denied("unrecognised", None));
-            let found = std::str::from_utf8(token.bytes()).ok().and_then(|token| self.all.get(token).cloned());
-            let found = found.unwrap_or_else(unknown);
+            let text = std::str::from_utf8(token.bytes()).unwrap_or_default();
+            if let Some(denied) = self.ended.lock().get(text) {
+                return Err(denied.clone());
+            }
+            let found = self.all.get(text).cloned().unwrap_or_else(unknown);
             if found.is_ok() {
                 self.verified.lock().insert(token.bytes().to_vec());
             }
             found
         })
+    }
+
+    fn taken_until(&self, identity: &Identity) -> Option<UnixMillis> {
+        identity.expires_at().map(|end| end.plus(LEEWAY))
     }
 }
 
@@ -131,6 +161,7 @@ fn routes() -> RouteTable {
 struct Setup {
     config: GatewayConfig,
     upstream: String,
+    tokens: Arc<Tokens>,
     routes: RouteTable,
     authorization: Authorization,
     host: SentHost,
@@ -174,6 +205,7 @@ impl Setup {
         Self {
             config: GatewayConfig::plain("127.0.0.1:0".parse().unwrap()),
             upstream: format!("http://{upstream}"),
+            tokens: Arc::new(tokens()),
             routes: routes(),
             authorization: Authorization::Remove,
             host: SentHost::Upstream,
@@ -191,7 +223,7 @@ impl Setup {
         let metrics = Metrics::register(&mut registry);
         let counts = InboundMetrics::register(&mut registry, clock.clone());
         let api = Api::new(spec(&self.upstream, self.routes, self.authorization, self.host)).unwrap();
-        let api = api.behind(self.proxies).with_senders(self.senders).unwrap();
+        let api = api.verified_by(self.tokens).behind(self.proxies).with_senders(self.senders).unwrap();
         let inbound = Inbound::with_proof_memory("api", api, &counts, self.security, self.proof_bytes);
         let ports = InboundPorts {
             site: Arc::clone(&inbound),

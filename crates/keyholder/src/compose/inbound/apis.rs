@@ -5,7 +5,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use axum::http::HeaderName;
-use kh_core::{Code, Hashed, Identity, Now, port::BoxFuture};
+use kh_core::{Code, Hashed, Identity, Now, UnixMillis, port::BoxFuture};
 use kh_gateway::{
     Listen, ProofRules,
     inbound::{
@@ -197,5 +197,9 @@ impl TokenVerifier for Nobody {
     fn verify<'a>(&'a self, _token: Hashed<'a>, _now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
         let denied = Denied { reason: "unrecognised", retry_after: None, issuer: None, client: None };
         Box::pin(async { Err(denied) })
+    }
+
+    fn taken_until(&self, _identity: &Identity) -> Option<UnixMillis> {
+        None
     }
 }
