@@ -162,7 +162,7 @@ impl Local<'_> {
             began,
             trail,
             trace: None,
-            watched: None,
+            session: None,
         };
         call::forward(call, parts, body).await
     }

@@ -12,6 +12,7 @@ mod refused;
 pub(crate) mod route;
 mod security;
 pub(crate) mod tokens;
+mod tunnel;
 
 use std::sync::Arc;
 
@@ -183,9 +184,8 @@ async fn call(
     let account = kind == PlatformKind::Cxone && is_cxone_account(path.as_str());
     let tokens =
         tokens::of(telling.site, credential, session).map_err(|refusal| Refused { refusal, shape: Some(kind) })?;
-    let who = &session.client.record.id;
-    let watched = Some((&telling, session));
-    let call = Call { caller, who, tokens, head, prefix, account, began, trail, trace: None, watched };
+    let (who, by) = (&session.client.record.id, Some((&telling, session)));
+    let call = Call { caller, who, tokens, head, prefix, account, began, trail, trace: None, session: by };
     let answer = call::forward(call, parts, InBody::Own(body)).await;
     answer.map_err(|refusal| {
         if refusal.code == Code::SESSION_ENDED {

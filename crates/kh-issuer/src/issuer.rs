@@ -122,6 +122,12 @@ impl Issuer {
         }
     }
 
+    /// Whether a [`Session`] that was handed out before still is one, by the digest of its token and from memory alone: for
+    /// what goes on for longer than one request.
+    pub fn is_live(&self, digest: Sha256, now: Now) -> bool {
+        matches!(self.look_up(digest, now), Lookup::Live(_))
+    }
+
     /// What the table knows about a digest; a session that was revoked with others is dead.
     pub(crate) fn look_up(&self, digest: Sha256, now: Now) -> Lookup {
         let found = self.ledger.table.lookup(digest, now);

@@ -18,6 +18,7 @@ use super::{
     refused::{self, RefusedToken},
     security::Telling,
     tokens::{self, Tokens},
+    tunnel::BySession,
 };
 use crate::{
     answer::{Answer, Refusal, correlation_id},
@@ -46,8 +47,9 @@ pub(crate) struct Call<'a> {
     pub(crate) trail: Option<&'a Arc<Trail>>,
     /// The trace that the call belongs to, for log lines; found by [`forward`].
     pub(crate) trace: Option<TraceId>,
-    /// What the security log is told of; nothing for a local caller, who was let in elsewhere.
-    pub(crate) watched: Option<(&'a Telling<'a>, &'a Session)>,
+    /// The session that it is made by, and a tunnel stands by, and what the security log is told of it; none for a local
+    /// caller, who was let in elsewhere and has no tunnels.
+    pub(crate) session: Option<(&'a Telling<'a>, &'a Session)>,
 }
 
 impl Call<'_> {
@@ -76,7 +78,10 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
     };
     tell_passed(&call, parts, &first);
     let mut lease = first?;
-    let tunnel = exchange::prepare(parts, call.head, Behind::Platform);
+    let mut tunnel = exchange::prepare(parts, call.head, Behind::Platform);
+    if let (Some(tunnel), Some((telling, session))) = (&mut tunnel, call.session) {
+        tunnel.right = Some(Box::new(BySession::of(&telling.site.issuer, session)));
+    }
     let target = parts.uri.clone();
     let mut host = aim(&call, &lease, parts, &target)?;
     let outgoing = Outgoing::new(parts, incoming, Trailers::Pass, worker, call.trail);
@@ -126,7 +131,7 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
 /// Tells the security log that the caller was let through, before anything goes to the platform: who hangs up after that
 /// is told of all the same. Not where the caller's session has ended, of which whoever made the call tells.
 fn tell_passed(call: &Call<'_>, parts: &Parts, first: &Result<Arc<Lease>, Refusal>) {
-    let Some((telling, session)) = call.watched else { return };
+    let Some((telling, session)) = call.session else { return };
     if !first.as_ref().is_err_and(|refusal| refusal.code == Code::SESSION_ENDED) {
         telling.passed(parts, session);
     }

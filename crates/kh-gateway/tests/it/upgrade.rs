@@ -1,13 +1,16 @@
 //! Web sockets and other upgrades.
 
+use std::time::Duration;
+
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::{sleep, timeout},
 };
 
 use crate::{
-    support::{Setup, World},
+    support::{PATIENCE, Setup, World},
     upstream::{Upstream, reply},
 };
 
@@ -26,7 +29,10 @@ async fn echoing_and_telling(more: &'static [(&'static str, &'static str)]) -> U
                 let mut io = TokioIo::new(hyper::upgrade::on(&mut request).await.unwrap());
                 let mut buffer = [0; 1024];
                 while let Ok(count @ 1..) = io.read(&mut buffer).await {
-                    io.write_all(&buffer[..count]).await.unwrap();
+                    // the gateway may have closed it meanwhile
+                    if io.write_all(&buffer[..count]).await.is_err() {
+                        return;
+                    }
                 }
             });
             let mut answer = reply(101, &[("connection", "upgrade"), ("upgrade", protocol.to_str().unwrap())], "");
@@ -77,6 +83,42 @@ async fn an_upgraded_connection_is_a_tunnel() {
     assert_eq!(seen.headers["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==");
     assert_eq!(seen.headers["authorization"], "Bearer platform-token-1");
     drop(stream);
+}
+
+/// How often sessions are looked at here.
+const LOOK: Duration = Duration::from_millis(40);
+
+/// Whether a ping goes through and comes back.
+async fn ping(stream: &mut TcpStream) -> bool {
+    let mut echoed = [0; 4];
+    stream.write_all(b"ping").await.is_ok() && stream.read_exact(&mut echoed).await.is_ok() && echoed == *b"ping"
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_with_the_token_that_opened_it() {
+    for is_revoked in [true, false] {
+        let upstream = echoing().await;
+        let mut setup = Setup::new(upstream.address);
+        setup.config.limits.tunnel_look = LOOK;
+        let world = setup.start().await;
+        let (mut stream, answer) = open(&world).await;
+        assert!(answer.starts_with("http/1.1 101 "), "{answer}");
+        for _ in 0..8 {
+            assert!(ping(&mut stream).await, "it stands for several looks");
+            sleep(LOOK / 2).await;
+        }
+        if is_revoked {
+            assert!(world.issuer.revoke(world.token.as_bytes()).await.unwrap());
+        } else {
+            world.issuer.set_enabled(&world.client_id, false, "cli:test").await.unwrap();
+        }
+        let pinging = async {
+            while ping(&mut stream).await {
+                sleep(LOOK / 4).await;
+            }
+        };
+        timeout(PATIENCE, pinging).await.expect("the tunnel ends");
+    }
 }
 
 /// As with any other answer: a caller would take it for keyholder's.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kh_core::UnixMillis;
+use kh_core::{Clock, UnixMillis};
 use kh_issuer::NewClient;
 use proptest::prelude::*;
 
@@ -75,13 +75,16 @@ async fn a_disable_a_change_and_a_removal_reach_existing_sessions_at_once() {
     let issuer = world.issuer().await;
     let (client, secret) = add(&issuer, "reports").await;
     let login = login(&issuer, &client, &secret).await;
+    let digest = issuer.session(bytes(&login)).unwrap().digest;
+    let is_live = || issuer.is_live(digest, world.clock.now());
+    assert!(is_live());
     issuer.set_enabled("reports", false, "cli:test").await.unwrap();
-    assert!(issuer.session(bytes(&login)).is_none());
+    assert!(issuer.session(bytes(&login)).is_none() && !is_live());
     assert!(issuer.session_or_load(bytes(&login)).await.unwrap().is_none());
     issuer.set_enabled("reports", true, "cli:test").await.unwrap();
-    assert!(issuer.session(bytes(&login)).is_some(), "enabling gives the tokens back");
+    assert!(issuer.session(bytes(&login)).is_some() && is_live(), "enabling gives the tokens back");
     issuer.remove_client("reports", "cli:test").await.unwrap();
-    assert!(issuer.session(bytes(&login)).is_none());
+    assert!(issuer.session(bytes(&login)).is_none() && !is_live());
     assert!(issuer.session_or_load(bytes(&login)).await.unwrap().is_none());
     assert_eq!(issuer.live_sessions(), 0);
 }
