@@ -131,11 +131,12 @@ pub struct Limits {
     /// Time without progress until the platform's answer starts. Above the platforms' own 60 s gateway timeouts, so
     /// that their error arrives rather than ours.
     pub response_header: Duration,
-    /// What a caller's body has to bring within each `response_header` for the wait for an answer to go on: an upload
-    /// over the slowest telephone line does, and a caller that holds an upstream connection by a byte now and then does
-    /// not.
+    /// What a caller's body has to bring within each `response_header` for the wait for an answer to go on, and what a
+    /// caller has to take within each `body_idle` of an answer that waits for its HTTP/2 window: somebody at the
+    /// slowest telephone line does, and a caller that holds an upstream connection by a byte now and then does not.
     pub body_progress_bytes: usize,
-    /// Time without a byte inside a body, in either direction.
+    /// Time without a byte inside a body, in either direction, and for which a caller may take nothing of what is
+    /// written to it. It is noticed after half as much again at most.
     pub body_idle: Duration,
     /// Idle upstream connections kept per worker and platform.
     pub idle_connections: usize,
@@ -151,7 +152,8 @@ pub struct Limits {
     pub own_body_bytes: usize,
     /// How long a request waits for a platform token.
     pub token_wait: Duration,
-    /// A tunnel (after 101) without a byte for this long is closed; web sockets send pings far more often.
+    /// A tunnel (after 101) without a byte for this long is closed, also when it is the caller alone that takes none;
+    /// web sockets send pings far more often.
     pub tunnel_idle: Duration,
     /// How often it is looked whether the token that opened a tunnel is still good: what a tunnel outlives a revocation by
     /// at most, beside the time that the token's issuer takes to answer. A look is at memory alone for most tokens, so

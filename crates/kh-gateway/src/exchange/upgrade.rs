@@ -74,7 +74,7 @@ pub(crate) fn join(
     let of_upstream = hyper::upgrade::on(&mut response);
     let (idle, look) = (caller.worker.limits.tunnel_idle, caller.worker.limits.tunnel_look);
     let clock = Arc::clone(&caller.worker.ports.clock);
-    caller.sniff.end();
+    caller.sniff.tunnel();
     caller.worker.tasks.spawn(async move {
         let (upstream, caller) = match (of_upstream.await, of_caller.await) {
             (Ok(upstream), Ok(caller)) => (upstream, caller),

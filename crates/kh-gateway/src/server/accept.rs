@@ -7,6 +7,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use kh_net::Patient;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -194,9 +195,10 @@ impl Open {
         let Ok(client) = behind::client(&self.site, &self.worker, &mut socket, peer).await else { return };
         let ends = Ends { peer, client };
         let mut secured = None;
+        let (handshake, patience) = (self.worker.limits.tls_handshake, self.worker.limits.body_idle);
         let transport = match &self.tls {
-            None => Transport::plain(socket),
-            Some(tls) => match timeout(self.worker.limits.tls_handshake, tls.acceptor().accept(socket)).await {
+            None => Transport::plain(socket, patience),
+            Some(tls) => match timeout(handshake, tls.acceptor().accept(Patient::new(socket, patience))).await {
                 Ok(Ok(stream)) => {
                     let settled = Secured::of(stream.get_ref().1);
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(http2::ALPN);

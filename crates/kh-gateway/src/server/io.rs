@@ -1,5 +1,8 @@
 //! A caller's connection as hyper reads and writes it: plain or TLS, with the raw request head kept for a moment (see
 //! [`super::sniff`]), and closed in a way that lets the caller read our last answer.
+//!
+//! Invariant: a caller that reads nothing of what is written to it holds its connection for a bounded time. hyper sets
+//! no timer while bytes wait to be written, and asks for no more of an answer's body.
 
 use std::{
     io,
@@ -9,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use kh_net::Patient;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -49,9 +53,9 @@ impl Socket {
 
 /// Plain or TLS. The kinds of plain are told apart here and not one level below, where the hot path would ask twice.
 pub(crate) enum Transport {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    Tls(Box<TlsStream<Socket>>),
+    Tcp(Patient<TcpStream>),
+    Unix(Patient<UnixStream>),
+    Tls(Box<TlsStream<Patient<Socket>>>),
 }
 
 /// One caller's connection.
@@ -72,14 +76,30 @@ impl Inbound {
     pub(crate) fn new(transport: Transport, sniff: Arc<Sniff>, worker: Arc<Worker>) -> Self {
         Self { transport, sniff, worker, closing: None }
     }
+
+    /// Bytes are about to be written.
+    fn writes(&mut self) {
+        let is_tunnel = self.sniff.written();
+        if is_tunnel {
+            self.transport.set_patience(self.worker.limits.tunnel_idle);
+        }
+    }
 }
 
 impl Transport {
-    /// Without TLS.
-    pub(crate) fn plain(socket: Socket) -> Self {
+    /// Without TLS. The caller may leave what is written to it lying for `patience`.
+    pub(crate) fn plain(socket: Socket, patience: Duration) -> Self {
         match socket {
-            Socket::Tcp(stream) => Self::Tcp(stream),
-            Socket::Unix(stream) => Self::Unix(stream),
+            Socket::Tcp(stream) => Self::Tcp(Patient::new(stream, patience)),
+            Socket::Unix(stream) => Self::Unix(Patient::new(stream, patience)),
+        }
+    }
+
+    fn set_patience(&mut self, patience: Duration) {
+        match self {
+            Self::Tcp(stream) => stream.set_limit(patience),
+            Self::Unix(stream) => stream.set_limit(patience),
+            Self::Tls(stream) => stream.get_mut().0.set_limit(patience),
         }
     }
 
@@ -117,7 +137,7 @@ impl AsyncRead for Inbound {
 impl AsyncWrite for Inbound {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.sniff.written();
+        this.writes();
         match &mut this.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Transport::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -131,7 +151,7 @@ impl AsyncWrite for Inbound {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.sniff.written();
+        this.writes();
         match &mut this.transport {
             Transport::Tcp(stream) => {
                 let mut space = [0; ONE_PIECE];

@@ -18,8 +18,10 @@ pub(crate) struct Sniff(Mutex<State>);
 struct State {
     bytes: Vec<u8>,
     paused: bool,
-    /// The connection is a tunnel now: there are no more heads.
+    /// There are no more heads.
     ended: bool,
+    /// That is because the connection is a tunnel now.
+    tunnel: bool,
 }
 
 impl Sniff {
@@ -31,17 +33,24 @@ impl Sniff {
         }
     }
 
-    /// Bytes of an answer went out: what comes next is a new head.
-    pub(crate) fn written(&self) {
+    /// Bytes go out. Those of an answer mean that what comes next is a new head; says whether they are a tunnel's.
+    pub(crate) fn written(&self) -> bool {
         let mut state = self.0.lock();
         state.bytes.clear();
         state.paused = state.ended;
+        state.tunnel
     }
 
-    /// The connection becomes a tunnel.
+    /// The connection has no raw heads.
     pub(crate) fn end(&self) {
         let mut state = self.0.lock();
         (state.ended, state.paused) = (true, true);
+    }
+
+    /// The connection becomes a tunnel.
+    pub(crate) fn tunnel(&self) {
+        self.end();
+        self.0.lock().tunnel = true;
     }
 
     /// A handler has its request: says whether the raw head has a `Content-Length`, and keeps nothing of the body.
@@ -106,9 +115,11 @@ mod tests {
             if ended {
                 sniff.end();
             }
-            sniff.written();
+            assert!(!sniff.written(), "a connection without heads is no tunnel yet");
             sniff.read(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n");
             assert_eq!(sniff.take(true, &Method::POST), expected);
         }
+        sniff.tunnel();
+        assert!(sniff.written());
     }
 }

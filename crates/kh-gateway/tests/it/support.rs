@@ -12,20 +12,43 @@ use kh_core::{
     EnvironmentName, PlatformKind, SystemClock, SystemEntropy,
     port::{AllowRule, security::Security},
 };
-use kh_gateway::{Gateway, GatewayConfig, GatewayHandle, Metrics, Ports, inbound::Proxies, observe::Observer};
+use kh_gateway::{
+    Gateway, GatewayConfig, GatewayHandle, Given, Listen, Metrics, Ports, inbound::Proxies, observe::Observer,
+};
 use kh_issuer::{Authority, Issuer, IssuerOptions, NewClient, NewTokens, SigningKeys, SigningPolicy};
 use kh_token::TokenPolicy;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use crate::stores::{MemorySecrets, MemoryState, OneSecret, Tokens, shared};
 
 /// Long enough for a busy machine, short enough for a hung test to say so.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the kernel keeps on either side of a narrow connection: little, so that what nobody reads soon waits in the
+/// gateway, and small steps are seen there.
+const NARROW_BYTES: u16 = 32 * 1024;
+
+/// A socket whose connections are narrow on the gateway's side.
+pub(crate) fn narrow_listen() -> Listen {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_send_buffer_size(NARROW_BYTES.into()).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(64).unwrap();
+    Listen::Given(Given::Tcp(socket.into()))
+}
+
+/// A connection that is narrow on the caller's side.
+pub(crate) async fn narrow(address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(NARROW_BYTES.into()).unwrap();
+    socket.connect(address).await.unwrap()
+}
 
 /// How a world differs from the usual one.
 pub(crate) struct Setup {

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    support::{PATIENCE, Setup, World},
+    support::{PATIENCE, Setup, World, narrow},
     upstream::{Upstream, reply},
 };
 
@@ -174,4 +174,34 @@ async fn an_upgrade_needs_the_same_right_as_any_call() {
     );
     assert!(world.raw(request.as_bytes()).await.starts_with("HTTP/1.1 403 "));
     assert!(upstream.seen().is_empty());
+}
+
+/// In a tunnel it is for both ends to say how long one of them may be silent.
+#[tokio::test]
+async fn a_tunnel_that_is_not_read_for_a_while_goes_on() {
+    const MUCH: usize = 16 * 1024 * 1024;
+    let upstream = Upstream::start(|mut request| {
+        Box::pin(async move {
+            tokio::spawn(async move {
+                let mut io = TokioIo::new(hyper::upgrade::on(&mut request).await.unwrap());
+                io.write_all(&vec![b'x'; MUCH]).await.unwrap();
+            });
+            reply(101, &[("connection", "upgrade"), ("upgrade", "websocket")], "")
+        })
+    })
+    .await;
+    let mut setup = Setup::new(upstream.address);
+    setup.config.limits.body_idle = Duration::from_millis(100);
+    let world = setup.start().await;
+    let mut stream = narrow(world.address).await;
+    let request = format!(
+        "GET /api/v2/socket HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\n\r\n",
+        world.token
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 101 "));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut message = vec![0; MUCH];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut message)).await.expect("it goes on").unwrap();
 }

@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::support::{narrow, narrow_listen};
 
 /// How long a head, or an answer while the body does not move on, may take here.
 const SHORT: Duration = Duration::from_millis(400);
@@ -15,6 +16,10 @@ const SHORT: Duration = Duration::from_millis(400);
 const PAUSE: Duration = Duration::from_millis(40);
 /// Pieces that a slow caller would send: some hundred times as long as it may take.
 const PIECES: usize = 1_000;
+
+/// How long an answer may lie unread where one is read slowly, and the pause between two reads.
+const UNREAD: Duration = Duration::from_secs(1);
+const SIP: Duration = Duration::from_millis(20);
 
 async fn impatient() -> (Upstream, Site) {
     let upstream = echo().await;
@@ -106,4 +111,54 @@ async fn connections_without_requests_lock_out_nobody_for_long() {
         idle.push(TcpStream::connect(site.address).await.unwrap());
     }
     assert_eq!(site.call("GET /any", "nothing").await.status, 200);
+}
+
+#[tokio::test]
+async fn answers_that_are_not_read_hold_a_connection_for_a_bounded_time() {
+    let upstream = echo().await;
+    let mut setup = Setup::new(upstream.address);
+    setup.config.listen = vec![narrow_listen()];
+    setup.config.limits.body_idle = SHORT;
+    setup.config.limits.connections_per_worker = 1;
+    let site = setup.start();
+    let mut caller = narrow(site.address).await;
+    // without a token; a refusal leaves the connection open
+    let request = "GET /reports HTTP/1.1\r\nHost: a\r\n\r\n";
+    for _ in 0..2 {
+        caller.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4_096];
+        let count = caller.read(&mut answer).await.unwrap();
+        assert!(answer[..count].starts_with(b"HTTP/1.1 401 "));
+    }
+    // more than there is room for answers
+    let requests = request.repeat(1_000);
+    let flood = async { while caller.write_all(requests.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, flood).await.expect("the site closes");
+    let next = tokio::time::timeout(PATIENCE, site.call("GET /any", "nothing")).await.expect("its place is free");
+    assert_eq!(next.status, 200);
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_large_answer_is_sent_whole_to_a_slow_and_steady_reader() {
+    const LARGE: usize = 2 * 1024 * 1024;
+    let upstream = Upstream::start(|_| Box::pin(async { reply(200, &[], vec![b'x'; LARGE]) })).await;
+    let mut setup = Setup::new(upstream.address);
+    setup.config.listen = vec![narrow_listen()];
+    setup.config.limits.body_idle = UNREAD;
+    let site = setup.start();
+    let mut caller = narrow(site.address).await;
+    let request = "GET /any HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer nothing\r\nConnection: close\r\n\r\n";
+    caller.write_all(request.as_bytes()).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let (mut taken, mut space) = (0, vec![0; 16 * 1024]);
+    loop {
+        match caller.read(&mut space).await.expect("it is not cut off") {
+            0 => break,
+            count => taken += count,
+        }
+        tokio::time::sleep(SIP).await;
+    }
+    assert!(taken > LARGE, "{taken} bytes with the head");
+    assert!(began.elapsed() > 2 * UNREAD, "long enough to be cut off");
 }
