@@ -2,8 +2,10 @@
 //! platforms nothing differs.
 //!
 //! Invariants: what one connection can make us keep is bounded (streams, windows, header lists, resets); a connection
-//! without a stream ends after the time that an idle HTTP/1.1 connection has; every stream's task belongs to the
-//! worker's tracker.
+//! without a stream ends after the time that an idle HTTP/1.1 connection has, and a stream whose caller does not take
+//! its answer ends too (see [`taking`]); every stream's task belongs to the worker's tracker.
+
+mod taking;
 
 use std::{
     convert::Infallible,
@@ -28,6 +30,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
+use self::taking::{Offered, Terms};
 use super::{
     Sniff,
     drain::{Finish, Phase},
@@ -36,7 +39,6 @@ use super::{
 };
 use crate::{
     config::Limits,
-    exchange::body::ReplyBody,
     request::{self, Caller, Door, Ends},
     site::Site,
     worker::Worker,
@@ -81,7 +83,8 @@ pub(super) async fn serve(worker: Arc<Worker>, site: Site, transport: Transport,
         let caller = Caller::new(Arc::clone(&of_streams), Arc::clone(&sniff), Some(secured.clone()), ends);
         answer(Arc::new(Door { caller, site: site.clone() }), request)
     });
-    let streams = Streams { tasks: worker.tasks.clone(), busy: Arc::clone(&busy) };
+    let terms = Terms::new(&worker.limits);
+    let streams = Streams { tasks: worker.tasks.clone(), busy: Arc::clone(&busy), terms };
     let connection = builder(streams, &worker.limits).serve_connection(TokioIo::new(inbound), service);
     let patience = worker.limits.header_read;
     let connection = Watched {
@@ -112,11 +115,11 @@ fn builder(streams: Streams, limits: &Limits) -> Builder<Streams> {
     builder
 }
 
-async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<ReplyBody>, Infallible> {
+async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Offered>, Infallible> {
     let mut response = request::answer(door, request).await?;
     // RFC 9113 section 8.2.2: it has no meaning here; what it would say is said by GOAWAY
     response.headers_mut().remove(header::CONNECTION);
-    Ok(response)
+    Ok(response.map(Offered::new))
 }
 
 /// What goes on on a connection.
@@ -141,6 +144,7 @@ impl Drop for Stream {
 struct Streams {
     tasks: TaskTracker,
     busy: Arc<Busy>,
+    terms: Terms,
 }
 
 impl<F> Executor<F> for Streams
@@ -151,10 +155,7 @@ where
     fn execute(&self, stream: F) {
         self.busy.streams.fetch_add(1, Ordering::AcqRel);
         let counted = Stream(Arc::clone(&self.busy));
-        drop(self.tasks.spawn(async move {
-            stream.await;
-            drop(counted);
-        }));
+        drop(self.tasks.spawn(self.terms.run(stream, counted)));
     }
 }
 
@@ -172,9 +173,9 @@ struct Watched<C> {
 impl<S> Finish for Watched<Connection<TokioIo<Inbound>, S, Streams>>
 where
     Self: Future,
-    S: HttpService<Incoming, ResBody = ReplyBody>,
+    S: HttpService<Incoming, ResBody = Offered>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    Streams: Http2ServerConnExec<S::Future, ReplyBody>,
+    Streams: Http2ServerConnExec<S::Future, Offered>,
 {
     fn finish(mut self: Pin<&mut Self>) {
         self.told = true;
@@ -188,9 +189,9 @@ where
 
 impl<S> Future for Watched<Connection<TokioIo<Inbound>, S, Streams>>
 where
-    S: HttpService<Incoming, ResBody = ReplyBody>,
+    S: HttpService<Incoming, ResBody = Offered>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    Streams: Http2ServerConnExec<S::Future, ReplyBody>,
+    Streams: Http2ServerConnExec<S::Future, Offered>,
 {
     type Output = hyper::Result<()>;
 

@@ -3,6 +3,7 @@
 mod clients;
 mod frames;
 mod hostile;
+mod unread;
 
 use std::{net::SocketAddr, sync::Arc};
 
