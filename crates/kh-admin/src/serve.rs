@@ -1,7 +1,7 @@
 //! The HTTP/1.1 server of the local listeners, plain or behind TLS. axum's own has no limits in time or number, so hyper is driven here.
 //!
-//! Invariants: a connection that sends its head slowly, holds a request open or comes on top of the allowed number is
-//! ended; every task belongs to a tracker and ends soon after the cancellation.
+//! Invariants: a connection that sends its head slowly, holds a request open, does not read its answers or comes on top
+//! of the allowed number is ended; every task belongs to a tracker and ends soon after the cancellation.
 
 use std::{
     io,
@@ -28,7 +28,7 @@ use kh_core::{
     Clock, Code, Problem,
     port::security::{Security, TlsSession},
 };
-use kh_net::{PeerCertificate, tls_session};
+use kh_net::{Patient, PeerCertificate, tls_session};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -51,6 +51,8 @@ pub struct Limits {
     /// Longest time for a whole request, with the wait for a platform. A request that is forwarded has the forwarder's
     /// limits instead.
     pub request: Duration,
+    /// Longest time for which a caller may read nothing of an answer; it is noticed after half as much again at most.
+    pub unread: Duration,
     /// Longest time for running requests after the cancellation.
     pub drain: Duration,
 }
@@ -58,12 +60,14 @@ pub struct Limits {
 impl Default for Limits {
     /// 1,024 connections: as many local processes may start at once and want the same token, and an idle connection
     /// costs a few KiB; 10 s for a head: loopback is fast; 200 s for a request: the broker waits out a rate limit of
-    /// 180 s at most, and its own error tells more than a timeout here; 5 s to drain: below every supervisor's kill.
+    /// 180 s at most, and its own error tells more than a timeout here; 60 s unread: as at the gateway, whose answers
+    /// the broker's proxy passes on; 5 s to drain: below every supervisor's kill.
     fn default() -> Self {
         Self {
             connections: 1_024,
             head: Duration::from_secs(10),
             request: Duration::from_secs(200),
+            unread: Duration::from_mins(1),
             drain: Duration::from_secs(5),
         }
     }
@@ -190,6 +194,7 @@ where
         let router = TowerToHyperService::new(router.clone());
         let mut exchange = Exchange { router, peer, tls: None, certificate: None, limit: limits.request };
         let (cancel, kill, tls) = (cancel.clone(), kill.clone(), tls.clone());
+        let io = Patient::new(io, limits.unread);
         tracker.spawn(async move {
             match tls {
                 None => connection(io, exchange, limits.head, &cancel, &kill).await,

@@ -276,15 +276,17 @@ impl Running {
             return Ok(());
         }
         let guard = guard(&loaded.paths.broker_token, base)?;
-        let proxy = GatewayProxy::new(calls.clone(), limits(&loaded.config.gateway.limits));
+        let of_gateway = limits(&loaded.config.gateway.limits);
+        let unread = of_gateway.body_idle;
+        let proxy = GatewayProxy::new(calls.clone(), of_gateway);
         let journal = Arc::clone(&base.state) as Arc<dyn SightingLog>;
         let ports = BrokerPorts::new(Arc::clone(&self.broker), guard, Arc::clone(&base.clock))
             .with_proxy(proxy)
             .with_journal(journal)
             .watched_by(self.watchers.security());
         let router = self.local_metrics.count(broker_api::router(ports), "broker");
-        // Its callers get the same time to finish as the gateway's.
-        let limits = kh_admin::Limits { drain: self.live.ending().drain, ..kh_admin::Limits::default() };
+        // Its callers get the same time to read and to finish as the gateway's.
+        let limits = kh_admin::Limits { drain: self.live.ending().drain, unread, ..kh_admin::Limits::default() };
         for local in bound {
             let serving = local.serve(router.clone(), limits, self.broker_cancel.clone());
             self.broker_listeners.push(self.tasks.spawn(serving));

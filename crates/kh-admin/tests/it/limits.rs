@@ -5,7 +5,8 @@ use std::time::Duration;
 use kh_admin::{Limits, bind_loopback};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
+    time::timeout,
 };
 
 use crate::rig::{Mood, Surface, start, start_with};
@@ -62,6 +63,36 @@ async fn a_body_that_never_comes_is_not_waited_for() {
     let mut answer = Vec::new();
     drop(stream.read_to_end(&mut answer).await);
     assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn answers_that_are_not_read_hold_a_seat_for_a_bounded_time() {
+    let rig = start_with(Surface::Broker, Limits { connections: 1, ..Limits::default() }).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(32 * 1024).unwrap();
+    let mut stream = socket.connect(rig.address).await.unwrap();
+    // without the guard's token; a refusal leaves the connection open
+    let request = format!("GET /v1/token/acme HTTP/1.1\r\nHost: {}\r\n\r\n", rig.address);
+    for _ in 0..2 {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4_096];
+        let count = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..count].starts_with(b"HTTP/1.1 403 "));
+    }
+    // more than there is room for answers
+    let requests = request.repeat(1_000);
+    tokio::time::pause();
+    let flood = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
+    timeout(Duration::from_hours(1), flood).await.expect("the server closes");
+    rig.assert_untouched();
+    tokio::time::resume();
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", rig.address);
+    let seated = async {
+        while rig.raw(request.as_bytes()).await.is_none_or(|reply| reply.status != 200) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_mins(1), seated).await.expect("the seat is free again");
 }
 
 #[tokio::test]
