@@ -171,7 +171,7 @@ pub struct LimitsConfig {
     /// How long a request's headers may take.
     #[serde(serialize_with = "optional_duration")]
     pub header_timeout: Option<Duration>,
-    /// How long a body may stand still.
+    /// How long a body may stand still, and a caller may take nothing of its answer.
     #[serde(serialize_with = "optional_duration")]
     pub body_timeout: Option<Duration>,
     /// How long the platform may take to begin its answer.

@@ -125,7 +125,12 @@ const LIMITS: Section = Section::new(
             "How long a request's headers may take, also the next one's on an open connection.",
         )
         .default(r#""75s""#),
-        Key::new("body_timeout", Shape::Duration, "How long a body may stand still.").default(r#""60s""#),
+        Key::new(
+            "body_timeout",
+            Shape::Duration,
+            "How long a body may stand still, and a caller may take nothing of its answer.",
+        )
+        .default(r#""60s""#),
         Key::new("upstream_timeout", Shape::Duration, "How long the platform may take to begin its answer.")
             .default(r#""2m""#),
         Key::new(
