@@ -32,7 +32,7 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
 }
 
 fn leaf(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str]) -> Identity {
-    signed(authority, named(names))
+    signed(authority, &named(names))
 }
 
 /// One that was good until some years ago.
@@ -40,7 +40,7 @@ fn expired(authority: &CertifiedIssuer<'static, KeyPair>, names: &[&str]) -> Ide
     let mut params = named(names);
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2021, 1, 1);
-    signed(authority, params)
+    signed(authority, &params)
 }
 
 fn named(names: &[&str]) -> CertificateParams {
@@ -58,7 +58,7 @@ fn named(names: &[&str]) -> CertificateParams {
     params
 }
 
-fn signed(authority: &CertifiedIssuer<'static, KeyPair>, params: CertificateParams) -> Identity {
+fn signed(authority: &CertifiedIssuer<'static, KeyPair>, params: &CertificateParams) -> Identity {
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
     (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())

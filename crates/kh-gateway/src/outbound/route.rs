@@ -169,9 +169,6 @@ mod tests {
             assert_eq!((route(path).has_oauth_errors(), route(path).is_login()), (oauth_errors, login), "{path}");
         }
         assert_eq!(prefix_of("/login/eu/oauth/token"), "/login/eu");
-        for (suffix, own) in OWN {
-            assert_eq!(own.name(), suffix);
-        }
         assert!(is_cxone_account("/access-key-management/v1/access-keys") && !is_cxone_account("/inContactAPI/x"));
     }
 

@@ -201,7 +201,7 @@ async fn a_tunnel_that_is_not_read_for_a_while_goes_on() {
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     assert!(head(&mut stream).await.starts_with("HTTP/1.1 101 "));
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    sleep(Duration::from_millis(500)).await;
     let mut message = vec![0; MUCH];
-    tokio::time::timeout(PATIENCE, stream.read_exact(&mut message)).await.expect("it goes on").unwrap();
+    timeout(PATIENCE, stream.read_exact(&mut message)).await.expect("it goes on").unwrap();
 }

@@ -120,7 +120,7 @@ async fn unknown_tokens_cost_a_bounded_number_of_questions_and_are_never_refused
     assert_eq!(busy, 501, "499 of the budget of 500 were left");
     let theirs = login(&there, &client, &secret).await;
     here.session_or_load(bytes(&theirs)).await.expect_err("nobody knows: not a no");
-    world.clock.advance(std::time::Duration::from_secs(1));
+    world.clock.advance(Duration::from_secs(1));
     assert!(here.session_or_load(bytes(&theirs)).await.unwrap().is_some());
 }
 
@@ -137,7 +137,7 @@ async fn the_background_task_follows_other_processes_and_ends_when_told() {
     let gone = async {
         while here.session(bytes(&token)).is_some() {
             // paused time: moves on whenever nothing else is to be done
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     gone.await;

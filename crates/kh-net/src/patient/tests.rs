@@ -35,7 +35,7 @@ async fn who_takes_a_little_in_time_is_waited_for() {
                 0 => return taken,
                 count => taken += count,
             }
-            sleep(LIMIT - Duration::from_secs(1)).await;
+            sleep(LIMIT.saturating_sub(Duration::from_secs(1))).await;
         }
     });
     near.write_all(&[0; 1_000]).await.unwrap();
