@@ -73,8 +73,8 @@ const SCHEME: &str = "operator";
     title = "keyholder admin API",
     description = "What operators do to a running keyholder. Authentication: an operator's token as `Authorization: \
                    Bearer` or `X-Keyholder-Token`, or an operator's client certificate. Each operation names the role \
-                   that it needs; a role may do all that a lower one may (read, operate, admin). Every call is in the \
-                   audit log before it is carried out. Errors are problem documents (RFC 9457)."
+                   that it needs; a role may do all that a lower one may (read, operate, admin). Each call of \
+                   one of these operations is in the audit log before it is carried out. Errors are problem documents (RFC 9457)."
 ))]
 struct Document;
 
