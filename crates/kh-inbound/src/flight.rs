@@ -40,20 +40,28 @@ impl Tasks {
     }
 }
 
-/// The questions under way.
-#[derive(Default)]
-pub(crate) struct Flights(Arc<UnderWay>);
+/// The questions under way, each of which will be answered with a `T`.
+pub(crate) struct Flights<T>(Arc<UnderWay<T>>);
 
-type UnderWay = Mutex<HashMap<TokenKey, watch::Receiver<Option<Outcome>>>>;
+type UnderWay<T> = Mutex<HashMap<TokenKey, watch::Receiver<Option<T>>>>;
 
-/// Takes the question off the list, however its task ends; dropping the sender wakes whoever waits.
-struct Landing {
-    flights: Arc<UnderWay>,
-    key: TokenKey,
-    told: watch::Sender<Option<Outcome>>,
+impl<T> Default for Flights<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
 }
 
-impl Drop for Landing {
+/// Where its answer is heard; and what takes it off the list, if it is new.
+type Seat<T> = (watch::Receiver<Option<T>>, Option<Landing<T>>);
+
+/// Takes the question off the list, however its task ends; dropping the sender wakes whoever waits.
+struct Landing<T> {
+    flights: Arc<UnderWay<T>>,
+    key: TokenKey,
+    told: watch::Sender<Option<T>>,
+}
+
+impl<T> Drop for Landing<T> {
     fn drop(&mut self) {
         self.flights.lock().remove(&self.key);
     }
@@ -68,16 +76,16 @@ pub(crate) enum NoOutcome {
     Lost,
 }
 
-impl Flights {
+impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// The outcome of `ask` for the token `key`: of the question that is under way, or of a new one.
     pub(crate) async fn join<A>(
         &self,
         key: TokenKey,
         tasks: &Tasks,
         ask: impl FnOnce() -> A + Send,
-    ) -> Result<Outcome, NoOutcome>
+    ) -> Result<T, NoOutcome>
     where
-        A: Future<Output = Outcome> + Send + 'static,
+        A: Future<Output = T> + Send + 'static,
     {
         let asking = ask();
         let (mut heard, new) = self.seat(key)?;
@@ -96,7 +104,7 @@ impl Flights {
 
     /// A place with the question that is under way, or a new one that is to be started. The lock is let go first:
     /// starting may drop the task at once.
-    fn seat(&self, key: TokenKey) -> Result<(watch::Receiver<Option<Outcome>>, Option<Landing>), NoOutcome> {
+    fn seat(&self, key: TokenKey) -> Result<Seat<T>, NoOutcome> {
         let mut flights = self.0.lock();
         if let Some(under_way) = flights.get(&key) {
             return Ok((under_way.clone(), None));
@@ -173,7 +181,7 @@ mod tests {
     async fn waiters_survive_a_cancelled_leader() {
         let (flights, tasks) = (Arc::new(Flights::default()), Arc::new(tasks()));
         let gate = Arc::new(Semaphore::new(0));
-        let join = |flights: Arc<Flights>, tasks: Arc<Tasks>, gate: Arc<Semaphore>| async move {
+        let join = |flights: Arc<Flights<Outcome>>, tasks: Arc<Tasks>, gate: Arc<Semaphore>| async move {
             flights
                 .join(key(), &tasks, || async move {
                     gate.acquire().await.unwrap().forget();
@@ -210,7 +218,7 @@ mod tests {
     async fn questions_are_bounded() {
         let (flights, tasks) = (Flights::default(), tasks());
         let asks: Vec<_> = (0..FLIGHTS_MAX)
-            .map(|round| flights.join(TokenKey::of(&round.to_be_bytes()), &tasks, std::future::pending))
+            .map(|round| flights.join(TokenKey::of(&round.to_be_bytes()), &tasks, std::future::pending::<Outcome>))
             .collect();
         let all = join_all(asks);
         let refused = async {

@@ -36,9 +36,17 @@ pub use revoke::RevokeError;
 /// Advice to callers where a fetch was lost or too many wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Questions for one token in a row: an answer that an order to ask anew has overtaken is asked for once more. What
-/// overtakes two in a row goes on, and callers have waited for long enough.
-const QUESTIONS_MAX: u32 = 2;
+/// Questions that one request waits for in a row: the one that was under way when it began, which an order to ask anew
+/// may have overtaken before; the same once more, in the moment in which it is taken off the list; and one of its own.
+const QUESTIONS_MAX: u32 = 3;
+
+/// What became of a question.
+#[derive(Clone)]
+struct Heard {
+    outcome: Outcome,
+    /// The orders that had come when it was asked, see [`Revocations::changes`].
+    changes: u64,
+}
 
 /// One issuer at work.
 pub(crate) struct Issuer {
@@ -115,7 +123,7 @@ pub(crate) struct Shared {
     directory: Directory,
     cache: Cache,
     refused: Refused,
-    flights: Flights,
+    flights: Flights<Heard>,
     revocations: Arc<Revocations>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
@@ -467,18 +475,34 @@ impl Shared {
             }
             _ => return denied(Denied::invalid(DenyReason::Token(Reason::Malformed))),
         };
-        let shared = Arc::clone(self);
-        let ask = move || async move { shared.ask(place, key, &text).await };
-        match self.flights.join(key, &self.tasks, ask).await {
-            Ok(outcome) => outcome,
-            Err(NoOutcome::Full) => denied(Denied::unavailable(DenyReason::Overloaded, RETRY_AFTER)),
-            Err(NoOutcome::Lost) => denied(Denied::unavailable(DenyReason::IssuerUnavailable, RETRY_AFTER)),
+        let (began, text) = (self.revocations.changes(), Arc::new(text));
+        for _ in 0..QUESTIONS_MAX {
+            let (shared, text) = (Arc::clone(self), Arc::clone(&text));
+            let ask = move || async move { shared.ask(place, key, &text).await };
+            match self.flights.join(key, &self.tasks, ask).await {
+                Ok(heard) if self.is_stale(&heard, began) => {}
+                Ok(heard) => return heard.outcome,
+                Err(NoOutcome::Full) => return denied(Denied::unavailable(DenyReason::Overloaded, RETRY_AFTER)),
+                Err(NoOutcome::Lost) => break,
+            }
         }
+        denied(Denied::unavailable(DenyReason::IssuerUnavailable, RETRY_AFTER))
     }
 
-    /// Asks the authority, as a task of its own. Whoever begins while a question is under way joins it, also after an
-    /// order to ask anew: so no answer is given to anybody that was asked for before such an order.
-    async fn ask(&self, place: u16, key: TokenKey, token: &SecretString) -> Outcome {
+    /// Whether an answer may be of before an order to ask anew that had come when a request began, at `began`: whoever
+    /// begins while a question is under way joins it. What comes later is the business of those who begin later.
+    fn is_stale(&self, heard: &Heard, began: u64) -> bool {
+        let Ok(identity) = &heard.outcome else { return false };
+        heard.changes < began && self.revocations.overtakes(identity, heard.changes)
+    }
+
+    /// Asks the authority, as a task of its own.
+    async fn ask(&self, place: u16, key: TokenKey, token: &SecretString) -> Heard {
+        let changes = self.revocations.changes();
+        Heard { outcome: self.ask_since(changes, place, key, token).await, changes }
+    }
+
+    async fn ask_since(&self, changes: u64, place: u16, key: TokenKey, token: &SecretString) -> Outcome {
         let Some(Issuer { trust: At::Authority(remote), .. }) = self.issuer(place) else {
             return Err(Denied::invalid(DenyReason::IssuerUnknown));
         };
@@ -490,14 +514,14 @@ impl Shared {
         if self.refused.holds(&key, now) {
             return Err(self.named(Denied::invalid(DenyReason::Inactive), place));
         }
-        for _ in 0..QUESTIONS_MAX {
-            let changes = self.revocations.changes();
-            match self.question(place, remote, key, token).await {
-                Ok(identity) if self.revocations.overtakes(&identity, changes) => self.cache.remove(&key),
-                outcome => return outcome,
-            }
+        let outcome = self.question(place, remote, key, token).await;
+        // the answer of those who wait for it, and of nobody who comes after the order
+        if let Ok(identity) = &outcome
+            && self.revocations.overtakes(identity, changes)
+        {
+            self.cache.remove(&key);
         }
-        Err(self.named(Denied::unavailable(DenyReason::IssuerUnavailable, RETRY_AFTER), place))
+        outcome
     }
 
     /// One question to the authority.
