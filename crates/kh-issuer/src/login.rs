@@ -8,7 +8,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use kh_core::{
-    ClientId, Confirmation, Now, SecretString, Sha256,
+    ClientId, Confirmation, Now, SecretString, Sha256, UnixMillis,
     environment::EnvironmentRefused,
     issued::{self, IssuedKind},
     port::{ClientRecord, StateError, TokenBinding, TokenFormat, TokenRecord},
@@ -33,6 +33,9 @@ pub const EVICT_IDLE: Duration = Duration::from_hours(1);
 
 /// Compared where no secret is, so that every login does the same work. Not the digest of anything known.
 const NO_SECRET: Sha256 = Sha256([0; 32]);
+
+/// How often a login looks, [`POLL_EVERY`], whether the moment of a revocation is over: for two seconds.
+const REVOKED_LOOKS: u32 = 8;
 
 /// What a token request asks for besides its client.
 #[derive(Clone, Copy, Default, Debug)]
@@ -168,11 +171,25 @@ impl Issuer {
         match record.token_format {
             TokenFormat::Jwt => {
                 let authority = self.authority.as_ref().ok_or(LoginError::NoIssuer)?;
+                self.past_revocations(authority.issuer.as_str(), &record.id).await;
                 let made = access_token::issue(authority, record, &scopes, bound, (self.now().wall, &*self.entropy));
                 let (access_token, expires_in) = made?;
                 Ok(Login { access_token, expires_in, scopes, bound, client: Arc::clone(client) })
             }
             TokenFormat::Opaque => self.issue_opaque(slot, client, (narrowed, scopes), bound).await,
+        }
+    }
+
+    /// Waits until what a client is issued would not be revoked already. A JWT names its time in whole seconds, and a
+    /// revocation of all that a client has reaches to the end of its moment, or a little ahead of it.
+    async fn past_revocations(&self, issuer: &str, client: &ClientId) {
+        let Some(revoked) = &self.revoked else { return };
+        for _ in 0..REVOKED_LOOKS {
+            let second = UnixMillis(self.now().wall.as_secs() * 1_000);
+            if !revoked.hits_session(Some(issuer), client, second) {
+                return;
+            }
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 
