@@ -106,7 +106,8 @@ struct Moved {
     down: AtomicU64,
 }
 
-/// Copies both ways until one side is done in both directions, nothing moves for `idle`, or it is `over`.
+/// Copies both ways until both are done, one of them breaks (also by a side that takes nothing any more), nothing moves
+/// for `idle`, or it is `over`.
 async fn carry<A, B>(caller: A, upstream: B, idle: Duration, over: impl Future<Output = ()>) -> Moved
 where
     A: AsyncRead + AsyncWrite,
@@ -115,8 +116,9 @@ where
     let moved = Moved::default();
     let (caller_in, caller_out) = tokio::io::split(caller);
     let (upstream_in, upstream_out) = tokio::io::split(upstream);
-    let both =
-        async { tokio::join!(copy(caller_in, upstream_out, &moved.up), copy(upstream_in, caller_out, &moved.down)) };
+    let both = async {
+        tokio::try_join!(copy(caller_in, upstream_out, &moved.up), copy(upstream_in, caller_out, &moved.down))
+    };
     let watch = async {
         let mut before = 0;
         loop {
@@ -129,11 +131,9 @@ where
         }
     };
     tokio::select! {
-        (up, down) = both => {
-            for result in [up, down] {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "one side of a tunnel broke");
-                }
+        result = both => {
+            if let Err(error) = result {
+                tracing::debug!(%error, "one side of a tunnel broke");
             }
         }
         () = watch => tracing::debug!("a tunnel stood still and was closed"),

@@ -205,3 +205,39 @@ async fn a_tunnel_that_is_not_read_for_a_while_goes_on() {
     let mut message = vec![0; MUCH];
     timeout(PATIENCE, stream.read_exact(&mut message)).await.expect("it goes on").unwrap();
 }
+
+/// Also while it sends: who takes nothing has left its tunnel.
+#[tokio::test]
+async fn a_tunnel_whose_caller_sends_and_never_reads_ends() {
+    const MUCH: usize = 32 * 1024 * 1024;
+    let upstream = Upstream::start(|mut request| {
+        Box::pin(async move {
+            tokio::spawn(async move {
+                let io = TokioIo::new(hyper::upgrade::on(&mut request).await.unwrap());
+                let (mut from, mut to) = tokio::io::split(io);
+                let (message, mut nowhere) = (vec![b'x'; MUCH], tokio::io::sink());
+                // until the gateway closes it
+                drop(tokio::join!(to.write_all(&message), tokio::io::copy(&mut from, &mut nowhere)));
+            });
+            reply(101, &[("connection", "upgrade"), ("upgrade", "websocket")], "")
+        })
+    })
+    .await;
+    let mut setup = Setup::new(upstream.address);
+    setup.config.limits.tunnel_idle = Duration::from_millis(300);
+    let world = setup.start().await;
+    let mut stream = narrow(world.address).await;
+    let request = format!(
+        "GET /api/v2/socket HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\n\r\n",
+        world.token
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 101 "));
+    let pings = async {
+        while stream.write_all(b"ping").await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, pings).await.expect("the tunnel ends");
+}
