@@ -128,7 +128,7 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
     }
 }
 
-/// Tells the security log that the caller was let through, before anything goes to the platform: who hangs up after that
+/// Tells the security log that the caller was let through, before its call goes to the platform: who hangs up after that
 /// is told of all the same. Not where the caller's session has ended, of which whoever made the call tells.
 fn tell_passed(call: &Call<'_>, parts: &Parts, first: &Result<Arc<Lease>, Refusal>) {
     let Some((telling, session)) = call.session else { return };

@@ -1,7 +1,7 @@
 //! A caller whose TLS handshake failed: who is told of it.
 //!
 //! Invariants: it costs one event and one count at most, neither of which waits; a failure that has nothing to do with the
-//! caller's certificate is none of the security log's business, so port scanners and plain HTTP fill no log.
+//! caller's certificate is none of the security log's business, so who speaks no TLS fills no log.
 
 use std::io;
 

@@ -2,7 +2,9 @@
 //! and give no window for it, or some bytes of one now and then, on a connection that is alive in every other way.
 //!
 //! Invariant: a stream whose answer waits for its caller is reset unless the caller takes a least number of bytes
-//! within a limit, time and again. To wait for the upstream is not to wait for the caller, and has limits of its own.
+//! within a limit, time and again. To wait for the upstream is not to wait for the caller, and has limits of its own. The
+//! last piece of an answer is the HTTP/2 library's once there is window for one byte of it: what a caller leaves of that
+//! goes with its connection.
 
 use std::{
     cell::Cell,
@@ -45,9 +47,14 @@ impl Offer {
         self.taken.set(self.taken.get() + before);
     }
 
+    /// Whether there is something for the caller to take.
+    fn waits(&self) -> bool {
+        self.waiting.get() > 0
+    }
+
     /// Whether the caller has nothing to take, or has taken at least so many bytes since this was true last.
     fn goes_on(&self, least: usize) -> bool {
-        if self.waiting.get() > 0 && self.taken.get() < least {
+        if self.waits() && self.taken.get() < least {
             return false;
         }
         self.taken.set(0);
@@ -82,8 +89,12 @@ impl Terms {
                     if stream.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(());
                     }
-                    if OFFER.with(|offer| offer.goes_on(least)) {
+                    let (goes_on, waits) = OFFER.with(|offer| (offer.goes_on(least), offer.waits()));
+                    if goes_on {
                         standstill.moved();
+                    }
+                    // also right after progress: the next wait has to have a timer of its own
+                    if !waits {
                         return Poll::Pending;
                     }
                     ready!(standstill.poll(cx));

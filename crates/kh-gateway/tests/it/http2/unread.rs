@@ -14,7 +14,7 @@ use super::{
 /// How long an answer may wait for its caller here.
 const SHORT: Duration = Duration::from_millis(400);
 /// The same where one is taken slowly, and the pause between two of its frames.
-const UNREAD: Duration = Duration::from_secs(1);
+const UNREAD: Duration = Duration::from_secs(2);
 const SIP: Duration = Duration::from_millis(20);
 
 /// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 section 6.5.2) of nothing and of as much as there is.
@@ -57,7 +57,8 @@ async fn an_answer_without_a_window_is_reset_and_its_connection_ends() {
     let upstream = platform(0).await;
     let mut setup = Setup::new(upstream.address);
     setup.config.limits.body_idle = SHORT;
-    setup.config.limits.header_read = SHORT;
+    // also the time from the handshake to the first frame of a busy machine
+    setup.config.limits.header_read = UNREAD;
     setup.config.limits.connections_per_worker = 1;
     let (world, caller) = secure(setup).await;
     let mut raw = Raw::open(&caller).await;
@@ -81,7 +82,7 @@ async fn an_answer_without_a_window_is_reset_and_its_connection_ends() {
 async fn an_answer_that_is_taken_byte_by_byte_is_reset_and_nothing_else() {
     let upstream = platform(1024 * 1024).await;
     let mut setup = Setup::new(upstream.address);
-    setup.config.limits.body_idle = SHORT;
+    setup.config.limits.body_idle = UNREAD;
     let (world, caller) = secure(setup).await;
     let mut raw = Raw::open(&caller).await;
     raw.frame(SETTINGS, 0, 0, &NO_WINDOW).await;
@@ -129,7 +130,7 @@ async fn a_connection_that_is_not_read_ends() {
 
 #[tokio::test]
 async fn a_large_answer_is_sent_whole_to_a_slow_and_steady_reader() {
-    const LARGE: usize = 2 * 1024 * 1024;
+    const LARGE: usize = 4 * 1024 * 1024;
     let upstream = platform(LARGE).await;
     let mut setup = Setup::new(upstream.address);
     setup.config.limits.body_idle = UNREAD;

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(40);
 const PIECES: usize = 1_000;
 
 /// How long an answer may lie unread where one is read slowly, and the pause between two reads.
-const UNREAD: Duration = Duration::from_secs(1);
+const UNREAD: Duration = Duration::from_secs(2);
 const SIP: Duration = Duration::from_millis(20);
 
 async fn impatient() -> (Upstream, Site) {
@@ -141,7 +141,7 @@ async fn answers_that_are_not_read_hold_a_connection_for_a_bounded_time() {
 
 #[tokio::test]
 async fn a_large_answer_is_sent_whole_to_a_slow_and_steady_reader() {
-    const LARGE: usize = 2 * 1024 * 1024;
+    const LARGE: usize = 4 * 1024 * 1024;
     let upstream = Upstream::start(|_| Box::pin(async { reply(200, &[], vec![b'x'; LARGE]) })).await;
     let mut setup = Setup::new(upstream.address);
     setup.config.listen = vec![narrow_listen()];
