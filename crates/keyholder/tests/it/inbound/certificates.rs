@@ -127,6 +127,9 @@ fn callers_have_a_certificate_of_the_region_and_a_token_and_the_region_may_chang
     server.process.signal("HUP");
     let ask = |file| ask(&installation, &server, "/reports", Some(file), Some(&free));
     eventually(&("000".to_owned(), "200".to_owned()), || (ask("ours"), ask("newcomer")));
+    let before = written();
+    assert_eq!(ask("ours"), "000");
+    eventually(&true, || written() > before + 0.5);
     assert_eq!(server.process.stop().0, Some(0));
     assert_eq!(lines(&log).last().map(told).as_deref(), Some(REFUSED), "the client of the old authority");
 }
