@@ -78,6 +78,26 @@ async fn nobody_elses_issuer_and_no_order_to_ask_anew_end_a_session() {
     }
 }
 
+/// A JWT names its time in whole seconds: one of the second in which all others were revoked would be one of them.
+#[tokio::test]
+async fn a_jwt_that_is_issued_right_after_all_others_were_revoked_is_good() {
+    let world = World::new();
+    let issuer = world.authority().await;
+    let mut new = jwt_client("reports", &["events"]);
+    new.tokens.audience = vec![ISSUER.to_owned()];
+    let (client, secret) = issuer.add_client(new, "cli:test").await.unwrap();
+    world.clock.advance(Duration::from_millis(900));
+    for enabled in [false, true] {
+        issuer.set_enabled("reports", enabled, "cli:test").await.unwrap();
+    }
+    let goes_on = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        world.clock.advance(Duration::from_secs(2));
+    };
+    let (jwt, ()) = tokio::join!(login(&issuer, &client, &secret), goes_on);
+    assert!(issuer.presented(bytes(&jwt)).await.unwrap().is_some());
+}
+
 /// At keyholder's own endpoints a JWT that was made for somebody's API is nothing.
 #[tokio::test]
 async fn what_is_presented_to_keyholder_itself_is_meant_for_it() {
