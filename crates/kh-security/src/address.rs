@@ -31,6 +31,8 @@ impl FromStr for Network {
     fn from_str(text: &str) -> Result<Self, NetworkError> {
         let network = match text.parse::<IpAddr>() {
             Ok(ip) => IpNet::from(canonical(ip)),
+            // the library takes `010.0.0.0/8`, which others read as 8.0.0.0/8
+            Err(_) if !begins_with_address(text) => return Err(NetworkError::Malformed),
             Err(_) => as_ipv4(text.parse().map_err(|_| NetworkError::Malformed)?),
         };
         if network != network.trunc() {
@@ -38,6 +40,10 @@ impl FromStr for Network {
         }
         Ok(Self(network))
     }
+}
+
+fn begins_with_address(network: &str) -> bool {
+    network.split_once('/').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok())
 }
 
 /// A network of IPv4 addresses that is written as one of IPv6, `::ffff:10.0.0.0/104`, as what it is.
@@ -127,6 +133,8 @@ mod tests {
             ("10.0.0.0/+8", NetworkError::Malformed),
             ("10.0.0.0/33", NetworkError::Malformed),
             ("10.0.0.0/999", NetworkError::Malformed),
+            ("010.0.0.0/8", NetworkError::Malformed),
+            ("2.1.022.0/23", NetworkError::Malformed),
             ("::/129", NetworkError::Malformed),
             ("10.0.0.1/8", NetworkError::HostBits),
             ("2001:db8::1/64", NetworkError::HostBits),

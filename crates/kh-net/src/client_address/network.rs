@@ -60,6 +60,8 @@ impl TrustedProxies {
 fn network(text: &str) -> Result<IpNet, NetworkError> {
     let network = match text.parse::<IpAddr>() {
         Ok(ip) => IpNet::from(ip.to_canonical()),
+        // the library takes `010.0.0.0/8`, which others read as 8.0.0.0/8
+        Err(_) if !begins_with_address(text) => return Err(NetworkError::Syntax(text.to_owned())),
         Err(_) => text.parse::<IpNet>().map_err(|_| NetworkError::Syntax(text.to_owned()))?,
     };
     if network.prefix_len() == 0 {
@@ -70,6 +72,10 @@ fn network(text: &str) -> Result<IpNet, NetworkError> {
         return Err(NetworkError::HostBits { given: text.to_owned(), network: network.trunc().to_string() });
     }
     Ok(network)
+}
+
+fn begins_with_address(network: &str) -> bool {
+    network.split_once('/').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok())
 }
 
 /// A network of IPv4 addresses that is written with IPv6 ones, as the former: that is how addresses are compared. `None`

@@ -295,6 +295,7 @@ fn networks() {
         ("10.0.0.1/8", "bits beyond its prefix; the network is 10.0.0.0/8"),
         ("2001:db8::1/32", "the network is 2001:db8::/32"),
         ("10.0.0.0/33", "neither"),
+        ("010.0.0.0/8", "neither"),
         ("10.0.0", "neither"),
         ("localhost", "neither"),
         ("", "neither"),
