@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, header::FORWARDED};
 use kh_core::port::security::{AddressSource, ClientAddress};
 
-pub use network::{NETWORKS_MAX, NetworkError, TrustedProxies};
+pub use network::{NETWORKS_MAX, NetworkError, TrustedProxies, read_network};
 pub use origin::ToldOrigin;
 
 /// Most hops that are walked. Real chains (a content network, a load balancer, an ingress, a sidecar) have under 10.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use kh_net::client_address::read_network;
 
 /// A network in CIDR form (RFC 4632, RFC 4291 section 2.3), for example `10.0.0.0/8`; a bare address is a network of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,21 +30,12 @@ impl FromStr for Network {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let network = match text.parse::<IpAddr>() {
-            Ok(ip) => IpNet::from(canonical(ip)),
-            // the library takes `010.0.0.0/8`, which others read as 8.0.0.0/8
-            Err(_) if !begins_with_address(text) => return Err(NetworkError::Malformed),
-            Err(_) => as_ipv4(text.parse().map_err(|_| NetworkError::Malformed)?),
-        };
+        let network = as_ipv4(read_network(text).ok_or(NetworkError::Malformed)?);
         if network != network.trunc() {
             return Err(NetworkError::HostBits);
         }
         Ok(Self(network))
     }
-}
-
-fn begins_with_address(network: &str) -> bool {
-    network.split_once('/').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok())
 }
 
 /// A network of IPv4 addresses that is written as one of IPv6, `::ffff:10.0.0.0/104`, as what it is.

@@ -57,13 +57,19 @@ impl TrustedProxies {
     }
 }
 
+/// A network in CIDR form as it is written, or the network of one address. `None` for every other text, and where the
+/// address has leading zeros: `010.0.0.0/8` is 10.0.0.0/8 to some programs and 8.0.0.0/8 to others (RFC 6943 section 3.1.1).
+pub fn read_network(text: &str) -> Option<IpNet> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Some(IpNet::from(ip.to_canonical()));
+    }
+    let (address, _) = text.split_once('/')?;
+    address.parse::<IpAddr>().ok()?;
+    text.parse().ok()
+}
+
 fn network(text: &str) -> Result<IpNet, NetworkError> {
-    let network = match text.parse::<IpAddr>() {
-        Ok(ip) => IpNet::from(ip.to_canonical()),
-        // the library takes `010.0.0.0/8`, which others read as 8.0.0.0/8
-        Err(_) if !begins_with_address(text) => return Err(NetworkError::Syntax(text.to_owned())),
-        Err(_) => text.parse::<IpNet>().map_err(|_| NetworkError::Syntax(text.to_owned()))?,
-    };
+    let network = read_network(text).ok_or_else(|| NetworkError::Syntax(text.to_owned()))?;
     if network.prefix_len() == 0 {
         return Err(NetworkError::Everybody(text.to_owned()));
     }
@@ -72,10 +78,6 @@ fn network(text: &str) -> Result<IpNet, NetworkError> {
         return Err(NetworkError::HostBits { given: text.to_owned(), network: network.trunc().to_string() });
     }
     Ok(network)
-}
-
-fn begins_with_address(network: &str) -> bool {
-    network.split_once('/').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok())
 }
 
 /// A network of IPv4 addresses that is written with IPv6 ones, as the former: that is how addresses are compared. `None`
