@@ -3,7 +3,7 @@
 //! Invariant: equal targets have equal keys in every process and every version, and different targets have different
 //! ones: the key is a SHA-256 over the kind and each part with its length.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -255,10 +255,6 @@ pub struct RevocationRecord {
 impl RevocationRecord {
     /// The end of a revocation that never ends: the year 9999.
     pub const FOR_EVER: UnixMillis = UnixMillis(253_402_300_799_000);
-
-    /// How long a revocation stays in memory after its end, wherever one is remembered: a wall clock that ran ahead by
-    /// less than this has brought no token back.
-    pub const KEPT_AFTER_END: Duration = Duration::from_hours(24);
 
     /// The same revocation for everything of the token's client, else of its subject, else of its issuer: what is done
     /// with a single token where there is no room to remember it alone.

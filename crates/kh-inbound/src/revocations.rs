@@ -40,8 +40,7 @@ const PAGE: u32 = 4096;
 /// Expired records deleted from the store in one sweep.
 const FORGET_MAX: u32 = 4096;
 
-/// How long expired records stay in the store: longer than in memory ([`RevocationRecord::KEPT_AFTER_END`]), for the same
-/// reason.
+/// How long expired records stay in the store: longer than in memory, for the same reason.
 const FORGET_AFTER: Duration = Duration::from_hours(7 * 24);
 
 /// How long a revocation stays beyond the last moment at which its token could be accepted: leeway of verification.

@@ -3,13 +3,17 @@
 //! Invariants: an entry leaves only when no token that it can hit may be alive; at the cap a revocation is widened
 //! (to the token's client, its subject, its issuer) and never dropped, so that the bound costs logins and not safety.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use kh_core::{
     Sha256, UnixMillis,
     identity::Identity,
     revocation::{RevocationRecord, RevocationTarget, keys},
 };
+
+/// How long a revocation stays in memory after its end: a wall clock that ran ahead by less than this has brought no
+/// token back.
+const KEPT_AFTER_END: Duration = Duration::from_hours(24);
 
 /// What is remembered of one revocation.
 #[derive(Clone, Copy, Debug)]
@@ -216,7 +220,7 @@ impl Index {
     /// Forgets what ended a while ago.
     pub(crate) fn sweep(&mut self, now: UnixMillis) {
         for map in [&mut self.tokens, &mut self.classes, &mut self.issuers, &mut self.answers] {
-            map.retain(|_, entry| now < entry.expires_at.plus(RevocationRecord::KEPT_AFTER_END));
+            map.retain(|_, entry| now < entry.expires_at.plus(KEPT_AFTER_END));
         }
     }
 
@@ -233,7 +237,7 @@ fn is_of_issuer(target: &RevocationTarget) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::sync::Arc;
 
     use kh_core::revocation::Digest;
 
