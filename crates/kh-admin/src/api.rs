@@ -170,15 +170,21 @@ async fn admit(State(Gate { role, ports, security }): State<Gate>, request: Requ
         tracing::error!(%error, "a call of the admin API was not carried out: it could not be written into the audit log");
         return problem::answer(&Problem::new(Code::STATE_UNAVAILABLE, "the audit log cannot be written"));
     }
+    let refusal = telling::not_allowed(&*ports.clock, &request, &operator.name);
     if !allowed {
-        telling::not_allowed(&security, &*ports.clock, &request, &operator.name);
+        security.record(|| refusal);
         let refused = Problem::new(
             Code::CALL_NOT_ALLOWED,
             format!("this operation needs the role {}, the operator has {}", role.as_str(), operator.role.as_str()),
         );
         return problem::answer(&refused);
     }
-    next.run(request).await
+    let answer = next.run(request).await;
+    // the operation is open to the role, and what was asked of it is not
+    if answer.status() == Code::CALL_NOT_ALLOWED.status() {
+        security.record(|| refusal);
+    }
+    answer
 }
 
 /// Who did it, for the audit log.

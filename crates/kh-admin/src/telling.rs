@@ -41,14 +41,14 @@ pub(crate) fn failed(security: &Security, clock: &dyn Clock, request: &Request, 
     });
 }
 
-/// An operator was authenticated and may not do this.
-pub(crate) fn not_allowed(security: &Security, clock: &dyn Clock, request: &Request, operator: &str) {
-    security.record(|| AuthenticationEvent {
+/// What is to be told if an operator, who was authenticated, may not do this.
+pub(crate) fn not_allowed(clock: &dyn Clock, request: &Request, operator: &str) -> AuthenticationEvent {
+    AuthenticationEvent {
         verified: true,
         subject: Some(Told::new(operator)),
         status: Some(kh_core::Code::CALL_NOT_ALLOWED.status()),
         ..event(clock, Site::Admin, "role_insufficient", request)
-    });
+    }
 }
 
 /// A handshake failed. Only who was let down by a certificate tried to authenticate; with TLS 1.3 it may have taken the

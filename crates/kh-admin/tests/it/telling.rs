@@ -30,15 +30,18 @@ const WRONG: &str = "khg_0000000000000000000000000000000000000000000";
 
 #[tokio::test]
 async fn who_is_not_let_in_by_the_admin_listener_is_told_once() {
-    let token = "khg_reader".to_owned();
-    let reader = Operator {
-        name: "reader".to_owned(),
-        role: Role::Read,
+    let (token, of_operate) = ("khg_reader", "khg_duty");
+    let operator = |name: &str, role, token: &str| Operator {
+        name: name.to_owned(),
+        role,
         tokens: vec![Sha256::of(token.as_bytes())],
         certificates: Vec::new(),
         certificate_names: Vec::new(),
     };
-    let rig = start(Surface::Admin(Probes { operators: vec![reader], ..Probes::default() })).await;
+    let operators = vec![operator("reader", Role::Read, token), operator("duty", Role::Operate, of_operate)];
+    let rig = start(Surface::Admin(Probes { operators, ..Probes::default() })).await;
+    let json = "Content-Type: application/json\r\n";
+    let everything = "{\"before\":1}";
     for (line, headers, status, told) in [
         ("GET /v1/status", String::new(), 403, Some("admin token_missing nothing - - 403 /v1/status")),
         ("GET /v1/clients/jane", String::new(), 403, Some("admin token_missing nothing - - 403 /v1/clients/{client}")),
@@ -62,14 +65,22 @@ async fn who_is_not_let_in_by_the_admin_listener_is_told_once() {
             403,
             Some("admin role_insufficient bearer - reader 403 /v1/clients"),
         ),
+        // the operation is open to the role, the order is not
+        (
+            "POST /v1/revocations",
+            format!("X-Keyholder-Token: {of_operate}\r\n{json}"),
+            403,
+            Some("admin role_insufficient bearer - duty 403 /v1/revocations"),
+        ),
         ("GET /v1/status", format!("X-Keyholder-Token: {token}\r\n"), 200, None),
         // open, also to a wrong token
         ("GET /livez", String::new(), 200, None),
     ] {
         let headers = format!("User-Agent: probe/1\r\n{headers}");
-        assert_eq!(rig.send(line, &headers, "").await.status, status, "{line} {headers}");
+        let body = if headers.contains(json) { everything } else { "" };
+        assert_eq!(rig.send(line, &headers, body).await.status, status, "{line} {headers}");
         let heard = format!("{:?}", rig.heard.0.lock().unwrap());
-        assert!(!heard.contains(WRONG) && !heard.contains(&token) && !heard.contains("jane"), "{heard}");
+        assert!(!heard.contains(WRONG) && !heard.contains(token) && !heard.contains("jane"), "{heard}");
         assert_eq!(take(&rig), told.into_iter().collect::<Vec<_>>(), "{line} {headers}");
     }
 }
