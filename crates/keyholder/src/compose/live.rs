@@ -155,14 +155,13 @@ impl Live {
         self.tls.as_ref().map_or(Ok(None), |tls| tls.other(prepared.clients.as_ref()))
     }
 
-    /// Puts `loaded` into force, of which `prepared` was made. Answers what became of the credentials, and whether the
-    /// certificate, or whose certificates are taken, is another one.
+    /// Puts `loaded` into force, of which `prepared` was made. Answers what became of the credentials.
     pub(super) fn apply(
         &self,
         loaded: &Loaded,
         prepared: Prepared,
         (inbound, clients): (NextInbound, Option<OtherClients>),
-    ) -> (Applied, bool) {
+    ) -> Applied {
         let digest = prepared.certificate_digest();
         // first, so that a new credential finds its store
         self.sources.replace(prepared.outside);
@@ -172,16 +171,14 @@ impl Live {
         let applied = self.broker.apply(prepared.specs);
         // last of the three, because issuers are asked with secrets and tokens of the others
         self.protection.replace(inbound);
-        let other_clients = clients.is_some();
         if let Some(tls) = &self.tls {
             tls.replace(prepared.certificate, clients);
         }
         self.admin.replace(loaded, prepared.admin_certificate);
         *self.ending.lock() = Ending::of(&loaded.config);
         *self.limits.lock() = limits(&loaded.config);
-        let before = self.told().1.map(|tls| tls.certificate_sha256);
         self.record.in_force(loaded, digest, self.clock.now().wall);
-        (applied, other_clients || before != digest.map(Sha256::to_hex))
+        applied
     }
 
     /// The protected APIs.

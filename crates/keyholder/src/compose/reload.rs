@@ -24,7 +24,10 @@ use kh_telemetry::{Telemetry, logging::LogHandle};
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
-use self::{files::Identities, settling::Settling};
+use self::{
+    files::{Contents, Identities},
+    settling::Settling,
+};
 use super::{
     Base, Live, Plan, Prepared, Running, Schedule, Targets, bind_environments, record::Outcome, security::Watchers,
     systemd,
@@ -57,20 +60,28 @@ impl Trigger {
     }
 }
 
-/// How files looked before they were read, so that no change in between is missed.
-pub(crate) struct Seen(Identities);
+/// How files looked, and what the named ones held, before they were read, so that no change in between is missed.
+pub(crate) struct Seen {
+    looks: Identities,
+    contents: Contents,
+}
 
 impl Seen {
     /// Looks at the configuration's own file. To be called before it is read.
     pub(crate) fn before(file: Option<&Path>) -> Self {
-        Self(files::look(&file.iter().map(|file| (*file).to_owned()).collect()))
+        Self::of(&file.iter().map(|file| (*file).to_owned()).collect())
+    }
+
+    fn of(files: &BTreeSet<PathBuf>) -> Self {
+        Self { looks: files::look(files), contents: Contents::new() }
     }
 
     /// Looks at the files that `loaded` names as well. To be called before they are read.
     pub(crate) fn and_named(&mut self, loaded: &Loaded) {
         let named = files::of(loaded);
-        let more = named.into_iter().filter(|path| !self.0.contains_key(path)).collect();
-        self.0.extend(files::look(&more));
+        let more = named.iter().filter(|path| !self.looks.contains_key(*path)).cloned().collect();
+        self.looks.extend(files::look(&more));
+        self.contents = files::contents(&named);
     }
 }
 
@@ -85,6 +96,8 @@ pub(crate) struct Reloader {
     schedule: Option<Arc<Schedule>>,
     watchers: Arc<Watchers>,
     current: Arc<Loaded>,
+    /// What the files held that are in force.
+    contents: Contents,
     watched: BTreeSet<PathBuf>,
     settling: Settling<Identities>,
 }
@@ -113,8 +126,8 @@ impl Reloader {
     ) -> Self {
         let (live, issuer) = (Arc::clone(&running.live), Arc::clone(&running.issuer));
         let telemetry = Arc::clone(&running.telemetry);
-        let watched = seen.0.keys().cloned().collect();
-        let settling = Settling::new(seen.0);
+        let watched = seen.looks.keys().cloned().collect();
+        let settling = Settling::new(seen.looks);
         Self {
             context: Arc::new(context),
             log,
@@ -125,6 +138,7 @@ impl Reloader {
             schedule: running.schedule.clone(),
             watchers: Arc::clone(&running.watchers),
             current: Arc::new(loaded),
+            contents: seen.contents,
             watched,
             settling,
         }
@@ -169,10 +183,10 @@ impl Reloader {
 
     async fn reload(&mut self, trigger: Trigger) {
         let Some(Attempt { seen, result }) = self.attempt().await else { return };
-        self.watched = seen.0.keys().cloned().collect();
-        self.settling = Settling::new(seen.0);
+        self.watched = seen.looks.keys().cloned().collect();
+        self.settling = Settling::new(seen.looks);
         let outcome = match result {
-            Ok(built) => self.take_over(built).await,
+            Ok(built) => self.take_over(built, seen.contents).await,
             Err(failure) => Err(failure),
         };
         self.tell(trigger, outcome);
@@ -184,7 +198,7 @@ impl Reloader {
         let (reads, schedule, targets) = (self.base.reads.clone(), self.schedule.clone(), self.live.targets());
         let (watched, clock) = (self.watched.clone(), Arc::clone(clock));
         let attempt = tokio::task::spawn_blocking(move || {
-            let mut seen = Seen(files::look(&watched));
+            let mut seen = Seen::of(&watched);
             let result = build(&context, &current, (&clock, &reads, &targets, schedule.as_deref()), &mut seen);
             Attempt { seen, result }
         });
@@ -198,15 +212,14 @@ impl Reloader {
     }
 
     /// The step that changes something. The audit entry comes first, and without it nothing happens.
-    async fn take_over(&mut self, built: Built) -> Result<(Outcome, Applied), Failure> {
+    async fn take_over(&mut self, built: Built, contents: Contents) -> Result<(Outcome, Applied), Failure> {
         let Built { loaded, mut prepared, plan } = built;
-        let same_file = loaded.digest == self.current.digest;
         // may wait for an issuer's keys, and changes nothing
         let inbound = self.live.protection().next(std::mem::take(&mut prepared.inbound)).await?;
         let clients = self.live.other_clients(&prepared)?;
         audit_config(&loaded, &self.base, &self.context).await?;
         bind_environments(&loaded.config, &self.issuer, "keyholder").await?;
-        let (applied, certificate_changed) = self.live.apply(&loaded, prepared, (inbound, clients));
+        let applied = self.live.apply(&loaded, prepared, (inbound, clients));
         if let (Some(schedule), Some(plan)) = (&self.schedule, plan) {
             schedule.take_over(&loaded, plan);
         }
@@ -215,9 +228,11 @@ impl Reloader {
             tracing::warn!("the log level was not changed: {}", failure.in_one_line());
         }
         warn_of(&loaded);
+        let same_files = loaded.digest == self.current.digest && contents == self.contents;
         self.current = Arc::new(loaded);
+        self.contents = contents;
         let nothing = applied.added.is_empty() && applied.changed.is_empty() && applied.removed.is_empty();
-        let outcome = if same_file && nothing && !certificate_changed { Outcome::Unchanged } else { Outcome::Applied };
+        let outcome = if same_files && nothing { Outcome::Unchanged } else { Outcome::Applied };
         Ok((outcome, applied))
     }
 
@@ -271,7 +286,7 @@ fn build(
     let loaded = context.load_again(file)?;
     seen.and_named(&loaded);
     let (named, of_current) = (files::of(&loaded), files::of(current));
-    seen.0.retain(|path: &PathBuf, _| named.contains(path) || of_current.contains(path));
+    seen.looks.retain(|path: &PathBuf, _| named.contains(path) || of_current.contains(path));
     refuse_frozen(&current.config, &loaded.config)?;
     let prepared = Prepared::after(targets, &loaded, clock, reads)?;
     let plan = schedule.map(|schedule| schedule.plan(&loaded, &prepared.targets)).transpose()?;

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Largest PEM file read, in bytes: the public CA bundles have a quarter of a megabyte.
-const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub(super) const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 fn unusable(path: &Path, problem: &str) -> Failure {
     Failure::new(Code::CONFIG_INVALID, format!("{} {problem}", path.display()))

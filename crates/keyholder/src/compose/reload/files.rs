@@ -5,11 +5,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use crate::cli::Loaded;
+use kh_core::Sha256;
+
+use crate::{cli::Loaded, compose::tls::PEM_BYTES_MAX};
 
 /// What tells one state of a file from the next, without reading it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +27,9 @@ pub(super) struct Identity {
 
 /// Identities by path; none where there is no file.
 pub(super) type Identities = BTreeMap<PathBuf, Option<Identity>>;
+
+/// Digests of what the files hold, by path; none where a file cannot be read.
+pub(super) type Contents = BTreeMap<PathBuf, Option<Sha256>>;
 
 /// The configuration's own file and the files that it names, other than the store's key: certificates, keys, bundles.
 pub(super) fn of(loaded: &Loaded) -> BTreeSet<PathBuf> {
@@ -44,6 +51,18 @@ pub(super) fn of(loaded: &Loaded) -> BTreeSet<PathBuf> {
 /// How `paths` look now. Blocks on the file system.
 pub(super) fn look(paths: &BTreeSet<PathBuf>) -> Identities {
     paths.iter().map(|path| (path.clone(), identity(path))).collect()
+}
+
+/// What `paths` hold now. Blocks on the file system.
+pub(super) fn contents(paths: &BTreeSet<PathBuf>) -> Contents {
+    paths.iter().map(|path| (path.clone(), content(path))).collect()
+}
+
+/// A longer file is refused where it is read.
+fn content(path: &Path) -> Option<Sha256> {
+    let mut held = zeroize::Zeroizing::new(Vec::new());
+    File::open(path).and_then(|file| file.take(PEM_BYTES_MAX).read_to_end(&mut held)).ok()?;
+    Some(Sha256::of(&held))
 }
 
 fn identity(path: &Path) -> Option<Identity> {

@@ -184,8 +184,7 @@ impl Open {
 /// Replaces a listener's certificate twice, once with a signal and once without: whoever connects then is shown the new
 /// one, and a connection of before is served all the while.
 fn replace_under_a_connection(
-    installation: &Installation,
-    server: &Server,
+    stage: &Stage,
     (made, trusted): (&[String], &Arc<ClientConfig>),
     url: &str,
     request: (&str, &str),
@@ -198,12 +197,13 @@ fn replace_under_a_connection(
     let before = RefCell::new(new());
     assert_eq!(before.borrow().certificate(), made[0]);
     for (number, expected) in (1..).zip(&made[1..]) {
-        put(installation, number);
+        put(&stage.installation, number);
         if number == 1 {
-            server.process.signal("HUP");
+            stage.server.process.signal("HUP");
         }
         // an idle connection would end by itself on a slow machine
         eventually(&(200, expected.clone()), || (before.borrow_mut().ask(), new().certificate()));
+        eventually(&u64::from(number), || stage.reloads("applied"));
     }
     assert_eq!(before.borrow_mut().ask(), 200);
     assert_eq!(before.borrow().certificate(), made[0], "it is the same connection");
@@ -217,9 +217,10 @@ fn a_protected_apis_certificate_is_replaced_and_open_connections_go_on() {
     let installation = installed(&(of_file() + &of_api(&api, "\"corp\"", lines)), &[&key]);
     let (made, trusted) = prepare(&installation, 2);
     let server = installation.serve();
-    let url = text(&server.ready["inbound_urls"], "reports");
-    replace_under_a_connection(&installation, &server, (&made, &trusted), url, ("/health", ""));
-    assert_eq!(server.process.stop().0, Some(0));
+    let url = text(&server.ready["inbound_urls"], "reports").to_owned();
+    let stage = Stage { installation, server };
+    replace_under_a_connection(&stage, (&made, &trusted), &url, ("/health", ""));
+    assert_eq!(stage.server.process.stop().0, Some(0));
 }
 
 #[test]
@@ -230,7 +231,8 @@ fn the_admin_listeners_certificate_is_replaced_and_open_connections_go_on() {
     let server = installation.serve();
     let token = fs::read_to_string(text(&server.ready, "admin_token_file")).unwrap();
     let header = format!("X-Keyholder-Token: {}\r\n", token.trim());
-    let url = text(&server.ready, "admin_tls_url");
-    replace_under_a_connection(&installation, &server, (&made, &trusted), url, ("/v1/status", &header));
-    assert_eq!(server.process.stop().0, Some(0));
+    let url = text(&server.ready, "admin_tls_url").to_owned();
+    let stage = Stage { installation, server };
+    replace_under_a_connection(&stage, (&made, &trusted), &url, ("/v1/status", &header));
+    assert_eq!(stage.server.process.stop().0, Some(0));
 }
