@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::Stage;
 use crate::{
-    harness::{Installation, Server, eventually, parse_answer, text},
+    harness::{Installation, eventually, parse_answer, text},
     inbound::{installed, of_api, of_file},
     protected_api::{Api, tokens::Key},
 };
