@@ -36,6 +36,8 @@ pub(super) async fn forward(
     if asked.head.trace {
         observe::keep_valid(&mut parts.headers);
     }
+    // before the headers that proxies write are taken off
+    let is_secure = call.client_told(parts).secure.unwrap_or_else(|| asked.caller.is_secure());
     let mut tunnel = exchange::prepare(parts, asked.head, Behind::OwnApi);
     if let (Some(tunnel), Some((identity, _))) = (&mut tunnel, &caller_is) {
         // before the token is taken off
@@ -53,7 +55,7 @@ pub(super) async fn forward(
     if let Some((_, values)) = caller_is {
         values.tell(headers);
     }
-    tell_origin(call, headers, &host, parts.version);
+    tell_origin(call, headers, &host, parts.version, is_secure);
     parts.uri = host.origin.target(&parts.uri, 0).map_err(|error| failed(call, &UpstreamError::Address(error)))?;
     let outgoing = Outgoing::new(parts, InBody::Own(body), Trailers::Drop, worker, asked.trail);
     let received =
@@ -62,8 +64,9 @@ pub(super) async fn forward(
         .map_err(|refusal| Denial { reason: "upstream_failed", refusal })
 }
 
-/// `Host`, and what the caller would have told had it called the API itself.
-fn tell_origin(call: &Call<'_>, headers: &mut HeaderMap, host: &Arc<Host>, version: Version) {
+/// `Host`, and what the caller would have told had it called the API itself. The host is the one that the route was found
+/// for, whatever proxies say: else the API would act for one host by the routes of another.
+fn tell_origin(call: &Call<'_>, headers: &mut HeaderMap, host: &Arc<Host>, version: Version, is_secure: bool) {
     let caller = call.asked.caller;
     let sent = match call.sent {
         Some(value) => Some(value.clone()),
@@ -86,7 +89,7 @@ fn tell_origin(call: &Call<'_>, headers: &mut HeaderMap, host: &Arc<Host>, versi
     if let Some(sent) = sent {
         headers.insert(FORWARDED_HOST, sent);
     }
-    headers.insert(FORWARDED_PROTO, if caller.is_secure() { HTTPS } else { HTTP });
+    headers.insert(FORWARDED_PROTO, if is_secure { HTTPS } else { HTTP });
 }
 
 fn failed(call: &Call<'_>, error: &UpstreamError) -> Denial {

@@ -1,6 +1,7 @@
 //! What reaches the API, and what comes back.
 
 use hyper_util::rt::TokioIo;
+use kh_net::client_address::{ClientAddressing, ForwardingHeader, TrustedProxies};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -166,6 +167,86 @@ async fn http2_and_tls() {
     let got = crate::support::read(client.send_request(request("/reports", "Basic x")).await.unwrap()).await;
     assert_eq!((got.status, got.header("www-authenticate")), (401, r#"Bearer realm="api""#));
     assert_eq!(upstream.seen().len(), 1);
+}
+
+/// A site that believes this header of this proxy, and whose API is asked for the caller's host.
+fn believing(upstream: &Upstream, header: ForwardingHeader, proxy: &str) -> Setup {
+    let addressing = ClientAddressing::new(TrustedProxies::parse(&[proxy]).unwrap(), header);
+    let mut setup = Setup::new(upstream.address);
+    setup.proxies = Proxies { addressing, ..Proxies::default() };
+    setup.host = SentHost::Caller;
+    setup
+}
+
+/// Routes of every host.
+fn everywhere() -> RouteTable {
+    RouteTable::new(vec![RouteRule::new("GET /health", Requirement::Public).unwrap()]).unwrap()
+}
+
+fn told(upstream: &Upstream) -> String {
+    let seen = upstream.seen();
+    let headers = &seen.last().unwrap().headers;
+    assert!(!headers.contains_key("forwarded") && !headers.contains_key("x-real-ip"), "{headers:?}");
+    for name in ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"] {
+        assert_eq!(headers.get_all(name).iter().count(), 1, "{name}");
+    }
+    let [proto, host, address] =
+        ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-for"].map(|name| value(headers, name));
+    format!("{proto} {host} {address}")
+}
+
+/// Behind a proxy that ends TLS the caller's scheme is another than ours, and that proxy alone may say so. The host is the
+/// one that the route was found for.
+#[tokio::test]
+async fn the_api_is_told_the_address_that_trusted_proxies_tell() {
+    use ForwardingHeader::{Forwarded, XForwardedFor, XRealIp};
+    let all = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: api.example\r\n";
+    let forwarded = "Forwarded: for=198.51.100.1;proto=http;host=x, for=203.0.113.9;proto=https;host=api.example\r\n";
+    for (header, proxy, lines, expected) in [
+        (XForwardedFor, "127.0.0.1", all, "https 10.0.0.7 203.0.113.9"),
+        (XForwardedFor, "127.0.0.1", "X-Forwarded-For: 203.0.113.9\r\n", "http 10.0.0.7 203.0.113.9"),
+        (XForwardedFor, "127.0.0.1", "X-Forwarded-Proto: https\r\n", "https 10.0.0.7 127.0.0.1"),
+        (XForwardedFor, "127.0.0.1", "X-Forwarded-Host: api.example:8443\r\n", "http 10.0.0.7 127.0.0.1"),
+        (XForwardedFor, "127.0.0.1", forwarded, "http 10.0.0.7 127.0.0.1"),
+        // one of two was written by somebody else
+        (
+            XForwardedFor,
+            "127.0.0.1",
+            "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a, b\r\n",
+            "http 10.0.0.7 127.0.0.1",
+        ),
+        (XForwardedFor, "127.0.0.9", all, "http 10.0.0.7 127.0.0.1"),
+        (XRealIp, "127.0.0.1", "X-Real-IP: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n", "https 10.0.0.7 203.0.113.9"),
+        (XRealIp, "127.0.0.9", all, "http 10.0.0.7 127.0.0.1"),
+        (Forwarded, "127.0.0.1", forwarded, "https 10.0.0.7 203.0.113.9"),
+        (Forwarded, "127.0.0.1", all, "http 10.0.0.7 127.0.0.1"),
+        (Forwarded, "127.0.0.9", forwarded, "http 10.0.0.7 127.0.0.1"),
+    ] {
+        let upstream = echo().await;
+        let site = Setup { routes: everywhere(), ..believing(&upstream, header, proxy) }.start();
+        let answer =
+            site.raw(&format!("GET /health HTTP/1.1\r\nHost: 10.0.0.7\r\nConnection: close\r\n{lines}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert_eq!(told(&upstream), expected, "{header:?} {proxy} {lines}");
+    }
+}
+
+#[tokio::test]
+async fn over_http2_too_trusted_proxies_tell_the_callers_address() {
+    for (proxy, is_believed) in [("127.0.0.1", true), ("127.0.0.9", false)] {
+        let upstream = echo().await;
+        let (root, config) = authority(false);
+        let mut setup = believing(&upstream, ForwardingHeader::XForwardedFor, proxy);
+        (setup.routes, setup.config.tls) = (everywhere(), Some(config));
+        let site = setup.start();
+        let mut client = Caller::new(site.address, &root).client().await;
+        let request = Request::builder().uri(format!("https://{}/health", site.address));
+        let request = request.header("x-forwarded-proto", "http").header("x-forwarded-host", "api.example");
+        let request = request.header("x-forwarded-for", "203.0.113.9").body(Full::<Bytes>::default()).unwrap();
+        assert_eq!(client.send_request(request).await.unwrap().status(), 200);
+        let (scheme, address) = if is_believed { ("http", "203.0.113.9") } else { ("https", "127.0.0.1") };
+        assert_eq!(told(&upstream), format!("{scheme} {} {address}", site.address), "{proxy}");
+    }
 }
 
 #[tokio::test]
