@@ -157,8 +157,8 @@ impl SecurityLog for Log {
         self.lines.tell(Item::Event(Box::new(event), self.clock.now()));
     }
 
-    fn wants_success(&self, issuer: &str, subject: &str, address: Option<IpAddr>) -> bool {
-        self.seen.as_ref().is_some_and(|seen| seen.is_news(issuer, subject, address, self.clock.now().mono))
+    fn wants_success(&self, issuer: &str, subject: &str, address: Option<IpAddr>, now: Now) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.is_news(issuer, subject, address, now.mono))
     }
 }
 

@@ -17,7 +17,7 @@ use kh_admin::{
 use kh_audit::FileAuditLog;
 use kh_broker::{Broker, Credential, CredentialSpec, UserSessions};
 use kh_core::{
-    Clock, Code, Entropy, Fingerprinter, ManualClock, PlatformKind, SecretBytes, SecretName, SecretString,
+    Clock, Code, Entropy, Fingerprinter, ManualClock, Now, PlatformKind, SecretBytes, SecretName, SecretString,
     SeededEntropy, UnixMillis,
     audit::AuditEvent,
     credential::CredentialDocument,
@@ -201,7 +201,7 @@ impl SecurityLog for Heard {
         self.0.lock().unwrap().push(event);
     }
 
-    fn wants_success(&self, _issuer: &str, _subject: &str, _address: Option<std::net::IpAddr>) -> bool {
+    fn wants_success(&self, _issuer: &str, _subject: &str, _address: Option<std::net::IpAddr>, _now: Now) -> bool {
         false
     }
 }

@@ -244,7 +244,7 @@ pub trait SecurityLog: Send + Sync {
     /// Whether a success of this subject from this address is news. Failures are always recorded; successes are asked
     /// about first, because they are most of the traffic and an event costs more than this question, which reads one
     /// word of memory. It may say yes again for what it has seen, and says so at least once an hour.
-    fn wants_success(&self, issuer: &str, subject: &str, address: Option<IpAddr>) -> bool;
+    fn wants_success(&self, issuer: &str, subject: &str, address: Option<IpAddr>, now: Now) -> bool;
 }
 
 /// Where there is no security log.
@@ -254,7 +254,7 @@ pub struct NoSecurityLog;
 impl SecurityLog for NoSecurityLog {
     fn record(&self, _event: AuthenticationEvent) {}
 
-    fn wants_success(&self, _issuer: &str, _subject: &str, _address: Option<IpAddr>) -> bool {
+    fn wants_success(&self, _issuer: &str, _subject: &str, _address: Option<IpAddr>, _now: Now) -> bool {
         false
     }
 }
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn without_a_log_nothing_is_asked_for() {
         let log: &dyn SecurityLog = &NoSecurityLog;
-        assert!(!log.wants_success("i", "s", None));
+        assert!(!log.wants_success("i", "s", None, Now::default()));
         log.record(AuthenticationEvent::new(UnixMillis(0), Site::Admin, Outcome::Failure { reason: "expired" }));
     }
 }

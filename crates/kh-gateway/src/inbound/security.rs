@@ -33,7 +33,7 @@ pub(super) fn not_allowed(call: &Call<'_>, parts: &Parts, shown: Shown<'_>, deni
 pub(super) fn passed(call: &Call<'_>, parts: &Parts, shown: Shown<'_>, identity: &Identity) {
     let Some(log) = &call.site.security.log else { return };
     let subject = identity.subject().or(identity.client()).unwrap_or_default();
-    if log.wants_success(identity.issuer(), subject, call.client.map(|client| client.ip)) {
+    if log.wants_success(identity.issuer(), subject, call.client.map(|client| client.ip), call.now()) {
         record(call, parts, shown, Outcome::Success, |event| tell(event, identity));
     }
 }

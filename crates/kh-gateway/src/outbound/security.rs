@@ -132,7 +132,8 @@ impl<'a> Telling<'a> {
 
     fn wants_success(self, client: &Client) -> bool {
         let Some(log) = &self.site.security.log else { return false };
-        log.wants_success(OWN, client.record.id.as_str(), self.client.map(|client| client.ip))
+        let address = self.client.map(|client| client.ip);
+        log.wants_success(OWN, client.record.id.as_str(), address, self.asked.began.now)
     }
 
     fn record(self, site: Site, parts: &Parts, outcome: Outcome, more: impl FnOnce(&mut AuthenticationEvent)) {

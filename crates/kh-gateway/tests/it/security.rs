@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use kh_core::{
-    Code,
+    Code, Now,
     port::security::{AuthenticationEvent, Outcome, Presented, Security, SecurityLog, Site, TokenDigest, Told},
 };
 use kh_gateway::{CertificateSlot, ClientAuth, ClientTrust, inbound::Proxies, server_tls};
@@ -39,7 +39,7 @@ impl SecurityLog for Journal {
         self.0.lock().push(event);
     }
 
-    fn wants_success(&self, issuer: &str, _subject: &str, _address: Option<IpAddr>) -> bool {
+    fn wants_success(&self, issuer: &str, _subject: &str, _address: Option<IpAddr>, _now: Now) -> bool {
         issuer == "keyholder"
     }
 }

@@ -24,7 +24,7 @@ impl SecurityLog for Journal {
         self.0.lock().push(event);
     }
 
-    fn wants_success(&self, _issuer: &str, _subject: &str, _address: Option<IpAddr>) -> bool {
+    fn wants_success(&self, _issuer: &str, _subject: &str, _address: Option<IpAddr>, _now: Now) -> bool {
         true
     }
 }

@@ -16,7 +16,7 @@ impl SecurityLog for Journal {
         self.0.lock().push(event);
     }
 
-    fn wants_success(&self, _issuer: &str, _subject: &str, _address: Option<std::net::IpAddr>) -> bool {
+    fn wants_success(&self, _issuer: &str, _subject: &str, _address: Option<std::net::IpAddr>, _now: Now) -> bool {
         false
     }
 }

@@ -15,7 +15,7 @@ impl SecurityLog for Journal {
         self.0.lock().push(event);
     }
 
-    fn wants_success(&self, issuer: &str, subject: &str, address: Option<std::net::IpAddr>) -> bool {
+    fn wants_success(&self, issuer: &str, subject: &str, address: Option<std::net::IpAddr>, _now: Now) -> bool {
         issuer == ISSUER
             && ["bob", "j\u{f6}rg"].contains(&subject)
             && address.is_some_and(|address| address.is_loopback())

@@ -47,7 +47,7 @@ impl SecurityLog for Teller {
         drop(self.0.send(event));
     }
 
-    fn wants_success(&self, _issuer: &str, _subject: &str, _address: Option<std::net::IpAddr>) -> bool {
+    fn wants_success(&self, _issuer: &str, _subject: &str, _address: Option<std::net::IpAddr>, _now: Now) -> bool {
         false
     }
 }
