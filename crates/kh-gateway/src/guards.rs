@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Uri, Version, header};
 
 /// What is worth knowing of a request head, found in one pass over the headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "six independent facts, not a state")]
+#[allow(clippy::struct_excessive_bools, reason = "seven independent facts, not a state")]
 pub(crate) struct Head {
     /// There is a `Connection` header, so that named headers must go.
     pub(crate) connection: bool,
@@ -21,6 +21,9 @@ pub(crate) struct Head {
     pub(crate) http2: bool,
     /// There is one of the rarer headers that are not forwarded.
     pub(crate) rare: bool,
+    /// There is a header between a caller and the user's own API, which is no platform's business: every browser sends
+    /// one.
+    pub(crate) own: bool,
     /// There is a `traceparent` or a `tracestate`.
     pub(crate) trace: bool,
 }
@@ -51,14 +54,13 @@ pub(crate) fn check(method: &Method, uri: &Uri, version: Version, headers: &Head
             | "proxy-authorization"
             | "proxy-authenticate"
             | "expect"
-            | "cookie"
             | "http2-settings"
             | "forwarded"
             | "x-real-ip"
             | "x-client-ip"
             | "true-client-ip"
-            | "cf-connecting-ip"
-            | "dpop" => head.rare = true,
+            | "cf-connecting-ip" => head.rare = true,
+            "cookie" | "dpop" => head.own = true,
             name if name.starts_with("x-forwarded-") => head.rare = true,
             name if name.starts_with("x-") && OVERRIDES.contains(&name) => {
                 return Err("the request asks for another method or path than its request line");
@@ -222,6 +224,9 @@ mod tests {
         assert_eq!(head, Ok(Head { connection: true, chunked: true, rare: true, ..Head::default() }));
         let none = HeaderMap::new();
         assert!(check(&Method::GET, &Uri::from_static("/"), Version::HTTP_10, &none).is_ok());
+        for line in ["cookie: a=b", "dpop: x"] {
+            assert_eq!(read("/", &["host: a", line]), Ok(Head { own: true, ..Head::default() }), "{line}");
+        }
         for method in ["TRACE", "trace", "Track"] {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             assert!(check(&method, &Uri::from_static("/"), Version::HTTP_10, &none).is_err(), "{method}");

@@ -117,14 +117,14 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, head: Head, behind: Behind) {
         ] {
             headers.remove(name);
         }
-        if behind == Behind::Platform {
-            headers.remove(header::COOKIE);
-            // it proves who holds a token of keyholder's, which the platform never sees
-            headers.remove(sender::PROOF);
-        }
         for name in &OF_CALLER {
             headers.remove(name);
         }
+    }
+    if head.own && behind == Behind::Platform {
+        headers.remove(header::COOKIE);
+        // it proves who holds a token of keyholder's, which the platform never sees
+        headers.remove(sender::PROOF);
     }
     headers.append(header::VIA, if head.http2 { VIA_HTTP2 } else { VIA });
 }
@@ -208,7 +208,7 @@ mod tests {
             ("inin-correlation-id", "c1"),
             ("accept", "*/*"),
         ]);
-        let head = Head { connection: true, upgrade: true, chunked: true, rare: true, trace: false, http2: false };
+        let head = Head { connection: true, upgrade: true, chunked: true, rare: true, own: true, ..Head::default() };
         to_upstream(&mut headers, head, Behind::Platform);
         let expected = map(&[
             ("host", "keyholder"),
@@ -302,7 +302,12 @@ mod tests {
         to_caller(&mut answer, Behind::OwnApi);
         assert_eq!(answer, map(&kept));
         let mut request = map(&[("cookie", "a=b"), ("x-forwarded-for", "192.0.2.1"), ("te", "trailers")]);
-        to_upstream(&mut request, Head { rare: true, ..Head::default() }, Behind::OwnApi);
+        to_upstream(&mut request, Head { rare: true, own: true, ..Head::default() }, Behind::OwnApi);
         assert_eq!(request, map(&[("cookie", "a=b"), ("via", "1.1 keyholder")]));
+        for (behind, kept) in [(Behind::OwnApi, true), (Behind::Platform, false)] {
+            let mut request = map(&[("cookie", "a=b"), ("dpop", "x")]);
+            to_upstream(&mut request, Head { own: true, ..Head::default() }, behind);
+            assert_eq!(["cookie", "dpop"].map(|name| request.contains_key(name)), [kept; 2], "{behind:?}");
+        }
     }
 }
