@@ -31,7 +31,12 @@ const CORRELATION_MAX: usize = 128;
 
 /// A correlation id that is safe to write into a log and a JSON text: visible ASCII, bounded.
 pub(crate) fn correlation_id(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(CORRELATION_ID)?.to_str().ok()?;
+    headers.get(CORRELATION_ID).and_then(correlation_text)
+}
+
+/// The same of the header's value.
+pub(crate) fn correlation_text(value: &HeaderValue) -> Option<&str> {
+    let text = value.to_str().ok()?;
     (!text.is_empty() && text.len() <= CORRELATION_MAX && text.bytes().all(|byte| byte.is_ascii_graphic()))
         .then_some(text)
 }

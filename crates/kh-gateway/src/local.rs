@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    answer::{Answer, Refusal, correlation_id},
+    answer::{Answer, CORRELATION_ID, Refusal, correlation_text},
     config::{Limits, Ports},
     exchange::{
         body::{InFlight, ReplayBudget, ReplyBody},
@@ -84,7 +84,8 @@ impl LocalProxy {
         let trail = worker.ports.observer.as_ref().map(|it| Trail::begin(it, &parts, began, None, false));
         let is_head = parts.method == Method::HEAD;
         let uri = parts.uri.clone();
-        let sent_id: Option<Box<str>> = correlation_id(&parts.headers).map(Box::from);
+        // a copy of the handle, not of the bytes
+        let sent_id = parts.headers.get(CORRELATION_ID).cloned();
         let kind = credential.spec().kind;
         let call = Local { proxy: self, credential, prefix: prefix_len, kind, began, trail: trail.as_ref() };
         let answer = match call.make(&mut parts, &uri, InBody::other(body)).await {
@@ -95,7 +96,8 @@ impl LocalProxy {
                 }
                 // the path is a profile's: whatever it looks like, this is a call to a platform
                 worker.ports.metrics.refused(Route::Other.template(), refusal.code.0);
-                let id = refusal.correlation_id.clone().or(sent_id).unwrap_or_else(|| worker.context_id().into());
+                let sent_id = || sent_id.as_ref().and_then(correlation_text).map(Box::<str>::from);
+                let id = refusal.correlation_id.clone().or_else(sent_id).unwrap_or_else(|| worker.context_id().into());
                 refusal.into_answer(kind, &id)
             }
         };

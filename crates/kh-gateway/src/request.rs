@@ -21,7 +21,7 @@ use kh_policy::{CanonicalPath, PathError};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    answer::{Answer, Refusal, correlation_id},
+    answer::{Answer, CORRELATION_ID, Refusal, correlation_id, correlation_text},
     deadline::Deadline,
     exchange::body::{InFlight, ReplyBody, Watched},
     guards::{self, Head},
@@ -168,7 +168,8 @@ async fn handle(
     let caller = &door.caller;
     // a copy of the handle, not of the bytes: the path must outlive the changes to the parts
     let uri = parts.uri.clone();
-    let sent_id: Option<Box<str>> = correlation_id(&parts.headers).map(Box::from);
+    // likewise, and read by a refusal alone
+    let sent_id = parts.headers.get(CORRELATION_ID).cloned();
     let (mut took, reason) = (None, OnceLock::new());
     let answer = match checked(caller, &parts, &uri, &mut body, trail).await {
         Ok((head, path)) => {
@@ -194,7 +195,8 @@ async fn handle(
         if let Some(trail) = trail {
             trail.refused(refusal.code);
         }
-        let id = refusal.correlation_id.clone().or(sent_id).unwrap_or_else(|| caller.worker.context_id().into());
+        let sent_id = || sent_id.as_ref().and_then(correlation_text).map(Box::<str>::from);
+        let id = refusal.correlation_id.clone().or_else(sent_id).unwrap_or_else(|| caller.worker.context_id().into());
         tracing::debug!(code = refusal.code.0, detail = ?refusal.detail, correlation_id = id, "refused a request");
         match &door.site {
             Site::Outbound(site) => outbound::refuse(site, caller, refused, (uri.path(), &*id)),

@@ -119,6 +119,13 @@ async fn what_is_not_allowed_is_refused_in_the_platforms_shape_and_never_sent() 
         assert!(body["message"].is_string() && body["details"].is_array() && body["errors"].is_array());
         assert_eq!(body["contextId"], got.header("inin-correlation-id"));
     }
+    for (sent, is_repeated) in [("caller-1", true), ("caller 1", false)] {
+        let mut request = world.request("GET /elsewhere", "");
+        request.headers_mut().insert("inin-correlation-id", sent.parse().unwrap());
+        let got = world.send(request).await;
+        let repeated = (got.header("inin-correlation-id") == sent, got.json()["contextId"] == sent);
+        assert_eq!(repeated, (is_repeated, is_repeated), "{sent}");
+    }
     assert_eq!(upstream.seen().len(), 1);
 }
 
