@@ -4,6 +4,8 @@
 //! servers hand headers to programs as `HTTP_X_USER`, where `X-User`, `x_user` and `X.User` are one. A value that could
 //! be read in two ways is not told, and its request is refused.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use kh_core::{ClaimValue, Identity};
 
@@ -154,21 +156,20 @@ fn value(text: &str) -> Result<HeaderValue, Unfit> {
 }
 
 impl IdentityField {
-    fn of(&self, identity: &Identity) -> Result<Option<String>, Unfit> {
-        let text = |text: Option<&str>| text.map(str::to_owned);
+    fn of<'a>(&self, identity: &'a Identity) -> Result<Option<Cow<'a, str>>, Unfit> {
         Ok(match self {
-            Self::Subject => text(identity.subject()),
-            Self::Client => text(identity.client()),
-            Self::Issuer => text(Some(identity.issuer())),
-            Self::TokenId => text(identity.token_id()),
-            Self::Scopes => joined(identity.scopes().iter(), ' ')?,
-            Self::Permissions => joined(identity.permissions().iter(), ' ')?,
+            Self::Subject => identity.subject().map(Cow::Borrowed),
+            Self::Client => identity.client().map(Cow::Borrowed),
+            Self::Issuer => Some(Cow::Borrowed(&**identity.issuer())),
+            Self::TokenId => identity.token_id().map(Cow::Borrowed),
+            Self::Scopes => joined(identity.scopes().iter(), ' ')?.map(Cow::Owned),
+            Self::Permissions => joined(identity.permissions().iter(), ' ')?.map(Cow::Owned),
             Self::Claim(name) => match identity.claim(name) {
                 None => None,
-                Some(ClaimValue::Text(value)) => text(Some(value)),
-                Some(ClaimValue::List(items)) => joined(items, ',')?,
-                Some(ClaimValue::Number(number)) => Some(number.to_string()),
-                Some(ClaimValue::Bool(value)) => Some(value.to_string()),
+                Some(ClaimValue::Text(value)) => Some(Cow::Borrowed(value)),
+                Some(ClaimValue::List(items)) => joined(items, ',')?.map(Cow::Owned),
+                Some(ClaimValue::Number(number)) => Some(Cow::Owned(number.to_string())),
+                Some(ClaimValue::Bool(value)) => Some(Cow::Borrowed(if value { "true" } else { "false" })),
             },
         })
     }

@@ -83,6 +83,31 @@ fn what_is_told() {
     assert_eq!(joined(["a", "b"].into_iter(), ',').unwrap().as_deref(), Some("a,b"));
 }
 
+#[test]
+fn what_stands_in_an_identity_is_told_without_a_copy() {
+    use IdentityField::{Claim, Client, Issuer, Permissions, Scopes, Subject, TokenId};
+    let identity = Identity::builder(Arc::from("https://issuer.example")).subject("alice").client("c1").token_id("t1");
+    let identity = identity.scope("a").scope("b").claim_text("tenant", "acme").claim_number("level", -7);
+    let identity = identity.claim_bool("staff", true).claim_list("roles", ["x", "y"]).build().unwrap();
+    let claim = |name: &str| Claim(name.into());
+    for (field, expected, borrowed) in [
+        (Subject, Some("alice"), true),
+        (Client, Some("c1"), true),
+        (Issuer, Some("https://issuer.example"), true),
+        (TokenId, Some("t1"), true),
+        (claim("tenant"), Some("acme"), true),
+        (claim("staff"), Some("true"), true),
+        (Scopes, Some("a b"), false),
+        (Permissions, None, false),
+        (claim("level"), Some("-7"), false),
+        (claim("roles"), Some("x,y"), false),
+        (claim("other"), None, false),
+    ] {
+        let told = field.of(&identity).unwrap();
+        assert_eq!((told.as_deref(), matches!(told, Some(Cow::Borrowed(_)))), (expected, borrowed), "{field:?}");
+    }
+}
+
 /// The body of the fuzz target, on 100,000 names made of the letters of kept names and of all that servers exchange.
 #[test]
 fn a_hundred_thousand_names() {
