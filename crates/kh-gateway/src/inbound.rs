@@ -182,7 +182,7 @@ impl Call<'_> {
 
     /// Whether it carries credentials that the API authenticates by itself, because its route says so.
     fn is_for_api(&self, parts: &Parts) -> bool {
-        let unbound = !self.live.wants_bound(self.index, None);
+        let unbound = !self.live.wants_bound(self.index);
         unbound && self.rule.allows_basic() && matches!(Shown::of(&parts.headers), Shown::Basic)
     }
 
@@ -281,7 +281,7 @@ impl Call<'_> {
         let challenge = self.challenge();
         match not_taken {
             NotTaken::Missing(reason, detail) => {
-                Denial::missing(challenge, self.live.wants_bound(self.index, None), reason, detail)
+                Denial::missing(challenge, self.live.wants_bound(self.index), reason, detail)
             }
             NotTaken::Malformed => Denial::malformed(challenge),
             NotTaken::Throttled(wait) => Denial::throttled(*wait),
@@ -338,7 +338,7 @@ impl Call<'_> {
     /// Whether the token comes from whom it was issued to (RFC 8705 section 3, RFC 9449 section 7).
     fn check_sender(&self, identity: &Identity, parts: &Parts, shown: Shown<'_>) -> Result<NextNonce, Denial> {
         let bound = identity.confirmation();
-        if bound.is_none() && self.live.wants_bound(self.index, Some(identity.issuer())) {
+        if bound.is_none() && self.live.wants_bound(self.index) {
             return Err(Denial::invalid(self.challenge(), "binding_missing"));
         }
         let (senders, rules) = (&self.site.senders, &self.live.api.binding.proofs);

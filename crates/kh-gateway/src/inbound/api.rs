@@ -97,9 +97,6 @@ pub enum ApiError {
     /// Senders are to be bound on a route that the API does not have.
     #[error("there is no route `{0}` whose tokens could be bound")]
     UnknownRoute(Box<str>),
-    /// Senders are to be bound for an issuer that the API does not have.
-    #[error("there is no issuer {0} whose tokens could be bound")]
-    UnboundIssuer(Box<str>),
     /// What callers' proofs are to name is no address.
     #[error("{0} is no address such as https://api.example.com")]
     Address(Box<str>),
@@ -114,8 +111,6 @@ pub enum ApiError {
 pub struct SenderRules {
     /// Whether every token must be bound, by certificate or by key.
     pub everywhere: bool,
-    /// The names of issuers whose tokens must be.
-    pub issuers: Vec<Box<str>>,
     /// The names of routes whose tokens must be.
     pub routes: Vec<Box<str>>,
     /// How proofs are judged.
@@ -130,7 +125,6 @@ pub struct SenderRules {
 #[derive(Debug, Default)]
 pub(super) struct Binding {
     everywhere: bool,
-    issuers: Issuers,
     /// For each route.
     routes: Box<[bool]>,
     pub(super) proofs: ProofRules,
@@ -156,8 +150,7 @@ pub struct Api {
     /// Audiences of which a token must name one; empty is any.
     audiences: Box<[Box<str>]>,
     pub(super) binding: Binding,
-    names: Box<[IssuerNames]>,
-    /// The same of each route that takes fewer.
+    /// The values of `iss` of each route that takes fewer.
     of_routes: Box<[Option<Issuers>]>,
 }
 
@@ -170,8 +163,7 @@ impl Api {
             return Err(ApiError::NoIssuer);
         }
         let of_routes = routes.rules().iter().map(|rule| taken(rule, &issuers)).collect::<Result<_, _>>()?;
-        let names: Box<[IssuerNames]> = issuers.into();
-        let issuers = names.iter().flat_map(|issuer| &issuer.issuers).cloned().collect();
+        let issuers = issuers.into_iter().flat_map(|issuer| issuer.issuers).collect();
         let (identity, upstream) = (IdentityHeaders::new(identity_headers)?, upstream.into());
         Ok(Self {
             routes,
@@ -185,7 +177,6 @@ impl Api {
             proxies: Proxies::default(),
             audiences: Box::default(),
             binding: Binding::default(),
-            names,
             of_routes,
         })
     }
@@ -219,7 +210,7 @@ impl Api {
 
     /// The same with these rules for senders; else a token that is not bound is taken everywhere.
     pub fn with_senders(self, rules: SenderRules) -> Result<Self, ApiError> {
-        let SenderRules { everywhere, issuers, routes, proofs, addresses } = rules;
+        let SenderRules { everywhere, routes, proofs, addresses } = rules;
         let mut bound = vec![false; self.routes.rules().len()];
         for name in routes {
             let mut found = false;
@@ -230,18 +221,11 @@ impl Api {
                 return Err(ApiError::UnknownRoute(name));
             }
         }
-        let mut of_issuers: Vec<Arc<str>> = Vec::new();
-        for name in issuers {
-            let Some(issuer) = self.names.iter().find(|issuer| issuer.name == name) else {
-                return Err(ApiError::UnboundIssuer(name));
-            };
-            of_issuers.extend(issuer.issuers.iter().cloned());
-        }
         // a path would look as if it counted
         let one_spelling =
             |address: String| bare_origin(&address).ok_or_else(|| ApiError::Address(address.into_boxed_str()));
         let addresses = addresses.into_iter().map(one_spelling).collect::<Result<_, _>>()?;
-        let binding = Binding { everywhere, issuers: of_issuers.into(), routes: bound.into(), proofs, addresses };
+        let binding = Binding { everywhere, routes: bound.into(), proofs, addresses };
         Ok(Self { binding, ..self })
     }
 }
@@ -286,12 +270,10 @@ impl Live {
         Arc::new(Self { api, counts })
     }
 
-    /// Whether a token on this route has to be bound: that of this issuer, or any.
-    pub(super) fn wants_bound(&self, index: usize, issuer: Option<&str>) -> bool {
-        let Binding { everywhere, issuers, routes, .. } = &self.api.binding;
-        *everywhere
-            || routes.get(index).copied().unwrap_or_default()
-            || issuer.is_some_and(|issuer| issuers.iter().any(|bound| **bound == *issuer))
+    /// Whether a token on this route has to be bound.
+    pub(super) fn wants_bound(&self, index: usize) -> bool {
+        let Binding { everywhere, routes, .. } = &self.api.binding;
+        *everywhere || routes.get(index).copied().unwrap_or_default()
     }
 
     /// Counts an answer of a route.

@@ -149,7 +149,6 @@ fn senders(config: &InboundConfig) -> Result<SenderRules, Failure> {
     let rules = rules.map_err(|problem| Failure::new(Code::CONFIG_INVALID, problem))?;
     Ok(SenderRules {
         everywhere: config.binding == Need::Required,
-        issuers: Vec::new(),
         routes: rules.iter().flatten().map(|rule| rule.name().into()).collect(),
         proofs: ProofRules { nonce: config.dpop_nonce, ..ProofRules::default() },
         addresses: config.addresses.clone(),
