@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use kh_core::{ClaimValue, Identity};
 
 use super::api::{ApiError, IDENTITY_HEADERS_MAX};
-use crate::exchange::headers::OF_CALLER;
+use crate::{exchange::headers::OF_CALLER, guards::OVERRIDES};
 
 /// What is told of an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,10 +54,6 @@ static OWN: [HeaderName; 9] = [
     header::VIA,
 ];
 
-/// Headers that move a request to another method or path, refused in their own spelling by the guards.
-const OVERRIDES: [&str; 5] =
-    ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
-
 /// Whether a header of this name can tell who calls: HTTP and keyholder need some for something else, in any spelling.
 pub fn may_tell(name: &HeaderName) -> bool {
     let mut reserved = OWN.iter().chain(&OF_CALLER);
@@ -72,7 +68,7 @@ pub(super) struct Unfit;
 #[derive(Debug, Default)]
 pub(super) struct IdentityHeaders {
     told: Box<[IdentityHeader]>,
-    /// Names that are kept for us and for HTTP.
+    /// Names that are kept for us and for HTTP. Those of [`OVERRIDES`] are refused in their own spelling.
     kept: Box<[Box<str>]>,
 }
 
