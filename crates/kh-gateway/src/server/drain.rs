@@ -9,7 +9,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::atomic::{AtomicU8, Ordering},
-    task::{Poll, Waker},
+    task::Waker,
 };
 
 use parking_lot::Mutex;
@@ -89,10 +89,7 @@ impl Drain {
                 asked = true;
                 connection.as_mut().finish();
             }
-            match connection.as_mut().poll(cx) {
-                Poll::Ready(output) => Poll::Ready(output),
-                Poll::Pending => Poll::Pending,
-            }
+            connection.as_mut().poll(cx)
         })
         .await
     }
