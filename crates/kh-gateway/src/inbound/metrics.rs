@@ -1,7 +1,8 @@
 //! What is counted of the protected API: each route and each reason for which a request was refused.
 //!
-//! Invariants: a request costs three atomic additions, no look-up and no lock; a route that was never called costs next
-//! to nothing, and is not shown.
+//! Invariants: an answer costs two atomic additions and, but for its route's first one in a configuration, no look-up and no
+//! lock; a refusal costs a lock and a look-up of its reason; a route that was never called costs next to nothing, and is
+//! not shown.
 
 use std::{
     collections::BTreeMap,
