@@ -16,7 +16,7 @@ use std::{
 };
 
 use kh_core::{
-    Now, Steadiness, UnixMillis,
+    Now, Sha256, Steadiness, UnixMillis,
     audit::AuditEvent,
     identity::Identity,
     port::{BoxFuture, RevocationStore, StateError, inbound::PlacedRevocation},
@@ -28,7 +28,7 @@ use tokio::sync::Mutex;
 pub use index::Caps;
 pub(crate) use index::Named;
 
-use index::{Added, Index};
+use index::{Added, Index, KEPT_AFTER_END};
 
 /// How often other processes' revocations are looked for: the longest time that a token revoked by one still works
 /// here. One look is one indexed query that finds nothing.
@@ -126,13 +126,15 @@ impl Revocations {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Whether anything is revoked.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.index.read().is_empty()
+    /// Whether the token is revoked; `signed` is the digest of what a JWT's signature covers.
+    pub(crate) fn hits(&self, token: Named<'_>, signed: impl FnOnce() -> Option<Sha256>) -> bool {
+        self.index.read().hits(token, signed)
     }
 
-    pub(crate) fn hits(&self, token: Named<'_>) -> bool {
-        self.index.read().hits(token)
+    /// The earliest moment at which a token can have been issued that is alive at `now` and lives for `life_max` at most;
+    /// a day earlier, for a wall clock that runs ahead. Any moment while the wall clock cannot be believed.
+    pub(crate) fn issued_from(&self, now: Now, life_max: Duration) -> UnixMillis {
+        if self.is_steady(now) { now.wall.minus(life_max).minus(KEPT_AFTER_END) } else { UnixMillis(0) }
     }
 
     /// Whether what an issuer said of `identity` in that second may still be believed.

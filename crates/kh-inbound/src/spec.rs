@@ -32,7 +32,8 @@ pub struct IssuerSpec {
     /// The values of `iss` that are its tokens', compared letter by letter. CXone has two.
     pub issuers: Vec<Arc<str>>,
     /// The longest that one of its tokens lives. A JWT that has longer to live is refused, because revocations are
-    /// remembered for this long. `None` refuses none and remembers for ever.
+    /// remembered for this long; a token that tells neither when it was issued nor when it ends is no older than this.
+    /// `None` refuses none and remembers for ever.
     pub life_max: Option<Duration>,
     /// Who vouches for its tokens.
     pub trust: Trust,

@@ -86,6 +86,12 @@ impl Issuer {
         }
     }
 
+    /// The longest that a token of this identity lives from the moment at which it was issued, where that is known. Of a
+    /// token that tells its end only the rest is bounded: it may have lived for any time before.
+    fn whole_life(&self, identity: &Identity) -> Option<Duration> {
+        if identity.expires_at().is_some() { None } else { self.life_max }
+    }
+
     fn leeway(&self) -> Duration {
         match &self.trust {
             At::Keys(_, policy) => policy.leeway(),
@@ -312,7 +318,7 @@ impl Shared {
         if found.epoch != epoch {
             let believed =
                 matches!(issuer.trust, At::Keys(..)) || self.revocations.believes(&found.identity, found.asked_s());
-            if !believed || self.is_revoked(key, token, &found.identity) {
+            if !believed || self.is_revoked(issuer, (key, token), &found.identity, now) {
                 self.cache.remove(&key);
                 return None;
             }
@@ -326,21 +332,22 @@ impl Shared {
     /// with the next request.
     fn in_memory(&self, key: TokenKey, token: &[u8], now: Now) -> Option<Arc<Identity>> {
         let place = self.directory.by_prefix(token)?;
-        let Issuer { trust: At::Authority(remote), .. } = self.issuer(place)? else { return None };
+        let issuer = self.issuer(place)?;
+        let At::Authority(remote) = &issuer.trust else { return None };
         let identity = remote.in_memory(token, now)?;
-        if self.is_revoked(key, token, &identity) {
+        if self.is_revoked(issuer, (key, token), &identity, now) {
             return None;
         }
         self.hits.fetch_add(1, Ordering::Relaxed);
         Some(Arc::new(identity))
     }
 
-    fn is_revoked(&self, key: TokenKey, token: &[u8], identity: &Identity) -> bool {
-        if self.revocations.is_empty() {
-            return false;
-        }
-        let signed = signing_input(token).map(Sha256::of);
-        self.revocations.hits(Named { digest: &key.0, signed: signed.as_ref(), identity })
+    /// A token that does not tell when it was issued is as old as it can be.
+    fn is_revoked(&self, issuer: &Issuer, (key, token): (TokenKey, &[u8]), identity: &Identity, now: Now) -> bool {
+        let earliest = || Some(self.revocations.issued_from(now, issuer.whole_life(identity)?));
+        let issued_at = identity.issued_at().or_else(earliest).unwrap_or(UnixMillis(0));
+        let signed = || signing_input(token).map(Sha256::of);
+        self.revocations.hits(Named { digest: &key.0, issued_at, identity }, signed)
     }
 
     async fn verify(self: &Arc<Self>, token: Hashed<'_>, now: Now) -> Outcome {
@@ -438,7 +445,7 @@ impl Shared {
             Some(DenyReason::Token(Reason::IssuerRefused))
         } else if issuer.outlives_revocations(ends, now) {
             Some(DenyReason::LifeTooLong)
-        } else if self.is_revoked(key, token, &identity) {
+        } else if self.is_revoked(issuer, (key, token), &identity, now) {
             Some(DenyReason::Revoked)
         } else {
             None

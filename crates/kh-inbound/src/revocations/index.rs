@@ -13,7 +13,7 @@ use kh_core::{
 
 /// How long a revocation stays in memory after its end: a wall clock that ran ahead by less than this has brought no
 /// token back.
-const KEPT_AFTER_END: Duration = Duration::from_hours(24);
+pub(super) const KEPT_AFTER_END: Duration = Duration::from_hours(24);
 
 /// What is remembered of one revocation.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +70,8 @@ pub(crate) enum Added {
 #[derive(Clone, Copy)]
 pub(crate) struct Named<'a> {
     pub(crate) digest: &'a Sha256,
-    /// Of the signing input, for a JWT.
-    pub(crate) signed: Option<&'a Sha256>,
+    /// When it was issued, or the earliest moment at which it can have been.
+    pub(crate) issued_at: UnixMillis,
     pub(crate) identity: &'a Identity,
 }
 
@@ -143,12 +143,12 @@ impl Index {
     }
 
     /// Whether the token is revoked. The end of an entry does not matter here: a token that it hits and that is still
-    /// alive is revoked.
-    pub(crate) fn hits(&self, token: Named<'_>) -> bool {
-        self.hits_token(token) || self.hits_class(token.identity)
+    /// alive is revoked. `signed` is the digest of what a JWT's signature covers; it is asked for where that can matter.
+    pub(crate) fn hits(&self, token: Named<'_>, signed: impl FnOnce() -> Option<Sha256>) -> bool {
+        self.hits_token(token, signed) || self.hits_class(token)
     }
 
-    fn hits_token(&self, token: Named<'_>) -> bool {
+    fn hits_token(&self, token: Named<'_>, signed: impl FnOnce() -> Option<Sha256>) -> bool {
         if self.tokens.is_empty() {
             return false;
         }
@@ -156,7 +156,7 @@ impl Index {
         let issuer = identity.issuer();
         let has = |key: Sha256| self.tokens.contains_key(&key);
         has(keys::token(token.digest))
-            || token.signed.is_some_and(|signed| has(keys::signed(signed)))
+            || signed().is_some_and(|signed| has(keys::signed(&signed)))
             || identity.token_id().is_some_and(|id| has(keys::token_id(issuer, id)))
             || match (identity.subject(), identity.issued_at()) {
                 (Some(subject), Some(at)) => has(keys::issued(issuer, subject, at)),
@@ -164,10 +164,9 @@ impl Index {
             }
     }
 
-    fn hits_class(&self, identity: &Identity) -> bool {
+    fn hits_class(&self, token: Named<'_>) -> bool {
+        let Named { issued_at, identity, .. } = token;
         let issuer = Some(&**identity.issuer());
-        // a token that does not tell when it was issued is older than anything
-        let issued_at = identity.issued_at().unwrap_or(UnixMillis(0));
         let hit =
             |map: &HashMap<Sha256, Entry>, key: Sha256| map.get(&key).is_some_and(|entry| issued_at <= entry.before);
         if !self.issuers.is_empty()
@@ -210,11 +209,6 @@ impl Index {
         let has = |key: Sha256| self.answers.get(&key).is_some_and(&such);
         has(keys::answers(issuer, None))
             || identity.client().is_some_and(|client| has(keys::answers(issuer, Some(client))))
-    }
-
-    /// Whether no token is revoked at all.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.tokens.is_empty() && self.classes.is_empty() && self.issuers.is_empty()
     }
 
     /// Forgets what ended a while ago.
@@ -275,8 +269,9 @@ mod tests {
     }
 
     fn hits(index: &Index, token: &[u8], of: &str) -> bool {
-        let digest = Sha256::of(token);
-        index.hits(Named { digest: &digest, signed: None, identity: &identity(of) })
+        let (digest, identity) = (Sha256::of(token), identity(of));
+        let issued_at = identity.issued_at().unwrap_or_default();
+        index.hits(Named { digest: &digest, issued_at, identity: &identity }, || None)
     }
 
     fn of(target: RevocationTarget) -> Index {
@@ -340,7 +335,7 @@ mod tests {
             assert!(hits(&index, b"t", "jti=a"), "{hours} h");
         }
         index.sweep(NOW.plus(Duration::from_hours(25)));
-        assert!(index.is_empty());
+        assert_eq!(index.sizes(), (0, 0));
     }
 
     #[test]
@@ -401,8 +396,26 @@ mod tests {
         let identity = identity("sub=s");
         for spelling in [&b"header.payload.one"[..], b"header.payload.two"] {
             let digest = Sha256::of(spelling);
-            assert!(index.hits(Named { digest: &digest, signed: Some(&signed), identity: &identity }));
-            assert!(!index.hits(Named { digest: &digest, signed: None, identity: &identity }));
+            let token = Named { digest: &digest, issued_at: UnixMillis(0), identity: &identity };
+            assert!(index.hits(token, || Some(signed)));
+            assert!(!index.hits(token, || None));
+        }
+    }
+
+    /// The moment stands for the token's own in what it is compared with, and not in what names the token.
+    #[test]
+    fn a_token_that_tells_no_time_is_hit_by_the_earliest_moment_that_it_can_be_of() {
+        let client = RevocationTarget::Client { issuer: None, client: text("c") };
+        let subject = RevocationTarget::Subject { issuer: Some(text("i")), subject: text("s") };
+        let all = RevocationTarget::Everything { issuer: Some(text("i")) };
+        let issued = RevocationTarget::Issued { issuer: text("i"), subject: text("s"), at: NOW };
+        let (digest, identity) = (Sha256::of(b"t"), identity("client=c sub=s"));
+        for (target, by_time) in [(client, true), (subject, true), (all, true), (issued, false)] {
+            let index = of(target.clone());
+            for (issued_at, hit) in [(0, by_time), (NOW.0, by_time), (NOW.0 + 1, false)] {
+                let token = Named { digest: &digest, issued_at: UnixMillis(issued_at), identity: &identity };
+                assert_eq!(index.hits(token, || None), hit, "{target:?} {issued_at}");
+            }
         }
     }
 }

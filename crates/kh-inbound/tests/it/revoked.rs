@@ -1,6 +1,6 @@
 //! Revoked tokens: at once, in both spellings, after a restart, in other processes, at the cap, and when the disk fails.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use kh_core::{
     Clock, ManualClock, SecretString, Sha256, UnixMillis,
@@ -9,7 +9,8 @@ use kh_core::{
     revocation::{BadTarget, Digest, RevocationRecord, RevocationTarget},
 };
 use kh_inbound::{
-    AnswerRules, Bounds, Caps, RevocationOrder, Revocations, RevokeError, Verifier, VerifierConfig, answers_record,
+    AnswerRules, Bounds, Caps, REMEMBERED, RevocationOrder, Revocations, RevokeError, Verifier, VerifierConfig,
+    answers_record,
 };
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -99,6 +100,61 @@ async fn opaque_tokens_are_revoked_by_digest_and_by_client() {
         assert_eq!(world.code(token).await, "revoked");
     }
     assert_eq!(world.code("three").await, "ok");
+}
+
+/// A verifier of opaque tokens that live for 48 hours, after an order against the client `t`.
+async fn after_an_order(authority: &Arc<Authority>, folder: &Path, clock: &ManualClock) -> Verifier {
+    let config = VerifierConfig::new(vec![by_authority(authority, AnswerRules::default())]);
+    let store = state_in(folder, clock.clone());
+    let verifier = Verifier::new(config, store, Arc::new(clock.clone()), Handle::current()).unwrap();
+    let client = RevocationTarget::Client { issuer: Some(OPAQUE.to_owned()), client: "t".to_owned() };
+    let order = RevocationOrder::Of(client, clock.now().wall);
+    let records = order.records(clock.now().wall, Some(REMEMBERED)).unwrap();
+    verifier.revocations().revoke(records, None).await.unwrap();
+    verifier
+}
+
+/// The fake's tokens are their own clients, and do not tell when they were issued.
+async fn code(verifier: &Verifier, clock: &ManualClock) -> &'static str {
+    match verifier.verify(b"t", clock.now()).await {
+        Ok(_) => "ok",
+        Err(denied) => denied.reason.as_str(),
+    }
+}
+
+/// An order is remembered for longer than a client may be kept out: its new tokens are taken when no old one can be alive.
+#[tokio::test]
+async fn a_token_that_tells_no_time_is_refused_for_as_long_as_it_can_be_older_than_the_order() {
+    let (clock, folder) = (ManualClock::at(START), tempfile::tempdir().unwrap());
+    let authority = Authority::saying(Says::Active(None));
+    let verifier = after_an_order(&authority, folder.path(), &clock).await;
+    assert_eq!(code(&verifier, &clock).await, "revoked");
+    clock.advance(Duration::from_hours(71));
+    assert_eq!(code(&verifier, &clock).await, "revoked", "its life, and a day for a clock that runs ahead");
+    clock.advance(Duration::from_hours(2));
+    authority.say(Says::Active(Some(74 * 3600)));
+    assert_eq!(code(&verifier, &clock).await, "revoked", "one that tells its end may have lived for any time before");
+    authority.say(Says::Active(None));
+    assert_eq!(code(&verifier, &clock).await, "ok");
+    clock.advance(Duration::from_secs(1));
+    let later = RevocationTarget::Client { issuer: None, client: "somebody-else".to_owned() };
+    let records = RevocationOrder::Of(later, START).records(START, Some(REMEMBERED)).unwrap();
+    verifier.revocations().revoke(records, None).await.unwrap();
+    assert!(verifier.known(b"t", clock.now()).is_some(), "looked at anew in memory, it is as good");
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_ran_ahead_makes_no_token_younger_than_an_order() {
+    let (clock, folder) = (ManualClock::at(START), tempfile::tempdir().unwrap());
+    let authority = Authority::saying(Says::Active(None));
+    let verifier = after_an_order(&authority, folder.path(), &clock).await;
+    assert_eq!(code(&verifier, &clock).await, "revoked");
+    clock.jump_wall(START.plus(Duration::from_hours(30 * 24)));
+    assert_eq!(code(&verifier, &clock).await, "revoked");
+    clock.advance(Duration::from_mins(9));
+    assert_eq!(code(&verifier, &clock).await, "revoked");
+    clock.advance(Duration::from_mins(1));
+    assert_eq!(code(&verifier, &clock).await, "ok", "a month that went by is another matter");
 }
 
 /// The authority's yes was under way while the token was revoked here: it comes too late.
