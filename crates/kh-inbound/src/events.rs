@@ -43,11 +43,29 @@ pub enum DeliveryError {
     Full,
 }
 
-/// A signed delivery that was taken.
-#[derive(Debug)]
+/// A signed delivery that is being carried out. Dropped, it may come again as it was: one that could not be carried out,
+/// and one whose sender hung up before it was.
+#[must_use = "a delivery that is not kept may come again"]
 pub struct Admitted {
+    seen: Arc<Mutex<Seen>>,
     tag: Sha256,
     at: UnixMillis,
+    kept: bool,
+}
+
+impl Admitted {
+    /// It was carried out, or never can be: it is not taken again.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.seen.lock().remove(self.tag, self.at);
+        }
+    }
 }
 
 /// What became of an event.
@@ -99,28 +117,23 @@ pub struct EventDesk {
     /// The organisation whose events count; none: whoever may send.
     organization: Option<String>,
     revocations: Arc<Revocations>,
-    seen: Mutex<Seen>,
+    seen: Arc<Mutex<Seen>>,
     pace: Mutex<(Duration, u32)>,
 }
 
 impl EventDesk {
     /// The endpoint `name`; with an organisation it takes that one's events alone.
     pub fn new(name: Arc<str>, organization: Option<String>, revocations: Arc<Revocations>) -> Self {
-        let (seen, pace) = (Mutex::new(Seen::default()), Mutex::default());
+        let (seen, pace) = (Arc::default(), Mutex::default());
         Self { name, organization, revocations, seen, pace }
     }
 
-    /// Whether a delivery is signed by one of `keys`, in its window, and new. Taken once, it is not taken again.
+    /// Whether a delivery is signed by one of `keys`, in its window, and new. While it is carried out, and when it was kept
+    /// after that, it is not taken again.
     pub fn admit(&self, keys: &EventKeys, delivery: &Delivery<'_>, now: Now) -> Result<Admitted, DeliveryError> {
         let (tag, at) = keys.verify(delivery, now.wall).ok_or(DeliveryError::Signature)?;
         self.seen.lock().insert(tag, at, now.wall)?;
-        Ok(Admitted { tag, at })
-    }
-
-    /// A delivery that could not be carried out may come again as it was.
-    #[allow(clippy::needless_pass_by_value, reason = "what was given back cannot be given back again")]
-    pub fn release(&self, admitted: Admitted) {
-        self.seen.lock().remove(admitted.tag, admitted.at);
+        Ok(Admitted { seen: Arc::clone(&self.seen), tag, at, kept: false })
     }
 
     /// Carries out what an event of an admitted sender says about the tokens of these issuers (values of `iss`). `sender`

@@ -159,6 +159,12 @@ impl PlatformEvents {
         let verifier = self.protection.verifier();
         let issuers: Vec<_> = verifier.values_of_iss(&endpoint.issuer).to_vec();
         let taken = endpoint.desk.take(body, (&sender, &issuers), self.clock.now(), &*self.entropy).await;
+        // what can be carried out later may be sent again as it was
+        if let Some(admitted) = admitted
+            && !matches!(&taken, Err(TakeError::TooMany | TakeError::State(_)))
+        {
+            admitted.keep();
+        }
         match taken {
             Ok((event, taken)) => {
                 if taken == Taken::Applied {
@@ -171,22 +177,14 @@ impl PlatformEvents {
                 }
                 Ok(taken.as_str())
             }
-            Err(error) => {
-                if let (Some(admitted), TakeError::TooMany | TakeError::State(_)) = (admitted, &error) {
-                    endpoint.desk.release(admitted);
+            Err(error) => Err(match error {
+                TakeError::Event(_) | TakeError::Target(_) => (NotTaken::Malformed, "malformed"),
+                TakeError::TooMany => (NotTaken::TooMany(WAIT), "limited"),
+                TakeError::State(error) => {
+                    tracing::error!(events.name = name, "what an event says holds only until keyholder stops: {error}");
+                    (NotTaken::Unavailable, "unavailable")
                 }
-                Err(match error {
-                    TakeError::Event(_) | TakeError::Target(_) => (NotTaken::Malformed, "malformed"),
-                    TakeError::TooMany => (NotTaken::TooMany(WAIT), "limited"),
-                    TakeError::State(error) => {
-                        tracing::error!(
-                            events.name = name,
-                            "what an event says holds only until keyholder stops: {error}"
-                        );
-                        (NotTaken::Unavailable, "unavailable")
-                    }
-                })
-            }
+            }),
         }
     }
 }

@@ -297,15 +297,18 @@ fn a_delivery_is_taken_once_in_its_window_and_memory_is_bounded() {
         let delivery = Delivery { id, timestamp: &timestamp, signatures: &signatures, body: b"{}" };
         desk.admit(&keys, &delivery, now(after))
     };
-    let admit = |key: &str, id: &str, after: Duration| deliver(key, id, after).map(drop);
+    let admit = |key: &str, id: &str, after: Duration| deliver(key, id, after).map(Admitted::keep);
     assert_eq!(admit(KEY, "a", Duration::ZERO), Ok(()));
     assert_eq!(admit(KEY, "a", Duration::from_mins(5)), Err(DeliveryError::Replayed), "to the end of the window");
     let other = format!("whsec_{}", STANDARD.encode([7; 32]));
     assert_eq!(admit(&other, "a", Duration::ZERO), Err(DeliveryError::Replayed), "signed by the next key as well");
     assert_eq!(admit(KEY, "a", Duration::from_secs(301)), Err(DeliveryError::Signature), "then by its time");
-    let failed = deliver(KEY, "b", Duration::ZERO).unwrap();
-    desk.release(failed);
-    assert_eq!(admit(KEY, "b", Duration::ZERO), Ok(()), "what could not be carried out may come again");
+    let under_way = deliver(KEY, "b", Duration::ZERO).unwrap();
+    assert_eq!(admit(KEY, "b", Duration::ZERO), Err(DeliveryError::Replayed), "not while it is carried out");
+    drop(under_way);
+    assert_eq!(desk.seen.lock().len(), 1, "as if it had never come");
+    assert_eq!(admit(KEY, "b", Duration::ZERO), Ok(()), "what was not carried out may come again");
+    assert_eq!(admit(KEY, "b", Duration::ZERO), Err(DeliveryError::Replayed), "until it was kept");
 
     let mut seen = Seen::default();
     let tag = |number: usize| Sha256::of(&number.to_be_bytes());
