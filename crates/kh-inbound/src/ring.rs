@@ -187,17 +187,22 @@ impl Ring {
     /// Takes a good set in; a bad one leaves things as they are.
     fn conclude(&self, fetched: Result<KeyDocument, RemoteError>) {
         let now = self.clock.now();
+        // at most one fetch is under way, so it stays what it is
+        let held = self.state.lock().digest;
         let parsed = fetched.and_then(|document| {
             let digest = Sha256::of(&document.bytes);
+            if held == Some(digest) {
+                return Ok((None, document.fresh_for));
+            }
             let keys = KeySet::parse(&document.bytes, Symmetric::Refused)
                 .map_err(|error| RemoteError::new(format!("the key set cannot be used: {error}")))?;
-            Ok((keys, digest, document.fresh_for))
+            Ok((Some((keys, digest)), document.fresh_for))
         });
         let mut state = self.state.lock();
         match parsed {
-            Ok((keys, digest, fresh_for)) => {
+            Ok((changed, fresh_for)) => {
                 state.refresh.fetched(now, fresh_for);
-                if state.digest != Some(digest) {
+                if let Some((keys, digest)) = changed {
                     state.digest = Some(digest);
                     self.replace(keys);
                 }
