@@ -230,16 +230,14 @@ impl Verifier {
         self.shared.issuers.iter().find(|issuer| *issuer.name == *name).map_or(&[], |issuer| &issuer.issuers)
     }
 
-    /// The names of the issuers whose tokens can be verified, and of those whose keys are missing or too old.
-    pub fn readiness(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+    /// The names of the issuers whose tokens cannot be verified, because their keys are missing or too old.
+    pub fn lacking(&self) -> Vec<Arc<str>> {
         let now = self.shared.clock.now();
-        let name = |issuer: &Arc<Issuer>| Arc::clone(&issuer.name);
-        let is_ready = |issuer: &&Arc<Issuer>| match &issuer.trust {
-            At::Keys(ring, _) => ring.keys(now).is_some(),
-            At::Authority(_) => true,
+        let lacks = |issuer: &&Arc<Issuer>| match &issuer.trust {
+            At::Keys(ring, _) => ring.keys(now).is_none(),
+            At::Authority(_) => false,
         };
-        let (ready, not): (Vec<_>, Vec<_>) = self.shared.issuers.iter().partition(is_ready);
-        (ready.into_iter().map(name).collect(), not.into_iter().map(name).collect())
+        self.shared.issuers.iter().filter(lacks).map(|issuer| Arc::clone(&issuer.name)).collect()
     }
 
     /// The revocations.

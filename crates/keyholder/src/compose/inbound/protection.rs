@@ -118,9 +118,8 @@ impl Protection {
         };
         let verifier = protection.verifier();
         if !prepared.apis.is_empty() && tokio::time::timeout(KEYS_WAIT, verifier.renew_keys()).await.is_err() {
-            let (_, lacking) = verifier.readiness();
             tracing::warn!(
-                issuers.lacking = lacking.join(", "),
+                issuers.lacking = verifier.lacking().join(", "),
                 "some issuers' keys are not there yet; their tokens get 503 until they are"
             );
         }
@@ -242,12 +241,9 @@ impl Protection {
 
     /// Whether each API has an issuer whose tokens can be verified.
     fn can_verify(&self) -> bool {
-        let (ready, lacking) = self.verifier().readiness();
-        let is_ready = |name: &String| {
-            let of = |list: &[Arc<str>]| list.iter().any(|issuer| **issuer == **name);
-            // keyholder's own opaque tokens need nothing
-            of(&ready) || !of(&lacking)
-        };
+        let lacking = self.verifier().lacking();
+        // keyholder's own opaque tokens need nothing
+        let is_ready = |name: &String| !lacking.iter().any(|issuer| **issuer == **name);
         self.issuers.lock().values().all(|issuers| issuers.is_empty() || issuers.iter().any(is_ready))
     }
 }

@@ -59,7 +59,7 @@ async fn live(State(watched): State<Watched>) -> impl IntoResponse {
 }
 
 async fn ready(State(watched): State<Watched>) -> impl IntoResponse {
-    let (_, lacking) = watched.verifier.readiness();
+    let lacking = watched.verifier.lacking();
     if watched.draining.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
