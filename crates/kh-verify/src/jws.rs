@@ -3,7 +3,7 @@
 //! Invariants: nothing is decoded before the size is known to be in bounds; of a token there is one spelling; keys that
 //! a header brings along (`jwk`, `jku`, `x5u`, `x5c`) are not looked at.
 
-use std::{borrow::Cow, ops::Range};
+use std::ops::Range;
 
 use kh_core::{Identity, UnixMillis};
 
@@ -200,10 +200,10 @@ impl Header {
 }
 
 /// A media type without its optional prefix (RFC 7515 section 4.1.9): `application/at+jwt` is `at+jwt`.
-pub(crate) fn media_type(name: &str) -> Cow<'_, str> {
+pub(crate) fn media_type(name: &str) -> &str {
     const PREFIX: &str = "application/";
     match (name.get(..PREFIX.len()), name.get(PREFIX.len()..)) {
-        (Some(start), Some(rest)) if start.eq_ignore_ascii_case(PREFIX) && !rest.contains('/') => Cow::Borrowed(rest),
-        _ => Cow::Borrowed(name),
+        (Some(start), Some(rest)) if start.eq_ignore_ascii_case(PREFIX) && !rest.contains('/') => rest,
+        _ => name,
     }
 }

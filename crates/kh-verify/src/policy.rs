@@ -133,7 +133,7 @@ impl Policy {
 
     pub(crate) fn takes_type(&self, typ: Option<&str>) -> bool {
         let typ = typ.map(media_type);
-        let is = |wanted: &str| typ.as_ref().is_some_and(|typ| typ.eq_ignore_ascii_case(wanted));
+        let is = |wanted: &str| typ.is_some_and(|typ| typ.eq_ignore_ascii_case(wanted));
         match self.profile {
             Profile::Jwt => typ.is_none() || is("JWT") || is("at+jwt"),
             Profile::AccessToken => is("at+jwt"),
