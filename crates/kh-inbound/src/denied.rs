@@ -40,18 +40,6 @@ pub enum DenyReason {
 }
 
 impl DenyReason {
-    /// The codes that are not those of [`Reason`].
-    pub const OWN: [Self; 8] = [
-        Self::IssuerUnknown,
-        Self::Unrecognised,
-        Self::Inactive,
-        Self::Revoked,
-        Self::LifeTooLong,
-        Self::KeysUnavailable,
-        Self::IssuerUnavailable,
-        Self::Overloaded,
-    ];
-
     /// The stable code.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -127,10 +115,22 @@ impl std::error::Error for Denied {}
 mod tests {
     use super::*;
 
+    /// Those that are not the verifier's.
+    const OWN: [DenyReason; 8] = [
+        DenyReason::IssuerUnknown,
+        DenyReason::Unrecognised,
+        DenyReason::Inactive,
+        DenyReason::Revoked,
+        DenyReason::LifeTooLong,
+        DenyReason::KeysUnavailable,
+        DenyReason::IssuerUnavailable,
+        DenyReason::Overloaded,
+    ];
+
     #[test]
     fn own_codes_differ_from_the_verifiers() {
         let mut codes: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-        codes.extend(DenyReason::OWN.map(DenyReason::as_str));
+        codes.extend(OWN.map(DenyReason::as_str));
         let count = codes.len();
         codes.sort_unstable();
         codes.dedup();

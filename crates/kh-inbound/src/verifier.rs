@@ -220,11 +220,6 @@ impl Verifier {
         Some(identity.expires_at()?.plus(issuer.leeway()))
     }
 
-    /// The configured name of the issuer with this `iss`.
-    pub fn issuer_name(&self, iss: &str) -> Option<&Arc<str>> {
-        self.shared.issuer(self.shared.directory.by_iss(iss)?).map(|issuer| &issuer.name)
-    }
-
     /// The values of `iss` that the tokens of the issuer `name` have; empty where there is no such issuer.
     pub fn values_of_iss(&self, name: &str) -> &[Arc<str>] {
         self.shared.issuers.iter().find(|issuer| *issuer.name == *name).map_or(&[], |issuer| &issuer.issuers)

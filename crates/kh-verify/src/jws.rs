@@ -127,16 +127,6 @@ pub struct Unverified<'c> {
 }
 
 impl Unverified<'_> {
-    /// The header's `alg`.
-    pub fn algorithm(&self) -> Algorithm {
-        self.token.algorithm()
-    }
-
-    /// The header's `kid`. Do not log it as it is.
-    pub fn kid(&self) -> Option<&str> {
-        self.token.kid()
-    }
-
     /// Who the token says has issued it (`iss`).
     pub fn issuer(&self) -> Option<&str> {
         self.claims.issuer()
