@@ -19,6 +19,7 @@ use crate::refresh::Until;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TokenKey(pub(crate) Sha256);
 
+#[cfg(test)]
 impl TokenKey {
     pub(crate) fn of(token: &[u8]) -> Self {
         Self(Sha256::of(token))

@@ -25,9 +25,9 @@ pub use denied::{Denied, DeniedKind, DenyReason};
 pub use file::{FILE_MAX, FileKeys};
 pub use order::{OrderError, REASON_MAX, REMEMBERED, RevocationOrder, answers_record, checked_reason};
 pub use refresh::Bounds;
-pub use revocations::{Caps, POLL_EVERY, Revocations, class_record};
+pub use revocations::{Caps, POLL_EVERY, Revocations};
 pub use spec::{
     AnswerRules, CACHE_BYTES, ISSUERS_MAX, IssuerSpec, LIFE_MAX, MAX_AGE, NEGATIVE_AGE, SpecError, Trust,
     VerifierConfig,
 };
-pub use verifier::{RevokeError, Verifier, VerifierStats};
+pub use verifier::{Verifier, VerifierStats};

@@ -204,7 +204,7 @@ impl std::fmt::Debug for Revocations {
 
 /// A revocation of everything that a client, a subject or an issuer was issued at `before` or earlier. `life_max` is
 /// the longest that a token of that issuer lives (of any, where no issuer is named); `None`: nobody can tell.
-pub fn class_record(
+pub(crate) fn class_record(
     target: RevocationTarget,
     before: UnixMillis,
     now: UnixMillis,

@@ -4,7 +4,6 @@
 //! of the issuer that it names and no other; nothing is served from memory past its end by either clock, past a change
 //! of its issuer's keys, or past a revocation; where nobody knows, the answer is "unavailable" and never "valid".
 
-mod revoke;
 mod run;
 
 use std::{
@@ -30,8 +29,6 @@ use crate::{
     ring::{Asked, Ring},
     spec::Directory,
 };
-
-pub use revoke::RevokeError;
 
 /// Advice to callers where a fetch was lost or too many wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -569,15 +566,4 @@ fn is_like_a_jwt(token: &[u8]) -> bool {
 
 fn parts(token: &[u8]) -> usize {
     token.split(|byte| *byte == b'.').count()
-}
-
-/// The longest that a token of these issuers can live from now on.
-fn longest_life<'a>(issuers: impl Iterator<Item = &'a Arc<Issuer>>) -> Option<Duration> {
-    issuers.map(|issuer| issuer.life_max).try_fold(Duration::ZERO, |longest, life| Some(longest.max(life?)))
-}
-
-/// Until when a token of this identity can be accepted; `None`: nobody can tell.
-fn accepted_until(issuer: &Issuer, identity: &Identity, now: UnixMillis) -> Option<UnixMillis> {
-    let by_life = issuer.life_max.map(|life| now.plus(life));
-    identity.expires_at().or(by_life).map(|end| end.plus(issuer.leeway()))
 }

@@ -68,8 +68,10 @@ fn what_is_yet_to_be_issued_is_out_of_reach() {
     assert_eq!(everything(UnixMillis(NOW.0 + 1)).records(NOW, LIFE), Err(OrderError::Future));
     let records = everything(NOW).records(NOW, LIFE).unwrap();
     assert_eq!((records.len(), records.first().unwrap().before), (1, NOW));
-    let empty = RevocationTarget::Client { issuer: None, client: String::new() };
-    assert_eq!(RevocationOrder::Of(empty, NOW).records(NOW, LIFE), Err(OrderError::Target(BadTarget)));
+    for client in [String::new(), "x".repeat(PART_MAX + 1)] {
+        let target = RevocationTarget::Client { issuer: None, client };
+        assert_eq!(RevocationOrder::Of(target, NOW).records(NOW, LIFE), Err(OrderError::Target(BadTarget)));
+    }
 }
 
 #[test]

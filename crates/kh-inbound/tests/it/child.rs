@@ -9,10 +9,10 @@ use std::{
 };
 
 use kh_core::{ManualClock, revocation::RevocationTarget};
-use kh_inbound::{Bounds, Verifier, VerifierConfig};
+use kh_inbound::{Bounds, RevocationOrder, Verifier, VerifierConfig};
 use tokio::runtime::Handle;
 
-use crate::support::{ISS, Keys, START, Signer, by_keys, state_in};
+use crate::support::{ISS, Keys, START, Signer, by_keys, carry_out, state_in};
 
 const FOLDER: &str = "KEYHOLDER_TEST_REVOKING_IN";
 
@@ -30,7 +30,7 @@ fn entry() {
         for number in 0_u32.. {
             let id = format!("{}-{number}", std::process::id());
             let target = RevocationTarget::TokenId { issuer: ISS.to_owned(), id: id.clone() };
-            verifier.revoke(target, START, None).await.unwrap();
+            carry_out(&verifier, &RevocationOrder::Of(target, START), START).await.unwrap();
             println!("KH done {id}");
         }
     });

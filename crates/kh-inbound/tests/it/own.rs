@@ -7,7 +7,7 @@ use kh_inbound::{AnswerRules, IssuerSpec, Trust, Verifier, VerifierConfig};
 use kh_issuer::{Issuer, NewClient, NewTokens, OwnTokens};
 use tokio::runtime::Handle;
 
-use crate::support::{START, state_in};
+use crate::support::{START, against, carry_out, state_in};
 
 const ISS: &str = "https://keyholder.example";
 
@@ -88,7 +88,7 @@ async fn a_disabled_client_a_revocation_and_the_end_count_at_once() {
     world.issuer.set_enabled("app", true, "test").await.unwrap();
     let again = self::world().await;
     assert!(again.is_known());
-    again.verifier.revoke_token(again.token.as_bytes(), None).await.unwrap();
+    carry_out(&again.verifier, &against(&again.token), again.clock.now().wall).await.unwrap();
     assert!(!again.is_known());
     assert_eq!(again.code(&again.token).await, "revoked");
     let last = self::world().await;

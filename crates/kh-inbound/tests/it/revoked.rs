@@ -6,18 +6,18 @@ use kh_core::{
     Clock, ManualClock, SecretString, Sha256, UnixMillis,
     audit::AuditEvent,
     port::{BoxFuture, RevocationStore, StateError, inbound::PlacedRevocation},
-    revocation::{BadTarget, Digest, RevocationRecord, RevocationTarget},
+    revocation::{Digest, RevocationRecord, RevocationTarget},
 };
 use kh_inbound::{
-    AnswerRules, Bounds, Caps, REMEMBERED, RevocationOrder, Revocations, RevokeError, Verifier, VerifierConfig,
-    answers_record,
+    AnswerRules, Bounds, Caps, REMEMBERED, RevocationOrder, Revocations, Verifier, VerifierConfig, answers_record,
 };
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    Authority, ISS, Keys, OPAQUE, START, Says, Signer, World, by_authority, by_keys, respelled, state_in, until,
+    Authority, ISS, Keys, OPAQUE, START, Says, Signer, World, against, by_authority, by_keys, carry_out, respelled,
+    state_in, until,
 };
 
 fn config(signer: &Signer) -> VerifierConfig {
@@ -46,7 +46,7 @@ async fn a_revoked_jwt_stays_revoked_in_both_spellings() {
     for token in [signer.token("c", "1", 3600), nameless(&signer, "s", 0), anonymous] {
         let other = respelled(&token);
         assert_eq!((world.code(&token).await, world.code(&other).await), ("ok", "ok"), "both are good at first");
-        world.verifier.revoke_token(token.as_bytes(), None).await.unwrap();
+        world.revoke_token(&token).await;
         assert!(world.known(&token).is_none() && world.known(&other).is_none());
         assert_eq!((world.code(&token).await, world.code(&other).await), ("revoked", "revoked"));
     }
@@ -70,7 +70,7 @@ async fn each_way_of_revoking_works_at_once_for_known_and_for_new_tokens() {
         let world = world(&signer).await;
         let (known, new) = (signer.token("c", "1", 3600), signer.token("c", "1", 3601));
         assert_eq!(world.code(&known).await, "ok");
-        world.verifier.revoke(target.clone(), world.clock.now().wall, None).await.unwrap();
+        world.revoke(target.clone()).await;
         assert!(world.known(&known).is_none(), "{target:?}");
         assert_eq!((world.code(&known).await, world.code(&new).await), ("revoked", "revoked"), "{target:?}");
         let denied = world.verify(&known).await.unwrap_err();
@@ -90,12 +90,12 @@ async fn opaque_tokens_are_revoked_by_digest_and_by_client() {
     for token in ["one", "two", "three"] {
         assert_eq!(world.code(token).await, "ok");
     }
-    world.verifier.revoke_token(b"one", None).await.unwrap();
+    world.revoke_token("one").await;
     let digest = Digest(Sha256::of(b"never-seen"));
-    world.verifier.revoke(RevocationTarget::Token { digest }, START, None).await.unwrap();
+    world.revoke(RevocationTarget::Token { digest }).await;
     // the fake's tokens are their own clients, and do not tell when they were issued
     let client = RevocationTarget::Client { issuer: Some(OPAQUE.to_owned()), client: "two".to_owned() };
-    world.verifier.revoke(client, START, None).await.unwrap();
+    world.revoke(client).await;
     for token in ["one", "two", "never-seen"] {
         assert_eq!(world.code(token).await, "revoked");
     }
@@ -168,7 +168,7 @@ async fn an_answer_that_was_under_way_does_not_undo_a_revocation() {
         async move { world.code("t").await }
     });
     until(|| authority.count() == 1).await;
-    world.verifier.revoke_token(b"t", None).await.unwrap();
+    world.revoke_token("t").await;
     authority.gate.reopen();
     assert_eq!(asking.await.unwrap(), "revoked");
     assert!(world.known("t").is_none());
@@ -179,9 +179,9 @@ async fn revocations_survive_a_restart() {
     let signer = Signer::new("k");
     let before = world(&signer).await;
     let (one, two) = (signer.token("c", "1", 3600), signer.token("d", "2", 3600));
-    before.verifier.revoke_token(one.as_bytes(), None).await.unwrap();
+    before.revoke_token(&one).await;
     let client = RevocationTarget::Client { issuer: None, client: "d".to_owned() };
-    before.verifier.revoke(client, before.clock.now().wall, None).await.unwrap();
+    before.revoke(client).await;
     let folder = Arc::clone(&before.folder);
     drop(before);
     let after = World::in_folder(folder, config(&signer)).await;
@@ -204,7 +204,7 @@ async fn revocations_by_another_process_are_seen() {
         let (verifier, cancel) = (Arc::clone(&serving.verifier), cancel.clone());
         async move { verifier.run(cancel).await }
     });
-    other.verifier.revoke_token(token.as_bytes(), None).await.unwrap();
+    other.revoke_token(&token).await;
     until(|| serving.verifier.stats().revoked_tokens > 0).await;
     assert!(serving.known(&token).is_none());
     assert_eq!((serving.code(&token).await, serving.code(&kept).await), ("revoked", "ok"));
@@ -221,7 +221,7 @@ async fn a_storm_of_revocations_takes_bounded_memory_and_lets_nothing_through() 
     let world = World::in_folder(Arc::new(tempfile::tempdir().unwrap()), config).await;
     let tokens: Vec<String> = (0..60).map(|n| signer.token(&format!("c{}", n % 5), &n.to_string(), 3600)).collect();
     for token in &tokens {
-        world.verifier.revoke_token(token.as_bytes(), None).await.unwrap();
+        world.revoke_token(token).await;
         assert_eq!(world.code(token).await, "revoked");
     }
     for token in &tokens {
@@ -262,26 +262,22 @@ async fn a_revocation_that_cannot_be_written_is_told_and_holds_here() {
     verifier.renew_keys().await;
     let token = signer.token("c", "1", 3600);
     verifier.verify(token.as_bytes(), clock.now()).await.unwrap();
-    let told = verifier.revoke_token(token.as_bytes(), None).await;
-    assert!(matches!(told, Err(RevokeError::NotDurable(_))), "{told:?}");
+    let told = carry_out(&verifier, &against(&token), START).await;
+    assert!(matches!(told, Err(StateError::Unavailable { .. })), "{told:?}");
     verifier.revocations().refresh().await.unwrap();
     assert!(verifier.known(token.as_bytes(), clock.now()).is_none());
     assert!(verifier.verify(token.as_bytes(), clock.now()).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_no_token_can_have_is_not_revoked() {
-    let world = world(&Signer::new("k")).await;
-    for bad in [String::new(), "x".repeat(5000)] {
-        let target = RevocationTarget::Client { issuer: None, client: bad };
-        let told = world.verifier.revoke(target, START, None).await;
-        assert!(matches!(told, Err(RevokeError::Target(BadTarget))));
-    }
-    // and what is no token at all does no harm
-    for nonsense in [&b""[..], b".", b"..", b"a.b.c", b"\xff\xfe", &[b'.'; 100]] {
-        world.verifier.revoke_token(nonsense, None).await.unwrap();
+async fn what_no_issuer_made_is_revoked_and_hits_nothing_else() {
+    let signer = Signer::new("k");
+    let world = world(&signer).await;
+    for nonsense in [".", "..", "a.b.c", &".".repeat(100)] {
+        world.revoke_token(nonsense).await;
     }
     assert_eq!(world.verifier.stats().revoked_classes, 0);
+    assert_eq!(world.code(&signer.token("c", "1", 3600)).await, "ok");
 }
 
 /// Old revocations are forgotten when no token that they hit can be alive.
@@ -289,7 +285,7 @@ async fn what_no_token_can_have_is_not_revoked() {
 async fn revocations_leave_memory_with_their_tokens() {
     let signer = Signer::new("k");
     let world = world(&signer).await;
-    world.verifier.revoke_token(signer.token("c", "1", 3600).as_bytes(), None).await.unwrap();
+    world.revoke_token(&signer.token("c", "1", 3600)).await;
     assert!(world.verifier.stats().revoked_tokens > 0);
     let sweep = async |hours: u64| {
         let now = world.clock.now().plus(Duration::from_hours(hours));
@@ -321,7 +317,7 @@ async fn a_wall_clock_that_ran_ahead_forgets_no_revocation() {
     let sweep = async || verifier.revocations().sweep(clock.now()).await.unwrap();
     let token = signer.token("c", "1", 20 * 3600);
     verifier.verify(token.as_bytes(), clock.now()).await.unwrap();
-    verifier.revoke_token(token.as_bytes(), None).await.unwrap();
+    carry_out(&verifier, &against(&token), START).await.unwrap();
     sweep().await;
     clock.jump_wall(START.plus(Duration::from_hours(30 * 24)));
     sweep().await;

@@ -20,11 +20,14 @@ use kh_core::{
     audit::AuditEvent,
     identity::Identity,
     port::{
-        AuditError, AuditLog, BoxFuture, KeyDocument, KeySource, RemoteError, RevocationStore, TokenAnswer,
+        AuditError, AuditLog, BoxFuture, KeyDocument, KeySource, RemoteError, RevocationStore, StateError, TokenAnswer,
         TokenAuthority,
     },
+    revocation::RevocationTarget,
 };
-use kh_inbound::{AnswerRules, Bounds, Denied, DenyReason, IssuerSpec, LIFE_MAX, Trust, Verifier, VerifierConfig};
+use kh_inbound::{
+    AnswerRules, Bounds, Denied, DenyReason, IssuerSpec, LIFE_MAX, RevocationOrder, Trust, Verifier, VerifierConfig,
+};
 use kh_state::SqliteState;
 use kh_verify::{Accepted, Policy, Reason};
 use parking_lot::Mutex;
@@ -297,6 +300,20 @@ pub(crate) fn by_authority(authority: &Arc<Authority>, rules: AnswerRules) -> Is
     }
 }
 
+/// How long the tests' tokens live that tell no longer life.
+const LIFE: Duration = Duration::from_hours(1);
+
+/// Carries an order out: on disk when it returns.
+pub(crate) async fn carry_out(verifier: &Verifier, order: &RevocationOrder, now: UnixMillis) -> Result<(), StateError> {
+    let records = order.records(now, Some(LIFE)).unwrap();
+    verifier.revocations().revoke(records, None).await
+}
+
+/// An order against one token.
+pub(crate) fn against(token: &str) -> RevocationOrder {
+    RevocationOrder::Token(SecretString::copied(token))
+}
+
 /// A verifier on a database in a folder of its own.
 pub(crate) struct World {
     pub(crate) verifier: Arc<Verifier>,
@@ -324,6 +341,16 @@ impl World {
 
     pub(crate) fn known(&self, token: &str) -> Option<Arc<Identity>> {
         self.verifier.known(token.as_bytes(), self.clock.now())
+    }
+
+    pub(crate) async fn revoke_token(&self, token: &str) {
+        carry_out(&self.verifier, &against(token), self.clock.now().wall).await.unwrap();
+    }
+
+    /// With everything that was issued up to now, where the target names no single token.
+    pub(crate) async fn revoke(&self, target: RevocationTarget) {
+        let now = self.clock.now().wall;
+        carry_out(&self.verifier, &RevocationOrder::Of(target, now), now).await.unwrap();
     }
 
     /// `ok`, or the code of the refusal.
