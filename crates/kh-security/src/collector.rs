@@ -72,6 +72,7 @@ impl std::fmt::Debug for Collector {
 #[derive(Clone)]
 pub(crate) struct Offer {
     queue: mpsc::Sender<Bytes>,
+    /// Bytes in the queue, and of lines that are about to be: never fewer than are in it.
     waiting: Arc<AtomicUsize>,
     counters: CollectorCounters,
 }
@@ -88,12 +89,12 @@ impl Offer {
     /// Takes a line, or counts it as lost.
     pub(crate) fn offer(&self, line: Bytes) {
         let length = line.len();
-        let full = self.waiting.load(Ordering::Relaxed).saturating_add(length) > QUEUE_BYTES;
-        if full || self.queue.try_send(line).is_err() {
+        // counted before it is in: once it is, the other end may take it off the sum at any moment
+        let before = self.waiting.fetch_add(length, Ordering::Relaxed);
+        if before.saturating_add(length) > QUEUE_BYTES || self.queue.try_send(line).is_err() {
+            self.waiting.fetch_sub(length, Ordering::Relaxed);
             self.counters.queue_full.inc();
-            return;
         }
-        self.waiting.fetch_add(length, Ordering::Relaxed);
     }
 }
 
@@ -113,9 +114,7 @@ impl Intake {
     }
 
     fn took(&self, line: &Bytes) {
-        // the sender counts a line just after it is in, so that the sum may be behind for a moment
-        let less = |waiting: usize| Some(waiting.saturating_sub(line.len()));
-        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok();
+        self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
     }
 }
 
@@ -169,3 +168,6 @@ impl Drop for Collector {
         self.stop.cancel();
     }
 }
+
+#[cfg(test)]
+mod tests;
