@@ -11,8 +11,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{authority::Authority, signing::SigningError};
 
-/// Longest own token that is read, in bytes: the largest audience and the most scopes of a client fit.
-const TOKEN_BYTES_MAX: usize = 32 * 1024;
+/// Longest own token, in bytes: the verifier of inbound calls reads none that is longer, because common servers take no
+/// more in all headers together.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// Room for what stands around the claims: the header (110 bytes), the signature of the longest key, RSA with 2,048 bits
+/// (342 bytes), and two dots.
+const AROUND_CLAIMS: usize = 512;
+
+/// Room for the claims that are neither audience nor scopes, with their names: an issuer of 256 bytes, the client's id
+/// twice, two times, `jti` and `cnf` have 600 bytes at most.
+const OTHER_CLAIMS: usize = 1024;
+
+/// Most bytes that audience and scopes of a client may take in the claims of its tokens ([`grants_bytes`]). Base64 makes
+/// four letters of three bytes.
+pub(crate) const GRANTS_BYTES_MAX: usize = (TOKEN_BYTES_MAX - AROUND_CLAIMS) / 4 * 3 - OTHER_CLAIMS;
 
 /// Random bytes of a `jti`.
 const JTI_BYTES: usize = 16;
@@ -79,6 +92,13 @@ pub(crate) struct OwnJwt {
     pub(crate) expires_at: UnixMillis,
     pub(crate) id: String,
     pub(crate) bound: Option<Confirmation>,
+}
+
+/// The bytes that these take in claims: every text as it is, because none has a letter that JSON escapes, a scope with
+/// the space that parts it from the next, an identifier of an API with its quotation marks and comma.
+pub(crate) fn grants_bytes(scopes: &[String], audience: &[String]) -> usize {
+    let with = |texts: &[String], more: usize| texts.iter().map(|text| text.len() + more).sum::<usize>();
+    with(scopes, 1) + with(audience, 3)
 }
 
 /// Makes a token of `client` with these scopes.

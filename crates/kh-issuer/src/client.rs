@@ -9,12 +9,16 @@ use kh_core::{
 };
 use kh_policy::AllowList;
 
-use crate::{IssuerError, signing::JWT_TTL_MAX};
+use crate::{
+    IssuerError,
+    access_token::{GRANTS_BYTES_MAX, grants_bytes},
+    signing::JWT_TTL_MAX,
+};
 
 /// Live secrets of one client: the newest and, during an overlap, the one before it.
 pub(crate) const SECRETS_MAX: usize = 2;
 
-/// Scopes of one client; a person wrote each of them.
+/// Scopes of one client; a person wrote each of them. What those of a JWT may have together is [`GRANTS_BYTES_MAX`].
 const SCOPES_MAX: usize = 100;
 
 /// Longest scope, in bytes.
@@ -158,6 +162,12 @@ impl NewClient {
             let text =
                 "a client whose tokens are JWTs calls your own API: it has no platform credential and no allow-list";
             return invalid(text.to_owned());
+        }
+        let bytes = grants_bytes(&self.scopes, audience);
+        if bytes > GRANTS_BYTES_MAX {
+            return invalid(format!(
+                "the scopes and audiences of a client whose tokens are JWTs have at most {GRANTS_BYTES_MAX} bytes in a token, not {bytes}: servers refuse longer ones"
+            ));
         }
         Ok(())
     }

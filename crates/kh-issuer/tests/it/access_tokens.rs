@@ -4,8 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use kh_core::{SecretString, port::StateStore};
-use kh_issuer::{Asked, Issuer, IssuerError, Login, LoginError, NewClient, NewTokens, RevokeError};
+use kh_core::{
+    SecretString, Sha256, SystemEntropy,
+    port::{ClientRecord, StateStore, TokenBinding, TokenFormat},
+};
+use kh_issuer::{
+    Algorithm, Asked, Authority, Held, Issuer, IssuerError, IssuerOptions, Login, LoginError, NewClient, NewTokens,
+    RevokeError, SigningPolicy,
+};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -128,6 +134,52 @@ async fn clients_that_cannot_be() {
     issuer.add_client(NewClient { ttl: Some(day), ..good }, "cli:test").await.unwrap();
 }
 
+/// What the verifier of inbound calls reads at most (`kh_verify::jws::TOKEN_BYTES_MAX`).
+const VERIFIED_BYTES_MAX: usize = 16 * 1024;
+
+/// A client of the most and longest audiences, whose last scope has this many bytes.
+fn widest(last_scope: usize, format: TokenFormat) -> NewClient {
+    let texts = |count: usize, length: usize| (0..count).map(move |number| format!("{number:x<length$}"));
+    NewClient {
+        scopes: texts(52, 128).chain(["y".repeat(last_scope)]).collect(),
+        tokens: NewTokens {
+            format,
+            audience: texts(16, 256).collect(),
+            binding: TokenBinding::Certificate,
+            ..NewTokens::default()
+        },
+        ..jwt_client(&format!("widest-{last_scope}-{}", format.as_str()), &[])
+    }
+}
+
+#[tokio::test]
+async fn the_widest_client_gets_a_token_that_verifiers_read() {
+    let world = World::new();
+    // the longest name, and the key with the longest signature
+    let name = format!("https://keys.example/{}", "a".repeat(235));
+    let keys = world.keys(SigningPolicy { algorithm: Algorithm::Rs256, ..SigningPolicy::default() }).await;
+    keys.tend().await.unwrap();
+    let options = IssuerOptions::named(Authority { issuer: name.parse().unwrap(), keys });
+    let clock = Arc::new(world.clock.clone());
+    let issuer = Issuer::open_as(world.state(), clock, Arc::new(SystemEntropy), options).await.unwrap();
+
+    let (client, secret) = issuer.add_client(widest(27, TokenFormat::Jwt), "cli:test").await.unwrap();
+    let held = Held { certificate: Some(Sha256([1; 32])), ..Held::default() };
+    let asked = Asked { held, ..Asked::default() };
+    let login = issuer.login_if(client.id.as_str(), &secret, asked, |_| Ok(())).await.unwrap();
+    let length = bytes(&login).len();
+    assert!(length <= VERIFIED_BYTES_MAX, "{length}");
+    assert!(length > VERIFIED_BYTES_MAX - 1024, "the bound gives away more than it must: {length}");
+    let asking = ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
+    let read = issuer.introspect(&asking, bytes(&login)).await.unwrap().unwrap();
+    assert_eq!((read.client, read.scopes), (client.id, client.scopes));
+
+    let refused = issuer.add_client(widest(28, TokenFormat::Jwt), "cli:test").await;
+    let told = "at most 10880 bytes in a token, not 10881";
+    assert!(matches!(&refused, Err(IssuerError::Invalid(text)) if text.contains(told)), "{refused:?}");
+    issuer.add_client(widest(28, TokenFormat::Opaque), "cli:test").await.unwrap();
+}
+
 #[tokio::test]
 async fn without_a_name_or_a_key_no_jwt_is_made() {
     let world = World::new();
@@ -136,11 +188,11 @@ async fn without_a_name_or_a_key_no_jwt_is_made() {
     let refused = nameless.login(client.id.as_str(), &secret).await.unwrap_err();
     assert!(matches!(refused, LoginError::NoIssuer));
     assert_eq!((refused.code().0, refused.oauth_error()), ("keyholder.signing.unavailable", "temporarily_unavailable"));
-    let keys = world.keys(kh_issuer::SigningPolicy::default()).await;
-    let authority = kh_issuer::Authority { issuer: ISSUER.parse().unwrap(), keys };
+    let keys = world.keys(SigningPolicy::default()).await;
+    let authority = Authority { issuer: ISSUER.parse().unwrap(), keys };
     let clock = Arc::new(world.clock.clone());
-    let entropy = Arc::new(kh_core::SystemEntropy);
-    let options = kh_issuer::IssuerOptions::named(authority);
+    let entropy = Arc::new(SystemEntropy);
+    let options = IssuerOptions::named(authority);
     let keyless = Issuer::open_as(world.state(), clock, entropy, options).await.unwrap();
     let refused = keyless.login(client.id.as_str(), &secret).await;
     assert!(matches!(refused, Err(LoginError::Signing(kh_issuer::SigningError::NoKey))), "{refused:?}");
@@ -249,7 +301,7 @@ async fn a_revoked_jwt_is_revoked_in_every_process_and_after_a_restart() {
     let world = World::new();
     let (here, there) = (world.authority().await, world.authority().await);
     let (client, secret) = here.add_client(jwt_client("c", &[]), "cli:test").await.unwrap();
-    let asking = kh_core::port::ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
+    let asking = ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
     let (one, two) = (login(&here, &client, &secret).await, login(&here, &client, &secret).await);
     let active = async |issuer: &Issuer| {
         let mut told = Vec::new();
@@ -269,9 +321,9 @@ async fn a_revoked_jwt_is_revoked_in_every_process_and_after_a_restart() {
 
     // removed by a command, which has no name as an issuer
     let state = world.state();
-    let options = kh_issuer::IssuerOptions { revocations: Some(state.clone()), ..Default::default() };
+    let options = IssuerOptions { revocations: Some(state.clone()), ..Default::default() };
     let clock = Arc::new(world.clock.clone());
-    let command = Issuer::open_as(state, clock, Arc::new(kh_core::SystemEntropy), options).await.unwrap();
+    let command = Issuer::open_as(state, clock, Arc::new(SystemEntropy), options).await.unwrap();
     command.set_enabled("c", false, "cli:test").await.unwrap();
     command.set_enabled("c", true, "cli:test").await.unwrap();
     there.refresh().await.unwrap();
@@ -291,7 +343,7 @@ async fn a_wall_clock_that_ran_ahead_brings_no_revoked_jwt_back() {
     let issuer = world.authority().await;
     let for_a_day = NewClient { ttl: Some(Duration::from_hours(24)), ..jwt_client("c", &[]) };
     let (client, secret) = issuer.add_client(for_a_day, "cli:test").await.unwrap();
-    let asking = kh_core::port::ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
+    let asking = ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
     let (gone, kept) = (login(&issuer, &client, &secret).await, login(&issuer, &client, &secret).await);
     issuer.revoke_own(&client.id, bytes(&gone)).await.unwrap();
     // a sweep takes its session out of memory
@@ -321,7 +373,7 @@ async fn a_hundred_thousand_changed_tokens_are_none() {
     let world = World::new();
     let issuer = world.authority().await;
     let (client, secret) = issuer.add_client(jwt_client("c", &["a"]), "cli:test").await.unwrap();
-    let asking = kh_core::port::ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
+    let asking = ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
     let token = bytes(&login(&issuer, &client, &secret).await).to_vec();
     let entropy = kh_core::SeededEntropy::new(9_068);
     let below = |bound: usize| usize::try_from(kh_core::Entropy::below(&entropy, bound as u64)).unwrap();
