@@ -46,7 +46,8 @@ pub(crate) struct Revoked {
     position: tokio::sync::Mutex<u64>,
     seen: RwLock<HashMap<Sha256, Seen>>,
     overflowed: AtomicBool,
-    /// Whether anything but single tokens was ever revoked: where not, a session costs no look.
+    /// Whether a record in `seen` hits more than a single token, or there may be one that found no room: where not, a
+    /// session costs no look. Written only by whoever holds `seen` for writing.
     has_classes: AtomicBool,
     wall: Mutex<Steadiness>,
 }
@@ -104,7 +105,10 @@ impl Revoked {
     /// Forgets what can hit no living token any more; nothing while the wall clock cannot be believed.
     pub(crate) fn sweep(&self, now: Now) {
         if self.wall.lock().holds(now) {
-            self.seen.write().retain(|_, seen| now.wall < seen.expires_at);
+            let mut seen = self.seen.write();
+            seen.retain(|_, seen| now.wall < seen.expires_at);
+            let left = seen.values().any(|seen| seen.before.is_some());
+            self.has_classes.store(left || self.overflowed.load(Ordering::Acquire), Ordering::Release);
         }
     }
 
@@ -237,6 +241,14 @@ mod tests {
         revoked
     }
 
+    /// The record of a client that was disabled at `START`.
+    fn of_client(client: &str, hours: u64) -> RevocationRecord {
+        let target = RevocationTarget::Client { issuer: None, client: client.to_owned() };
+        let (before, expires_at) = (START.wall, START.wall.plus(Duration::from_hours(hours)));
+        let (issuer, client, subject) = (None, None, None);
+        RevocationRecord { target, before, revoked_at: before, expires_at, issuer, client, subject }
+    }
+
     fn left(revoked: &Revoked) -> usize {
         revoked.seen.read().len()
     }
@@ -248,6 +260,27 @@ mod tests {
             revoked.sweep(START.plus(Duration::from_hours(hours)));
             assert_eq!(left(&revoked), expected, "after {hours} h");
         }
+    }
+
+    #[test]
+    fn sessions_are_looked_up_only_while_a_record_can_hit_them() {
+        let revoked = with_one();
+        let looks = |revoked: &Revoked| revoked.has_classes.load(Ordering::Acquire);
+        let client: ClientId = "gone".parse().unwrap();
+        let is_hit = |revoked: &Revoked| revoked.hits_session(None, &client, START.wall);
+        assert_eq!((looks(&revoked), is_hit(&revoked)), (false, false), "a single token's alone");
+        revoked.remember(&of_client("gone", 2));
+        revoked.remember(&of_client("other", 3));
+        for (hours, records, expected) in [(1, 3, (true, true)), (2, 2, (true, false)), (3, 1, (false, false))] {
+            revoked.sweep(START.plus(Duration::from_hours(hours)));
+            assert_eq!((left(&revoked), (looks(&revoked), is_hit(&revoked))), (records, expected), "after {hours} h");
+        }
+        revoked.remember(&of_client("gone", 5));
+        assert_eq!((looks(&revoked), is_hit(&revoked)), (true, true), "and again");
+        // what found no room may be a client's, and ends by no sweep
+        revoked.overflowed.store(true, Ordering::Release);
+        revoked.sweep(START.plus(Duration::from_hours(30)));
+        assert_eq!((left(&revoked), looks(&revoked), is_hit(&revoked)), (0, true, true), "no room");
     }
 
     #[test]
