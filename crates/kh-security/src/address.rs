@@ -4,12 +4,12 @@
 //! Invariant: an IPv4 address is the same address however it is written, also inside IPv6 (`::ffff:192.0.2.1`).
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr},
     str::FromStr,
 };
 
 use ipnet::IpNet;
-use kh_net::client_address::read_network;
+use kh_net::{Reach, client_address::read_network};
 
 /// A network in CIDR form (RFC 4632, RFC 4291 section 2.3), for example `10.0.0.0/8`; a bare address is a network of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,53 +48,22 @@ fn as_ipv4(network: IpNet) -> IpNet {
 impl Network {
     /// Whether `ip` lies in it.
     pub fn contains(self, ip: IpAddr) -> bool {
-        self.0.contains(&canonical(ip))
+        self.0.contains(&ip.to_canonical())
     }
-}
-
-/// An IPv4 address written as IPv6 becomes IPv4 (RFC 4291 section 2.5.5.2).
-pub(crate) fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
 }
 
 /// What is counted as one place: an IPv4 address, or a /64 of IPv6, all of whose addresses one machine may use at will
 /// (RFC 4862, RFC 8981).
 pub(crate) fn counted(ip: IpAddr) -> IpAddr {
-    match canonical(ip) {
+    match ip.to_canonical() {
         IpAddr::V4(four) => IpAddr::V4(four),
         IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX))),
     }
 }
 
-/// Whether the address is one of the public internet's, by IANA's registries of special-purpose addresses (RFC 6890 and
-/// its updates): only those can be in a location database.
+/// Whether the address is one of the public internet's: only those can be in a location database.
 pub(crate) fn is_public(ip: IpAddr) -> bool {
-    match canonical(ip) {
-        IpAddr::V4(ip) => is_public_v4(ip),
-        IpAddr::V6(ip) => is_public_v6(ip),
-    }
-}
-
-fn is_public_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, c, _] = ip.octets();
-    !matches!(
-        (a, b, c),
-        (0 | 10 | 127 | 224..=255, ..)
-            | (100, 64..=127, _)
-            | (169, 254, _)
-            | (172, 16..=31, _)
-            | (192, 0, 0 | 2)
-            | (192, 168, _)
-            | (198, 18..=19, _)
-            | (198, 51, 100)
-            | (203, 0, 113)
-    )
-}
-
-fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let [a, b, ..] = ip.segments();
-    // global unicast alone, without its protocol assignments (2001::/23), documentation and 6to4
-    (0x2000..0x4000).contains(&a) && !matches!((a, b), (0x2001, 0..=0x1ff | 0xdb8) | (0x2002, _) | (0x3fff, 0..=0xfff))
+    Reach::Public.allows(ip)
 }
 
 #[cfg(test)]
@@ -158,6 +127,7 @@ mod tests {
             "172.31.255.255",
             "192.0.0.1",
             "192.0.2.1",
+            "192.88.99.1",
             "192.168.1.1",
             "198.19.0.1",
             "198.51.100.1",

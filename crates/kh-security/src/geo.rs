@@ -134,7 +134,7 @@ impl Geo {
     /// What is known of `ip`.
     pub fn look_up(&self, ip: IpAddr) -> Place {
         let mut place = Place::default();
-        let ip = crate::address::canonical(ip);
+        let ip = ip.to_canonical();
         if !is_public(ip) {
             return place;
         }

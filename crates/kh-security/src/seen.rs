@@ -13,8 +13,6 @@ use std::{
     time::Duration,
 };
 
-use crate::address::canonical;
-
 /// Places; a power of two. 128 KiB.
 const PLACES: usize = 16_384;
 
@@ -48,7 +46,7 @@ impl Seen {
 /// The network that one place on earth has: a /24 of IPv4, a /48 of IPv6 (RFC 6177), which location databases do not cut
 /// finer as a rule.
 fn network(ip: IpAddr) -> IpAddr {
-    match canonical(ip) {
+    match ip.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4((ip.to_bits() & 0xffff_ff00).into()),
         IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !(u128::MAX >> 48)).into()),
     }
