@@ -13,7 +13,7 @@
 //! attacker with an account of his own gets no more than that factor.
 //!
 //! Invariants: memory is fixed from the start ([`Limits`] says how much); no address and no name of a client is kept, only
-//! keyed hashes; every operation takes three locks at most, one after the other, each for some ten comparisons.
+//! keyed hashes; every operation takes four locks at most, one after the other, each for some ten comparisons.
 
 mod table;
 
@@ -177,10 +177,6 @@ impl Guard {
     }
 
     /// Whether this caller may try. An address of `None` is a unix socket's, whose callers are this machine's own.
-    pub fn check(&self, address: Option<IpAddr>, client: Option<&str>, now: Now) -> Result<(), RetryAfter> {
-        self.check_attempt(Attempt { address, realm: None, client }, now)
-    }
-
     fn check_attempt(&self, attempt: Attempt<'_>, now: Now) -> Result<(), RetryAfter> {
         let keys = self.keys(attempt);
         // where a client succeeded lately, what others do at the same address is not its business
@@ -201,10 +197,6 @@ impl Guard {
     }
 
     /// The caller failed. Answers who has to wait from now on, and did not before: news for the security log.
-    pub fn failed(&self, address: Option<IpAddr>, client: Option<&str>, now: Now) -> Option<RetryAfter> {
-        self.count_failure(Attempt { address, realm: None, client }, now)
-    }
-
     fn count_failure(&self, attempt: Attempt<'_>, now: Now) -> Option<RetryAfter> {
         let keys = self.keys(attempt);
         let count = |scope, table: &Table, key: Option<u64>| {
@@ -228,10 +220,6 @@ impl Guard {
     }
 
     /// The caller succeeded with a credential that was verified.
-    pub fn succeeded(&self, address: Option<IpAddr>, client: Option<&str>, now: Now) {
-        self.count_success(Attempt { address, realm: None, client }, now);
-    }
-
     fn count_success(&self, attempt: Attempt<'_>, now: Now) {
         let keys = self.keys(attempt);
         if let Some(key) = keys.address {

@@ -114,11 +114,11 @@ impl Table {
         Failed { began: Some(wait), untracked: false }
     }
 
-    /// A success of `key`. Counts only for who is in the table: successes alone take no place.
+    /// A success of `key`. A newcomer takes a free or leaked-away place, and wears nobody down: where there is none, it
+    /// is not counted.
     pub(super) fn succeeded(&self, key: u64, mono: Duration) {
         let (key, now) = (nonzero(key), millis(mono));
         let mut set = self.set(key).lock();
-        // a newcomer takes a free or leaked-away place, and wears nobody down
         let Some(entry) = found_or_free(&mut set, key, now, &self.rule) else { return };
         entry.leak(now, &self.rule);
         #[allow(clippy::cast_possible_truncation, reason = "a bound, not a count: its exact value does not matter")]
