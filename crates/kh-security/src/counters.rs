@@ -10,6 +10,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::{geo::Kind, guard::Scope, ocsf::FindingKind};
+
 type Label = [(&'static str, &'static str); 1];
 
 /// What became of the files of one database.
@@ -43,7 +45,7 @@ pub(crate) struct CollectorCounters {
     pub(crate) backlog_lines: Gauge,
 }
 
-/// What the brute-force guard counts.
+/// What the brute-force guard counts, by scope in the order of [`Scope::ALL`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GuardCounters {
     pub(crate) began: [Counter; 3],
@@ -59,19 +61,11 @@ pub struct Counters {
     pub(crate) lines: LineCounters,
     pub(crate) collector: CollectorCounters,
     pub(crate) guard: GuardCounters,
+    /// In the order of [`Kind::ALL`].
     databases: [DatabaseCounters; 3],
     alerts: Family<Label, Counter>,
     pub(crate) subjects: Gauge,
 }
-
-/// The databases in the order of their counters.
-const DATABASES: [&str; 3] = ["country", "city", "asn"];
-
-/// What an address, a client, or a client at an address is called.
-pub(crate) const SCOPES: [&str; 3] = ["address", "client", "client_at_address"];
-
-/// The alerts.
-pub(crate) const ALERTS: [&str; 3] = ["impossible_travel", "new_country", "brute_force"];
 
 impl Counters {
     /// Registers every series.
@@ -108,8 +102,8 @@ impl Counters {
                 ..CollectorCounters::default()
             },
             guard: GuardCounters {
-                began: SCOPES.map(|scope| began("scope", scope)),
-                refused: SCOPES.map(|scope| refused("scope", scope)),
+                began: Scope::ALL.map(|scope| began("scope", scope.as_str())),
+                refused: Scope::ALL.map(|scope| refused("scope", scope.as_str())),
                 untracked: Counter::default(),
             },
             ..Self::default()
@@ -125,13 +119,14 @@ impl Counters {
         registry.register(LOADS, metric::help(LOADS), loads.clone());
         let built = Family::<Label, Gauge>::default();
         registry.register(BUILT, metric::help(BUILT), built.clone());
-        self.databases = DATABASES.map(|database| {
+        self.databases = Kind::ALL.map(|kind| {
+            let database = kind.as_str();
             let load = |result| loads.get_or_create_owned(&[("database", database), ("result", result)]);
             let built = built.get_or_create_owned(&[("database", database)]);
             DatabaseCounters { loaded: load("loaded"), refused: load("refused"), built }
         });
-        for kind in ALERTS {
-            drop(self.alerts.get_or_create(&[("kind", kind)]));
+        for kind in FindingKind::ALL {
+            drop(self.alerts.get_or_create(&[("kind", kind.as_str())]));
         }
         let mut show = |name: &str, gauge: &Gauge| registry.register(name, metric::help(name), gauge.clone());
         show("keyholder_security_backlog_bytes", &self.collector.backlog_bytes);
@@ -143,17 +138,22 @@ impl Counters {
         registry.register(untracked, metric::help(untracked), self.guard.untracked.clone());
     }
 
-    pub(crate) fn database(&self, name: &str) -> DatabaseCounters {
-        let mine = DATABASES.iter().zip(&self.databases).find(|(database, _)| **database == name);
-        mine.map(|(_, counters)| counters.clone()).unwrap_or_default()
+    pub(crate) fn database(&self, kind: Kind) -> DatabaseCounters {
+        let [country, city, asn] = &self.databases;
+        match kind {
+            Kind::Country => country,
+            Kind::City => city,
+            Kind::Asn => asn,
+        }
+        .clone()
     }
 
     pub(crate) fn event(&self, success: bool) {
         if success { &self.successes } else { &self.failures }.inc();
     }
 
-    pub(crate) fn alert(&self, kind: &'static str) {
-        self.alerts.get_or_create(&[("kind", kind)]).inc();
+    pub(crate) fn alert(&self, kind: FindingKind) {
+        self.alerts.get_or_create(&[("kind", kind.as_str())]).inc();
     }
 }
 
@@ -166,7 +166,10 @@ mod tests {
         let mut registry = Registry::default();
         let counters = Counters::register(&mut registry);
         counters.event(true);
-        counters.alert("new_country");
+        counters.alert(FindingKind::NewCountry);
+        for (count, kind) in (1..).zip(Kind::ALL) {
+            counters.database(kind).loaded.inc_by(count);
+        }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let mut shown: Vec<&str> =
@@ -181,5 +184,9 @@ mod tests {
         }
         assert!(text.contains("keyholder_security_events_total{outcome=\"success\"} 1"), "{text}");
         assert!(text.contains("keyholder_security_alerts_total{kind=\"new_country\"} 1"), "{text}");
+        for (count, name) in [(1, "country"), (2, "city"), (3, "asn")] {
+            let line = format!("keyholder_security_geo_loads_total{{database=\"{name}\",result=\"loaded\"}} {count}");
+            assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
+        }
     }
 }

@@ -93,6 +93,9 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Every scope.
+    pub const ALL: [Self; 3] = [Self::Address, Self::Client, Self::ClientAtAddress];
+
     /// Its name in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -102,6 +105,7 @@ impl Scope {
         }
     }
 
+    /// Its place in [`Scope::ALL`].
     fn index(self) -> usize {
         match self {
             Self::Address => 0,

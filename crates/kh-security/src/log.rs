@@ -255,7 +255,7 @@ impl Writer {
     }
 
     fn finding(&mut self, finding: &Finding, lines: &mut Vec<u8>) {
-        self.counters.alert(finding.kind.as_str());
+        self.counters.alert(finding.kind);
         let id = self.line(lines, |id, lines| write_finding(finding, id, lines));
         // who is refused by the guard is told in the log and counted; people are told what they have to judge
         if finding.kind != FindingKind::BruteForce

@@ -32,6 +32,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Country, Self::City, Self::Asn];
+
     /// Its name in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -122,7 +125,7 @@ impl std::fmt::Debug for Database {
 
 impl Database {
     pub(crate) fn new(kind: Kind, path: PathBuf, counters: &Counters) -> Self {
-        let counters = counters.database(kind.as_str());
+        let counters = counters.database(kind);
         Self { kind, path, current: ArcSwapOption::empty(), tried: Mutex::new(Tried::Nothing), counters }
     }
 

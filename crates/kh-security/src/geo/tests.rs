@@ -83,7 +83,7 @@ fn a_new_file_is_taken_up_and_a_bad_one_leaves_the_last_good_one() {
     let path = folder.path().join("city.mmdb");
     let counters = Counters::default();
     let geo = Geo::new(Files { city: Some(path.clone()), ..Files::default() }, &counters);
-    let database = || counters.database("city");
+    let database = || counters.database(Kind::City);
     let counts = || (database().loaded.get(), database().refused.get());
     let good = fs::read(test_file("City")).unwrap();
 
@@ -128,7 +128,7 @@ fn what_is_no_file_is_not_opened() {
     for path in [fifo, folder.path().to_owned()] {
         // opening the pipe would never come back
         let (_, counters) = geo(Files { asn: Some(path), ..Files::default() });
-        assert_eq!(counters.database("asn").refused.get(), 1);
+        assert_eq!(counters.database(Kind::Asn).refused.get(), 1);
     }
 }
 
@@ -162,7 +162,7 @@ fn nobody_sees_half_a_change() {
             assert!(reader.join().unwrap() > 0);
         }
     });
-    assert_eq!((counters.database("city").loaded.get(), counters.database("city").refused.get()), (21, 20));
+    assert_eq!((counters.database(Kind::City).loaded.get(), counters.database(Kind::City).refused.get()), (21, 20));
 }
 
 #[test]
@@ -192,7 +192,7 @@ async fn the_watch_loads_at_once_and_ends_when_told() {
     let stop = CancellationToken::new();
     let watch = tokio::spawn(Arc::clone(&geo).watch(LOOK_EVERY, stop.clone()));
     for _ in 0..1_000 {
-        if counters.database("asn").loaded.get() == 1 {
+        if counters.database(Kind::Asn).loaded.get() == 1 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -248,6 +248,11 @@ fn the_begin_of_a_wait_is_news_once() {
 }
 
 #[test]
+fn each_scope_has_the_counter_of_its_place() {
+    assert_eq!(Scope::ALL.map(Scope::index), [0, 1, 2]);
+}
+
+#[test]
 fn the_wall_clock_does_not_matter_and_a_standing_clock_lengthens_nothing() {
     let guard = guard(Limits::default());
     fails(&guard, ip("192.0.2.1"), None, 100, at(0));

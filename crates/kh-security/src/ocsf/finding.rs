@@ -25,6 +25,9 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::ImpossibleTravel, Self::NewCountry, Self::BruteForce];
+
     /// Its name in logs, metrics and notices.
     pub fn as_str(self) -> &'static str {
         match self {

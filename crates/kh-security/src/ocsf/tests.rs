@@ -185,7 +185,7 @@ fn every_line_is_valid_by_the_published_schema() {
         place.operator = place.operator.filter(|_| maybe(&mut bits));
         check(&validator, &value(&event, &place));
     }
-    for kind in [FindingKind::ImpossibleTravel, FindingKind::NewCountry, FindingKind::BruteForce] {
+    for kind in FindingKind::ALL {
         check(&validator, &finding_value(&finding(kind)));
         let bare = Finding { subject: None, client: None, address: None, place: Place::default(), ..finding(kind) };
         check(&validator, &finding_value(&bare));
@@ -278,7 +278,7 @@ fn every_field_is_one_of_ocsf_1_8_0() {
     }
     let bare = AuthenticationEvent::new(UnixMillis(1), Site::Broker, full().outcome);
     lines.push(("authentication", value(&bare, &Place::default())));
-    for kind in [FindingKind::ImpossibleTravel, FindingKind::NewCountry, FindingKind::BruteForce] {
+    for kind in FindingKind::ALL {
         lines.push(("detection_finding", finding_value(&finding(kind))));
     }
     for (class, line) in lines {
