@@ -142,13 +142,7 @@ impl OneApi {
         }
         let at = KeysAt::url(&self.keys, PlainHttp::LoopbackOnly)
             .map_err(|error| Failure::usage(format!("--jwks: {error}")).hint("write it like https://issuer/keys"))?;
-        let egress = if self.keys.starts_with("https://") {
-            Egress::new(Settings::default(), &SystemRoots::load())
-        } else {
-            Egress::trusting(&[])
-        };
-        let egress = egress.map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))?;
-        let http = HttpClient::new(Arc::new(egress), Timeouts::default(), Arc::clone(clock));
+        let http = HttpClient::new(egress_to(&self.keys)?, Timeouts::default(), Arc::clone(clock));
         Ok((Arc::new(RemoteKeys::new(http, at)), Bounds::REMOTE))
     }
 
@@ -159,7 +153,7 @@ impl OneApi {
             verifier: Arc::new(Verifying(Arc::clone(verifier))),
             issuers: vec![IssuerNames { name: ISSUER.into(), issuers: vec![self.issuer.as_str().into()] }],
             upstream: self.upstream.clone(),
-            egress: self.egress()?,
+            egress: egress_to(&self.upstream)?,
             identity_headers: Vec::<IdentityHeader>::new(),
             authorization: Authorization::Remove,
             host: SentHost::Upstream,
@@ -183,14 +177,15 @@ impl OneApi {
         }
         RouteTable::beside(rules, built_in).map_err(|error| Failure::of(Code::USAGE, &error))
     }
+}
 
-    /// The system's certificates are read for an API behind TLS alone: that takes longer than all the rest of a start.
-    fn egress(&self) -> Result<Arc<Egress>, Failure> {
-        let egress = if self.upstream.starts_with("https://") {
-            Egress::new(Settings::default(), &SystemRoots::load())
-        } else {
-            Egress::trusting(&[])
-        };
-        egress.map(Arc::new).map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))
-    }
+/// The way to an address. The system's certificates are read for one behind TLS alone: that takes longer than all the
+/// rest of a start.
+fn egress_to(url: &str) -> Result<Arc<Egress>, Failure> {
+    let egress = if url.starts_with("https://") {
+        Egress::new(Settings::default(), &SystemRoots::load())
+    } else {
+        Egress::trusting(&[])
+    };
+    egress.map(Arc::new).map_err(|error| Failure::of(Code::CONFIG_INVALID, &error))
 }
