@@ -18,6 +18,7 @@ pub mod platform;
 pub mod port;
 pub mod revocation;
 pub mod rotation;
+pub mod scope;
 pub mod secret;
 pub mod secret_reference;
 pub mod session;

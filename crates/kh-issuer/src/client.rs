@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use kh_core::{
     ClientName, CredentialName, EnvironmentName, Sha256, UnixMillis,
     port::{AllowRule, ClientRecord, TokenBinding, TokenFormat},
+    scope::is_scope_byte,
 };
 use kh_policy::AllowList;
 
@@ -173,9 +174,8 @@ impl NewClient {
     }
 }
 
-/// scope-token of RFC 6749 section 3.3.
 fn is_scope(text: &str) -> bool {
-    (1..=SCOPE_MAX).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+    (1..=SCOPE_MAX).contains(&text.len()) && text.bytes().all(is_scope_byte)
 }
 
 impl Client {

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use kh_core::{ClaimValue, Identity};
+use kh_core::{ClaimValue, Identity, scope::is_scope_byte};
 
 /// Longest scope, permission, claim name or claim value of a requirement, in bytes. The longest permission of Genesys
 /// Cloud has 76.
@@ -99,11 +99,6 @@ impl Word {
             Kind::Permission => identity.permissions().contains(&self.text),
         }
     }
-}
-
-/// RFC 6749 section 3.3 `scope-token`, which is also what a quoted `scope` of a challenge may hold (RFC 6750 section 3).
-pub(crate) fn is_scope_byte(byte: u8) -> bool {
-    matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)
 }
 
 /// A value that a claim should have. Types are not converted: `"1"` is not `1`.

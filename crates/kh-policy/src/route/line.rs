@@ -3,9 +3,11 @@
 //! Invariant: a line that parses requires what it says. No line makes a route public, and a line without words says so
 //! with its `=`.
 
+use kh_core::scope::is_scope_byte;
+
 use crate::{
     Requirement, RouteRule, Word,
-    requirement::{TEXT_MAX, is_scope_byte},
+    requirement::TEXT_MAX,
     template::{RuleError, mistake},
 };
 

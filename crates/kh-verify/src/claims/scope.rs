@@ -4,6 +4,8 @@
 //! Invariant: a scope is a word of RFC 6749 section 3.3. A claim that has anything else is refused whole, because what
 //! was meant cannot be known.
 
+use kh_core::scope::is_scope_byte;
+
 use crate::{Reason, json::Json};
 
 /// Most scopes of one token.
@@ -28,7 +30,6 @@ fn split(text: &str) -> Result<Vec<&str>, Reason> {
     if words.len() > SCOPES_MAX { Err(Reason::ScopeInvalid) } else { Ok(words) }
 }
 
-/// `1*( %x21 / %x23-5B / %x5D-7E )`: visible ASCII without quotation mark and backslash.
 fn is_scope(word: &str) -> bool {
-    !word.is_empty() && word.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+    !word.is_empty() && word.bytes().all(is_scope_byte)
 }
