@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use kh_core::{
     ClientName, CredentialName, EnvironmentName, Sha256, UnixMillis,
-    port::{AllowRule, ClientRecord, TokenBinding, TokenFormat},
+    port::{AllowRule, ClientRecord, TokenBinding, TokenFormat, state_store::Sha256Hex},
     scope::is_scope_byte,
 };
 use kh_policy::AllowList;
@@ -194,10 +194,15 @@ impl Client {
         Self { record, allow }
     }
 
-    /// The digests that a login may match at `now`; unused places stay empty.
+    /// [`live_secrets`] in places of their own; unused ones stay empty.
     pub(crate) fn live_secrets(&self, now: UnixMillis) -> [Option<Sha256>; SECRETS_MAX] {
-        let overlap = self.record.old_secrets_until.is_some_and(|until| now < until);
-        let mut stored = self.record.secret_digests.iter().map(|digest| digest.0);
-        [stored.next(), stored.next().filter(|_| overlap)]
+        let mut live = live_secrets(&self.record, now).map(|digest| digest.0);
+        std::array::from_fn(|_| live.next())
     }
+}
+
+/// The digests that a login may match at `now`, the newest first.
+pub(crate) fn live_secrets(record: &ClientRecord, now: UnixMillis) -> impl Iterator<Item = &Sha256Hex> {
+    let overlap = record.old_secrets_until.is_some_and(|until| now < until);
+    record.secret_digests.iter().take(if overlap { SECRETS_MAX } else { 1 })
 }

@@ -11,7 +11,10 @@ use kh_core::{
     port::{ClientRecord, state_store::Sha256Hex},
 };
 
-use crate::{Client, Issuer, IssuerError, client::SECRETS_MAX};
+use crate::{
+    Client, Issuer, IssuerError,
+    client::{SECRETS_MAX, live_secrets},
+};
 
 /// Until when a secret beside the newest is accepted if only its removal shall end that: 9999-12-31, the last day that
 /// every format of time can write.
@@ -82,12 +85,12 @@ impl Issuer {
         let id = SecretId::of(secret.sha256());
         let added = self.try_change(name_or_id, |before| {
             let now = self.now().wall;
-            let live = live(before, now);
-            if live.len() >= SECRETS_MAX {
+            let live = live_secrets(before, now);
+            let digests: Vec<_> = std::iter::once(Sha256Hex(secret.sha256())).chain(live.cloned()).collect();
+            if digests.len() > SECRETS_MAX {
                 return Err(SecretError::TooMany);
             }
-            let digests = std::iter::once(Sha256Hex(secret.sha256())).chain(live);
-            let after = with_secrets(before, digests.collect(), now);
+            let after = with_secrets(before, digests, now);
             Ok((after, self.event(actor, "client.add_secret", before).with("secret_id", &id.to_string())))
         });
         Ok((added.await?, secret))
@@ -102,7 +105,7 @@ impl Issuer {
     ) -> Result<ClientRecord, SecretError> {
         let removed = self.try_change(name_or_id, |before| {
             let now = self.now().wall;
-            let mut live = live(before, now);
+            let mut live: Vec<_> = live_secrets(before, now).cloned().collect();
             let place = live.iter().position(|digest| SecretId::of(digest.0) == *id).ok_or(SecretError::NoSuch)?;
             if live.len() == 1 {
                 return Err(SecretError::Last);
@@ -113,12 +116,6 @@ impl Issuer {
         });
         removed.await
     }
-}
-
-/// The digests that a login may match at `now`, the newest first.
-fn live(record: &ClientRecord, now: UnixMillis) -> Vec<Sha256Hex> {
-    let beside = record.old_secrets_until.is_some_and(|until| now < until);
-    record.secret_digests.iter().take(if beside { SECRETS_MAX } else { 1 }).cloned().collect()
 }
 
 fn with_secrets(before: &ClientRecord, digests: Vec<Sha256Hex>, now: UnixMillis) -> ClientRecord {
