@@ -86,14 +86,7 @@ impl<'a> CanonicalPath<'a> {
 
     /// Its segments; a trailing slash gives a last, empty one.
     pub fn segments(&self) -> impl Iterator<Item = &'a str> + Clone + use<'a> {
-        // byte by byte: on segments this short it takes a third of what searching with `split` takes
-        let mut rest = self.0.strip_prefix('/');
-        std::iter::from_fn(move || {
-            let text = rest?;
-            let Some(at) = text.bytes().position(|byte| byte == b'/') else { return rest.take() };
-            rest = text.get(at + 1..);
-            text.get(..at)
-        })
+        segment::split(self.0.strip_prefix('/'))
     }
 }
 

@@ -215,7 +215,7 @@ impl Tree {
         let Some(rest) = rest else {
             return node.here.select(verb).or(|| self.with_slash(node, verb)).or(|| node.rest.select(verb));
         };
-        let (text, after) = cut(rest);
+        let (text, after) = segment::cut(rest);
         let exact = node.word(text.as_bytes()).or_else(|| node.escaped(text));
         exact
             .map_or(Walk::Nothing, |child| self.from(child, after, verb))
@@ -257,7 +257,7 @@ impl Tree {
     fn methods_from(&self, at: usize, rest: Option<&str>) -> u64 {
         let Some(node) = self.0.get(at) else { return 0 };
         let Some(rest) = rest else { return node.here.methods() | node.rest.methods() };
-        let (text, after) = cut(rest);
+        let (text, after) = segment::cut(rest);
         let exact = node.word(text.as_bytes()).or_else(|| node.escaped(text));
         let one = node.one.filter(|_| !text.is_empty());
         let below = exact.into_iter().chain(one).fold(0, |bits, child| bits | self.methods_from(child, after));
@@ -290,13 +290,4 @@ impl Node {
 
 fn by_length(one: &[u8], other: &[u8]) -> std::cmp::Ordering {
     one.len().cmp(&other.len()).then_with(|| one.cmp(other))
-}
-
-/// The first segment, and what follows its slash.
-fn cut(rest: &str) -> (&str, Option<&str>) {
-    // byte by byte: segments are too short for a search to pay
-    match rest.bytes().position(|byte| byte == b'/') {
-        Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..)),
-        None => (rest, None),
-    }
 }
