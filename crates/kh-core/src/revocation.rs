@@ -237,8 +237,8 @@ fn keyed(kind: u8, parts: &[Option<&[u8]>]) -> Sha256 {
 pub struct RevocationRecord {
     /// What is revoked.
     pub target: RevocationTarget,
-    /// Tokens issued at this moment or earlier are revoked, and tokens that do not tell when they were issued. Without
-    /// meaning for a target that names single tokens.
+    /// Tokens issued at this moment or earlier are revoked, and tokens that do not tell when they were issued and can be as
+    /// old. Without meaning for a target that names single tokens.
     pub before: UnixMillis,
     /// When it was decided.
     pub revoked_at: UnixMillis,
