@@ -11,9 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{authority::Authority, signing::SigningError};
 
-/// Longest own token, in bytes: the verifier of inbound calls reads none that is longer, because common servers take no
-/// more in all headers together.
+/// Longest token that a new client can get, in bytes: the verifier of inbound calls reads none that is longer, because
+/// common servers take no more in all headers together.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// Longest own token that is read back, in bytes: clients of before that bound may have got such ones.
+const READ_BYTES_MAX: usize = 32 * 1024;
 
 /// Room for what stands around the claims: the header (110 bytes), the signature of the longest key, RSA with 2,048 bits
 /// (342 bytes), and two dots.
@@ -134,7 +137,7 @@ pub(crate) fn issue(
 
 /// Whether a token has the form of a JWT, whoever made it.
 pub(crate) fn looks_like_one(token: &[u8]) -> bool {
-    token.len() <= TOKEN_BYTES_MAX && token.split(|byte| *byte == b'.').count() == 3
+    token.len() <= READ_BYTES_MAX && token.split(|byte| *byte == b'.').count() == 3
 }
 
 /// Reads a token of this installation; none for anything else, and for one that has expired at `now`.
