@@ -223,18 +223,6 @@ impl Guard {
         began.into_iter().flatten().max_by_key(|news| news.wait)
     }
 
-    /// The caller succeeded with a credential that was verified.
-    fn count_success(&self, attempt: Attempt<'_>, now: Now) {
-        let keys = self.keys(attempt);
-        if let Some(key) = keys.address {
-            self.addresses.succeeded(key, now.mono);
-        }
-        if let Some(key) = keys.pair {
-            self.pairs.succeeded(key, now.mono);
-            self.known.succeeded(key, now.mono);
-        }
-    }
-
     fn keys(&self, Attempt { address, realm, client }: Attempt<'_>) -> Keys {
         let exempt = |ip: &IpAddr| self.limits.exempt.iter().any(|network| network.contains(*ip));
         if address.is_none_or(|ip| exempt(&ip)) {
@@ -263,7 +251,14 @@ impl AttemptGuard for Guard {
     }
 
     fn succeeded(&self, attempt: Attempt<'_>, now: Now) {
-        self.count_success(attempt, now);
+        let keys = self.keys(attempt);
+        if let Some(key) = keys.address {
+            self.addresses.succeeded(key, now.mono);
+        }
+        if let Some(key) = keys.pair {
+            self.pairs.succeeded(key, now.mono);
+            self.known.succeeded(key, now.mono);
+        }
     }
 }
 

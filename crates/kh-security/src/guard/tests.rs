@@ -33,7 +33,7 @@ fn failed(guard: &Guard, address: Option<IpAddr>, client: Option<&str>, now: Now
 }
 
 fn succeeded(guard: &Guard, address: Option<IpAddr>, client: Option<&str>, now: Now) {
-    guard.count_success(attempt(address, client), now);
+    guard.succeeded(attempt(address, client), now);
 }
 
 /// Fails `times` times at once, as far as it is let; answers how often it was let.
