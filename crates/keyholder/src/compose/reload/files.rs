@@ -53,13 +53,16 @@ pub(super) fn look(paths: &BTreeSet<PathBuf>) -> Identities {
     paths.iter().map(|path| (path.clone(), identity(path))).collect()
 }
 
-/// What `paths` hold now. Blocks on the file system.
+/// What `paths` hold now: only files, because a pipe can be read once. Blocks on the file system.
 pub(super) fn contents(paths: &BTreeSet<PathBuf>) -> Contents {
     paths.iter().map(|path| (path.clone(), content(path))).collect()
 }
 
 /// A longer file is refused where it is read.
 fn content(path: &Path) -> Option<Sha256> {
+    if !std::fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
     let mut held = zeroize::Zeroizing::new(Vec::new());
     File::open(path).and_then(|file| file.take(PEM_BYTES_MAX).read_to_end(&mut held)).ok()?;
     Some(Sha256::of(&held))
