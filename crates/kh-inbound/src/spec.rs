@@ -31,9 +31,8 @@ pub struct IssuerSpec {
     pub name: Arc<str>,
     /// The values of `iss` that are its tokens', compared letter by letter. CXone has two.
     pub issuers: Vec<Arc<str>>,
-    /// The longest that one of its tokens lives. A JWT that has longer to live is refused, because revocations are
-    /// remembered for this long; a token that tells neither when it was issued nor when it ends is no older than this.
-    /// `None` refuses none and remembers for ever.
+    /// The longest that one of its tokens lives. One that has longer to live is refused, so that none outlives its
+    /// revocation. `None` refuses none.
     pub life_max: Option<Duration>,
     /// Who vouches for its tokens.
     pub trust: Trust,
@@ -74,6 +73,9 @@ pub struct AnswerRules {
     pub max_age: Duration,
     /// How long a no is believed; zero asks for each request.
     pub negative_age: Duration,
+    /// The longest that a token lives of which the answer tells neither when it was issued nor when it ends; `None`: nobody
+    /// can tell, and it counts as older than any revocation.
+    pub untold_life: Option<Duration>,
 }
 
 impl Default for AnswerRules {
@@ -84,6 +86,7 @@ impl Default for AnswerRules {
             leeway: Duration::from_secs(30),
             max_age: MAX_AGE,
             negative_age: NEGATIVE_AGE,
+            untold_life: None,
         }
     }
 }
@@ -93,7 +96,7 @@ impl AnswerRules {
     /// request, and expiry has no leeway, because both read the same clock.
     pub fn in_process(prefix: &str) -> Self {
         let zero = Duration::ZERO;
-        Self { prefix: Some(prefix.to_owned()), audiences: Vec::new(), leeway: zero, max_age: zero, negative_age: zero }
+        Self { prefix: Some(prefix.to_owned()), leeway: zero, max_age: zero, negative_age: zero, ..Self::default() }
     }
 }
 

@@ -86,7 +86,10 @@ impl Issuer {
     /// The longest that a token of this identity lives from the moment at which it was issued, where that is known. Of a
     /// token that tells its end only the rest is bounded: it may have lived for any time before.
     fn whole_life(&self, identity: &Identity) -> Option<Duration> {
-        if identity.expires_at().is_some() { None } else { self.life_max }
+        match &self.trust {
+            At::Authority(remote) if identity.expires_at().is_none() => remote.rules.untold_life,
+            _ => None,
+        }
     }
 
     fn leeway(&self) -> Duration {

@@ -186,7 +186,8 @@ fn introspection(section: &Section<'_>, stores: &Stores) -> Option<TrustDetail> 
     let token_prefix = section.word("token_prefix", &words::TOKEN_PREFIX);
     let max_age = max_age(section);
     let at = url.map(EndpointConfig::IntrospectionUrl).or(discover.map(EndpointConfig::Discover));
-    Some(TrustDetail::Introspection { iss, at: at?, secret: secret?, auth_method, token_prefix, max_age })
+    let max_life = section.duration("max_life").map(|found| found.value);
+    Some(TrustDetail::Introspection { iss, at: at?, secret: secret?, auth_method, token_prefix, max_age, max_life })
 }
 
 fn genesys(section: &Section<'_>, beside: &Beside<'_>) -> Option<TrustDetail> {
@@ -208,6 +209,7 @@ fn genesys(section: &Section<'_>, beside: &Beside<'_>) -> Option<TrustDetail> {
         organization: organization?,
         credential: credential?.value,
         max_age,
+        max_life: section.duration("max_life").map(|found| found.value),
     })
 }
 

@@ -102,9 +102,15 @@ async fn opaque_tokens_are_revoked_by_digest_and_by_client() {
     assert_eq!(world.code("three").await, "ok");
 }
 
-/// A verifier of opaque tokens that live for 48 hours, after an order against the client `t`.
-async fn after_an_order(authority: &Arc<Authority>, folder: &Path, clock: &ManualClock) -> Verifier {
-    let config = VerifierConfig::new(vec![by_authority(authority, AnswerRules::default())]);
+/// A verifier of opaque tokens, which live for 48 hours or for nobody knows how long, after an order against the client
+/// `t`.
+async fn after_an_order(
+    (authority, untold_life): (&Arc<Authority>, Option<Duration>),
+    folder: &Path,
+    clock: &ManualClock,
+) -> Verifier {
+    let rules = AnswerRules { untold_life, ..AnswerRules::default() };
+    let config = VerifierConfig::new(vec![by_authority(authority, rules)]);
     let store = state_in(folder, clock.clone());
     let verifier = Verifier::new(config, store, Arc::new(clock.clone()), Handle::current()).unwrap();
     let client = RevocationTarget::Client { issuer: Some(OPAQUE.to_owned()), client: "t".to_owned() };
@@ -113,6 +119,8 @@ async fn after_an_order(authority: &Arc<Authority>, folder: &Path, clock: &Manua
     verifier.revocations().revoke(records, None).await.unwrap();
     verifier
 }
+
+const TWO_DAYS: Option<Duration> = Some(Duration::from_hours(48));
 
 /// The fake's tokens are their own clients, and do not tell when they were issued.
 async fn code(verifier: &Verifier, clock: &ManualClock) -> &'static str {
@@ -127,7 +135,7 @@ async fn code(verifier: &Verifier, clock: &ManualClock) -> &'static str {
 async fn a_token_that_tells_no_time_is_refused_for_as_long_as_it_can_be_older_than_the_order() {
     let (clock, folder) = (ManualClock::at(START), tempfile::tempdir().unwrap());
     let authority = Authority::saying(Says::Active(None));
-    let verifier = after_an_order(&authority, folder.path(), &clock).await;
+    let verifier = after_an_order((&authority, TWO_DAYS), folder.path(), &clock).await;
     assert_eq!(code(&verifier, &clock).await, "revoked");
     clock.advance(Duration::from_hours(71));
     assert_eq!(code(&verifier, &clock).await, "revoked", "its life, and a day for a clock that runs ahead");
@@ -143,11 +151,23 @@ async fn a_token_that_tells_no_time_is_refused_for_as_long_as_it_can_be_older_th
     assert!(verifier.known(b"t", clock.now()).is_some(), "looked at anew in memory, it is as good");
 }
 
+/// SCIM tokens of Genesys Cloud live for up to 450 days.
+#[tokio::test]
+async fn where_nobody_can_tell_how_long_tokens_live_they_are_refused_while_the_order_is_remembered() {
+    let (clock, folder) = (ManualClock::at(START), tempfile::tempdir().unwrap());
+    let authority = Authority::saying(Says::Active(None));
+    let verifier = after_an_order((&authority, None), folder.path(), &clock).await;
+    for _ in 0..399 {
+        assert_eq!(code(&verifier, &clock).await, "revoked");
+        clock.advance(Duration::from_hours(24));
+    }
+}
+
 #[tokio::test]
 async fn a_wall_clock_that_ran_ahead_makes_no_token_younger_than_an_order() {
     let (clock, folder) = (ManualClock::at(START), tempfile::tempdir().unwrap());
     let authority = Authority::saying(Says::Active(None));
-    let verifier = after_an_order(&authority, folder.path(), &clock).await;
+    let verifier = after_an_order((&authority, TWO_DAYS), folder.path(), &clock).await;
     assert_eq!(code(&verifier, &clock).await, "revoked");
     clock.jump_wall(START.plus(Duration::from_hours(30 * 24)));
     assert_eq!(code(&verifier, &clock).await, "revoked");

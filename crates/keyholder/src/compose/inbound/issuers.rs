@@ -33,9 +33,6 @@ use crate::{
     output::Failure,
 };
 
-/// The longest life of Genesys Cloud's tokens: an organisation can set no more (platform facts: 172,800 s).
-const GENESYS_LIFE: std::time::Duration = std::time::Duration::from_hours(48);
-
 /// What tells the verifier's issuer of keyholder's own opaque tokens from that of its JWTs.
 const OPAQUE: &str = " (opaque)";
 
@@ -223,26 +220,26 @@ impl PreparedIssuer {
             TrustDetail::Jwks { keys, max_life, .. } => {
                 let source = self.key_source(&sides.clock)?.ok_or_else(unprepared)?;
                 let bounds = if matches!(keys, KeysConfig::JwksFile(_)) { Bounds::FILE } else { Bounds::REMOTE };
-                (max_life.unwrap_or(LIFE_MAX), Trust::Keys { source, bounds, policy: self.policy() })
+                (Some(max_life.unwrap_or(LIFE_MAX)), Trust::Keys { source, bounds, policy: self.policy() })
             }
-            TrustDetail::Introspection { token_prefix, max_age, .. } => {
+            TrustDetail::Introspection { token_prefix, max_age, max_life, .. } => {
                 let authority = self.introspection(&sides.clock, &sides.secrets)?.ok_or_else(unprepared)?;
-                let rules = self.rules(token_prefix.clone(), *max_age);
-                (LIFE_MAX, Trust::Authority { authority: Arc::new(authority), rules })
+                let rules = self.rules(token_prefix.clone(), *max_age, *max_life);
+                (Some(max_life.unwrap_or(LIFE_MAX)), Trust::Authority { authority: Arc::new(authority), rules })
             }
-            TrustDetail::Genesys { organization, credential, max_age, .. } => {
+            TrustDetail::Genesys { organization, credential, max_age, max_life, .. } => {
                 let (api, iss) = self.genesys.clone().ok_or_else(unprepared)?;
                 let http = self.http(&sides.clock)?;
                 let token: Arc<dyn OwnToken> =
                     Arc::new(OfBroker { broker: Arc::clone(&sides.broker), credential: credential.clone() });
                 let roles = GenesysRoles::new(http.clone(), api.clone(), token, self.vocabulary.iter().cloned());
                 let authority = GenesysTokens::new(http, api, iss, organization.clone(), roles);
-                let rules = self.rules(None, *max_age);
-                (GENESYS_LIFE, Trust::Authority { authority: Arc::new(authority), rules })
+                let rules = self.rules(None, *max_age, *max_life);
+                (*max_life, Trust::Authority { authority: Arc::new(authority), rules })
             }
             TrustDetail::Keyholder {} => return Ok(self.own_specs(sides)),
         };
-        Ok(vec![self.spec("", self.iss(), Some(life_max), trust)])
+        Ok(vec![self.spec("", self.iss(), life_max, trust)])
     }
 
     fn own_specs(&self, sides: &Sides) -> Vec<IssuerSpec> {
@@ -298,13 +295,19 @@ impl PreparedIssuer {
         }
     }
 
-    fn rules(&self, prefix: Option<String>, max_age: Option<std::time::Duration>) -> AnswerRules {
+    fn rules(
+        &self,
+        prefix: Option<String>,
+        max_age: Option<std::time::Duration>,
+        max_life: Option<std::time::Duration>,
+    ) -> AnswerRules {
         let usual = AnswerRules::default();
         AnswerRules {
             prefix,
             audiences: self.config.audiences.clone(),
             leeway: self.config.leeway.unwrap_or(usual.leeway),
             max_age: max_age.unwrap_or(MAX_AGE),
+            untold_life: max_life,
             ..usual
         }
     }

@@ -22,6 +22,13 @@ const PRIVATE_NETWORK: Key = Key::new(
 .default("false");
 const EXTRA_CA: Key =
     Key::new("extra_ca", Shape::Path, "PEM file of a private CA to trust for this issuer beside the system's.");
+const UNTOLD_LIFE: Key = Key::new(
+    "max_life",
+    Shape::Duration,
+    "The longest that its tokens live, if you know it: for so long and a day a client's new tokens are refused after the \
+     client was revoked, where they tell no times. Without it, for as long as that is remembered. One with longer to live \
+     is refused.",
+);
 const MAX_AGE: Key = Key::new(
     "max_age",
     Shape::Duration,
@@ -58,7 +65,7 @@ pub(in crate::config) const JWKS: Section = Section::new(
         Key::new(
             "max_life",
             Shape::Duration,
-            "A token with longer to live is refused. Revocations are remembered for this long.",
+            "A token with longer to live is refused: it could outlive its revocation.",
         )
         .default(r#""31d""#),
         LEEWAY,
@@ -100,6 +107,7 @@ pub(in crate::config) const INTROSPECTION: Section = Section::new(
         ),
         AUDIENCES,
         MAX_AGE,
+        UNTOLD_LIFE,
         LEEWAY,
         PRIVATE_NETWORK,
         EXTRA_CA,
@@ -126,6 +134,7 @@ pub(in crate::config) const GENESYS: Section = Section::new(
         )
         .required(),
         MAX_AGE,
+        UNTOLD_LIFE,
     ],
 );
 

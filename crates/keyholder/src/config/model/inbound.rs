@@ -79,6 +79,9 @@ pub enum TrustDetail {
         /// How long an answer is believed; none is a minute.
         #[serde(serialize_with = "optional_duration")]
         max_age: Option<Duration>,
+        /// The longest life of a token; none is 31 days, and unknown for tokens that tell no times.
+        #[serde(serialize_with = "optional_duration")]
+        max_life: Option<Duration>,
     },
     /// Genesys Cloud's opaque tokens.
     Genesys {
@@ -91,6 +94,9 @@ pub enum TrustDetail {
         /// How long an answer is believed; none is a minute.
         #[serde(serialize_with = "optional_duration")]
         max_age: Option<Duration>,
+        /// The longest life of a token; none is unknown.
+        #[serde(serialize_with = "optional_duration")]
+        max_life: Option<Duration>,
     },
     /// keyholder itself.
     Keyholder {},
