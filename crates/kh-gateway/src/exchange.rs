@@ -12,7 +12,7 @@ pub(crate) mod upgrade;
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, Version, request::Parts};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::{Body, Incoming};
 use kh_core::Code;
 use kh_resilience::replay;
@@ -33,6 +33,9 @@ use crate::{
     upstream::{Conn, Host, UpstreamError},
     worker::Worker,
 };
+
+/// How a body is framed whose length is not known.
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Makes a caller's head fit to be sent upstream, and says which tunnel it asks for.
 pub(crate) fn prepare(parts: &mut Parts, head: Head, behind: Behind) -> Option<Tunnel> {
@@ -63,8 +66,13 @@ impl<'a> Outgoing<'a> {
     ) -> Self {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
-        let body = (!incoming.is_end_stream())
-            .then(|| Tee::new(incoming, trailers, Arc::clone(&worker.budget), trail.cloned()));
+        let has_body = !incoming.is_end_stream();
+        let is_measured = incoming.size_hint().exact().is_some() || parts.headers.contains_key(header::CONTENT_LENGTH);
+        if has_body && !is_measured {
+            // without it hyper sends a GET or a HEAD as if there were no body
+            parts.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
+        }
+        let body = has_body.then(|| Tee::new(incoming, trailers, Arc::clone(&worker.budget), trail.cloned()));
         Self { parts, body, trail }
     }
 

@@ -8,8 +8,10 @@ mod unread;
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::Request;
-use http_body_util::Full;
+use http_body::Frame;
+use http_body_util::{Full, StreamBody};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
@@ -20,7 +22,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     support::{Got, PATIENCE, Setup, World, assert_status, read},
     tls::{authority, trusting},
-    upstream::{Upstream, reply, whole},
+    upstream::{Upstream, hearing, reply, whole},
 };
 
 type Tls = TlsStream<TcpStream>;
@@ -114,6 +116,33 @@ async fn calls_logins_and_refusals_over_one_connection() {
     assert_eq!(send(&mut client, request(&world, "POST /api/v2/oauth/clients", "")).await.status, 403);
     assert_eq!(upstream.seen().len(), 1);
     assert_eq!(world.metric("keyholder_gateway_connections"), 1, "all of it over one connection");
+}
+
+/// DATA frames without a `content-length`, which HTTP/1.1 has to frame.
+#[tokio::test]
+async fn the_body_of_a_get_or_a_head_that_tells_no_length_arrives_whole() {
+    let (upstream, bodies) = hearing().await;
+    let (world, caller) = secure(Setup::new(upstream.address)).await;
+    let (mut client, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(caller.connect().await)).await.unwrap();
+    tokio::spawn(connection);
+    for method in ["GET", "HEAD", "POST"] {
+        let (parts, _) = request(&world, &format!("{method} /api/v2/users"), "").into_parts();
+        let pieces = ["the ", "body"].map(|piece| Ok::<_, std::io::Error>(Frame::data(Bytes::from(piece))));
+        let body = StreamBody::new(stream::iter(pieces));
+        let answer = client.send_request(Request::from_parts(parts, body)).await.unwrap();
+        assert_status(&read(answer).await, http::StatusCode::OK);
+    }
+    assert_eq!(*bodies.lock(), ["the body"; 3]);
+    let mut client = caller.client().await;
+    for method in ["GET", "HEAD"] {
+        let got = send(&mut client, request(&world, &format!("{method} /api/v2/users"), "")).await;
+        assert_status(&got, http::StatusCode::OK);
+        let seen = upstream.seen().pop().unwrap();
+        for name in ["transfer-encoding", "content-length"] {
+            assert!(!seen.headers.contains_key(name), "{method} without a body: {:?}", seen.headers);
+        }
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::{
     stores::platform_token,
     support::{Got, PATIENCE, Setup, World},
-    upstream::{Upstream, reply, token, whole},
+    upstream::{Upstream, hearing, reply, token, whole},
 };
 
 /// The prefix of a profile, and what is sent with every call.
@@ -211,6 +211,18 @@ async fn bodies_stream_both_ways() {
     }
     drop(chunks);
     assert!(tokio::time::timeout(PATIENCE, body.frame()).await.expect("it ends").is_none());
+}
+
+#[tokio::test]
+async fn the_body_of_a_get_that_tells_no_length_arrives_whole() {
+    let (upstream, bodies) = hearing().await;
+    let (world, proxy) = local(&upstream).await;
+    let (parts, _) = request("GET /acme/api/v2/users", "").into_parts();
+    let pieces = ["the ", "body"].map(|piece| Ok::<_, std::io::Error>(Frame::data(Bytes::from(piece))));
+    let call = Request::from_parts(parts, StreamBody::new(stream::iter(pieces)));
+    let answer = got(proxy.handle(call, world.credential(), PROFILE.len()).await).await;
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"heard"[..]));
+    assert_eq!(*bodies.lock(), ["the body"]);
 }
 
 /// A profile's name may have a slash, which its caller writes `%2F`; the platform's path may not.

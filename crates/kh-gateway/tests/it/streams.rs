@@ -84,6 +84,42 @@ async fn large_bodies_pass_both_ways_byte_for_byte() {
     }
 }
 
+/// hyper sends a GET or a HEAD as if it had no body, unless it knows the length or is told how the body is framed.
+#[tokio::test]
+async fn the_chunked_body_of_a_get_or_a_head_arrives_whole_and_again_after_a_401() {
+    let bodies: Arc<parking_lot::Mutex<Vec<Bytes>>> = Arc::default();
+    let heard = Arc::clone(&bodies);
+    let upstream = Upstream::start(move |request| {
+        let heard = Arc::clone(&heard);
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let body = whole(body).await;
+            heard.lock().push(body);
+            let is_refused = crate::upstream::token(&parts) == crate::stores::platform_token(1);
+            reply(if is_refused { 401 } else { 200 }, &[], "")
+        })
+    })
+    .await;
+    let world = Setup::new(upstream.address).start().await;
+    for method in ["GET", "HEAD", "POST"] {
+        let chunked = format!(
+            "{method} /api/v2/users HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nTransfer-Encoding: chunked\r\n\
+             Connection: close\r\n\r\n4\r\nthe \r\n4\r\nbody\r\n0\r\n\r\n",
+            world.token
+        );
+        let answer = world.raw(chunked.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{method}: {answer}");
+    }
+    assert_eq!(*bodies.lock(), ["the body"; 4], "the GET twice: its first token was refused");
+    for method in ["GET", "HEAD"] {
+        assert_status(&world.call(&format!("{method} /api/v2/users")).await, StatusCode::OK);
+        let seen = upstream.seen().pop().unwrap();
+        for name in ["transfer-encoding", "content-length"] {
+            assert!(!seen.headers.contains_key(name), "{method} without a body: {:?}", seen.headers);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_body_is_only_read_as_fast_as_it_is_taken() {
     let (counter, mut produced) = mpsc::unbounded_channel();

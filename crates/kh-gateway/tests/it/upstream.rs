@@ -137,6 +137,22 @@ pub(crate) async fn whole(body: Incoming) -> Bytes {
     body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default()
 }
 
+/// An upstream that answers everything and keeps the bodies that reached it.
+pub(crate) async fn hearing() -> (Upstream, Arc<Mutex<Vec<Bytes>>>) {
+    let bodies: Arc<Mutex<Vec<Bytes>>> = Arc::default();
+    let heard = Arc::clone(&bodies);
+    let upstream = Upstream::start(move |request| {
+        let heard = Arc::clone(&heard);
+        Box::pin(async move {
+            let body = whole(request.into_body()).await;
+            heard.lock().push(body);
+            reply(200, &[], "heard")
+        })
+    })
+    .await;
+    (upstream, bodies)
+}
+
 /// An upstream that answers each connection with raw bytes after the first request head, then closes.
 pub(crate) async fn raw(answers: Vec<&'static [u8]>) -> (SocketAddr, Arc<AtomicUsize>, JoinSet<()>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -130,6 +130,21 @@ async fn host_and_token_are_passed_on_where_that_is_wanted() {
 }
 
 #[tokio::test]
+async fn a_get_with_a_chunked_body_keeps_it() {
+    let (upstream, site) = site().await;
+    let answer = site
+        .raw(
+            "GET /any HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer nothing\r\nTransfer-Encoding: chunked\r\n\
+             Connection: close\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+        )
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("body"), "{answer}");
+    assert_eq!(value(&upstream.seen()[0].headers, "transfer-encoding"), "chunked");
+    assert_eq!(site.call("GET /any", "nothing").await.status, 200);
+    assert_eq!(value(&upstream.seen()[1].headers, "transfer-encoding"), "");
+}
+
+#[tokio::test]
 async fn bodies_stream_both_ways() {
     let (_upstream, site) = site().await;
     let body: String = (0..300_000).map(|at| char::from(b'a' + u8::try_from(at % 23).unwrap())).collect();
