@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use kh_core::{
@@ -238,7 +238,7 @@ async fn checked<'a>(
         return Err(Refusal::ambiguous("the request has both Content-Length and Transfer-Encoding"));
     }
     let head = head.map_err(Refusal::ambiguous)?;
-    if head.http2 && parts.headers.len() > HEADERS_MAX {
+    if head.http2 && parts.headers.len() > HEADERS_MAX && fields(&parts.headers) > HEADERS_MAX {
         let refusal = Refusal::new(Code::REQUEST_TOO_LARGE, "the request has too many headers");
         return Err(Refusal { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ..refusal });
     }
@@ -251,6 +251,12 @@ async fn checked<'a>(
         trail.path(path.as_str());
     }
     Ok((head, path))
+}
+
+/// How many header fields HTTP/1.1 would have: there the cookies are one, which HTTP/2 may split (RFC 9113 section
+/// 8.2.3). How many they are is bounded by the size of the head.
+fn fields(headers: &HeaderMap) -> usize {
+    headers.len() - headers.get_all(header::COOKIE).iter().skip(1).count()
 }
 
 /// Waits for the end of a body that was announced as empty: with HTTP/1.1 there is nothing to wait for, with HTTP/2

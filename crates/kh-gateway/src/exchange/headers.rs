@@ -92,6 +92,19 @@ fn remove_named(headers: &mut HeaderMap) {
     headers.remove(header::CONNECTION);
 }
 
+/// One field of the cookies that HTTP/2 may split over several, as browsers do: many servers read the first one of
+/// HTTP/1.1 only (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+    if let Ok(joined) = joined {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
 /// Makes a caller's headers fit to be sent upstream. Towards a platform its cookies are dropped: what speaks for the
 /// caller is the platform's token alone. `Host` and `Authorization` are left to be replaced later: that way their places
 /// in the map are used again.
@@ -125,6 +138,9 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, head: Head, behind: Behind) {
         headers.remove(header::COOKIE);
         // it proves who holds a token of keyholder's, which the platform never sees
         headers.remove(sender::PROOF);
+    }
+    if head.own && head.http2 && behind == Behind::OwnApi {
+        join_cookies(headers);
     }
     headers.append(header::VIA, if head.http2 { VIA_HTTP2 } else { VIA });
 }
@@ -284,6 +300,26 @@ mod tests {
             let mut answer = map(&all);
             to_tunnel(&mut answer, behind);
             assert_eq!(answer, map(&kept), "{behind:?}");
+        }
+    }
+
+    #[test]
+    fn cookies_of_http2_are_one_field_for_the_users_own_api() {
+        for (http2, behind, sent, expected) in [
+            (true, Behind::OwnApi, &["a=b", "c=d; e=f", "g=\"h\""][..], &["a=b; c=d; e=f; g=\"h\""][..]),
+            (true, Behind::OwnApi, &["a=b"], &["a=b"]),
+            (true, Behind::Platform, &["a=b", "c=d"], &[]),
+            // whoever does this in HTTP/1.1 means two fields
+            (false, Behind::OwnApi, &["a=b", "c=d"], &["a=b", "c=d"]),
+        ] {
+            let mut request = HeaderMap::new();
+            for cookie in sent {
+                request.append(header::COOKIE, HeaderValue::from_static(cookie));
+            }
+            to_upstream(&mut request, Head { own: true, http2, ..Head::default() }, behind);
+            let cookies: Vec<&[u8]> = request.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+            let expected: Vec<&[u8]> = expected.iter().map(|cookie| cookie.as_bytes()).collect();
+            assert_eq!(cookies, expected, "{sent:?} {behind:?}");
         }
     }
 

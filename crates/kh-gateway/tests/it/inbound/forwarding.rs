@@ -184,6 +184,30 @@ async fn http2_and_tls() {
     assert_eq!(upstream.seen().len(), 1);
 }
 
+/// Browsers send each cookie in a field of its own.
+#[tokio::test]
+async fn cookies_that_http2_splits_are_one_field_for_the_api() {
+    let upstream = echo().await;
+    let (root, config) = authority(false);
+    let mut setup = Setup::new(upstream.address);
+    setup.config.tls = Some(config);
+    let site = setup.start();
+    let mut client = Caller::new(site.address, &root).client().await;
+    // also more of them than a request may have fields
+    for count in [1, 2, 3, 150] {
+        let mut request = Request::builder().uri(format!("https://{}/health", site.address));
+        for index in 0..count {
+            request = request.header("cookie", format!("c{index}=v"));
+        }
+        let answer = client.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200, "{count}");
+        let seen = upstream.seen().pop().unwrap();
+        let cookies: Vec<_> = seen.headers.get_all("cookie").iter().collect();
+        let expected: Vec<String> = (0..count).map(|index| format!("c{index}=v")).collect();
+        assert_eq!(cookies, [expected.join("; ").as_str()]);
+    }
+}
+
 /// A site that believes this header of this proxy, and whose API is asked for the caller's host.
 fn believing(upstream: &Upstream, header: ForwardingHeader, proxy: &str) -> Setup {
     let addressing = ClientAddressing::new(TrustedProxies::parse(&[proxy]).unwrap(), header);
