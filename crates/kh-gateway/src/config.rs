@@ -109,8 +109,8 @@ pub(crate) struct Shared {
 /// Limits of one gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Callers' connections per worker. Each costs some 20 KiB when idle, so this is some 200 MiB; further callers
-    /// wait in the kernel's backlog.
+    /// Callers' connections per worker, tunnels among them. Each costs some 20 KiB when idle, so this is some 200 MiB;
+    /// further callers wait in the kernel's backlog.
     pub connections_per_worker: usize,
     /// A request head must be complete within this time, also the next one on an open connection. Above the 60 s
     /// after which common client pools drop idle connections, so that the caller closes first.

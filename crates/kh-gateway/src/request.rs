@@ -28,7 +28,7 @@ use crate::{
     inbound::{self, Took},
     observe::Trail,
     outbound,
-    server::{Secured, Sniff},
+    server::{Secured, Slot, Sniff},
     site::Site,
     worker::Worker,
 };
@@ -52,6 +52,8 @@ pub(crate) struct Caller {
     pub(crate) peer: Option<IpAddr>,
     /// The caller's address: what a proxy told by the PROXY protocol, else the other end.
     pub(crate) client: Option<ClientAddress>,
+    /// The connection's place, which a tunnel goes on holding; none where there are no tunnels.
+    pub(crate) slot: Option<Slot>,
     /// The same as a header has it: once per connection.
     forwarded_for: OnceLock<Option<HeaderValue>>,
 }
@@ -60,8 +62,13 @@ impl Caller {
     pub(crate) fn new(worker: Arc<Worker>, sniff: Arc<Sniff>, secured: Option<Secured>, ends: Ends) -> Self {
         let Ends { peer, client } = ends;
         let (tls, certificate) = secured.map_or((None, None), |secured| (Some(secured.session), secured.certificate));
-        let forwarded_for = OnceLock::new();
-        Self { worker, sniff, answer_due: Deadline::default(), tls, certificate, peer, client, forwarded_for }
+        let (answer_due, forwarded_for) = (Deadline::default(), OnceLock::new());
+        Self { worker, sniff, answer_due, tls, certificate, peer, client, slot: None, forwarded_for }
+    }
+
+    /// The same, with the place of its connection.
+    pub(crate) fn holding(self, slot: Slot) -> Self {
+        Self { slot: Some(slot), ..self }
     }
 
     /// Whether the caller speaks TLS.

@@ -24,7 +24,7 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 
 use self::serving::{Ending, Serving};
-pub(crate) use self::{drain::Drain, sniff::Sniff, tls::Secured};
+pub(crate) use self::{accept::Slot, drain::Drain, sniff::Sniff, tls::Secured};
 pub use self::{pulse::WorkerPulse, tls::TlsSlot};
 use crate::{
     config::{GatewayConfig, InboundPorts, Ports, Shared, StartError},

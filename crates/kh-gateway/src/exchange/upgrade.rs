@@ -3,7 +3,7 @@
 //!
 //! Invariants: HTTP itself is never tunnelled. An offer of `h2c`, `HTTP/x` or `TLS/x` is not forwarded and the request
 //! is answered over HTTP/1.1, as the RFC allows: in such a tunnel further requests would pass unseen. A tunnel that a
-//! token opened does not outlive the token.
+//! token opened does not outlive the token. A tunnel keeps its caller's place among the connections of the worker.
 
 use std::{
     sync::{
@@ -75,6 +75,7 @@ pub(crate) fn join(
     let (idle, look) = (caller.worker.limits.tunnel_idle, caller.worker.limits.tunnel_look);
     let clock = Arc::clone(&caller.worker.ports.clock);
     caller.sniff.tunnel();
+    let slot = caller.slot.clone();
     caller.worker.tasks.spawn(async move {
         let (upstream, caller) = match (of_upstream.await, of_caller.await) {
             (Ok(upstream), Ok(caller)) => (upstream, caller),
@@ -94,7 +95,7 @@ pub(crate) fn join(
             trail.read(0, moved.up.into_inner());
             trail.wrote(moved.down.into_inner());
         }
-        drop(conn);
+        drop((conn, slot));
     });
     (response.map(|_| ReplyBody::whole(Bytes::new())), Outcome::Proxied)
 }

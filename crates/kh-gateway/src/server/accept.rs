@@ -44,6 +44,10 @@ enum Incoming {
 /// A caller that connected, and its address if it has one.
 type Accepted = (Socket, Option<IpAddr>);
 
+/// The place of a connection among those of its worker, counted as open until its last holder is gone: the connection,
+/// or the tunnel that it becomes.
+pub(crate) type Slot = Arc<(OwnedSemaphorePermit, InFlight)>;
+
 /// A listening socket of a worker.
 pub(super) struct Listener {
     incoming: Incoming,
@@ -166,15 +170,13 @@ fn open(
     site: &Site,
     worker: &Arc<Worker>,
     (socket, peer): Accepted,
-    slot: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) {
     let mut http1 = protocols.http1.clone();
     http1.timer(HeadTimer::default());
     let open = Open { http1, tls: protocols.tls.clone(), site: site.clone(), worker: Arc::clone(worker) };
-    worker.tasks.spawn(async move {
-        open.serve(socket, peer).await;
-        drop(slot);
-    });
+    let slot = Slot::new((permit, InFlight::new(&worker.ports.metrics.connections)));
+    worker.tasks.spawn(open.serve(socket, peer, slot));
 }
 
 /// One caller's connection.
@@ -186,8 +188,7 @@ struct Open {
 }
 
 impl Open {
-    async fn serve(self, mut socket: Socket, peer: Option<IpAddr>) {
-        let counted = InFlight::new(&self.worker.ports.metrics.connections);
+    async fn serve(self, mut socket: Socket, peer: Option<IpAddr>, slot: Slot) {
         if let Err(error) = socket.prepare() {
             tracing::debug!(%error, "a connection broke before it was used");
             return;
@@ -217,7 +218,7 @@ impl Open {
         let worker = Arc::clone(&self.worker);
         let sniff = Arc::new(Sniff::default());
         let inbound = Inbound::new(transport, Arc::clone(&sniff), Arc::clone(&worker));
-        let caller = Caller::new(self.worker, sniff, secured, ends);
+        let caller = Caller::new(self.worker, sniff, secured, ends).holding(slot);
         let door = Arc::new(Door { caller, site: self.site });
         let service = service_fn(move |request| request::answer(Arc::clone(&door), request));
         let connection = self.http1.serve_connection(TokioIo::new(inbound), service).with_upgrades();
@@ -225,7 +226,6 @@ impl Open {
         if let Err(error) = worker.drain.watch(connection, Phase::Close).await {
             tracing::debug!(%error, "a connection ended with an error");
         }
-        drop(counted);
     }
 }
 

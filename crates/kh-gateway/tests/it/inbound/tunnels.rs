@@ -154,3 +154,19 @@ async fn a_tunnel_ends_when_the_verifier_in_force_does_not_know_its_token() {
     site.inbound.replace(next.verified_by(Arc::new(Tokens::default())));
     ping_to_the_end(&mut stream).await;
 }
+
+#[tokio::test]
+async fn a_tunnel_keeps_the_place_of_its_connection() {
+    let (_upstream, mut setup) = looking_every(NEVER).await;
+    setup.config.limits.connections_per_worker = 1;
+    let site = setup.start();
+    let (mut stream, _) = open(&site, "reader").await;
+    assert!(ping(&mut stream).await);
+    let mut next = std::pin::pin!(site.call("GET /reports", ""));
+    assert!(timeout(LOOK * 10, &mut next).await.is_err(), "its place is taken");
+    assert_eq!(site.metric("keyholder_gateway_connections"), 1);
+    assert!(ping(&mut stream).await, "it stands");
+    drop(stream);
+    let next = timeout(PATIENCE, next).await.expect("its place is free");
+    assert_eq!(next.status, 401);
+}
