@@ -183,6 +183,10 @@ impl AsyncWrite for Inbound {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // there the end of one direction is not the end of the other: what still comes in is for who listens behind us
+        if this.sniff.is_tunnel() {
+            return this.transport.poll_shutdown(cx);
+        }
         let linger = if this.worker.drain.is_announced() { LINGER_AT_END } else { LINGER };
         let closing = this.closing.get_or_insert_with(|| Closing {
             until: Box::pin(tokio::time::sleep(linger)),

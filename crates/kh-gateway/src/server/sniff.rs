@@ -53,6 +53,11 @@ impl Sniff {
         self.0.lock().tunnel = true;
     }
 
+    /// Whether the connection is a tunnel, or is about to become one.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.0.lock().tunnel
+    }
+
     /// A handler has its request: says whether the raw head has a `Content-Length`, and keeps nothing of the body.
     pub(crate) fn take(&self, chunked: bool, method: &Method) -> bool {
         let mut state = self.0.lock();
@@ -119,7 +124,8 @@ mod tests {
             sniff.read(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n");
             assert_eq!(sniff.take(true, &Method::POST), expected);
         }
+        assert!(!sniff.is_tunnel());
         sniff.tunnel();
-        assert!(sniff.written());
+        assert!(sniff.written() && sniff.is_tunnel());
     }
 }

@@ -170,3 +170,35 @@ async fn a_tunnel_keeps_the_place_of_its_connection() {
     let next = timeout(PATIENCE, next).await.expect("its place is free");
     assert_eq!(next.status, 401);
 }
+
+/// Each direction of a tunnel ends by itself.
+#[tokio::test]
+async fn what_a_caller_sends_after_the_apis_end_arrives_whole() {
+    const MESSAGES: usize = 100;
+    let (told, heard) = tokio::sync::oneshot::channel();
+    let told = Mutex::new(Some(told));
+    let upstream = Upstream::start(move |mut request| {
+        let told = told.lock().take().unwrap();
+        Box::pin(async move {
+            tokio::spawn(async move {
+                let mut io = TokioIo::new(hyper::upgrade::on(&mut request).await.unwrap());
+                io.shutdown().await.unwrap();
+                let mut all = Vec::new();
+                io.read_to_end(&mut all).await.unwrap();
+                told.send(all).unwrap();
+            });
+            reply(101, &[("connection", "upgrade"), ("upgrade", "websocket")], "")
+        })
+    })
+    .await;
+    let site = Setup::new(upstream.address).start();
+    let (mut stream, _) = open(&site, "reader").await;
+    assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "the API has said all that it has to say");
+    for _ in 0..MESSAGES {
+        stream.write_all(b"ping").await.unwrap();
+        sleep(Duration::from_millis(2)).await;
+    }
+    stream.shutdown().await.unwrap();
+    let all = timeout(PATIENCE, heard).await.expect("the API hears to the end").unwrap();
+    assert_eq!(all, b"ping".repeat(MESSAGES));
+}
