@@ -2,7 +2,9 @@
 //!
 //! Invariants: when [`Revocations::revoke`] returns, no request that begins later sees the token as valid, in this
 //! process, and after a restart in any; other processes see it when they look next ([`POLL_EVERY`]). A revocation
-//! whose record could not be written works in this process all the same. None is forgotten by a wall clock that jumped.
+//! whose record could not be written works in this process all the same. None is forgotten by a wall clock that jumped,
+//! and what a clock that ran ahead at the start took for ended is read again once the clock is set right: an entry leaves,
+//! or is passed over, only when no token that it can hit may be alive.
 
 mod index;
 mod watch;
@@ -28,7 +30,7 @@ use tokio::sync::Mutex;
 pub use index::Caps;
 pub(crate) use index::Named;
 
-use index::{Added, Index, KEPT_AFTER_END};
+use index::{Added, Index, KEPT_AFTER_END, is_kept};
 
 /// How often other processes' revocations are looked for: the longest time that a token revoked by one still works
 /// here. One look is one indexed query that finds nothing.
@@ -40,19 +42,28 @@ const PAGE: u32 = 4096;
 /// Expired records deleted from the store in one sweep.
 const FORGET_MAX: u32 = 4096;
 
-/// How long expired records stay in the store: longer than in memory, for the same reason.
+/// How long expired records stay in the store: longer than in memory, for the same reason. None of them takes room in
+/// memory meanwhile, see [`Revocations::refresh`].
 const FORGET_AFTER: Duration = Duration::from_hours(7 * 24);
 
 /// How long a revocation stays beyond the last moment at which its token could be accepted: leeway of verification.
 const END_MARGIN: Duration = Duration::from_hours(1);
+
+/// How far the store was read.
+#[derive(Default)]
+struct Reading {
+    position: u64,
+    /// The latest wall time at which an ended record was passed over.
+    passed_over_at: UnixMillis,
+}
 
 /// The revocations of one installation.
 pub struct Revocations {
     index: RwLock<Index>,
     /// Moves after the index has changed, so that what was checked under the present number was checked against all of it.
     epoch: AtomicU32,
-    /// Up to where the store was read. Held while reading it.
-    position: Mutex<u64>,
+    /// Held while reading the store.
+    reading: Mutex<Reading>,
     /// Of the clocks that all who sweep read; none before the first look.
     wall: parking_lot::Mutex<Option<Steadiness>>,
     store: Arc<dyn RevocationStore>,
@@ -63,21 +74,35 @@ impl Revocations {
     pub fn new(store: Arc<dyn RevocationStore>, caps: Caps) -> Self {
         let index = RwLock::new(Index::new(caps));
         let wall = parking_lot::Mutex::default();
-        Self { index, epoch: AtomicU32::new(0), position: Mutex::new(0), wall, store }
+        Self { index, epoch: AtomicU32::new(0), reading: Mutex::default(), wall, store }
     }
 
-    /// Reads what was written since the last time, by whomever. How many records there were.
-    pub async fn refresh(&self) -> Result<usize, StateError> {
-        let mut position = self.position.lock().await;
+    /// Reads what was written since the last time, by whomever. How many records there were. What ended long ago and is
+    /// still in the store takes no room here, or a start would widen what has none: it is passed over, unless the wall
+    /// clock cannot be believed.
+    pub async fn refresh(&self, now: Now) -> Result<usize, StateError> {
+        let believed = self.is_steady(now);
+        let mut reading = self.reading.lock().await;
+        // at the first look nothing tells that the clock runs ahead; when it is set right, this does
+        if now.wall.plus(KEPT_AFTER_END) < reading.passed_over_at {
+            *reading = Reading::default();
+        }
         let mut read = 0;
         loop {
-            let page = self.store.revocations_after(*position, PAGE).await?;
+            let page = self.store.revocations_after(reading.position, PAGE).await?;
             let full = page.len() >= PAGE as usize;
             read += page.len();
             let last = page.last().map(|placed| placed.position);
-            self.take_in(page.into_iter().map(|placed| placed.record));
+            let (kept, ended): (Vec<_>, Vec<_>) = page
+                .into_iter()
+                .map(|placed| placed.record)
+                .partition(|record| !believed || is_kept(record.expires_at, now.wall));
+            if !ended.is_empty() {
+                reading.passed_over_at = reading.passed_over_at.max(now.wall);
+            }
+            self.take_in(kept.into_iter());
             // only now: what was read is in force, also when the next page cannot be read
-            *position = last.unwrap_or(*position);
+            reading.position = last.unwrap_or(reading.position);
             if !full {
                 return Ok(read);
             }

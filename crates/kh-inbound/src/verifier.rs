@@ -190,7 +190,7 @@ impl Verifier {
 
     /// Reads the revocations. Without them nothing may be served.
     pub async fn load(&self) -> Result<(), StateError> {
-        self.shared.revocations.refresh().await.map(drop)
+        self.shared.revocations.refresh(self.shared.clock.now()).await.map(drop)
     }
 
     /// The identity of `token` if memory has it: unexpired by both clocks, under the present keys, not revoked.

@@ -69,7 +69,7 @@ impl Issuer {
             seen.counter = Some(counter);
         }
         if let Some(revoked) = &self.revoked {
-            revoked.follow().await?;
+            revoked.follow(self.now()).await?;
         }
         seen.ok = true;
         Ok(changed)
@@ -83,7 +83,7 @@ impl Issuer {
         let counter = self.store.change_counter().await?;
         self.load_all().await?;
         if let Some(revoked) = &self.revoked {
-            revoked.follow().await?;
+            revoked.follow(self.now()).await?;
         }
         *seen = Seen { counter: Some(counter), ok: true };
         Ok(())

@@ -135,7 +135,7 @@ impl Base {
     pub(crate) async fn revocations(&self) -> Result<Arc<Revocations>, Failure> {
         let store = Arc::clone(&self.state) as Arc<dyn RevocationStore>;
         let revocations = Arc::new(Revocations::new(store, Caps::default()));
-        revocations.refresh().await?;
+        revocations.refresh(self.clock.now()).await?;
         Ok(revocations)
     }
 

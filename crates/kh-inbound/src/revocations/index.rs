@@ -214,7 +214,7 @@ impl Index {
     /// Forgets what ended a while ago.
     pub(crate) fn sweep(&mut self, now: UnixMillis) {
         for map in [&mut self.tokens, &mut self.classes, &mut self.issuers, &mut self.answers] {
-            map.retain(|_, entry| now < entry.expires_at.plus(KEPT_AFTER_END));
+            map.retain(|_, entry| is_kept(entry.expires_at, now));
         }
     }
 
@@ -222,6 +222,11 @@ impl Index {
     pub(crate) fn sizes(&self) -> (usize, usize) {
         (self.tokens.len(), self.classes.len() + self.issuers.len())
     }
+}
+
+/// Whether a revocation that ends then is in memory at `now`.
+pub(super) fn is_kept(expires_at: UnixMillis, now: UnixMillis) -> bool {
+    now < expires_at.plus(KEPT_AFTER_END)
 }
 
 /// Whether it names nothing narrower than an issuer.

@@ -25,7 +25,7 @@ impl Revocations {
         let mut failing = false;
         loop {
             ticks.tick().await;
-            let mut outcome = self.refresh().await.map(drop);
+            let mut outcome = self.refresh(clock.now()).await.map(drop);
             let now = clock.now();
             if outcome.is_ok() && now.mono.saturating_sub(swept) >= SWEEP_EVERY {
                 swept = now.mono;

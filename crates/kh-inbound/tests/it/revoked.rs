@@ -284,7 +284,7 @@ async fn a_revocation_that_cannot_be_written_is_told_and_holds_here() {
     verifier.verify(token.as_bytes(), clock.now()).await.unwrap();
     let told = carry_out(&verifier, &against(&token), START).await;
     assert!(matches!(told, Err(StateError::Unavailable { .. })), "{told:?}");
-    verifier.revocations().refresh().await.unwrap();
+    verifier.revocations().refresh(clock.now()).await.unwrap();
     assert!(verifier.known(token.as_bytes(), clock.now()).is_none());
     assert!(verifier.verify(token.as_bytes(), clock.now()).await.is_err());
 }
@@ -359,6 +359,62 @@ async fn a_wall_clock_that_ran_ahead_forgets_no_revocation() {
     }
 }
 
+/// The record of one token of the client `c`, which ends so many hours after the start.
+fn of_token(id: &str, hours: u64) -> RevocationRecord {
+    let issuer = || ISS.to_owned();
+    RevocationRecord {
+        target: RevocationTarget::TokenId { issuer: issuer(), id: id.to_owned() },
+        before: START,
+        revoked_at: START,
+        expires_at: START.plus(Duration::from_hours(hours)),
+        issuer: Some(issuer()),
+        client: Some("c".to_owned()),
+        subject: None,
+    }
+}
+
+/// The database keeps what ended for a week: a start that took all of it in would revoke whole clients for want of room.
+#[tokio::test]
+async fn what_ended_long_ago_takes_no_room_after_a_restart() {
+    let signer = Signer::new("k");
+    let (clock, folder) = (ManualClock::at(START), tempfile::tempdir().unwrap());
+    let store = state_in(folder.path(), clock.clone());
+    let records = (0..50).map(|id| of_token(&id.to_string(), 1));
+    store.add_revocations(records.collect(), None).await.unwrap();
+    let kept = vec![of_token("today", 2), of_token("gone", 100)];
+    store.add_revocations(kept, None).await.unwrap();
+    clock.advance(Duration::from_hours(25));
+    let mut config = config(&signer);
+    config.revocations = Caps { tokens: 2, classes: 1 };
+    let verifier = Verifier::new(config, store, Arc::new(clock.clone()), Handle::current()).unwrap();
+    verifier.load().await.unwrap();
+    verifier.renew_keys().await;
+    assert_eq!(verifier.revocations().sizes(), (2, 0), "nothing was widened");
+    for (id, revoked) in [("today", true), ("gone", true), ("other", false)] {
+        let heard = verifier.verify(signer.token("c", id, 48 * 3600).as_bytes(), clock.now()).await;
+        assert_eq!(heard.err().map(|denied| denied.reason.as_str()), revoked.then_some("revoked"), "{id}");
+    }
+}
+
+/// At the first look after a start nothing tells that the clock runs ahead.
+#[tokio::test]
+async fn what_a_clock_that_ran_ahead_at_the_start_passed_over_is_read_when_it_is_set_right() {
+    let (clock, folder) = (ManualClock::at(START), tempfile::tempdir().unwrap());
+    let store = state_in(folder.path(), clock.clone());
+    store.add_revocations(vec![of_token("gone", 2)], None).await.unwrap();
+    let revocations = Revocations::new(store, Caps::default());
+    clock.jump_wall(START.plus(Duration::from_hours(30 * 24)));
+    for read in [1, 0] {
+        assert_eq!(revocations.refresh(clock.now()).await.unwrap(), read);
+        assert_eq!(revocations.sizes(), (0, 0));
+    }
+    clock.jump_wall(START.plus(Duration::from_mins(1)));
+    for read in [1, 0] {
+        assert_eq!(revocations.refresh(clock.now()).await.unwrap(), read);
+        assert_eq!(revocations.sizes(), (1, 0));
+    }
+}
+
 /// The first look is that of the watch as it begins, and not that of its first sweep.
 #[tokio::test]
 async fn a_wall_clock_that_jumps_before_the_first_sweep_forgets_no_revocation() {
@@ -407,7 +463,7 @@ async fn an_order_to_ask_anew_takes_answers_out_of_memory_and_refuses_no_token()
         assert!(world.known("opaque-token").is_none(), "{client:?}");
         assert_eq!(world.code("opaque-token").await, "ok", "asked anew, it is good");
         assert_eq!(authority.count(), before + 1);
-        second.verifier.revocations().refresh().await.unwrap();
+        second.verifier.revocations().refresh(second.clock.now()).await.unwrap();
         assert!(second.known("opaque-token").is_none(), "in the other process as well");
         tokio::time::advance(Duration::from_secs(2)).await;
         for issuer in [&world, &second] {
