@@ -226,8 +226,7 @@ impl Issuer {
         let full = || LoginError::TooManyTokens { client: client.record.name.clone(), limit: CLIENT_TOKENS_MAX };
         let now = self.now();
         let evicted = self.ledger.highest(id, |entry| idle_rank(entry, now)).ok_or_else(full)?;
-        self.store.remove_token(evicted).await?;
-        self.ledger.forget(&evicted, Some(id));
+        self.take_away(evicted, Some(id)).await?;
         tracing::warn!(
             client.id = %id,
             client.name = %client.record.name,
@@ -236,7 +235,8 @@ impl Issuer {
         self.ledger.reserve(id, CLIENT_TOKENS_MAX).ok_or_else(full)
     }
 
-    /// Revokes a token; durable when it returns. `Ok(false)`: there was no such token. Safe to repeat.
+    /// Revokes a token; durable when it returns. `Ok(false)`: there was no such token. Safe to repeat. Dropping the future
+    /// does not stop a revocation that has begun.
     pub async fn revoke(&self, token: &[u8]) -> Result<bool, StateError> {
         match std::str::from_utf8(token) {
             Ok(text) if issued::is_well_formed(IssuedKind::Token, text) => self.revoke_digest(Sha256::of(token)).await,
@@ -250,9 +250,25 @@ impl Issuer {
         if !here && self.store.token(digest).await?.is_none() {
             return Ok(false);
         }
-        self.store.remove_token(digest).await?;
-        self.ledger.forget(&digest, None);
+        self.take_away(digest, None).await?;
         Ok(true)
+    }
+
+    /// Takes a token out of the store and then out of memory, as a task of its own: whoever asked may hang up in between,
+    /// and no later look at the store tells that the token is gone from it.
+    async fn take_away(&self, digest: Sha256, client: Option<&ClientId>) -> Result<(), StateError> {
+        let (store, ledger, client) = (Arc::clone(&self.store), Arc::clone(&self.ledger), client.cloned());
+        let task = tokio::spawn(async move {
+            let removed = store.remove_token(digest).await;
+            if removed.is_ok() {
+                ledger.forget(&digest, client.as_ref());
+            }
+            removed
+        });
+        task.await.unwrap_or_else(|lost| {
+            let reason = "whether the token was removed is not known".to_owned();
+            Err(StateError::Unavailable { reason, source: Some(Box::new(lost)) })
+        })
     }
 
     /// Revokes every token that a client has now; durable when it returns. Answers how many there were. Safe to repeat.
@@ -269,8 +285,7 @@ impl Issuer {
         let mut revoked = 0;
         for token in self.store.live_tokens(self.now().wall).await? {
             if token.client == *client {
-                self.store.remove_token(token.digest).await?;
-                self.ledger.forget(&token.digest, Some(client));
+                self.take_away(token.digest, Some(client)).await?;
                 revoked += 1;
             }
         }
