@@ -1,9 +1,17 @@
 //! One question at a time for each token, whoever asks and however many.
 //!
 //! Invariants: the question runs as a task of its own, so that a caller that goes away strands nobody; however the
-//! task ends, whoever waits is woken, and the next one may ask again.
+//! task ends, whoever waits is woken, and the next one may ask again; questions to one issuer, however many there are and
+//! however slow it is, leave room for those to another.
 
-use std::{collections::HashMap, future::Future, sync::Arc};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use kh_core::identity::Identity;
 use parking_lot::Mutex;
@@ -12,8 +20,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Denied, cache::TokenKey};
 
-/// Tokens that may wait at once: each has one task.
+/// Tokens of one issuer that may wait at once: each has one task, and is up to 16 KiB long.
 const FLIGHTS_MAX: usize = 4096;
+
+/// Tokens of all issuers that may wait at once, but for [`FLIGHTS_SURE`] of each: four issuers that answer nothing fill it.
+/// Takes 256 MiB if every token is as long as it may be; for as many issuers as there may be, [`FLIGHTS_SURE`] takes up to
+/// 1 GiB more. Tokens are seldom longer than 1 KiB.
+const ALL_MAX: usize = 4 * FLIGHTS_MAX;
+
+/// Tokens of each issuer that may wait whatever the others do: as many as one authority is asked at a time.
+const FLIGHTS_SURE: usize = 64;
 
 /// What became of a question.
 pub(crate) type Outcome = Result<Arc<Identity>, Denied>;
@@ -40,14 +56,18 @@ impl Tasks {
     }
 }
 
-/// The questions under way, each of which will be answered with a `T`.
-pub(crate) struct Flights<T>(Arc<UnderWay<T>>);
+/// The questions to one issuer that are under way, each of which will be answered with a `T`.
+pub(crate) struct Flights<T> {
+    under_way: Arc<UnderWay<T>>,
+    /// How many are under way to all issuers.
+    all: Arc<AtomicUsize>,
+}
 
 type UnderWay<T> = Mutex<HashMap<TokenKey, watch::Receiver<Option<T>>>>;
 
 impl<T> Default for Flights<T> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self { under_way: Arc::default(), all: Arc::default() }
     }
 }
 
@@ -57,6 +77,7 @@ type Seat<T> = (watch::Receiver<Option<T>>, Option<Landing<T>>);
 /// Takes the question off the list, however its task ends; dropping the sender wakes whoever waits.
 struct Landing<T> {
     flights: Arc<UnderWay<T>>,
+    all: Arc<AtomicUsize>,
     key: TokenKey,
     told: watch::Sender<Option<T>>,
 }
@@ -64,19 +85,26 @@ struct Landing<T> {
 impl<T> Drop for Landing<T> {
     fn drop(&mut self) {
         self.flights.lock().remove(&self.key);
+        self.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Why there is no outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NoOutcome {
-    /// Too many questions are under way.
+    /// Too many questions are under way, to this issuer or to all.
     Full,
     /// The task ended without an answer.
     Lost,
 }
 
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
+    /// One list for each of so many issuers.
+    pub(crate) fn of_each(issuers: usize) -> Vec<Self> {
+        let all = Arc::<AtomicUsize>::default();
+        (0..issuers).map(|_| Self { under_way: Arc::default(), all: Arc::clone(&all) }).collect()
+    }
+
     /// The outcome of `ask` for the token `key`: of the question that is under way, or of a new one.
     pub(crate) async fn join<A>(
         &self,
@@ -105,21 +133,24 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// A place with the question that is under way, or a new one that is to be started. The lock is let go first:
     /// starting may drop the task at once.
     fn seat(&self, key: TokenKey) -> Result<Seat<T>, NoOutcome> {
-        let mut flights = self.0.lock();
+        let mut flights = self.under_way.lock();
         if let Some(under_way) = flights.get(&key) {
             return Ok((under_way.clone(), None));
         }
-        if flights.len() >= FLIGHTS_MAX {
+        let no_more = if self.all.load(Ordering::Relaxed) < ALL_MAX { FLIGHTS_MAX } else { FLIGHTS_SURE };
+        if flights.len() >= no_more {
             return Err(NoOutcome::Full);
         }
         let (told, heard) = watch::channel(None);
         flights.insert(key, heard.clone());
-        Ok((heard, Some(Landing { flights: Arc::clone(&self.0), key, told })))
+        self.all.fetch_add(1, Ordering::Relaxed);
+        let (flights, all) = (Arc::clone(&self.under_way), Arc::clone(&self.all));
+        Ok((heard, Some(Landing { flights, all, key, told })))
     }
 
     /// Questions under way.
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().len()
+        self.under_way.lock().len()
     }
 }
 
@@ -230,5 +261,19 @@ mod tests {
             _ = all => unreachable!("nobody answers"),
             heard = refused => assert_eq!(heard, Err(NoOutcome::Full)),
         }
+    }
+
+    #[test]
+    fn each_issuer_has_some_room_whatever_the_others_take() {
+        let lists = Flights::<Outcome>::of_each(6);
+        let fill = |flights: &Flights<Outcome>| -> Vec<_> {
+            (0_usize..).map_while(|round| flights.seat(TokenKey::of(&round.to_be_bytes())).ok()).collect()
+        };
+        let seats: Vec<_> = lists.iter().map(fill).collect();
+        let taken: Vec<_> = seats.iter().map(Vec::len).collect();
+        let (full, sure) = (FLIGHTS_MAX, FLIGHTS_SURE);
+        assert_eq!(taken, [full, full, full, full, sure, sure]);
+        drop(seats);
+        assert_eq!(lists.iter().map(fill).map(|seats| seats.len()).collect::<Vec<_>>(), [full; 6], "given back");
     }
 }

@@ -129,7 +129,8 @@ pub(crate) struct Shared {
     directory: Directory,
     cache: Cache,
     refused: Refused,
-    flights: Flights<Heard>,
+    /// By place, like the issuers.
+    flights: Vec<Flights<Heard>>,
     revocations: Arc<Revocations>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
@@ -252,7 +253,7 @@ impl Verifier {
             cached_bytes,
             revoked_tokens,
             revoked_classes,
-            asking: shared.flights.len(),
+            asking: shared.flights.iter().map(Flights::len).sum(),
         }
     }
 }
@@ -277,12 +278,13 @@ impl Shared {
         clock: Arc<dyn Clock>,
         runtime: Handle,
     ) -> Self {
+        let flights = Flights::of_each(issuers.len());
         Self {
             issuers,
             directory,
             cache,
             refused: Refused::new(),
-            flights: Flights::default(),
+            flights,
             revocations,
             clock,
             tasks: Tasks { runtime, tracker: TaskTracker::new(), cancel: CancellationToken::new() },
@@ -475,11 +477,14 @@ impl Shared {
             }
             _ => return denied(Denied::invalid(DenyReason::Token(Reason::Malformed))),
         };
+        let Some(flights) = self.flights.get(usize::from(place)) else {
+            return denied(Denied::invalid(DenyReason::IssuerUnknown));
+        };
         let (began, text) = (self.revocations.changes(), Arc::new(text));
         for _ in 0..QUESTIONS_MAX {
             let (shared, text) = (Arc::clone(self), Arc::clone(&text));
             let ask = move || async move { shared.ask(place, key, &text).await };
-            match self.flights.join(key, &self.tasks, ask).await {
+            match flights.join(key, &self.tasks, ask).await {
                 Ok(heard) if self.is_stale(&heard, began) => {}
                 Ok(heard) => return heard.outcome,
                 Err(NoOutcome::Full) => return denied(Denied::unavailable(DenyReason::Overloaded, RETRY_AFTER)),

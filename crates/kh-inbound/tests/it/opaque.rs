@@ -149,6 +149,33 @@ async fn an_outage_is_no_no() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_issuer_that_hangs_holds_up_no_other() {
+    let (slow, well) = (Authority::saying(Says::Active(None)), Authority::saying(Says::Active(None)));
+    let prefixed = AnswerRules { prefix: Some("slow_".to_owned()), ..AnswerRules::default() };
+    let hanging = IssuerSpec {
+        name: "slow".into(),
+        issuers: vec!["https://else.example".into()],
+        ..by_authority(&slow, prefixed)
+    };
+    let world = World::new(vec![hanging, by_authority(&well, AnswerRules::default())]).await;
+    slow.gate.close();
+    let made_up = |number: u32| {
+        let (world, token) = (&world, format!("slow_{number}"));
+        async move { world.code(&token).await }
+    };
+    let crowd = join_all((0..5000).map(made_up));
+    let asked = async {
+        until(|| world.verifier.stats().asking >= 4096).await;
+        (world.code("slow_one-more").await, world.code("well").await)
+    };
+    tokio::select! {
+        biased;
+        _ = crowd => unreachable!("the slow one does not answer"),
+        heard = asked => assert_eq!(heard, ("issuer_overloaded", "ok")),
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn tokens_are_shown_to_their_own_authority_alone() {
     let (ours, theirs) = (Authority::saying(Says::Active(None)), Authority::saying(Says::Active(None)));
     let signer = Signer::new("k");
