@@ -216,11 +216,10 @@ impl<P: Post + Send + Sync + 'static> Run<P> {
         }
     }
 
+    /// Until the next try: what the collector asked for, and never less than without its asking.
     fn pause(&mut self, wait: Option<Duration>) {
-        let pause = match wait {
-            Some(wait) => wait.min(self.timing.retry_after_max),
-            None => self.timing.backoff.delay(self.failures, &*self.entropy),
-        };
+        let own = self.timing.backoff.delay(self.failures, &*self.entropy);
+        let pause = wait.unwrap_or_default().min(self.timing.retry_after_max).max(own);
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(Instant::now() + pause);
     }

@@ -241,6 +241,20 @@ async fn retry_after_is_kept_and_bounded() {
     rig.end().await;
 }
 
+/// `Retry-After: 0`, or a date that is past.
+#[tokio::test(start_paused = true)]
+async fn a_collector_that_asks_for_no_wait_is_waited_for_all_the_same() {
+    let receiver = Receiver::new(|_| Verdict::Later { wait: Some(Duration::ZERO), why: String::new() });
+    let rig = Rig::start(&receiver, None, |_| {});
+    rig.offer(0..1);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    let requests = *receiver.requests.lock();
+    assert!((4..40).contains(&requests), "ten minutes with pauses that grow: {requests}");
+    receiver.set(|_| Verdict::Taken);
+    until(|| receiver.taken() == lines(0..1)).await;
+    rig.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_spool_memory_is_bounded_and_the_newest_stay() {
     let receiver = Receiver::new(|_| later());
