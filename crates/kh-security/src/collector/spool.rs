@@ -3,11 +3,13 @@
 //! A record is one batch: length, number of lines, CRC-32 (each four bytes, little-endian), then the lines. It is written
 //! with one call and made durable with fdatasync before it counts as kept. A segment is closed at an eighth of the limit,
 //! and removed when all of it was sent; how far the oldest one was sent stands in a file that is renamed into place and
-//! not synced: losing it sends a segment's lines twice, never none. When the limit is reached the oldest segment goes.
+//! not synced: losing it sends a segment's lines twice, never none. When the limit is reached the oldest segment goes. What
+//! a process with a larger limit left is read all the same; the limit of now holds from the next batch on.
 //!
-//! Invariants: never more bytes than the limit, plus one record; what was kept is sent or counted as lost; a segment never
-//! has the number that the position names of an older one; the torn end that a crash leaves is cut off and told; a segment
-//! with other damage is set aside untouched, one of them at most; files of other names are left alone.
+//! Invariants: never more bytes than the limit, plus one record, once something was kept; what was kept is sent or counted
+//! as lost; a segment never has the number that the position names of an older one; the torn end that a crash leaves is cut
+//! off and told; a segment with other damage is set aside untouched, one of them at most; files of other names are left
+//! alone.
 
 mod record;
 mod segment;
@@ -122,7 +124,7 @@ impl Spool {
         }
         for number in numbers {
             self.next = self.next.max(number.saturating_add(1));
-            let mut segment = Segment::read(&self.folder, number, self.segment_max())?;
+            let mut segment = Segment::read(&self.folder, number)?;
             opened.torn_bytes += segment.cut_torn_end()?;
             if segment.is_damaged() {
                 opened.damaged += 1;

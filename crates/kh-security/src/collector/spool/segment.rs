@@ -6,15 +6,21 @@
 use std::{
     collections::VecDeque,
     fs::{File, OpenOptions},
-    io::{self, Read},
+    io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use super::{
     Write,
-    record::{self, Batch, End, HEADER, Record},
+    record::{self, BATCH_MAX, Batch, End, HEADER, Record, Scanned},
 };
+
+/// Bytes of the largest record.
+const RECORD_MAX: u64 = (HEADER + BATCH_MAX) as u64;
+
+/// Bytes of a segment that are in memory at once while it is read: some of the largest records.
+const WINDOW: u64 = 4 * RECORD_MAX;
 
 /// One segment.
 #[derive(Debug)]
@@ -44,6 +50,26 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
     (digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
+/// All records from the begin of a file of `size` bytes on, read a window at a time.
+fn scan(file: &File, size: u64) -> io::Result<Scanned> {
+    let mut all = Scanned { records: Vec::new(), length: 0, end: End::Whole };
+    let mut window = Vec::new();
+    loop {
+        let left = size - all.length;
+        window.resize(usize::try_from(left.min(WINDOW)).map_err(|_| io::ErrorKind::InvalidData)?, 0);
+        file.read_exact_at(&mut window, all.length)?;
+        let found = record::scan(&window);
+        let behind = window.len() as u64 - found.length;
+        all.records.extend(found.records);
+        all.length += found.length;
+        // a window's end may cut its last record: that begins the next window
+        if left <= WINDOW || behind > RECORD_MAX {
+            all.end = found.end;
+            return Ok(all);
+        }
+    }
+}
+
 impl Segment {
     /// A new one.
     pub(super) fn create(folder: &Path, number: u64) -> io::Result<Self> {
@@ -55,16 +81,14 @@ impl Segment {
         Ok(Self { number, file, open: true, damaged: false, length: 0, offset: 0, records, torn: 0 })
     }
 
-    /// One that a process before left. At most `max` bytes and one record are read; more than that is damage.
-    pub(super) fn read(folder: &Path, number: u64, max: u64) -> io::Result<Self> {
+    /// One that a process before left, whatever its limit was. More than a record behind the last whole one is damage.
+    pub(super) fn read(folder: &Path, number: u64) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path(folder, number))?;
         let size = file.metadata()?.len();
-        let mut bytes = Vec::new();
-        let most = max.saturating_add((record::BATCH_MAX + HEADER) as u64);
-        (&file).take(most).read_to_end(&mut bytes)?;
-        let scanned = record::scan(&bytes);
-        let torn = if scanned.end == End::Torn && size <= most { size - scanned.length } else { 0 };
-        let damaged = scanned.length + torn < size;
+        let scanned = scan(&file, size)?;
+        let rest = size - scanned.length;
+        let torn = if scanned.end == End::Torn && rest <= RECORD_MAX { rest } else { 0 };
+        let damaged = torn < rest;
         let records = scanned.records.into();
         Ok(Self { number, file, open: false, damaged, length: scanned.length, offset: 0, records, torn })
     }

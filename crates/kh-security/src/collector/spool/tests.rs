@@ -146,6 +146,66 @@ fn the_limit_holds_and_the_oldest_go_and_are_counted() {
     assert!(segments(folder.path()).len() <= 1, "what was sent takes no room");
 }
 
+/// What a spool of eight times the smallest limit holds: batches of many sizes, so that none ends where a window does.
+fn of_a_larger_limit(folder: &Path) -> Vec<Batch> {
+    let batches: Vec<_> =
+        (0..50).map(|number| large(number, 100 + (usize::try_from(number).unwrap() * 397_939) % 900_000)).collect();
+    let (mut spool, _) = Spool::open(folder, 8 * SPOOL_MIN).unwrap();
+    spool.write_by(without_sync);
+    for batch in &batches {
+        assert_eq!(spool.push(batch).unwrap(), Lost::default());
+    }
+    let largest = segments(folder).iter().map(|path| fs::metadata(path).unwrap().len()).max().unwrap();
+    assert!(spool.bytes() > 2 * SPOOL_MIN && largest > SPOOL_MIN / 2, "{largest} of {}", spool.bytes());
+    batches
+}
+
+#[test]
+fn a_lower_limit_gives_everything_back_and_holds_from_the_next_batch_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let batches = of_a_larger_limit(folder.path());
+    let (mut spool, opened) = open(folder.path());
+    assert_eq!((opened, spool.lines()), (Opened::default(), 50));
+    let on_disk: u64 = segments(folder.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert_eq!(spool.bytes(), on_disk);
+    assert_eq!(drain(&mut spool), batches);
+    drop(spool);
+
+    let batches = of_a_larger_limit(folder.path());
+    let (mut spool, _) = open(folder.path());
+    let lost = spool.push(&batch(50, 1)).unwrap().lines;
+    assert!(lost > 0 && spool.bytes() <= SPOOL_MIN, "{lost} of {}", spool.bytes());
+    let left = drain(&mut spool);
+    let newest = batches.into_iter().chain([batch(50, 1)]).skip(usize::try_from(lost).unwrap());
+    assert_eq!(left, newest.collect::<Vec<_>>(), "the oldest went, and were counted");
+    assert!(!folder.path().join(DAMAGED).exists());
+}
+
+#[test]
+fn damage_within_a_large_segment_ends_what_is_read_of_it() {
+    for torn in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        of_a_larger_limit(folder.path());
+        let path = segments(folder.path()).remove(0);
+        let mut bytes = fs::read(&path).unwrap();
+        let before = record::scan(&bytes).records;
+        if torn {
+            bytes.truncate(bytes.len() - 1);
+        } else {
+            let at = bytes.len() - 1;
+            bytes[at] ^= 1;
+            // behind it stands more than a torn record
+            bytes.resize(bytes.len() + 2 * record::BATCH_MAX, b'x');
+        }
+        fs::write(&path, &bytes).unwrap();
+        let (spool, opened) = open(folder.path());
+        let last = before.last().unwrap().length;
+        let expected =
+            if torn { Opened { torn_bytes: last - 1, damaged: 0 } } else { Opened { torn_bytes: 0, damaged: 1 } };
+        assert_eq!((opened, spool.lines()), (expected, 49));
+    }
+}
+
 #[test]
 fn a_batch_that_is_dropped_on_its_way_takes_no_other_with_it() {
     let folder = tempfile::tempdir().unwrap();
