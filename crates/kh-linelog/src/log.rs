@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::Duration,
@@ -173,26 +173,22 @@ impl<R> Writer<R> {
         R: FnMut(T, &mut Vec<u8>),
     {
         let mut lines = Vec::new();
-        while let Ok(first) = items.recv() {
+        while let Some(first) = self.await_message(items) {
             self.look();
             let mut count = self.take(first, &mut lines);
-            let mut empty = false;
-            for _ in 1..BATCH {
-                match items.try_recv() {
-                    Ok(message) => count += self.take(message, &mut lines),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
-                        empty = true;
-                        break;
-                    }
-                }
+            for message in items.try_iter().take(BATCH - 1) {
+                count += self.take(message, &mut lines);
             }
             self.write(&mut lines, count);
             // what woke the thread may have been in the batch
             self.look();
-            if empty && self.switches.stop.load(Ordering::SeqCst) {
-                return;
-            }
         }
+    }
+
+    /// The next message; none when nobody can send one any more, or when all was taken after a stop.
+    fn await_message<T>(&self, items: &Receiver<Message<T>>) -> Option<Message<T>> {
+        // a stop that found the queue full sent nothing that would wake the thread
+        if self.switches.stop.load(Ordering::SeqCst) { items.try_recv().ok() } else { items.recv().ok() }
     }
 
     fn take<T>(&mut self, message: Message<T>, lines: &mut Vec<u8>) -> u64
@@ -261,5 +257,28 @@ mod tests {
         assert_eq!(*seen.lock(), (0..10).collect::<Vec<_>>());
         log.tell(11);
         assert_eq!(log.counters().dropped.get(), 1, "after the end nothing is taken");
+    }
+
+    #[test]
+    fn a_stop_that_finds_the_queue_full_ends_the_thread() {
+        // with the first, which is taken out: whole batches
+        const WAITING: usize = 2 * BATCH - 1;
+        let (holding, held) = sync_channel(1);
+        let (release, released) = sync_channel::<()>(1);
+        let render = move |item: usize, lines: &mut Vec<u8>| {
+            if item == 0 {
+                holding.send(()).unwrap();
+                released.recv().unwrap();
+            }
+            lines.push(b'\n');
+        };
+        let log = LineLog::start("test log", &Target::Nowhere, WAITING, LineCounters::default(), render).unwrap();
+        log.tell(0);
+        held.recv().unwrap();
+        (1..=WAITING).for_each(|item| log.tell(item));
+        assert!(!log.stop(Duration::ZERO), "it is held, and its queue is full");
+        release.send(()).unwrap();
+        assert!(log.ended.lock().recv_timeout(Duration::from_mins(1)).is_ok(), "and ends when it is let go");
+        assert_eq!((log.counters().written.get(), log.counters().dropped.get()), (2 * BATCH as u64, 0));
     }
 }
