@@ -39,6 +39,7 @@ pub(crate) use self::spool::{parse_position, scan};
 pub use self::{
     backlog::MEMORY_MAX,
     post::{BearerSource, CollectorClient},
+    run::LAST_TRY,
     settings::{Collecting, SettingsError, Timing},
     spool::SPOOL_MIN,
 };
@@ -153,7 +154,7 @@ impl Collector {
     }
 
     /// Gathers what waits, keeps it, sends what the collector takes at once, and ends; answers whether that was done
-    /// within `deadline`. Blocks for at most that long.
+    /// within `deadline`, which is to be longer than [`LAST_TRY`]. Blocks for at most that long.
     pub fn stop(&self, deadline: Duration) -> bool {
         self.stop.cancel();
         match self.ended.lock().recv_timeout(deadline) {

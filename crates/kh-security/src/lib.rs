@@ -19,7 +19,7 @@ mod travel;
 
 pub use address::{Network, NetworkError};
 pub use collector::{
-    BearerSource, Collecting, Collector, CollectorClient, MEMORY_MAX, SPOOL_MIN, SettingsError, Timing,
+    BearerSource, Collecting, Collector, CollectorClient, LAST_TRY, MEMORY_MAX, SPOOL_MIN, SettingsError, Timing,
 };
 pub use counters::Counters;
 pub use geo::{Country, DATABASE_MAX, Files, Geo, Kind, LOOK_EVERY, Place, Position, examine};

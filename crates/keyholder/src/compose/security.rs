@@ -18,8 +18,8 @@ use kh_net::{
     http::{HttpClient, Timeouts},
 };
 use kh_security::{
-    BearerSource, Collecting, Collector, CollectorClient, Counters, Files, Geo, Guard, Kind, LOOK_EVERY, Limits, Log,
-    Parts, Rules, Settings, Successes, Target, Timing, examine,
+    BearerSource, Collecting, Collector, CollectorClient, Counters, Files, Geo, Guard, Kind, LAST_TRY, LOOK_EVERY,
+    Limits, Log, Parts, Rules, Settings, Successes, Target, Timing, examine,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -46,6 +46,9 @@ const SPOOL_MIB: u64 = 256;
 /// How long the last lines may take at the end, for the file and for the collector each: what the collector does not take
 /// stays in the spool.
 const END: Duration = Duration::from_secs(3);
+
+// Else the process would be gone before a batch that is on its way from memory is kept or counted.
+const _: () = assert!(END.as_secs() > LAST_TRY.as_secs(), "the collector is given longer than its last try takes");
 
 /// What watches over those who authenticate, while it runs.
 #[derive(Default)]

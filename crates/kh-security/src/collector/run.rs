@@ -32,8 +32,9 @@ const BATCH_BYTES: usize = 512 * 1024;
 /// Tries of a batch that is refused, before it is cut in halves.
 const REFUSED_TRIES: u32 = 3;
 
-/// Longest time for sending what is left at the end.
-const LAST_TRY: Duration = Duration::from_secs(5);
+/// Longest time for sending what is left at the end. Whoever stops the collector has to wait longer: what was not sent is
+/// kept, or counted, after it.
+pub const LAST_TRY: Duration = Duration::from_secs(2);
 
 /// Lines that are being gathered.
 #[derive(Default)]

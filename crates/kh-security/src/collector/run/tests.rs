@@ -337,6 +337,22 @@ async fn the_end_sends_what_waits_and_does_not_wait_for_a_collector_that_hangs()
     assert_eq!(counters.collector.unsent.get(), 0, "it is on disk");
 }
 
+/// Three seconds is what a process that stops gives the collector.
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_from_memory_at_the_end_is_given_back_while_somebody_waits() {
+    let counters = Counters::default();
+    let backlog = Backlog::open(None, counters.collector.clone()).unwrap();
+    let (offer, intake) = Offer::new(&counters.collector);
+    let run = Run::new(backlog, Hangs, TIMING, Arc::new(SeededEntropy::new(1)), counters.collector.clone());
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(run.go(intake, stop.clone()));
+    offer.offer(Bytes::from_static(b"{}\n"));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    stop.cancel();
+    timeout(Duration::from_secs(3), task).await.expect("it ends in time").unwrap();
+    assert_eq!(counters.collector.unsent.get(), 1);
+}
+
 #[test]
 fn halves_are_cut_between_lines() {
     let batch = |lines: u32| {
