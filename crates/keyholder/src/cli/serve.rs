@@ -171,7 +171,7 @@ fn claim(running: &Running, loaded: &Loaded, base: &Base) -> Result<Claim, Failu
         config: loaded.file.clone(),
         addresses: running.addresses.clone(),
     };
-    Claim::write(&loaded.paths.state, &serving).map_err(|error| {
+    Claim::write(&loaded.paths.state, &serving, &*base.entropy).map_err(|error| {
         let state = loaded.paths.state.display();
         Failure::new(Code::STATE_UNAVAILABLE, format!("cannot write into the state folder {state}")).caused_by(&error)
     })

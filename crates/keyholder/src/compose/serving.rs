@@ -1,15 +1,16 @@
 //! The file by which other commands of this machine find a running `serve`.
 //!
 //! Invariants: a file whose lock nobody holds belongs to a process that is gone, whatever its number says; the file
-//! is complete when it appears. Several processes may serve one state, each with a file of its own.
+//! is complete when it appears. Several processes may serve one state, each with a file of its own, also where each is the
+//! first process of its container.
 
 use std::{
     fs::{File, TryLockError},
-    io::Read,
+    io::{ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
-use kh_core::UnixMillis;
+use kh_core::{Entropy, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use super::{Addresses, write_private_file};
@@ -43,12 +44,19 @@ pub(crate) struct Claim {
 
 impl Claim {
     /// Writes the file of `serving` into the state folder, and removes those of processes that are gone.
-    pub(crate) fn write(state: &Path, serving: &Serving) -> std::io::Result<Self> {
+    pub(crate) fn write(state: &Path, serving: &Serving, entropy: &dyn Entropy) -> std::io::Result<Self> {
         for (path, _) in files(state).filter(|(_, file)| !is_held(file)) {
-            std::fs::remove_file(path)?;
+            match std::fs::remove_file(path) {
+                // Another start was faster.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                result => result?,
+            }
         }
-        let path = state.join(format!("{PREFIX}{}{SUFFIX}", serving.pid));
-        let draft = state.join(format!("{PREFIX}{}.draft", serving.pid));
+        let mut own = [0; 8];
+        entropy.fill(&mut own);
+        let name = format!("{PREFIX}{}-{:016x}", serving.pid, u64::from_be_bytes(own));
+        let path = state.join(format!("{name}{SUFFIX}"));
+        let draft = state.join(format!("{name}.draft"));
         write_private_file(&draft, &serde_json::to_vec(serving)?)?;
         // Locked before it has its name, so that nobody takes it for one that was left behind.
         let locked = File::open(&draft)?;
@@ -77,9 +85,16 @@ fn files(state: &Path) -> impl Iterator<Item = (PathBuf, File)> + use<> {
     let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
     entries.filter_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
-        name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse::<u32>().ok()?;
+        is_name(&name).then_some(())?;
         Some((entry.path(), File::open(entry.path()).ok()?))
     })
+}
+
+/// The process id, and what makes the name one's own; that was not always there.
+fn is_name(name: &str) -> bool {
+    let Some(middle) = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX)) else { return false };
+    let (pid, own) = middle.split_once('-').unwrap_or((middle, "0"));
+    pid.parse::<u32>().is_ok() && u64::from_str_radix(own, 16).is_ok()
 }
 
 fn is_held(file: &File) -> bool {
@@ -95,10 +110,20 @@ fn read(file: &File) -> Option<Serving> {
 
 #[cfg(test)]
 mod tests {
+    use kh_core::SystemEntropy;
+
     use super::*;
 
     fn serving(pid: u32, started: u64) -> Serving {
         Serving { pid, started_at: UnixMillis(started), config: None, addresses: Addresses::default() }
+    }
+
+    fn claim(folder: &Path, pid: u32, started: u64) -> Claim {
+        Claim::write(folder, &serving(pid, started), &SystemEntropy).expect("claimed")
+    }
+
+    fn leave(path: &Path) {
+        std::fs::write(path, serde_json::to_vec(&serving(99, 9)).expect("JSON")).expect("written");
     }
 
     #[test]
@@ -106,19 +131,63 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let pids = || running(folder.path()).iter().map(|found| found.pid).collect::<Vec<_>>();
         assert!(pids().is_empty());
-        let first = Claim::write(folder.path(), &serving(7, 1)).expect("claimed");
-        let second = Claim::write(folder.path(), &serving(5, 2)).expect("claimed");
+        let first = claim(folder.path(), 7, 1);
+        let second = claim(folder.path(), 5, 2);
         assert_eq!(pids(), [5, 7]);
         drop(second);
         assert_eq!(pids(), [7]);
         // A killed process leaves its file and not its lock.
-        let left = folder.path().join("serving-99.json");
-        std::fs::write(&left, serde_json::to_vec(&serving(99, 9)).expect("JSON")).expect("written");
+        let left = ["serving-99.json", "serving-99-00000000000000ff.json"].map(|name| folder.path().join(name));
+        for path in &left {
+            leave(path);
+        }
         assert_eq!(pids(), [7]);
-        let third = Claim::write(folder.path(), &serving(8, 3)).expect("claimed");
-        assert!(!left.exists(), "the next start cleans up");
+        let third = claim(folder.path(), 8, 3);
+        assert!(!left.iter().any(|path| path.exists()), "the next start cleans up");
         assert_eq!(pids(), [8, 7]);
         drop((first, third));
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn two_of_one_number_each_remove_their_own_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let started = || running(folder.path()).iter().map(|found| found.started_at.0).collect::<Vec<_>>();
+        let first = claim(folder.path(), 1, 1);
+        let second = claim(folder.path(), 1, 2);
+        assert_eq!(started(), [2, 1]);
+        drop(first);
+        assert_eq!(started(), [2]);
+        drop(second);
+        assert!(started().is_empty());
+    }
+
+    #[test]
+    fn several_that_start_at_once_clean_up_together() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for _ in 0..20 {
+            for number in 0..50 {
+                leave(&folder.path().join(format!("serving-{number}.json")));
+            }
+            let at_once = std::sync::Barrier::new(4);
+            let claims: Vec<_> = std::thread::scope(|scope| {
+                let start = || {
+                    at_once.wait();
+                    claim(folder.path(), 1, 1)
+                };
+                let starting: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                starting.into_iter().map(|one| one.join().expect("it starts")).collect()
+            });
+            assert_eq!(running(folder.path()).len(), claims.len());
+        }
+    }
+
+    #[test]
+    fn other_files_are_no_such_files() {
+        for name in
+            ["serving-.json", "serving-x.json", "serving-1-.json", "serving-1-x.json", "serving-1-1-1.json", "1.json"]
+        {
+            assert!(!is_name(name), "{name}");
+        }
     }
 }
