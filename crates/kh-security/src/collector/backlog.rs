@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Batch,
-    spool::{At, Lost, Spool},
+    spool::{At, Lost, NotKept, Spool},
 };
 use crate::counters::CollectorCounters;
 
@@ -83,7 +83,8 @@ impl Backlog {
                     tracing::info!("the security log's spool can be written again");
                 }
             }
-            Some(Err(error)) => {
+            Some(Err(NotKept { error, lost: Lost { lines } })) => {
+                self.counters.spool_full.inc_by(lines);
                 if !std::mem::replace(&mut self.disk_failing, true) {
                     tracing::error!(
                         %error,
@@ -168,4 +169,39 @@ fn bury(path: &Path, lines: &[u8]) -> io::Result<()> {
         return Ok(());
     }
     file.write_all(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{collector::SPOOL_MIN, counters::Counters};
+
+    fn half_a_mib() -> Batch {
+        Batch { lines: 1, body: vec![b'x'; 512 * 1024].into() }
+    }
+
+    fn disk_full(_: &std::fs::File, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    #[test]
+    fn what_goes_for_a_batch_that_cannot_be_written_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let counters = Counters::default().collector;
+        let mut backlog = Backlog::open(Some(&(folder.path().to_owned(), SPOOL_MIN)), counters.clone()).unwrap();
+        while counters.spool_full.get() == 0 {
+            backlog.push(half_a_mib());
+        }
+        let mut pushed = counters.spool_full.get() + counters.backlog_lines.get().unsigned_abs();
+        let lost = counters.spool_full.get();
+        backlog.write_by(disk_full);
+        for _ in 0..8 {
+            backlog.push(half_a_mib());
+            pushed += 1;
+            let kept = counters.backlog_lines.get().unsigned_abs();
+            assert_eq!(kept + counters.spool_full.get(), pushed, "kept, or counted as lost");
+        }
+        assert_eq!(backlog.waits_in_memory(), 8, "the disk took none");
+        assert!(counters.spool_full.get() > lost, "some went from the disk");
+    }
 }

@@ -48,6 +48,13 @@ pub(crate) struct Lost {
     pub(crate) lines: u64,
 }
 
+/// A batch was not kept; what went to make room for it is lost all the same.
+#[derive(Debug)]
+pub(crate) struct NotKept {
+    pub(crate) error: io::Error,
+    pub(crate) lost: Lost,
+}
+
 /// Which record a batch came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct At {
@@ -156,9 +163,14 @@ impl Spool {
     }
 
     /// Keeps a batch. When this comes back without an error, the batch survives the process and the machine.
-    pub(crate) fn push(&mut self, batch: &Batch) -> io::Result<Lost> {
-        let record = record::encode(batch)?;
+    pub(crate) fn push(&mut self, batch: &Batch) -> Result<Lost, NotKept> {
         let mut lost = Lost::default();
+        let kept = self.keep(batch, &mut lost);
+        kept.map(|()| lost).map_err(|error| NotKept { error, lost })
+    }
+
+    fn keep(&mut self, batch: &Batch, lost: &mut Lost) -> io::Result<()> {
+        let record = record::encode(batch)?;
         while self.bytes() + record.len() as u64 > self.max_bytes {
             let Some(oldest) = self.segments.pop_front() else { break };
             lost.lines += oldest.lines();
@@ -180,7 +192,7 @@ impl Spool {
                 self.discard(&empty);
             }
         }
-        appended.map(|()| lost)
+        appended
     }
 
     /// The oldest batch that was not sent. A record that cannot be read back is lost, with all behind it in its segment.

@@ -310,7 +310,7 @@ fn a_full_disk_leaves_whole_records() {
     spool.push(&batch(0, 2)).unwrap();
     for _ in 0..3 {
         spool.write_by(full_after_a_part);
-        assert_eq!(spool.push(&batch(1, 2)).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(spool.push(&batch(1, 2)).unwrap_err().error.kind(), io::ErrorKind::StorageFull);
     }
     spool.write_by(write_durably);
     spool.push(&batch(2, 2)).unwrap();
