@@ -336,7 +336,13 @@ impl<'a> Ask<'a> {
 
     /// The different persons who agreed to `of`.
     pub(crate) fn approved(self, of: ApprovalOf) -> Answer<Vec<String>> {
-        let given = self.journal()?.approvals.iter().filter(|approval| approval.of == of);
+        self.approved_since(of, UnixMillis(0))
+    }
+
+    /// The different persons who agreed to `of` at `since` or later.
+    pub(crate) fn approved_since(self, of: ApprovalOf, since: UnixMillis) -> Answer<Vec<String>> {
+        let approvals = &self.journal()?.approvals;
+        let given = approvals.iter().filter(|approval| approval.of == of && approval.at >= since);
         let mut persons: Vec<_> = given.map(|Approval { actor, .. }| actor.clone()).collect();
         persons.sort();
         persons.dedup();

@@ -149,6 +149,8 @@ async fn approvals_count_persons(subject: &Subject<'_>) {
     for (person, allows, seconds) in [
         ("ann", ApprovalOf::Start, 1),
         ("ann", ApprovalOf::Start, 2),
+        ("ann", ApprovalOf::Start, 2),
+        ("ann", ApprovalOf::Start, 1),
         ("bob", ApprovalOf::Start, 3),
         ("ann", ApprovalOf::Prune, 4),
     ] {
@@ -157,9 +159,9 @@ async fn approvals_count_persons(subject: &Subject<'_>) {
     }
     let found = (subject.open)().approvals(run).await.expect("asked");
     let expected =
-        [yes("ann", ApprovalOf::Start, 1), yes("bob", ApprovalOf::Start, 3), yes("ann", ApprovalOf::Prune, 4)];
-    assert_eq!(found, expected, "one person's second yes to the same thing changes nothing");
-    assert_eq!((subject.audited)().len() - before, 3, "and is no event");
+        [yes("ann", ApprovalOf::Start, 2), yes("bob", ApprovalOf::Start, 3), yes("ann", ApprovalOf::Prune, 4)];
+    assert_eq!(found, expected, "one person counts once for the same thing, with the newest yes");
+    assert_eq!((subject.audited)().len() - before, 4, "a later yes is an event, one that is not later is none");
     let unknown = new_id();
     let refused = journal.approve(unknown, yes("ann", ApprovalOf::Start, 1), event("rotation.approve", "")).await;
     assert!(matches!(refused, Err(JournalError::NotFound(id)) if id == unknown), "{refused:?}");

@@ -252,19 +252,24 @@ fn set_hold(connection: &Connection, credential: &CredentialName, hold: Option<&
     Ok(Applied::Changed)
 }
 
+/// A person's later yes to the same thing takes the place of the earlier one: what it counts for may depend on when it
+/// was given.
 fn approve(connection: &Connection, id: RunId, approval: &Approval) -> Result<Applied, Refused> {
     let run = standing(connection, id)?;
     if run.ended {
         return refused(JournalError::MovedOn(id));
     }
     limits::text("an approval", &[&approval.actor, &approval.reason])?;
-    limits::approvals(connection, run.number)?;
-    let added = connection
+    let allows = json(&approval.of)?;
+    limits::approvals(connection, run.number, &allows, &approval.actor)?;
+    let written = connection
         .prepare_cached(
-            "INSERT OR IGNORE INTO rotation_approvals (run, allows, actor, at, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO rotation_approvals (run, allows, actor, at, reason) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (run, allows, actor) DO UPDATE SET at = excluded.at, reason = excluded.reason \
+             WHERE excluded.at > rotation_approvals.at",
         )?
-        .execute(params![run.number, json(&approval.of)?, approval.actor, time(approval.at), approval.reason])?;
-    Ok(if added == 0 { Applied::Unchanged } else { Applied::Changed })
+        .execute(params![run.number, allows, approval.actor, time(approval.at), approval.reason])?;
+    Ok(if written == 0 { Applied::Unchanged } else { Applied::Changed })
 }
 
 /// A sighting that comes late does not hide a newer one.

@@ -292,7 +292,8 @@ pub trait RotationJournal: SightingLog {
         event: AuditEvent,
     ) -> BoxFuture<'a, Result<(), JournalError>>;
 
-    /// Adds an approval to a run. The same person's second one for the same thing changes nothing.
+    /// Adds an approval to a run. The same person's later one for the same thing takes the place of the earlier one;
+    /// one that is not later changes nothing.
     fn approve(&self, run: RunId, approval: Approval, event: AuditEvent) -> BoxFuture<'_, Result<(), JournalError>>;
 
     /// The approvals of a run.

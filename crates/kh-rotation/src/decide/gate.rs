@@ -1,7 +1,7 @@
 //! The gate before a secret is taken away from its consumers: evidence that the other one is in use.
 //!
 //! Invariant: time alone never opens it. What is not known of consumers can be overridden by persons, on record; what is
-//! known to be wrong cannot.
+//! known to be wrong cannot. On the way back nothing counts that was ordered or agreed to before it.
 
 use kh_core::{
     Fingerprint, UnixMillis,
@@ -17,6 +17,7 @@ use crate::{
     effect::Escrow,
     policy::{Consumer, Reads},
     record::{Basis, Evidence, Level, Step},
+    run::Course,
     status::command,
     view::{Look, TryFailure},
 };
@@ -89,17 +90,30 @@ impl Ask<'_> {
         self.wait(until, Why::Consumers(blocks))
     }
 
-    /// Persons who said that evidence need not be complete.
+    /// Whether a person wants the secret that goes to go soon. On the way back it is the new one, which nobody ordered
+    /// to die.
+    fn hurries(self) -> bool {
+        self.run.begin.level.emergency() && self.run.course == Course::Forward
+    }
+
+    /// Persons who said that evidence need not be complete: of the secret that goes now.
     fn override_by(self, side: &Side<'_>) -> Answer<Vec<String>> {
         let run = self.run;
+        if let Course::Back { since, .. } = run.course {
+            return Ok(self.enough(self.approved_since(ApprovalOf::Prune, since)?));
+        }
         let picked_up = self.now.since(side.since) >= self.policy.emergency.pickup;
         if run.begin.level == Level::Fast && picked_up {
             let mut by = self.approved(ApprovalOf::Revoke)?;
             by.insert(0, run.urgent().1.to_owned());
             return Ok(by);
         }
-        let by = self.approved(ApprovalOf::Prune)?;
-        Ok(if by.len() >= self.policy.approvals.prune.max(1) { by } else { Vec::new() })
+        Ok(self.enough(self.approved(ApprovalOf::Prune)?))
+    }
+
+    /// `by`, where they are as many as the policy asks; else nobody.
+    fn enough(self, by: Vec<String>) -> Vec<String> {
+        if by.len() >= self.policy.approvals.prune.max(1) { by } else { Vec::new() }
     }
 
     /// What is known of each consumer: expected ones first, then those that were seen and are alive.
@@ -141,7 +155,7 @@ impl Ask<'_> {
         let run = self.run;
         let mut blocks = Vec::new();
         let until = side.since.plus(self.policy.overlap_min);
-        if self.now < until && !run.begin.level.emergency() {
+        if self.now < until && !self.hurries() {
             blocks.push(Block::Overlap { until });
         }
         for (consumer, found) in self.policy.consumers.iter().zip(evidence) {
@@ -171,7 +185,7 @@ impl Ask<'_> {
             let mut same = sightings.iter().filter(|seen| seen.consumer == old.consumer);
             same.any(|seen| seen.fingerprint == *side.keep && seen.at > old.at)
         };
-        let quiet = if self.run.begin.level.emergency() { std::time::Duration::ZERO } else { self.policy.quiet };
+        let quiet = if self.hurries() { std::time::Duration::ZERO } else { self.policy.quiet };
         let with_old = sightings.iter().filter(|seen| seen.fingerprint == *side.drop);
         let used = with_old.filter(|seen| {
             let recent = self.now.since(seen.at) < quiet;
@@ -219,7 +233,7 @@ impl Ask<'_> {
 
     /// Uses of the secret that goes within the quiet time, as the platform counts them.
     fn counted(self, side: &Side<'_>) -> Answer<Option<u64>> {
-        if self.run.begin.level.emergency() {
+        if self.hurries() {
             return Ok(None);
         }
         let since = side.since.max(self.now.minus(self.policy.quiet));

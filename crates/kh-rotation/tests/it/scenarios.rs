@@ -405,6 +405,25 @@ fn a_rollback_restores_the_old_secret_and_deletes_the_new_one_behind_the_same_ga
     assert_eq!((alive(&sim), sim.end()), (vec![1], Some(&End::RolledBack { unknown: vec![] })));
 }
 
+/// Who agreed that the old secret may go said nothing about the new one.
+#[test]
+fn an_approval_from_before_a_rollback_does_not_let_the_new_secret_go() {
+    let mut sim = Sim::of(Strategy::Overlap);
+    to_overlap(&mut sim);
+    sim.approve(ApprovalOf::Prune, "ann");
+    sim.pass(MINUTE);
+    sim.order(Order::Rollback);
+    sim.see("gateway", 2, Grade::Used);
+    sim.sightings[0].alive_until = sim.now.plus(30 * DAY);
+    let found = blocks(&sim.drive(3 * DAY));
+    assert!(found.iter().any(|block| matches!(block, Block::StillUsed { .. })), "{found:?}");
+    assert_eq!(sim.world.stores[0].value, 1);
+    assert_eq!(alive(&sim), [1, 2], "the new one works for the consumer that uses it");
+    sim.approve(ApprovalOf::Prune, "ann");
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!((alive(&sim), sim.end()), (vec![1], Some(&End::RolledBack { unknown: vec![] })));
+}
+
 #[test]
 fn there_is_no_way_back_from_a_prune() {
     let mut sim = Sim::of(Strategy::Overlap);

@@ -229,6 +229,29 @@ fn fast_prunes_after_the_pickup_deadline_and_names_who_ordered_it() {
     assert!(sim.run.basis().unwrap().overridden.is_empty());
 }
 
+/// It was the old secret that had to go soon, and not the new one.
+#[test]
+fn a_fast_run_that_is_rolled_back_takes_its_time_and_waits_for_evidence() {
+    let mut sim = Sim::new(begin_of(Strategy::Overlap, Level::Fast, 1));
+    sim.drive(MINUTE);
+    assert_eq!(sim.run.state(), State::Overlap);
+    sim.order(Order::Rollback);
+    let decision = sim.drive(3 * DAY);
+    assert!(matches!(decision, Decision::Wait { why: Why::Consumers(_), .. }), "{decision:?}");
+    assert!(sim.world.platform.accepts(2), "nobody was seen with the old one");
+    sim.see("gateway", 1, Grade::Used);
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!((sim.run.state(), sim.world.platform.accepts(2)), (State::RolledBack, false));
+    let mut sim = Sim::new(begin_of(Strategy::Overlap, Level::Fast, 1));
+    sim.drive(MINUTE);
+    sim.order(Order::Rollback);
+    sim.drive(MINUTE);
+    sim.see("gateway", 1, Grade::Used);
+    sim.drive(HOUR);
+    assert!(sim.world.platform.accepts(2), "both work for the least overlap");
+    assert_eq!(sim.drive(2 * DAY), Decision::Ended);
+}
+
 #[test]
 fn revoke_replaces_first_when_that_is_quick_and_waits_for_nobody() {
     let mut sim = Sim::new(begin_of(Strategy::Pair, Level::Revoke, 1));
