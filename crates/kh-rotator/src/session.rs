@@ -14,7 +14,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use kh_core::{
     Code, CredentialName, UnixMillis,
     credential::CredentialDocument,
-    port::{JournalError, rotation_journal::HeldLease},
+    port::{
+        JournalError,
+        rotation_journal::{HeldLease, LEASE_MAX},
+    },
     rotation::RunId,
 };
 use kh_rotation::{Decision, End, Impossible, Need, Policy, Record, Run, View, Why, decide, settle};
@@ -122,12 +125,12 @@ pub fn lease_name(credential: &CredentialName) -> String {
 /// Longest that one call may take under `policy`. Twice this is the life of a lease, so that the calls of an owner that
 /// died are over when the next one begins.
 pub fn call_timeout(policy: &Policy) -> Duration {
-    policy.call_bound / 2
+    policy.call_bound.min(LEASE_MAX) / 2
 }
 
-/// How long a lease lives under `policy`.
+/// How long a lease lives under `policy`: [`LEASE_MAX`] at the most.
 pub fn lease_life(policy: &Policy) -> Duration {
-    policy.call_bound.max(4 * SKEW)
+    policy.call_bound.clamp(4 * SKEW, LEASE_MAX)
 }
 
 /// One process at work on one run.

@@ -13,7 +13,9 @@ use kh_core::{
     audit::AuditEvent,
     port::{
         JournalError, RotationJournal,
-        rotation_journal::{Append, Approval, ApprovalOf, EscrowChange, Grade, HeldLease, Hold, NewRun, Sighting},
+        rotation_journal::{
+            Append, Approval, ApprovalOf, EscrowChange, Grade, HeldLease, Hold, LEASE_MAX, NewRun, Sighting,
+        },
     },
     rotation::{RunId, VersionId},
 };
@@ -115,6 +117,12 @@ async fn leases_have_one_owner_and_fences_grow(subject: &Subject<'_>) {
     assert_eq!(again.fence, 3, "what was given back is free at once, with the next fence");
     let late = leased(&*one, &of, "one", at(500)).await;
     assert_eq!(late.fence, 4, "an owner whose lease was over is a new owner");
+    let ahead = leased(&*one, &of, "one", at(500).plus(48 * LEASE_MAX)).await;
+    let taken = leased(&*two, &of, "two", at(501)).await;
+    assert_eq!((ahead.fence, taken.fence), (5, 6), "a lease of a clock that was ahead is over");
+    assert_eq!(taken.expires_at, at(561), "and leaves nothing behind");
+    let behind = one.lease(&name, "one", at(400), LIFE).await.expect("asked");
+    assert_eq!(behind, None, "a clock that is a little behind takes no lease away");
 }
 
 async fn holds_stand_until_they_are_lifted(subject: &Subject<'_>) {

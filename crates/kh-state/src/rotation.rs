@@ -14,7 +14,7 @@ use kh_core::{
     audit::AuditEvent,
     port::{
         JournalError,
-        rotation_journal::{Append, Approval, EscrowChange, HeldLease, Hold, NewRun, Sighting},
+        rotation_journal::{Append, Approval, EscrowChange, HeldLease, Hold, LEASE_MAX, NewRun, Sighting},
     },
     rotation::RunId,
 };
@@ -81,7 +81,8 @@ fn refused<T>(error: JournalError) -> Result<T, Refused> {
     Err(Refused::Journal(error))
 }
 
-/// An owner whose lease is over gets the next fence like anybody else: what it still has under way is stale.
+/// An owner whose lease is over gets the next fence like anybody else: what it still has under way is stale. So is a lease
+/// that was taken while the wall clock was far ahead: the fence keeps its owner from writing.
 fn take_lease(
     connection: &Connection,
     name: &str,
@@ -95,12 +96,13 @@ fn take_lease(
         .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     let until = now.plus(life);
+    let lasts = |end: UnixMillis| end > now && end <= until.plus(LEASE_MAX);
     let (fence, expires_at) = match found {
         None => {
             limits::leases(connection)?;
             (1, until)
         }
-        Some((Some(holder), fence, expires_at)) if millis(expires_at) > now => {
+        Some((Some(holder), fence, expires_at)) if lasts(millis(expires_at)) => {
             if holder != owner {
                 return Ok(None);
             }

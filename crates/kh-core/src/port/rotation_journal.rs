@@ -16,6 +16,10 @@ use crate::{
     rotation::{RunId, VersionId},
 };
 
+/// Longest life that a lease is asked for: a call and what is allowed for around it take minutes. An end further ahead was
+/// written while the wall clock was, and keeps nobody out.
+pub const LEASE_MAX: Duration = Duration::from_hours(1);
+
 /// A lease that was taken: its fence grows by one with each owner, so that a write by an earlier one is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeldLease {
@@ -247,7 +251,8 @@ pub trait SightingLog: Send + Sync {
 /// The rotation journal.
 pub trait RotationJournal: SightingLog {
     /// Takes a lease that nobody holds at `now`, with the next fence; `Ok(None)` while somebody else does. The owner
-    /// that holds it gets it again with the same fence and a later end.
+    /// that holds it gets it again with the same fence and a later end. One that ends more than [`LEASE_MAX`] after
+    /// what is asked for now is over.
     fn lease<'a>(
         &'a self,
         name: &'a str,

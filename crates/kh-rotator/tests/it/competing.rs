@@ -2,9 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kh_core::{Entropy, SeededEntropy, port::Strategy};
-use kh_rotation::End;
-use kh_rotator::{Halt, NotBegun, Services, Session, Standing, Subject, Wanted, open};
+use kh_core::{
+    Entropy, SeededEntropy,
+    port::{Strategy, rotation_journal::LEASE_MAX},
+};
+use kh_rotation::{End, Policy};
+use kh_rotator::{
+    Halt, NotBegun, Services, Session, Standing, Subject, Wanted, open,
+    session::{call_timeout, lease_life},
+};
 
 use crate::world::World;
 
@@ -88,4 +94,13 @@ async fn two_rotators_that_overtake_each_other_do_what_one_would() {
     }
     println!("{HISTORIES} histories of two rotators: {overtaken} takeovers, {kept_out} times kept out");
     assert!(overtaken >= 10 && kept_out >= 10, "{overtaken} takeovers, {kept_out} times kept out");
+}
+
+#[test]
+fn no_policy_asks_for_a_lease_that_the_journal_takes_for_one_of_a_wrong_clock() {
+    for minutes in [0, 1, 2, 60, 61, 60 * 24 * 365] {
+        let policy = Policy { call_bound: Duration::from_mins(minutes), ..Policy::default() };
+        assert!(lease_life(&policy) <= LEASE_MAX, "{minutes} min");
+        assert!(2 * call_timeout(&policy) <= lease_life(&policy), "{minutes} min");
+    }
 }
