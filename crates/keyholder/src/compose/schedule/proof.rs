@@ -9,7 +9,11 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use kh_broker::Broker;
-use kh_core::{UnixMillis, port::RotationJournal, rotation::RunId};
+use kh_core::{
+    UnixMillis,
+    port::{RotationJournal, rotation_journal::StoredRun},
+    rotation::RunId,
+};
 use kh_rotation::{Level, Run, State};
 use kh_rotator::{Services, begin::readable};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 /// How often the journal is asked for rotations that wait: one read of rows that are not many.
 const POLL: Duration = Duration::from_secs(5);
 
-/// How many of the newest runs are looked at for urgent ones: more do not begin between two looks.
+/// How many of the newest runs are looked at for urgent ones that have ended: more do not begin between two looks.
 const RECENT: usize = 32;
 
 /// The task.
@@ -62,9 +66,12 @@ impl Proof {
                 credential.use_newest();
             }
         }
-        let known: BTreeSet<RunId> = recent.iter().map(|stored| stored.id).collect();
+        // one that began long ago may be made urgent as well
+        let ended = recent.into_iter().filter(|stored| stored.ended_at.is_some_and(|at| at >= self.since));
+        let looked_at: Vec<StoredRun> = unfinished.into_iter().chain(ended).collect();
+        let known: BTreeSet<RunId> = looked_at.iter().map(|stored| stored.id).collect();
         self.settled.retain(|id| known.contains(id));
-        for stored in recent.iter().filter(|stored| stored.ended_at.is_none_or(|at| at >= self.since)) {
+        for stored in &looked_at {
             if !self.settled.contains(&stored.id) && readable(stored).is_none_or(|run| self.is_settled(&run)) {
                 self.settled.insert(stored.id);
             }
@@ -73,18 +80,46 @@ impl Proof {
 
     /// Takes the token of a secret that leaked out of use; whether there is nothing left to do for this run.
     fn is_settled(&self, run: &Run) -> bool {
-        let began = run.began();
-        let Some(credential) = self.broker.credential(&began.credential).filter(|_| began.level.emergency()) else {
-            return true;
-        };
-        if run.pruned_at().or(run.stopped_at()).is_none() {
-            return run.end().is_some();
+        let Some(credential) = self.broker.credential(&run.began().credential) else { return true };
+        match asked(run) {
+            Asked::Nothing => true,
+            Asked::NothingYet => false,
+            Asked::Drop => {
+                credential.drop_token();
+                true
+            }
+            Asked::UseNewest => credential.use_newest() || run.end().is_some(),
         }
-        if began.level == Level::Kill {
-            credential.drop_token();
-            return true;
-        }
-        // until the new secret is live the old token serves: nobody but the broker ever had it
-        run.promoted_at().is_some() && credential.use_newest() || run.end().is_some()
     }
 }
+
+/// What a run asks of whoever holds a token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asked {
+    /// Nothing, and never will.
+    Nothing,
+    /// Nothing so far.
+    NothingYet,
+    /// To drop it.
+    Drop,
+    /// To log in with the new secret.
+    UseNewest,
+}
+
+/// A run may be made urgent until it ends.
+fn asked(run: &Run) -> Asked {
+    let level = run.began().level;
+    if level.emergency() && run.pruned_at().or(run.stopped_at()).is_some() {
+        if level == Level::Kill {
+            return Asked::Drop;
+        }
+        // until the new secret is live the old token serves: nobody but the broker ever had it
+        if run.promoted_at().is_some() {
+            return Asked::UseNewest;
+        }
+    }
+    if run.end().is_some() { Asked::Nothing } else { Asked::NothingYet }
+}
+
+#[cfg(test)]
+mod tests;
