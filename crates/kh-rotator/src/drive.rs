@@ -17,7 +17,7 @@ use crate::{
 /// A wait up to this long is sat out with the lease in hand: logins of a verification are seconds apart.
 const SAT_OUT: Duration = Duration::from_secs(15);
 
-/// How often a longer wait looks whether a person or another process did something.
+/// How often a longer wait looks whether a person or another process did something, or has given the lease back.
 const DISTURBED_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a caller stays.
@@ -25,7 +25,7 @@ const DISTURBED_EVERY: Duration = Duration::from_secs(2);
 pub enum Patience {
     /// Until nothing can be done for some time: cron, a job, the schedule's workers.
     UntilWaiting,
-    /// Until the run is over or needs a person.
+    /// Until the run is over or needs a person, whichever process works on it.
     UntilEnd,
 }
 
@@ -63,6 +63,31 @@ async fn stay(
     stop: &CancellationToken,
 ) -> Result<Option<Standing>, Halt> {
     loop {
+        let until = match worked(session, services, stop).await {
+            Ok(Some(Standing::Waiting { until, .. })) if patience == Patience::UntilEnd => until,
+            // another process goes on with the run, and this one is here until its end
+            Err(Halt::TakenOver(_)) if patience == Patience::UntilEnd => {
+                if !paused(services, stop).await {
+                    return Ok(None);
+                }
+                services.now()
+            }
+            done => return done,
+        };
+        session.rest().await;
+        if !woken(session, services, until, stop).await? {
+            return Ok(None);
+        }
+    }
+}
+
+/// Works until there is a longer wait, or nothing left to do, or it is stopped (`Ok(None)`).
+async fn worked(
+    session: &mut Session,
+    services: &Services,
+    stop: &CancellationToken,
+) -> Result<Option<Standing>, Halt> {
+    loop {
         let standing = loop {
             if stop.is_cancelled() {
                 return Ok(None);
@@ -73,21 +98,43 @@ async fn stay(
         };
         let Standing::Waiting { until, .. } = &standing else { return Ok(Some(standing)) };
         let span = until.since(services.now());
-        if span <= SAT_OUT {
-            tokio::select! {
-                () = services.timer.sleep(span) => session.waited().await?,
-                () = stop.cancelled() => return Ok(None),
-            }
-            continue;
-        }
-        if patience == Patience::UntilWaiting {
+        if span > SAT_OUT {
             return Ok(Some(standing));
         }
-        session.rest().await;
-        if !wait_for(session, services, *until, stop).await? {
-            return Ok(None);
+        tokio::select! {
+            () = services.timer.sleep(span) => session.waited().await?,
+            () = stop.cancelled() => return Ok(None),
         }
-        session.wake().await?;
+    }
+}
+
+/// Takes the lease again at `until`, or as soon as somebody did something; who has it by then is waited for. False when
+/// stopped.
+async fn woken(
+    session: &mut Session,
+    services: &Services,
+    until: UnixMillis,
+    stop: &CancellationToken,
+) -> Result<bool, Halt> {
+    if !wait_for(session, services, until, stop).await? {
+        return Ok(false);
+    }
+    loop {
+        match session.wake().await {
+            Err(Halt::Busy(_)) => {}
+            taken => return taken.map(|()| true),
+        }
+        if !paused(services, stop).await {
+            return Ok(false);
+        }
+    }
+}
+
+/// Waits for another process; false when stopped.
+async fn paused(services: &Services, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = services.timer.sleep(DISTURBED_EVERY) => true,
+        () = stop.cancelled() => false,
     }
 }
 

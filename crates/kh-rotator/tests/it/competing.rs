@@ -8,9 +8,10 @@ use kh_core::{
 };
 use kh_rotation::{End, Policy};
 use kh_rotator::{
-    Halt, NotBegun, Services, Session, Standing, Subject, Wanted, open,
+    Halt, NotBegun, Patience, Services, Session, Standing, Subject, Wanted, drive, lease_name, open,
     session::{call_timeout, lease_life},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::world::World;
 
@@ -103,4 +104,56 @@ fn no_policy_asks_for_a_lease_that_the_journal_takes_for_one_of_a_wrong_clock() 
         assert!(lease_life(&policy) <= LEASE_MAX, "{minutes} min");
         assert!(2 * call_timeout(&policy) <= lease_life(&policy), "{minutes} min");
     }
+}
+
+/// A command with `--wait` beside `serve`: whoever has the lease when the wait is over is waited for.
+#[tokio::test]
+async fn who_stays_until_the_end_waits_for_another_process_that_has_the_lease() {
+    let world = World::new(Strategy::Overlap, 31);
+    let (command, serve) = (world.boot(), world.boot());
+    let mut session = open(&command, &world.subject(), Some(Wanted::scheduled())).await.unwrap().unwrap();
+    let stop = CancellationToken::new();
+    let other = async {
+        let (name, life) = (lease_name(&world.credential), Duration::from_mins(10));
+        while serve.journal.lease(&name, &serve.owner, world.now(), life).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        // longer than the command waits by itself
+        let over = world.now().plus(life + Duration::from_mins(1));
+        while world.now() < over {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+        std::future::pending::<()>().await;
+    };
+    let driven = tokio::select! {
+        driven = drive(&mut session, &command, Patience::UntilEnd, &stop) => driven,
+        () = other => panic!("it waits for ever"),
+    };
+    assert!(matches!(driven, Ok(None)), "it ended before it was stopped: {driven:?}");
+    assert!(session.run().promoted_at().is_some());
+}
+
+#[tokio::test]
+async fn who_stays_until_the_end_goes_on_after_another_process_took_over() {
+    let world = World::new(Strategy::Overlap, 32);
+    let (command, serve) = (world.boot(), world.boot());
+    let mut session = open(&command, &world.subject(), Some(Wanted::scheduled())).await.unwrap().unwrap();
+    world.clock.advance(Duration::from_mins(5));
+    let name = lease_name(&world.credential);
+    let taken = serve.journal.lease(&name, &serve.owner, world.now(), Duration::from_secs(30)).await.unwrap();
+    assert!(taken.is_some(), "the lease of the command was over");
+    let stop = CancellationToken::new();
+    let other = async {
+        while world.newest().await.is_none_or(|run| run.promoted_at().is_none()) {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+        std::future::pending::<()>().await;
+    };
+    let driven = tokio::select! {
+        driven = drive(&mut session, &command, Patience::UntilEnd, &stop) => driven,
+        () = other => panic!("it waits for ever"),
+    };
+    assert!(matches!(driven, Ok(None)), "it ended before it was stopped: {driven:?}");
 }
