@@ -11,11 +11,11 @@ use kh_core::{
     port::{RotationJournal, Strategy},
     rotation::{Marker, RunId, WriteToken},
 };
-use kh_rotation::{End, State};
-use kh_rotator::{Limits, Scheduler, Standing, Subject, Wanted};
+use kh_rotation::{End, Order, State};
+use kh_rotator::{Limits, Scheduler, Standing, Subject, Wanted, open};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::world::{START, World};
+use crate::world::{Act, START, World};
 
 /// Rotations without and with `KEYHOLDER_LONG=1`.
 const ROTATIONS: u64 = 100;
@@ -151,4 +151,29 @@ async fn a_schedule_rotates_what_is_due_and_then_rests() {
     let known = overview.values().next().unwrap();
     assert_eq!(known.generation, Some(2));
     assert!(known.due_at.unwrap() > world.clock.now().wall.plus(Duration::from_hours(70 * 24)));
+}
+
+/// A person who gives a run up need not be quicker than the schedule with a hold.
+#[tokio::test]
+async fn a_run_that_was_given_up_is_not_begun_again_at_once() {
+    for (order, seed) in [(Order::Abort, 24), (Order::Rollback, 25), (Order::Abandon, 26)] {
+        let world = World::new(Strategy::Pair, seed);
+        world.clock.advance(Duration::from_hours(80 * 24));
+        *world.patience_from.lock().unwrap() = world.now();
+        let session = open(&world.boot(), &world.subject(), Some(Wanted::scheduled())).await.unwrap().unwrap();
+        session.release().await;
+        world.act(Act::Order(order.clone())).await.unwrap();
+        let (standing, _) = world.until_standing(&Wanted::scheduled()).await;
+        assert!(matches!(standing, Standing::Ended(_)), "{order:?}: {standing:?}");
+        let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
+        let stop = CancellationToken::new();
+        for (hours, runs) in [(0, 1), (23, 1), (2, 2)] {
+            world.clock.advance(Duration::from_hours(hours));
+            let tasks = TaskTracker::new();
+            tasks.close();
+            scheduler.round(&tasks, &stop).await.unwrap();
+            tasks.wait().await;
+            assert_eq!(world.side.runs(None, 10).await.unwrap().len(), runs, "{order:?}: {hours} hours later");
+        }
+    }
 }
