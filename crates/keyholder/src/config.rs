@@ -43,6 +43,7 @@ pub use model::{
 };
 pub(crate) use reader::nearest;
 pub use render::render;
+pub(crate) use rotation::CALL_MIN;
 
 use mistake::Sink;
 use reader::Section;

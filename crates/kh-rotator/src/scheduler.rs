@@ -22,6 +22,8 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::age::given_up_until;
+
 use crate::{
     begin::{NotBegun, Wanted},
     drive::{Patience, drive, open},

@@ -60,7 +60,8 @@ impl Trigger {
     }
 }
 
-/// How files looked, and what the named ones held, before they were read, so that no change in between is missed.
+/// How files looked, and what those held that the configuration names, before they were read, so that no change in
+/// between is missed.
 pub(crate) struct Seen {
     looks: Identities,
     contents: Contents,
@@ -78,9 +79,13 @@ impl Seen {
 
     /// Looks at the files that `loaded` names as well. To be called before they are read.
     pub(crate) fn and_named(&mut self, loaded: &Loaded) {
-        let named = files::of(loaded);
+        let mut named = files::of(loaded);
         let more = named.iter().filter(|path| !self.looks.contains_key(*path)).cloned().collect();
         self.looks.extend(files::look(&more));
+        if let Some(own) = &loaded.file {
+            // its digest is compared as it is
+            named.remove(own);
+        }
         self.contents = files::contents(&named);
     }
 }

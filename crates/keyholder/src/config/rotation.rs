@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use jiff::tz::TimeZoneDatabase;
-use kh_core::port::{Strategy, rotation_journal::Grade};
+use kh_core::port::{
+    Strategy,
+    rotation_journal::{Grade, LEASE_MAX},
+};
 
 use super::{
     deliver::Delivery,
@@ -31,17 +34,28 @@ const APPROVERS_MAX: u64 = 16;
 /// Most runs at a time: each holds a few connections.
 const PARALLEL_MAX: u64 = 64;
 
+/// A lease lives as long as a call and four times the skew of clocks at least, so that less changes nothing.
+pub(crate) const CALL_MIN: Duration = Duration::from_secs(20);
+
 /// `[rotation]`
 pub(super) fn defaults(root: &Section<'_>, delivery: &Delivery) -> RotationConfig {
     let Some(section) = root.section("rotation") else { return RotationConfig::default() };
     let config = RotationConfig {
         scheduler: section.flag("scheduler"),
         parallel: section.number("parallel", 1..=PARALLEL_MAX),
-        call_max: section.duration("call_max").map(|found| found.value),
+        call_max: call_max(&section),
         usual: times(&section, delivery),
     };
     section.finish();
     config
+}
+
+fn call_max(section: &Section<'_>) -> Option<Duration> {
+    let found = section.duration("call_max")?;
+    if !(CALL_MIN..=LEASE_MAX).contains(&found.value) {
+        section.warning(found.span, "call_max is not from 20s to 1h: the nearer of them holds", "call_max = \"2m\"");
+    }
+    Some(found.value)
 }
 
 /// `[credential.NAME.rotation]`

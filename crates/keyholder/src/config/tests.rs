@@ -325,6 +325,7 @@ fn mistakes_of_rotation() {
             "{rotated}consumers = [{{ grade = \"seen\" }}, {{ name = \"a\" }}, {{ name = \"a\", grade = \"ttl\" }}]\n"
         ),
         format!("{rotated}[credential.c.rotation.approvals]\nrevoke = 17\n"),
+        "[rotation]\ncall_max = \"61m\"\n".to_owned(),
         "[hook.h]\nkind = \"command\"\ncommand = []\n".to_owned(),
         "[notify.n]\nkind = \"smtp\"\nserver = \"mail.example.com:25\"\nfrom = \"a@b\"\nto = []\ntls = \"none\"\n"
             .to_owned(),

@@ -21,3 +21,5 @@ mod sharing;
 mod signing;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod unsteady;

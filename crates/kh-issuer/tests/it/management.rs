@@ -1,27 +1,22 @@
 //! Two live secrets of a client, each removed by its id: as calls of the issuer, and as a platform that is rotated.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use kh_core::{
-    ClientId, ManualClock, SecretString, Sha256, SystemEntropy, UnixMillis,
-    audit::AuditEvent,
+    ManualClock, SecretString, SystemEntropy,
     credential::CredentialDocument,
-    port::{
-        BoxFuture, ClientRecord, ManageError, SecretManagement, StateError, StateStore, Strategy, TokenRecord,
-        secret_management::Rotator::First,
-    },
+    port::{ManageError, SecretManagement, Strategy, secret_management::Rotator::First},
     rotation::ManagedId,
 };
 use kh_issuer::{Issuer, IssuerManagement, LASTING, SecretError, SecretOverlap};
-use kh_state::SqliteState;
 
-use crate::support::{World, add, bytes, login};
+use crate::{
+    support::{World, add, bytes, login},
+    unsteady::Unsteady,
+};
 
 fn document(id: &str, secret: &SecretString) -> CredentialDocument {
     CredentialDocument {
@@ -172,82 +167,16 @@ async fn two_processes_add_at_once_and_one_of_them_is_refused() {
     assert!(matches!(refused, ManageError::LimitReached { .. }), "{refused:?}");
 }
 
-/// A state whose next change of a client is written and then reported as failed: the disk that answers too late.
-struct Forgetful {
-    inner: Arc<SqliteState>,
-    failures: AtomicUsize,
-    updates: AtomicUsize,
-}
-
-impl StateStore for Forgetful {
-    fn clients(&self) -> BoxFuture<'_, Result<Vec<ClientRecord>, StateError>> {
-        self.inner.clients()
-    }
-
-    fn add_client(&self, client: ClientRecord, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>> {
-        self.inner.add_client(client, event)
-    }
-
-    fn update_client(
-        &self,
-        before: ClientRecord,
-        after: ClientRecord,
-        event: AuditEvent,
-    ) -> BoxFuture<'_, Result<(), StateError>> {
-        Box::pin(async move {
-            self.updates.fetch_add(1, Ordering::SeqCst);
-            self.inner.update_client(before, after, event).await?;
-            match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
-                Ok(_) => Err(StateError::Unavailable { reason: "the disk went away".to_owned(), source: None }),
-                Err(_) => Ok(()),
-            }
-        })
-    }
-
-    fn remove_client(&self, id: ClientId, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>> {
-        self.inner.remove_client(id, event)
-    }
-
-    fn add_token(&self, token: TokenRecord) -> BoxFuture<'_, Result<(), StateError>> {
-        self.inner.add_token(token)
-    }
-
-    fn remove_token(&self, digest: Sha256) -> BoxFuture<'_, Result<(), StateError>> {
-        self.inner.remove_token(digest)
-    }
-
-    fn token(&self, digest: Sha256) -> BoxFuture<'_, Result<Option<TokenRecord>, StateError>> {
-        self.inner.token(digest)
-    }
-
-    fn live_tokens(&self, now: UnixMillis) -> BoxFuture<'_, Result<Vec<TokenRecord>, StateError>> {
-        self.inner.live_tokens(now)
-    }
-
-    fn change_counter(&self) -> BoxFuture<'_, Result<u64, StateError>> {
-        self.inner.change_counter()
-    }
-
-    fn setting(&self, key: &str) -> BoxFuture<'_, Result<Option<String>, StateError>> {
-        self.inner.setting(key)
-    }
-
-    fn set_setting(&self, key: &str, value: &str, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>> {
-        self.inner.set_setting(key, value, event)
-    }
-}
-
 #[tokio::test]
 async fn a_change_that_was_written_and_not_confirmed_is_unknown_and_found_by_listing() {
     let world = World::new();
-    let (failures, updates) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let state = Arc::new(Forgetful { inner: world.state(), failures, updates });
+    let state = Arc::new(Unsteady::over(world.state()));
     let clock: ManualClock = world.clock.clone();
-    let issuer = Issuer::open(Arc::<Forgetful>::clone(&state), Arc::new(clock), Arc::new(SystemEntropy)).await.unwrap();
+    let issuer = Issuer::open(Arc::<Unsteady>::clone(&state), Arc::new(clock), Arc::new(SystemEntropy)).await.unwrap();
     let (client, first) = add(&issuer, "reports").await;
     let own = IssuerManagement::new(Arc::clone(&issuer), "rotation");
     let current = document(client.id.as_str(), &first);
-    state.failures.store(1, Ordering::SeqCst);
+    state.lost_answers.store(1, Ordering::SeqCst);
     let lost = own.create(&current, "run-1", First).await;
     assert!(matches!(lost, Err(ManageError::Unknown { .. })), "{lost:?}");
     assert_eq!(state.updates.load(Ordering::SeqCst), 1, "and it was not written again");
@@ -255,7 +184,7 @@ async fn a_change_that_was_written_and_not_confirmed_is_unknown_and_found_by_lis
     assert_eq!(listed.len(), 2, "the orphan is listed");
     assert!(works(&issuer, &current).await);
     let orphan = listed.into_iter().find(|one| Some(&one.id) != own.id_of(&current).as_ref()).unwrap().id;
-    state.failures.store(1, Ordering::SeqCst);
+    state.lost_answers.store(1, Ordering::SeqCst);
     assert!(matches!(own.delete(&current, &orphan, First).await, Err(ManageError::Unknown { .. })));
     assert!(matches!(own.delete(&current, &orphan, First).await, Err(ManageError::NotFound(_))));
     assert_eq!(own.list(&current, First).await.unwrap().len(), 1);

@@ -2,17 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kh_core::{
-    ClientId, Clock, Sha256, SystemEntropy, UnixMillis,
-    audit::AuditEvent,
-    port::{BoxFuture, ClientRecord, StateError, StateStore, TokenRecord},
-};
+use kh_core::{Clock, SystemEntropy, UnixMillis};
 use kh_issuer::{Issuer, NewClient};
-use kh_state::SqliteState;
 use proptest::prelude::*;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
-use crate::support::{START, World, add, bytes, login, new_client};
+use crate::{
+    support::{START, World, add, bytes, login, new_client},
+    unsteady::{SlowRemoval, Unsteady},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -95,85 +93,23 @@ async fn a_disable_a_change_and_a_removal_reach_existing_sessions_at_once() {
     assert_eq!(issuer.live_sessions(), 0);
 }
 
-/// A state that has removed a token and does not say so before the gate lets it.
-struct Slow {
-    inner: Arc<SqliteState>,
-    removed: Semaphore,
-    gate: Semaphore,
-}
-
-impl StateStore for Slow {
-    fn clients(&self) -> BoxFuture<'_, Result<Vec<ClientRecord>, StateError>> {
-        self.inner.clients()
-    }
-
-    fn add_client(&self, client: ClientRecord, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>> {
-        self.inner.add_client(client, event)
-    }
-
-    fn update_client(
-        &self,
-        before: ClientRecord,
-        after: ClientRecord,
-        event: AuditEvent,
-    ) -> BoxFuture<'_, Result<(), StateError>> {
-        self.inner.update_client(before, after, event)
-    }
-
-    fn remove_client(&self, id: ClientId, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>> {
-        self.inner.remove_client(id, event)
-    }
-
-    fn add_token(&self, token: TokenRecord) -> BoxFuture<'_, Result<(), StateError>> {
-        self.inner.add_token(token)
-    }
-
-    fn remove_token(&self, digest: Sha256) -> BoxFuture<'_, Result<(), StateError>> {
-        Box::pin(async move {
-            self.inner.remove_token(digest).await?;
-            self.removed.add_permits(1);
-            self.gate.acquire().await.unwrap().forget();
-            Ok(())
-        })
-    }
-
-    fn token(&self, digest: Sha256) -> BoxFuture<'_, Result<Option<TokenRecord>, StateError>> {
-        self.inner.token(digest)
-    }
-
-    fn live_tokens(&self, now: UnixMillis) -> BoxFuture<'_, Result<Vec<TokenRecord>, StateError>> {
-        self.inner.live_tokens(now)
-    }
-
-    fn change_counter(&self) -> BoxFuture<'_, Result<u64, StateError>> {
-        self.inner.change_counter()
-    }
-
-    fn setting(&self, key: &str) -> BoxFuture<'_, Result<Option<String>, StateError>> {
-        self.inner.setting(key)
-    }
-
-    fn set_setting(&self, key: &str, value: &str, event: AuditEvent) -> BoxFuture<'_, Result<(), StateError>> {
-        self.inner.set_setting(key, value, event)
-    }
-}
-
 /// Half a revocation would be a token that is gone from the disk and good in memory.
 #[tokio::test]
 async fn a_revocation_whose_caller_hangs_up_is_carried_out() {
     let world = World::new();
-    let state = Arc::new(Slow { inner: world.state(), removed: Semaphore::new(0), gate: Semaphore::new(0) });
+    let state = Arc::new(Unsteady { slow_removal: Some(SlowRemoval::default()), ..Unsteady::over(world.state()) });
+    let SlowRemoval { removed, gate } = state.slow_removal.as_ref().unwrap();
     let (clock, entropy) = (Arc::new(world.clock.clone()), Arc::new(SystemEntropy));
-    let issuer = Issuer::open(Arc::<Slow>::clone(&state), clock, entropy).await.unwrap();
+    let issuer = Issuer::open(Arc::<Unsteady>::clone(&state), clock, entropy).await.unwrap();
     let (client, secret) = add(&issuer, "reports").await;
     let login = login(&issuer, &client, &secret).await;
     tokio::select! {
         biased;
         _ = issuer.revoke(bytes(&login)) => panic!("the state has not answered"),
-        removed = state.removed.acquire() => removed.unwrap().forget(),
+        removed = removed.acquire() => removed.unwrap().forget(),
     }
     assert!(issuer.session(bytes(&login)).is_some(), "it hung up in between");
-    state.gate.add_permits(1);
+    gate.add_permits(1);
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }

@@ -5,22 +5,43 @@
 use std::time::Duration;
 
 use kh_core::{
-    UnixMillis,
+    CredentialName, UnixMillis,
     credential::CredentialDocument,
-    port::{Notice, Urgency},
+    port::{JournalError, Notice, Urgency},
     rotation::Marker,
 };
 use kh_rotation::{End, Policy, Record, Step, due, schedule::age_percent};
 use uuid::Uuid;
 
 use super::Scheduler;
-use crate::{begin::NotBegun, session::Halt, subject::Subject};
+use crate::{begin::NotBegun, services::Services, session::Halt, subject::Subject};
 
 /// Shares of the interval at which people are told, in percent; a rotation begins before the first one by default.
 const TOLD_AT: [u64; 3] = [100, 90, 80];
 
 /// How long the schedule begins no run after one that a person gave up: time to find out why, or to place a hold.
 const GIVEN_UP_FOR: Duration = Duration::from_hours(24);
+
+/// Until when the schedule leaves `credential` alone, where a person gave its newest run up.
+///
+/// # Errors
+///
+/// When the journal cannot be read.
+pub async fn given_up_until(
+    services: &Services,
+    credential: &CredentialName,
+) -> Result<Option<UnixMillis>, JournalError> {
+    let newest = services.journal.runs(Some(credential), 1).await?.into_iter().next();
+    let Some((ended_at, records)) = newest.and_then(|run| Some((run.ended_at?, run.records))) else {
+        return Ok(None);
+    };
+    let last = records.last().and_then(|stored| Record::parse(&stored.record).ok());
+    let given_up = last.is_some_and(|last| {
+        let Step::Ended { end } = last.step else { return false };
+        matches!(end, End::Aborted { .. } | End::RolledBack { .. } | End::Abandoned { .. })
+    });
+    Ok(given_up.then(|| ended_at.plus(GIVEN_UP_FOR)))
+}
 
 impl Scheduler {
     /// When the credential is due, from what its first store and the platform say now.
@@ -42,7 +63,8 @@ impl Scheduler {
         let now = self.services.now();
         let policy = Policy { calendar: subject.times.calendar(now), ..subject.policy.clone() };
         let by_age = created_at.map_or(now, |created_at| due(&policy, &subject.credential, generation, created_at));
-        let due_at = self.given_up_until(subject).await?.map_or(by_age, |until| until.max(by_age));
+        let due_at =
+            given_up_until(&self.services, &subject.credential).await?.map_or(by_age, |until| until.max(by_age));
         if let Some(entry) = self.entries.lock().get_mut(&subject.credential) {
             if entry.overview.generation.replace(generation) != Some(generation) {
                 entry.told_percent = 0;
@@ -56,20 +78,6 @@ impl Scheduler {
         }
         // a window may have been open when it fell due and be closed now
         Ok(due_at.max(policy.calendar.closed_until(now, now.plus(policy.backoff.most)).unwrap_or(due_at)))
-    }
-
-    /// Until when the schedule leaves the credential alone, where a person gave its newest run up.
-    async fn given_up_until(&self, subject: &Subject) -> Result<Option<UnixMillis>, NotBegun> {
-        let newest = self.services.journal.runs(Some(&subject.credential), 1).await?.into_iter().next();
-        let Some((ended_at, records)) = newest.and_then(|run| Some((run.ended_at?, run.records))) else {
-            return Ok(None);
-        };
-        let last = records.last().and_then(|stored| Record::parse(&stored.record).ok());
-        let given_up = last.is_some_and(|last| {
-            let Step::Ended { end } = last.step else { return false };
-            matches!(end, End::Aborted { .. } | End::RolledBack { .. } | End::Abandoned { .. })
-        });
-        Ok(given_up.then(|| ended_at.plus(GIVEN_UP_FOR)))
     }
 
     /// When the platform says that a secret was made that keyholder did not make.

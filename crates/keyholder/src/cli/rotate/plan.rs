@@ -15,7 +15,7 @@ use kh_core::{
     },
 };
 use kh_rotation::{Run, due, policy::Reads};
-use kh_rotator::{NotBegun, Subject, age};
+use kh_rotator::{NotBegun, Subject, age, given_up_until};
 use serde::Serialize;
 
 use super::world::World;
@@ -159,6 +159,9 @@ async fn consumers(
     }
     if let Some(hold) = journal.hold(&subject.credential).await? {
         plan.warnings.push(format!("on hold, nothing is promoted or deleted: {}", hold.reason));
+    }
+    if let Some(until) = given_up_until(services, &subject.credential).await?.filter(|until| *until > now) {
+        plan.warnings.push(format!("the last run was given up: the schedule begins none before {}", time(until)));
     }
     let need = policy.approvals.start;
     if need > 0 {

@@ -9,7 +9,7 @@ use jiff::{
     civil::{Time, Weekday},
     tz::{TimeZone, TimeZoneDatabase},
 };
-use kh_core::{Code, CredentialName};
+use kh_core::{Code, CredentialName, port::rotation_journal::LEASE_MAX};
 use kh_rotation::{
     Policy,
     policy::{Approvals, Backoff, Consumer, Reads, Verification, Waiver},
@@ -19,15 +19,12 @@ use kh_rotator::{Blackout, Times, Window};
 use super::GRADE;
 use crate::{
     cli::Loaded,
-    config::{ConsumerConfig, CredentialRotationConfig, RotationConfig, RotationTimes, calendar},
+    config::{CALL_MIN, ConsumerConfig, CredentialRotationConfig, RotationConfig, RotationTimes, calendar},
     output::Failure,
 };
 
 /// How long a consumer is taken to keep what it read, where it does not say: the longest of the usual caches.
 const CACHE: Duration = Duration::from_mins(15);
-
-/// A lease lives as long as a call and four times the skew of clocks at least, so that less changes nothing.
-const CALL_MIN: Duration = Duration::from_secs(20);
 
 /// Shortest pause between two looks at what a run waits for.
 const POLL_MIN: Duration = Duration::from_secs(1);
@@ -93,7 +90,7 @@ pub(super) fn policy(
             revoke: count(approvals.0.revoke.or(approvals.1.revoke), from.approvals.revoke),
         },
         watch: span(|times| &times.watch),
-        call_bound: defaults.call_max.unwrap_or(from.call_bound).max(CALL_MIN),
+        call_bound: defaults.call_max.unwrap_or(from.call_bound).clamp(CALL_MIN, LEASE_MAX),
         backoff: Backoff { poll: from.backoff.poll.min((overlap_min / 10).max(POLL_MIN)), ..from.backoff },
         ..from
     };

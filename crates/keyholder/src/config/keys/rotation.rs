@@ -63,8 +63,8 @@ pub(super) const DEFAULTS: Section = Section::new(
         Key::new(
             "call_max",
             Shape::Duration,
-            "Longest that one call may take: so long another keyholder waits after one that was killed. At least 20s, at \
-             most an hour.",
+            "How long another keyholder waits after one that was killed; a single call may take half of it. At least 20s, \
+             at most an hour.",
         )
         .default(r#""2m""#),
         INTERVAL,

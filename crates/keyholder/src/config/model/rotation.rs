@@ -20,7 +20,7 @@ pub struct RotationConfig {
     pub scheduler: Option<bool>,
     /// Most runs at a time; none is 4.
     pub parallel: Option<u64>,
-    /// Longest that one call may take; none is 2 min.
+    /// How long a lease lives, and twice as long as one call may take; none is 2 min.
     #[serde(serialize_with = "optional_duration")]
     pub call_max: Option<Duration>,
     /// The rest.

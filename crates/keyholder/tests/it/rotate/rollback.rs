@@ -58,4 +58,7 @@ fn a_rollback_ends_under_load_with_the_old_secret() {
     assert_eq!(clients, [(text(&rig.world.first, "client_id").to_owned(), true)]);
     assert!(log_in(rig.world.installation.sandbox.url(), &rig.world.first).is_ok());
     assert_eq!(rig.newest().end(), "rolled_back");
+    let (_, plan) = rig.world.told(&["rotate", "plan", "app"]);
+    let warnings = plan["plans"][0]["warnings"].to_string();
+    assert!(warnings.contains("the last run was given up: the schedule begins none before"), "{plan}");
 }
