@@ -2,12 +2,13 @@
 //!
 //! A function that reads its secret when an execution environment starts keeps the old one as long as that environment
 //! lives. A change of the function's configuration makes Lambda start new environments (developer guide, "Lambda
-//! function states"). What is changed is the description: its end tells generation, fingerprint and delivery, no
-//! secret. The environment variables are left alone: changing one means to write all of them back, and they may hold
-//! secrets of others.
+//! function states"). What is changed is the description: its end tells generation, fingerprint, the time of the
+//! promotion and the delivery, no secret. The environment variables are left alone: changing one means to write all of
+//! them back, and they may hold secrets of others.
 //!
 //! Invariants: the function is read first, and changed only against the revision that was read; a delivery that has
-//! been made is not made again; a late delivery never takes the place of a newer one.
+//! been made is not made again; a late delivery never takes the place of a newer one. Newer is what was promoted later:
+//! a rollback makes an older generation live again.
 
 use std::{
     sync::Arc,
@@ -86,6 +87,8 @@ struct Change<'a> {
 #[derive(Debug, PartialEq, Eq)]
 struct Mark {
     generation: u64,
+    /// None in a mark of an earlier keyholder, which is older than any.
+    promoted_at: Option<UnixMillis>,
     delivery: String,
 }
 
@@ -96,16 +99,22 @@ impl Mark {
         let mut words = after.trim_end_matches(']').split(' ');
         let generation = words.next().and_then(|word| word.parse().ok());
         let delivery = words.next_back().map(str::to_owned);
-        let mark = generation.zip(delivery).map(|(generation, delivery)| Self { generation, delivery });
+        let promoted_at = words.skip_while(|word| *word != "at").nth(1).and_then(|word| word.parse().ok());
+        let promoted_at = promoted_at.map(UnixMillis);
+        let mark = generation.zip(delivery).map(|(generation, delivery)| Self { generation, promoted_at, delivery });
         (before.trim_end(), mark)
     }
 }
 
+/// The description with the mark of `promotion`; without the fingerprint, which decides nothing, where room is short.
 fn marked(description: &str, promotion: &Promotion) -> Option<String> {
-    let Promotion { generation, fingerprint, delivery, .. } = promotion;
-    let mark = format!("{MARK}{generation} fingerprint {fingerprint} delivery {delivery}]");
-    let text = if description.is_empty() { mark } else { format!("{description} {mark}") };
-    (text.chars().count() <= DESCRIPTION_MAX).then_some(text)
+    let Promotion { generation, fingerprint, delivery, promoted_at: UnixMillis(at), .. } = promotion;
+    let marks = [
+        format!("{MARK}{generation} fingerprint {fingerprint} at {at} delivery {delivery}]"),
+        format!("{MARK}{generation} at {at} delivery {delivery}]"),
+    ];
+    let texts = marks.map(|mark| if description.is_empty() { mark } else { format!("{description} {mark}") });
+    texts.into_iter().find(|text| text.chars().count() <= DESCRIPTION_MAX)
 }
 
 impl LambdaRefresh {
@@ -149,8 +158,11 @@ impl LambdaRefresh {
             Some(mark) if mark.delivery == promotion.delivery.to_string() && !failed => {
                 return Ok(format!("{} had this delivery before", self.function));
             }
-            Some(mark) if mark.generation > promotion.generation => {
-                return Ok(format!("{} was refreshed for generation {} already", self.function, mark.generation));
+            Some(mark) if mark.promoted_at.is_some_and(|at| at > promotion.promoted_at) => {
+                return Ok(format!(
+                    "{} was refreshed after a later promotion already, that of generation {}",
+                    self.function, mark.generation
+                ));
             }
             _ => {}
         }
@@ -301,9 +313,18 @@ mod tests {
 
     #[test]
     fn the_mark_is_read_back_and_replaced() {
-        let text = "orders [keyholder generation 7 fingerprint 0123456789abcdef delivery d-1]";
-        let (description, mark) = Mark::split(text);
-        assert_eq!((description, mark), ("orders", Some(Mark { generation: 7, delivery: "d-1".to_owned() })));
+        for (text, promoted_at) in [
+            (
+                "orders [keyholder generation 7 fingerprint 0123456789abcdef at 1790 delivery d-1]",
+                Some(UnixMillis(1790)),
+            ),
+            ("orders [keyholder generation 7 at 1790 delivery d-1]", Some(UnixMillis(1790))),
+            ("orders [keyholder generation 7 at noon delivery d-1]", None),
+            ("orders [keyholder generation 7 fingerprint 0123456789abcdef delivery d-1]", None),
+        ] {
+            let mark = Mark { generation: 7, promoted_at, delivery: "d-1".to_owned() };
+            assert_eq!(Mark::split(text), ("orders", Some(mark)), "{text}");
+        }
         for (text, before) in [("", ""), ("plain", "plain"), ("a [keyholder generation x]", "a")] {
             assert_eq!(Mark::split(text), (before, None), "{text}");
         }

@@ -15,6 +15,7 @@ use kh_store_aws::{Account, lambda::LambdaRefresh};
 
 use crate::bench::Fake;
 
+/// Each generation is promoted a second after the one before.
 fn promotion(generation: u64) -> Promotion {
     Promotion {
         run: format!("01900000-0000-7000-8000-{generation:012x}").parse().unwrap(),
@@ -23,7 +24,7 @@ fn promotion(generation: u64) -> Promotion {
         generation,
         fingerprint: Fingerprint::try_from("0123456789abcdef".to_owned()).unwrap(),
         stores: Vec::new(),
-        promoted_at: UnixMillis(1_790_000_000_000),
+        promoted_at: UnixMillis(1_790_000_000_000 + 1_000 * generation),
     }
 }
 
@@ -32,10 +33,14 @@ async fn deliver_by(fake: &Fake, generation: u64) -> Result<String, HookError> {
 }
 
 pub(crate) async fn deliver(account: Arc<Account>, generation: u64) -> Result<String, HookError> {
+    deliver_this(account, &promotion(generation)).await
+}
+
+async fn deliver_this(account: Arc<Account>, promotion: &Promotion) -> Result<String, HookError> {
     let hook = LambdaRefresh::new("refresh", "orders", account).unwrap();
     let json = SecretBytes::new(br#"{"client_id":"c","client_secret":"MARKED-SECRET"}"#.to_vec());
     let document = CredentialDocument::parse(&json).unwrap();
-    hook.deliver(&promotion(generation), &document).await
+    hook.deliver(promotion, &document).await
 }
 
 async fn with_function(function: Function) -> Fake {
@@ -59,7 +64,8 @@ async fn a_delivery_changes_the_description_once_and_waits_for_the_update() {
     let function = fake.aws.function("orders").unwrap();
     assert_eq!(
         function.description,
-        "takes orders [keyholder generation 7 fingerprint 0123456789abcdef delivery 01900000-0000-7000-9000-000000000007]"
+        "takes orders [keyholder generation 7 fingerprint 0123456789abcdef at 1790000007000 \
+         delivery 01900000-0000-7000-9000-000000000007]"
     );
     assert_eq!((function.updates, function.reads_left, function.variables.len()), (1, 0, 1));
     deliver_by(&fake, 7).await.unwrap();
@@ -69,6 +75,38 @@ async fn a_delivery_changes_the_description_once_and_waits_for_the_update() {
     let function = fake.aws.function("orders").unwrap();
     assert!(function.description.starts_with("takes orders [keyholder generation 8 "), "{}", function.description);
     assert_eq!(function.updates, 2, "a late delivery of an older generation changes nothing");
+}
+
+#[tokio::test]
+async fn a_rollback_refreshes_the_older_generation_that_is_live_again() {
+    let fake = with_function(Function { description: "takes orders".to_owned(), ..Function::default() }).await;
+    deliver_by(&fake, 8).await.unwrap();
+    let back = Promotion {
+        delivery: "01900000-0000-7000-9000-0000000000ff".parse().unwrap(),
+        promoted_at: UnixMillis(1_790_000_060_000),
+        ..promotion(7)
+    };
+    let told = deliver_this(Arc::clone(&fake.account), &back).await.unwrap();
+    assert_eq!(told, "orders starts anew with generation 7");
+    assert_eq!(fake.aws.function("orders").unwrap().updates, 2);
+    let late = deliver_by(&fake, 8).await.unwrap();
+    assert_eq!(late, "orders was refreshed after a later promotion already, that of generation 7");
+    let function = fake.aws.function("orders").unwrap();
+    assert!(function.description.starts_with("takes orders [keyholder generation 7 "), "{}", function.description);
+    assert_eq!(function.updates, 2, "the promotion that was taken back is not delivered again");
+}
+
+#[tokio::test]
+async fn a_mark_without_a_time_is_older_and_a_long_description_keeps_its_words() {
+    let old = "[keyholder generation 9 fingerprint 0123456789abcdef delivery 01900000-0000-7000-9000-000000000009]";
+    let words = "x".repeat(150);
+    let fake = with_function(Function { description: format!("{words} {old}"), ..Function::default() }).await;
+    deliver_by(&fake, 7).await.unwrap();
+    let function = fake.aws.function("orders").unwrap();
+    assert_eq!(
+        (function.description, function.updates),
+        (format!("{words} [keyholder generation 7 at 1790000007000 delivery 01900000-0000-7000-9000-000000000007]"), 1)
+    );
 }
 
 #[tokio::test]
