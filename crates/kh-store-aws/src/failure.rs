@@ -116,11 +116,18 @@ fn undelivered(error: &(dyn StdError + 'static), intent: Intent) -> Failure {
 }
 
 fn no_credentials(error: &CredentialsError) -> Failure {
-    let text = format!("no AWS credentials: {}", explained(error));
-    match (http_error(error), error) {
-        (Some(_), _) | (None, CredentialsError::ProviderTimedOut(_)) => Failure::Unavailable(text),
-        (None, _) => Failure::Identity(text),
-    }
+    let text = without_credentials(error);
+    if passes(error) { Failure::Unavailable(text) } else { Failure::Identity(text) }
+}
+
+/// Whether credentials may come at another try: their source was not reached, or was slow.
+pub(crate) fn passes(error: &CredentialsError) -> bool {
+    http_error(error).is_some() || matches!(error, CredentialsError::ProviderTimedOut(_))
+}
+
+/// Why there are no credentials, in words.
+pub(crate) fn without_credentials(error: &CredentialsError) -> String {
+    format!("no AWS credentials: {}", explained(error))
 }
 
 /// The whole chain in words. The SDK's texts name files, variables, roles and positions, not values.

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use aws_credential_types::{Credentials, provider::ProvideCredentials};
+use aws_credential_types::provider::ProvideCredentials;
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningParams, SigningSettings, sign},
     sign::v4,
@@ -35,7 +35,10 @@ use serde::{Deserialize, Serialize};
 use tracing::{instrument::WithSubscriber, subscriber::NoSubscriber};
 use url::Url;
 
-use crate::connect::Account;
+use crate::{
+    connect::Account,
+    failure::{passes, without_credentials},
+};
 
 /// Longest description; service model `lambda/2015-03-31`, `Description`.
 const DESCRIPTION_MAX: usize = 256;
@@ -151,7 +154,8 @@ impl LambdaRefresh {
     }
 
     async fn run(&self, promotion: &Promotion) -> Result<String, HookError> {
-        let found = self.settled().await?;
+        let mut identity = self.identity().await?;
+        let found = self.settled(&mut identity).await?;
         let (description, mark) = Mark::split(&found.description);
         let failed = found.last_update_status.as_deref() == Some("Failed");
         match mark {
@@ -170,8 +174,8 @@ impl LambdaRefresh {
             HookError::Refused(format!("the description of {} leaves no room for the mark", self.function))
         })?;
         let change = Change { description: &description, revision_id: found.revision_id.as_deref() };
-        self.call(Method::PUT, Some(&OutBody::json(&change))).await?;
-        let after = self.settled().await?;
+        self.call(&mut identity, Method::PUT, Some(&OutBody::json(&change))).await?;
+        let after = self.settled(&mut identity).await?;
         match after.last_update_status.as_deref() {
             Some("Failed") => {
                 let reason = after.last_update_status_reason_code.unwrap_or_default();
@@ -186,13 +190,13 @@ impl LambdaRefresh {
     }
 
     /// The configuration once no update is under way; bounded.
-    async fn settled(&self) -> Result<Function, HookError> {
+    async fn settled(&self, identity: &mut Identity) -> Result<Function, HookError> {
         let settle = self.account.settings().settle;
         for look in 0..settle.updates.max(1) {
             if look > 0 {
                 tokio::time::sleep(settle.pause).await;
             }
-            let answer = self.call(Method::GET, None).await?;
+            let answer = self.call(identity, Method::GET, None).await?;
             let found: Function = serde_json::from_slice(&answer.body)
                 .map_err(|_| HookError::Transient("Lambda's answer is not its JSON".to_owned()))?;
             if found.last_update_status.as_deref() != Some("InProgress") {
@@ -202,22 +206,33 @@ impl LambdaRefresh {
         Err(HookError::Transient(format!("an update of {} is still under way", self.function)))
     }
 
-    /// One call; once more when the signature's time was refused, by the time that Lambda told.
-    async fn call(&self, method: Method, body: Option<&OutBody>) -> Result<Answer, HookError> {
+    /// One call as `identity`; once more when the signature's time was refused, by the time that Lambda told, or when
+    /// the credentials have expired, with new ones.
+    async fn call(&self, identity: &mut Identity, method: Method, body: Option<&OutBody>) -> Result<Answer, HookError> {
         let now = self.account.transport().http().clock().now().wall;
-        let answer = self.send(&method, body, now).await?;
+        let answer = self.send(identity, &method, body, now).await?;
         let answer = match (kind(&answer), answer.head.date()) {
-            ("InvalidSignatureException", Some(theirs)) => self.send(&method, body, theirs).await?,
+            ("InvalidSignatureException", Some(theirs)) => self.send(identity, &method, body, theirs).await?,
+            ("ExpiredToken" | "ExpiredTokenException", _) => {
+                *identity = self.identity().await?;
+                self.send(identity, &method, body, now).await?
+            }
             _ => answer,
         };
         if answer.head.status == 200 { Ok(answer) } else { Err(refusal(&answer)) }
     }
 
-    async fn send(&self, method: &Method, body: Option<&OutBody>, at: UnixMillis) -> Result<Answer, HookError> {
+    async fn send(
+        &self,
+        identity: &Identity,
+        method: &Method,
+        body: Option<&OutBody>,
+        at: UnixMillis,
+    ) -> Result<Answer, HookError> {
         let url = self.url()?;
         let bytes = body.map_or(&[][..], OutBody::bytes);
         let mut request = Request::new(method.clone(), url.clone());
-        for (name, value) in self.signature(method, &url, bytes, at).await? {
+        for (name, value) in self.signature(identity, method, &url, bytes, at)? {
             request = request.header(name, value);
         }
         if body.is_some() {
@@ -227,17 +242,17 @@ impl LambdaRefresh {
         http.send(request).await.map_err(|error| HookError::Transient(error.to_string()))
     }
 
-    async fn signature(
+    fn signature(
         &self,
+        identity: &Identity,
         method: &Method,
         url: &Url,
         body: &[u8],
         at: UnixMillis,
     ) -> Result<Vec<(HeaderName, HeaderValue)>, HookError> {
-        let identity: Identity = self.fetch_credentials().await?.into();
         let settings = &self.account.settings().region;
         let params: SigningParams<'_> = v4::SigningParams::builder()
-            .identity(&identity)
+            .identity(identity)
             .region(settings)
             .name("lambda")
             .time(UNIX_EPOCH + Duration::from_millis(at.0))
@@ -262,11 +277,13 @@ impl LambdaRefresh {
         Ok(headers)
     }
 
-    async fn fetch_credentials(&self) -> Result<Credentials, HookError> {
+    /// The credentials of one delivery. Their source may be another service, and is not asked for each request.
+    async fn identity(&self) -> Result<Identity, HookError> {
         let fetching = self.account.credentials().provide_credentials().with_subscriber(NoSubscriber::default());
         match tokio::time::timeout(CREDENTIALS_WITHIN, fetching).await {
-            Ok(Ok(credentials)) => Ok(credentials),
-            Ok(Err(error)) => Err(HookError::Refused(format!("no AWS credentials: {error}"))),
+            Ok(Ok(credentials)) => Ok(credentials.into()),
+            Ok(Err(error)) if passes(&error) => Err(HookError::Transient(without_credentials(&error))),
+            Ok(Err(error)) => Err(HookError::Refused(without_credentials(&error))),
             Err(_elapsed) => Err(HookError::Transient("no AWS credentials came in time".to_owned())),
         }
     }

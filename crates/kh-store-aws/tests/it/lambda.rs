@@ -1,19 +1,24 @@
 //! The hook that refreshes Lambda functions.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
+use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError, future};
 use kh_core::{
-    Fingerprint, SecretBytes, UnixMillis,
+    Fingerprint, SecretBytes, SystemClock, UnixMillis,
     credential::CredentialDocument,
     port::{
         DeliveryHook,
         delivery::{HookError, Promotion},
     },
 };
-use kh_fakes::{Fault, aws::Function};
-use kh_store_aws::{Account, lambda::LambdaRefresh};
+use kh_fakes::{FakeClock, Fault, Options, Reply, Request, aws::Function, start};
+use kh_store_aws::{Account, Credentials, SharedCredentialsProvider, lambda::LambdaRefresh};
+use serde_json::{Value, json};
 
-use crate::bench::Fake;
+use crate::bench::{Fake, settings, transport};
 
 /// Each generation is promoted a second after the one before.
 fn promotion(generation: u64) -> Promotion {
@@ -156,4 +161,134 @@ async fn a_wrong_clock_is_corrected_by_the_services() {
     fake.running.control.clock().shift(7_200);
     deliver_by(&fake, 7).await.unwrap();
     assert_eq!(fake.aws.function("orders").unwrap().updates, 1);
+}
+
+/// What a source of credentials answers, given how often it was asked before.
+type Answer = dyn Fn(usize) -> Result<Credentials, CredentialsError> + Send + Sync;
+
+/// A source of credentials that counts how often it is asked.
+#[derive(Clone)]
+struct Source {
+    asked: Arc<AtomicUsize>,
+    answer: Arc<Answer>,
+}
+
+impl Source {
+    fn of(answer: impl Fn(usize) -> Result<Credentials, CredentialsError> + Send + Sync + 'static) -> Self {
+        Self { asked: Arc::default(), answer: Arc::new(answer) }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    async fn account_at(&self, url: &str) -> Arc<Account> {
+        let provider = SharedCredentialsProvider::new(self.clone());
+        Arc::new(Account::with_provider(settings(url), transport(Arc::new(SystemClock::new())), provider).await)
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+impl ProvideCredentials for Source {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready((self.answer)(self.asked.fetch_add(1, Ordering::SeqCst)))
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_fetched_once_for_a_delivery() {
+    let fake = with_function(Function { update_reads: 5, ..Function::default() }).await;
+    let (id, secret) = (fake.aws.key().0.to_owned(), fake.aws.key().1.to_owned());
+    let source = Source::of(move |_| Ok(Credentials::new(id.as_str(), secret.as_str(), None, None, "test")));
+    let account = source.account_at(&fake.running.url).await;
+    deliver(Arc::clone(&account), 7).await.unwrap();
+    assert!(fake.operations().len() > 5, "{:?}", fake.operations());
+    assert_eq!(source.asked(), 1);
+    deliver(account, 8).await.unwrap();
+    assert_eq!(source.asked(), 2, "the next delivery may find others");
+}
+
+#[tokio::test]
+async fn a_source_of_credentials_that_was_slow_is_asked_again() {
+    let fake = with_function(Function::default()).await;
+    let (id, secret) = (fake.aws.key().0.to_owned(), fake.aws.key().1.to_owned());
+    let source = Source::of(move |asked| match asked {
+        0 => Err(CredentialsError::provider_timed_out(std::time::Duration::from_secs(5))),
+        1 => Err(CredentialsError::not_loaded("there is no profile of this name")),
+        _ => Ok(Credentials::new(id.as_str(), secret.as_str(), None, None, "test")),
+    });
+    let account = source.account_at(&fake.running.url).await;
+    let slow = deliver(Arc::clone(&account), 7).await;
+    assert!(
+        matches!(&slow, Err(HookError::Transient(text)) if text.starts_with("no AWS credentials: ")),
+        "it may come later: {slow:?}"
+    );
+    let lacking = deliver(Arc::clone(&account), 7).await;
+    assert!(
+        matches!(&lacking, Err(HookError::Refused(text)) if text.ends_with("there is no profile of this name")),
+        "somebody has to act: {lacking:?}"
+    );
+    assert_eq!(fake.operations(), Vec::<String>::new(), "nothing was sent");
+    deliver(account, 7).await.unwrap();
+    assert_eq!(fake.aws.function("orders").unwrap().updates, 1);
+}
+
+/// Lambda for which one session has expired, with a function that had the delivery of generation 7.
+struct Expired;
+
+impl kh_fakes::Fake for Expired {
+    fn operation(&self, request: &Request) -> String {
+        request.header("x-amz-security-token").unwrap_or_default().to_owned()
+    }
+
+    fn answer(&self, request: &Request, _: &FakeClock) -> Reply {
+        if request.header("x-amz-security-token") == Some("new-session") {
+            let delivery = promotion(7).delivery;
+            let description = format!("[keyholder generation 7 at 1790000007000 delivery {delivery}]");
+            return Reply::json(200, &json!({"Description": description, "LastUpdateStatus": "Successful"}));
+        }
+        Reply::json(403, &json!({"message": "expired"})).with("x-amzn-errortype", "ExpiredTokenException")
+    }
+
+    fn forbidden(&self) -> Reply {
+        Reply::empty(403)
+    }
+
+    fn throttled(&self, _: Option<u64>) -> Reply {
+        Reply::empty(429)
+    }
+
+    fn failed(&self) -> Reply {
+        Reply::empty(500)
+    }
+
+    fn credentials(&self) -> Value {
+        json!({})
+    }
+
+    fn command(&self, _: &str, _: &Value) -> Result<Value, String> {
+        Err("there is none".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn expired_credentials_are_fetched_anew_once() {
+    let running = start(Arc::new(Expired), Options::default()).await.unwrap();
+    for (second, good) in [("new-session", true), ("old-session", false)] {
+        let source = Source::of(move |asked| {
+            let session = if asked == 0 { "old-session" } else { second };
+            Ok(Credentials::new("ASIASESSION", "secret", Some(session.to_owned()), None, "test"))
+        });
+        let told = deliver(source.account_at(&running.url).await, 7).await;
+        assert_eq!(told.is_ok(), good, "{told:?}");
+        assert_eq!(source.asked(), 2);
+    }
 }
