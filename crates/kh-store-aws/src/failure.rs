@@ -22,6 +22,9 @@ const TEXT_MAX: usize = 300;
 /// Longest code of the service that is passed on.
 const CODE_MAX: usize = 64;
 
+/// Longest wait that the service may ask for; a longer one is cut.
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(10);
+
 /// How messages begin that name an identity, an action and a resource, and nothing that was sent ("Troubleshoot access
 /// denied error messages" in the IAM user guide).
 const SAFE_BEGINNINGS: [&str; 2] = ["User: ", "Access to KMS is not allowed"];
@@ -143,8 +146,14 @@ fn answered(raw: &HttpResponse, code: Option<&str>, message: Option<&str>, inten
     let (own_code, own_message) = (element(body, "Code"), element(body, "Message"));
     let code = code.or(own_code.as_deref()).unwrap_or_default();
     let message = message.or(own_message.as_deref()).unwrap_or_default();
-    let after = raw.headers().get("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    let after = raw.headers().get("retry-after").and_then(wait);
     meaning(status, code, message, after, intent)
+}
+
+/// `Retry-After` in seconds, as AWS writes it.
+fn wait(text: &str) -> Option<Duration> {
+    let seconds = text.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }
 
 /// The text of an XML element, as a front door or moto's IAM check answers on the JSON protocol.
@@ -257,6 +266,22 @@ mod tests {
         ] {
             let told = format!("{:?}", meaning(status, code, "", None, intent));
             assert!(told.starts_with(expected), "{status} {code}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_wait_that_is_asked_for_is_bounded() {
+        for (text, seconds) in [
+            ("7", Some(7)),
+            (" 7 ", Some(7)),
+            ("601", Some(600)),
+            ("18446744073709551615", Some(600)),
+            ("18446744073709551616", None),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(wait(text), seconds.map(Duration::from_secs), "{text:?}");
         }
     }
 

@@ -138,11 +138,13 @@ async fn what_was_not_sent_is_told_as_not_done() {
 async fn a_throttled_call_says_when_to_come_back() {
     let fake = Fake::start().await;
     let store = fake.store();
-    let rule: Rule = Fault::Throttle { retry_after_seconds: Some(7) }.once();
-    fake.running.control.fault(rule);
-    let throttled = store.live(&path("x")).await;
-    let after = std::time::Duration::from_secs(7);
-    assert!(matches!(throttled, Err(TargetError::Throttled(Some(found))) if found == after), "{throttled:?}");
+    for (told, heeded) in [(7, 7), (31_536_000, 600)] {
+        let rule: Rule = Fault::Throttle { retry_after_seconds: Some(told) }.once();
+        fake.running.control.fault(rule);
+        let throttled = store.live(&path("x")).await;
+        let after = std::time::Duration::from_secs(heeded);
+        assert!(matches!(throttled, Err(TargetError::Throttled(Some(found))) if found == after), "{throttled:?}");
+    }
 }
 
 #[tokio::test]
