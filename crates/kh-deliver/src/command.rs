@@ -1,7 +1,8 @@
 //! A program of the operator's as a hook: `systemctl reload`, a deployment tool, a script.
 //!
 //! It gets the promotion as JSON on its standard input and nothing of the secret. Its environment is empty but for what
-//! the configuration passes on; it runs in a process group of its own, which ends with it.
+//! the configuration passes on; it runs in a process group of its own, which ends with it: whoever of the group is
+//! still there at its end is killed.
 //!
 //! What its end means (sysexits(3) where that says something): 0 done; 64, 77, 78, 126 and 127 refused; everything
 //! else, the timeout included, may be tried again.
@@ -39,10 +40,11 @@ pub const GRACE_DEFAULT: Duration = Duration::from_secs(5);
 /// How much of each output stream is kept, in bytes, for one line of it.
 const OUTPUT_KEPT: usize = 4 * 1024;
 
-/// How long the output may stay open after the program's end, before what it left running is killed.
+/// How long the output may stay open after the program's end, before what it left running is killed, and how long the
+/// program may take to be gone after that.
 const LEFT_OPEN: Duration = Duration::from_millis(500);
 
-/// Pause between two looks at a program that was told to end.
+/// Pause between two looks at whether a program has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Exit codes of a program that will not do better the next time: usage, permission and configuration errors
@@ -123,38 +125,35 @@ impl Command {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let output = tokio::spawn(async move { tokio::join!(keep(stdout), keep(stderr)) });
         let abort = output.abort_handle();
-        let ended = timeout(self.timeout, async { tokio::join!(feed, child.wait()).1 }).await;
-        let status = match ended {
-            Ok(status) => Some(status.map_err(|_| HookError::Transient("the program was lost".to_owned()))?),
-            Err(_elapsed) => {
-                self.stop(&mut child, &group).await;
-                None
-            }
-        };
+        let in_time = timeout(self.timeout, async { tokio::join!(feed, group.leader_ended()) }).await.is_ok();
+        if !in_time {
+            self.stop(&group).await;
+        }
         let kept = match timeout(LEFT_OPEN, output).await {
             Ok(kept) => kept.unwrap_or_default(),
             Err(_elapsed) => {
-                // something of its group holds its output open, and so the group still is its own
-                group.signal(Signal::KILL);
                 abort.abort();
                 Default::default()
             }
         };
+        // what the program left running ends with it; as long as it is unreaped, the group is its own
+        group.signal(Signal::KILL);
         group.let_go();
-        let Some(status) = status else {
+        // KILL cannot be refused; a process that hangs in the kernel is left to kill_on_drop
+        let ended = timeout(LEFT_OPEN, child.wait()).await;
+        if !in_time {
             let seconds = self.timeout.as_secs();
             return Err(HookError::Transient(format!("the program did not end within {seconds} s and was stopped")));
-        };
+        }
+        let Ok(Ok(status)) = ended else { return Err(HookError::Transient("the program was lost".to_owned())) };
         judge(status, &last_line(&kept.0, &kept.1, secrets))
     }
 
     /// TERM to all of the group, and KILL to what is left of it at the program's end or after the grace.
-    async fn stop(&self, child: &mut Child, group: &Group) {
+    async fn stop(&self, group: &Group) {
         group.signal(Signal::TERM);
         drop(timeout(self.grace, group.leader_ended()).await);
         group.signal(Signal::KILL);
-        // KILL cannot be refused; a process that hangs in the kernel is left to kill_on_drop
-        drop(timeout(LEFT_OPEN, child.wait()).await);
     }
 }
 

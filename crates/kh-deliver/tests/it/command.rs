@@ -136,3 +136,12 @@ async fn one_that_leaves_something_running_with_its_output_is_not_waited_for() {
     assert_eq!(result.unwrap(), "the program ended with 0");
     wait_for_end(std::fs::read_to_string(files.path("left")).unwrap().trim()).await;
 }
+
+#[tokio::test]
+async fn what_one_leaves_running_without_its_output_ends_with_it() {
+    let files = Files::new();
+    let script = format!("sleep 600 > /dev/null 2>&1 & echo $! > {}/left; echo started", files.folder().display());
+    let result = deliver(&shell(&script)).await;
+    assert_eq!(result.unwrap(), "the program ended with 0: started");
+    wait_for_end(std::fs::read_to_string(files.path("left")).unwrap().trim()).await;
+}
