@@ -27,6 +27,7 @@ mod stores;
 mod token_endpoint;
 pub(crate) mod wrong;
 
+pub(crate) use deliver::hook_timeout_max;
 pub(crate) use issuers::OWN_OPAQUE;
 pub use mistake::{Mistake, Mistakes, Severity};
 pub use model::{

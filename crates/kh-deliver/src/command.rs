@@ -31,8 +31,9 @@ use zeroize::Zeroizing;
 
 use crate::redact::{Secrets, printable};
 
-/// Time for the whole program where nothing else is configured.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_mins(1);
+/// Time for the whole program where nothing else is configured: with the grace less than the minute that a rotation
+/// waits for a call.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(54);
 
 /// Time between TERM and KILL: as long as container runtimes and service managers leave at least.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(5);

@@ -25,7 +25,7 @@ use kh_net::{
 use super::egress::{read_named, sender_egress};
 use crate::{
     cli::Loaded,
-    config::{HookConfig, HookDetail, NotifyConfig, NotifyDetail, SmtpTls},
+    config::{HookConfig, HookDetail, NotifyConfig, NotifyDetail, SmtpTls, hook_timeout_max},
     environment::Environment,
     output::Failure,
 };
@@ -55,6 +55,11 @@ impl Parts<'_> {
         let usual = Timeouts::default();
         let timeouts = Timeouts { total: total.unwrap_or(usual.total), ..usual };
         HttpClient::new(Arc::clone(&self.egress), timeouts, Arc::clone(self.clock))
+    }
+
+    /// How long a hook may take: what its section says or else `usual`, but not longer than a rotation waits for it.
+    fn within(&self, config: &HookConfig, usual: Duration) -> Duration {
+        config.timeout.unwrap_or(usual).min(hook_timeout_max(&self.loaded.config.rotation))
     }
 
     fn wrong(&self, error: &dyn std::error::Error) -> Failure {
@@ -144,26 +149,24 @@ fn hook(
     parts: &Parts<'_>,
 ) -> Result<Arc<dyn DeliveryHook>, Failure> {
     let wrong = |error: &dyn std::error::Error| parts.wrong(error);
+    let client = || parts.client(Some(parts.within(config, Timeouts::default().total)));
     Ok(match &config.detail {
         HookDetail::Webhook { url, key_file } => {
             let place = Place::named(&url.to_string()).map_err(|error| wrong(&error))?;
-            Arc::new(Webhook::new(name, place, parts.keys(key_file)?, parts.client(config.timeout)))
+            Arc::new(Webhook::new(name, place, parts.keys(key_file)?, client()))
         }
         HookDetail::Command { command } => {
             let (program, arguments) = command.split_first().ok_or_else(|| Failure::bug("a command has no program"))?;
             let variables = vec![("PATH".into(), COMMAND_PATH.into())];
             let made = Command::new(name, program, arguments.to_vec(), variables).map_err(|error| wrong(&error))?;
-            Arc::new(made.within(config.timeout.unwrap_or(TIMEOUT_DEFAULT), GRACE_DEFAULT))
+            Arc::new(made.within(parts.within(config, TIMEOUT_DEFAULT), GRACE_DEFAULT))
         }
         HookDetail::Kubernetes { namespace, deployment, api_url, token_file } => {
             let workload = Workload::new(WorkloadKind::Deployment, namespace, deployment);
             let workload = workload.map_err(|error| wrong(&error))?;
             let access = access(api_url.as_ref(), token_file.as_deref(), config, environment, parts)?;
-            let rollout = Rollout::new(name, workload, access);
-            Arc::new(match config.timeout {
-                Some(patience) => rollout.waiting(patience, ROLLOUT_POLL),
-                None => rollout,
-            })
+            let patience = parts.within(config, TIMEOUT_DEFAULT);
+            Arc::new(Rollout::new(name, workload, access).waiting(patience, ROLLOUT_POLL))
         }
         HookDetail::Github { repository, name: secret, member, token_file, api_url } => {
             let member = member.as_deref().unwrap_or("document");
@@ -171,8 +174,9 @@ fn hook(
             let owner = Owner::repository(repository).map_err(|error| wrong(&error))?;
             let value = SecretValue::new(secret, field).map_err(|error| wrong(&error))?;
             let api = api_url.as_ref().map_or_else(|| GITHUB.to_owned(), ToString::to_string);
-            let (token, client) = (parts.secret(token_file)?, parts.client(config.timeout));
-            Arc::new(GithubSecret::new(name, &api, owner, vec![value], token, client).map_err(|error| wrong(&error))?)
+            let token = parts.secret(token_file)?;
+            let made = GithubSecret::new(name, &api, owner, vec![value], token, client());
+            Arc::new(made.map_err(|error| wrong(&error))?)
         }
         #[cfg(feature = "aws")]
         HookDetail::Lambda { .. } => lambda::hook(name, config, environment, parts)?,

@@ -2,19 +2,27 @@
 //!
 //! Invariant: whatever is secret about one stands in a file that the section names.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use kh_core::port::Urgency;
+use kh_core::port::{Urgency, rotation_journal::LEASE_MAX};
+use kh_deliver::GRACE_DEFAULT;
+use kh_rotation::Policy;
+use kh_rotator::session::call_timeout;
 
 use super::{
+    duration,
     keys::words,
-    model::{HookConfig, HookDetail, NotifyConfig, NotifyDetail, SmtpTls},
+    model::{Config, HookConfig, HookDetail, NotifyConfig, NotifyDetail, RotationConfig, SmtpTls},
     reader::{Located, Section},
+    rotation::CALL_MIN,
     stores::address,
 };
 
 const HOOKS: [&str; 5] = ["webhook", "command", "kubernetes", "github", "lambda"];
 const NOTIFIERS: [&str; 4] = ["webhook", "slack", "pagerduty", "smtp"];
+
+/// What a hook needs beside its timeout before the rotation gives its call up: to end a program, and to tell what came.
+const TIMEOUT_ROOM: Duration = GRACE_DEFAULT.saturating_add(Duration::from_secs(1));
 
 /// Every hook and notifier, with the names of those that have mistakes.
 #[derive(Default)]
@@ -39,6 +47,27 @@ pub(super) fn read(root: &Section<'_>) -> Delivery {
         all.notifiers.extend(notifier(section).map(|notifier| (name.value.to_owned(), notifier)));
     }
     all
+}
+
+/// Longest timeout of a hook: with a longer one the rotation would give the call up first, and nobody would tell a
+/// program to end.
+pub(crate) fn hook_timeout_max(rotation: &RotationConfig) -> Duration {
+    let usual = Policy::default();
+    let call_bound = rotation.call_max.unwrap_or(usual.call_bound).clamp(CALL_MIN, LEASE_MAX);
+    call_timeout(&Policy { call_bound, ..usual }).saturating_sub(TIMEOUT_ROOM)
+}
+
+/// Tells which timeouts are longer than a rotation leaves for a hook.
+pub(super) fn check_timeouts(root: &Section<'_>, config: &Config) {
+    let longest = hook_timeout_max(&config.rotation);
+    for (name, section) in root.named_sections("hook") {
+        let timeout = config.hooks.get(name.value).and_then(|hook| hook.timeout);
+        let Some(place) = section.place("timeout").filter(|_| timeout.is_some_and(|timeout| timeout > longest)) else {
+            continue;
+        };
+        let told = format!("timeout is longer than call_max leaves for a hook: {} holds", duration::format(longest));
+        section.warning(place, told, "a hook may take half of call_max in [rotation] less 6s; make call_max longer");
+    }
 }
 
 /// The names follow the same rule as those of stores and credentials.

@@ -85,6 +85,7 @@ pub(super) fn read(root: Section<'_>) -> Config {
         notifiers: delivery.notifiers,
     };
     rotation::check_rotators(&root, &config);
+    deliver::check_timeouts(&root, &config);
     root.finish();
     config
 }

@@ -341,6 +341,27 @@ fn mistakes_of_rotation() {
     insta::assert_snapshot!(all);
 }
 
+/// A timeout of a hook that a rotation does not wait for.
+#[test]
+fn a_timeout_that_does_not_hold_is_told() {
+    for (lines, timeout, told) in [
+        ("", "54s", None),
+        ("", "55s", Some("54s")),
+        ("call_max = \"5m\"", "144s", None),
+        ("call_max = \"5m\"", "3m", Some("144s")),
+        ("call_max = \"20s\"", "5s", Some("4s")),
+    ] {
+        let text = format!(
+            "[hook.h]\nkind = \"command\"\ncommand = [\"/bin/true\"]\ntimeout = \"{timeout}\"\n[rotation]\n{lines}\n"
+        );
+        let hint = "a hook may take half of call_max in [rotation] less 6s; make call_max longer";
+        let expected = told.map_or_else(String::new, |longest| {
+            format!("4:1 warning: timeout is longer than call_max leaves for a hook: {longest} holds | {hint}")
+        });
+        check(&text, &expected);
+    }
+}
+
 /// A digest with a slip is one mistake, and not a second one that says that nothing proves the operator.
 #[test]
 fn a_mistyped_digest_is_one_mistake() {

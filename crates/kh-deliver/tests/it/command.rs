@@ -25,7 +25,7 @@ async fn it_gets_the_promotion_and_nothing_else() {
     assert_eq!(told, promotion());
     assert_eq!(read("env").trim(), "REGION=eu");
     assert_eq!(read("pwd"), "/\n");
-    assert_eq!(hook.describe(), "runs /bin/sh with 2 arguments, at most 60 s");
+    assert_eq!(hook.describe(), "runs /bin/sh with 2 arguments, at most 54 s");
 }
 
 #[tokio::test]

@@ -45,22 +45,23 @@ pub(super) fn hook(
         )
         .hint("write region = \"eu-central-1\", or set AWS_REGION"));
     };
-    let pause = Settle::default().pause;
-    let looks = config.timeout.unwrap_or(TIMEOUT_DEFAULT).as_millis() / pause.as_millis().max(1);
+    let within = parts.within(config, TIMEOUT_DEFAULT);
+    let looks = within.as_millis() / Settle::default().pause.as_millis().max(1);
     let settings = Settings {
         credentials: profile.clone().map_or(CredentialSource::Chain, CredentialSource::Profile),
         endpoint: endpoint.as_ref().map(|endpoint| endpoint.text().to_owned()),
         settle: Settle { updates: u32::try_from(looks).unwrap_or(u32::MAX), ..Settle::default() },
         ..Settings::new(&region)
     };
-    let timeouts = Timeouts { total: config.timeout.unwrap_or(Timeouts::default().total), ..Timeouts::default() };
+    let usual = Timeouts::default();
+    let timeouts = Timeouts { total: parts.within(config, usual.total), ..usual };
     let transport = Transport::new(Arc::clone(&parts.egress), timeouts, Arc::clone(parts.clock));
     Ok(Arc::new(Lazy {
         name: name.to_owned(),
         function: function.clone(),
         settings,
         transport,
-        within: config.timeout.unwrap_or(TIMEOUT_DEFAULT),
+        within,
         made: OnceCell::new(),
     }))
 }

@@ -26,6 +26,10 @@ key_file = "keys"
 kind = "command"
 command = ["/bin/true", "now"]
 timeout = "7s"
+[hook.slow]
+kind = "command"
+command = ["/bin/true"]
+timeout = "10m"
 [hook.pods]
 kind = "kubernetes"
 namespace = "prod"
@@ -97,6 +101,7 @@ fn everything_is_made_and_says_what_it_does() {
             "fn: changes the description of the AWS Lambda function f, so that it starts anew",
             "pods: rolls out the deployment crm in prod at https://10.0.0.1 and waits until its pods are replaced",
             "reload: runs /bin/true with 1 argument, at most 7 s",
+            "slow: runs /bin/true with 0 arguments, at most 54 s",
             "web: posts a signed message, without the secret, to https://hooks.example",
         ]
     );

@@ -2,7 +2,12 @@
 
 use super::{Key, Section, Shape, words};
 
-const TIMEOUT: Key = Key::new("timeout", Shape::Duration, "How long one attempt may take.").default(r#""30s""#);
+const TIMEOUT: Key =
+    Key::new("timeout", Shape::Duration, "How long one attempt may take: at most half of call_max less 6s.")
+        .default(r#""54s""#);
+const REQUEST_TIMEOUT: Key =
+    Key::new("timeout", Shape::Duration, "How long one request may take: at most half of call_max less 6s.")
+        .default(r#""15s""#);
 const EXTRA_CA: Key = Key::new("extra_ca", Shape::Path, "PEM file of a private CA to trust beside the system's.");
 const URGENCY: Key =
     Key::new("urgency", Shape::Choice(&["info", "warning", "critical"]), "The least urgent notice that is sent.")
@@ -27,7 +32,7 @@ const HOOK_WEBHOOK: Section = Section::new(
         Key::new("kind", Shape::Choice(&["webhook"]), "What the hook does.").required(),
         Key::new("url", Shape::Url, "Where.").required(),
         Key::new("key_file", Shape::Path, "File with the key of the signature, mode 0600.").required(),
-        TIMEOUT,
+        REQUEST_TIMEOUT,
         EXTRA_CA,
     ],
 );
@@ -67,7 +72,7 @@ const GITHUB: Section = Section::new(
         ),
         Key::new("token_file", Shape::Path, "File with a token that may write it, mode 0600.").required(),
         Key::new("api_url", Shape::Url, "Another address of the API, such as an enterprise server's."),
-        TIMEOUT,
+        REQUEST_TIMEOUT,
         EXTRA_CA,
     ],
 );
