@@ -46,8 +46,15 @@ fn wrong(shared: &Shared, code: &str) -> Reply {
 
 /// The application that authenticates, or the refusal.
 fn application(shared: &Shared, call: &Call) -> Result<String, Reply> {
-    let in_body = || Some((form_value(&call.body, "client_id")?, form_value(&call.body, "client_secret")?));
-    let (id, secret) = basic(call).or_else(in_body).ok_or_else(|| wrong(shared, "invalid_client"))?;
+    let in_body = form_value(&call.body, "client_secret");
+    let claimed = match (call.headers.contains_key(AUTHORIZATION), in_body) {
+        // RFC 6749 section 2.3: "The client MUST NOT use more than one authentication method in each request."
+        (true, Some(_)) => return Err(oauth_error(400, "invalid_request", "two kinds of client authentication")),
+        (true, None) => basic(call),
+        (false, Some(secret)) => form_value(&call.body, "client_id").map(|id| (id, secret)),
+        (false, None) => None,
+    };
+    let (id, secret) = claimed.ok_or_else(|| wrong(shared, "invalid_client"))?;
     let state = shared.cxone.state.lock();
     let known = state.applications.get(&id);
     match known.filter(|known| known.enabled && known.secret == sha256(secret.as_bytes())) {

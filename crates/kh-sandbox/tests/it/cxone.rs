@@ -124,6 +124,43 @@ async fn refused_logins() {
     tenant.rig.sandbox.shutdown().await;
 }
 
+/// RFC 6749 section 2.3: a client uses one method of authentication in each request.
+#[tokio::test]
+async fn one_kind_of_client_authentication_each_time() {
+    let tenant = Tenant::start(SandboxConfig::default()).await;
+    let key = tenant.rig.sandbox.access_keys[0].clone();
+    let application = &tenant.rig.sandbox.applications[0];
+    let (id, secret) = (application.id.as_str(), application.secret.expose());
+    let (right, wrong) = (Some(secret), Some("x"));
+    let two = Some("invalid_request");
+    for (header, in_body, in_body_secret, status, error) in [
+        (right, None, None, 200, None),
+        (None, Some(id), right, 200, None),
+        (right, Some(id), None, 200, None),
+        (right, Some(id), right, 400, two),
+        (right, Some(id), wrong, 400, two),
+        (wrong, Some(id), right, 400, two),
+        (wrong, None, None, 400, Some("invalid_client")),
+        (None, Some(id), wrong, 400, Some("invalid_client")),
+        (None, Some(id), None, 400, Some("invalid_client")),
+        (None, None, right, 400, Some("invalid_client")),
+        (None, None, None, 400, Some("invalid_client")),
+    ] {
+        let row = (header.map(|sent| sent == secret), in_body, in_body_secret.map(|sent| sent == secret));
+        let mut form =
+            vec![("grant_type", "password"), ("username", key.id.as_str()), ("password", key.secret.expose())];
+        form.extend(in_body.map(|id| ("client_id", id)));
+        form.extend(in_body_secret.map(|secret| ("client_secret", secret)));
+        let mut request = tenant.rig.http.post(tenant.url("/auth/token"));
+        if let Some(secret) = header {
+            request = request.basic_auth(id, Some(secret));
+        }
+        let got = answer(request.form(&form)).await;
+        assert_eq!((got.status, got.json()["error"].as_str()), (status, error), "{row:?}");
+    }
+    tenant.rig.sandbox.shutdown().await;
+}
+
 #[tokio::test]
 async fn both_refreshes_and_their_keys() {
     let mut config = SandboxConfig::default();
