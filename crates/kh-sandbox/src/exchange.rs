@@ -61,6 +61,12 @@ impl Call {
         self.headers.get(CONTENT_TYPE)?.to_str().ok()
     }
 
+    /// Whether the body is of this media type. One that no header describes may be.
+    pub(crate) fn may_be(&self, media_type: &str) -> bool {
+        self.content_type()
+            .is_none_or(|kind| kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media_type))
+    }
+
     /// The value of a query parameter, decoded.
     pub(crate) fn query_value(&self, name: &str) -> Option<String> {
         form_value(self.query.as_bytes(), name)

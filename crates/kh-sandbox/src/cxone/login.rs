@@ -63,8 +63,19 @@ fn application(shared: &Shared, call: &Call) -> Result<String, Reply> {
     }
 }
 
-/// `POST /auth/token`.
+/// The refusal of a body that is not of the published media type; the status for it is not published.
+fn checked_kind(call: &Call, media_type: &str) -> Result<(), Reply> {
+    if call.may_be(media_type) {
+        return Ok(());
+    }
+    Err(oauth_error(400, "invalid_request", &format!("the body must be {media_type}")))
+}
+
+/// `POST /auth/token`: a form (the vendor's article on the global authentication service).
 pub(super) fn global(shared: &Shared, call: &Call) -> Reply {
+    if let Err(refused) = checked_kind(call, "application/x-www-form-urlencoded") {
+        return refused;
+    }
     let answer = application(shared, call).and_then(|application| {
         let value = |name: &str| form_value(&call.body, name).unwrap_or_default();
         match value("grant_type").as_str() {
@@ -79,8 +90,11 @@ pub(super) fn global(shared: &Shared, call: &Call) -> Reply {
     answer.map_or_else(|refused| refused, |issued| token_answer(shared, &issued))
 }
 
-/// `POST /authentication/v1/token/access-key`: no application needed.
+/// `POST /authentication/v1/token/access-key`: JSON, no application needed (the vendor's page "UserHub getting started").
 pub(super) fn regional(shared: &Shared, call: &Call) -> Reply {
+    if let Err(refused) = checked_kind(call, "application/json") {
+        return refused;
+    }
     let body = call.json().ok().flatten().unwrap_or_default();
     let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     match by_key(shared, &text("accessKeyId"), &text("accessKeySecret"), None) {
@@ -89,8 +103,11 @@ pub(super) fn regional(shared: &Shared, call: &Call) -> Reply {
     }
 }
 
-/// `POST /public/user/refresh`: other keys than `/auth/token` in request and answer.
+/// `POST /public/user/refresh`: JSON, with other keys than `/auth/token` in request and answer (a public Singer tap).
 pub(super) fn regional_refresh(shared: &Shared, call: &Call) -> Reply {
+    if let Err(refused) = checked_kind(call, "application/json") {
+        return refused;
+    }
     let body = call.json().ok().flatten().unwrap_or_default();
     let token = body.get("token").and_then(Value::as_str).unwrap_or_default();
     match refreshed(shared, token, None) {

@@ -72,10 +72,7 @@ pub(super) fn token(shared: &Shared, call: &Call) -> Reply {
     if call.method != Method::POST {
         return refused(405, "invalid_request", "method not allowed").header(ALLOW, "POST");
     }
-    let form = call.content_type().is_none_or(|kind| {
-        kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
-    });
-    if !form {
+    if !call.may_be("application/x-www-form-urlencoded") {
         return refused(400, "invalid_request", "the body must be application/x-www-form-urlencoded");
     }
     let Some(grant) = form_value(&call.body, "grant_type") else {

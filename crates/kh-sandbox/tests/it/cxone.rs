@@ -161,6 +161,50 @@ async fn one_kind_of_client_authentication_each_time() {
     tenant.rig.sandbox.shutdown().await;
 }
 
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
+
+#[tokio::test]
+async fn each_login_takes_the_media_type_that_is_published_for_it() {
+    let tenant = Tenant::start(SandboxConfig::default()).await;
+    let key = tenant.rig.sandbox.access_keys[0].clone();
+    let application = &tenant.rig.sandbox.applications[0];
+    let secret = key.secret.expose();
+    let form = reqwest::Url::parse_with_params(
+        "http://unused/",
+        [("grant_type", "password"), ("username", key.id.as_str()), ("password", secret)],
+    )
+    .unwrap();
+    let form = form.query().unwrap().to_owned();
+    let by_key = json!({"accessKeyId": key.id, "accessKeySecret": secret}).to_string();
+    let refresh = text(&tenant.regional(&key.id, secret).await.json(), "refresh_token");
+    let refresh = json!({"token": refresh}).to_string();
+    for (path, body, right, wrong) in [
+        ("/auth/token", form, FORM, JSON),
+        ("/authentication/v1/token/access-key", by_key, JSON, FORM),
+        ("/public/user/refresh", refresh, JSON, FORM),
+    ] {
+        for (kind, status, error) in [
+            (Some(right.to_owned()), 200, None),
+            (Some(format!("{}; charset=utf-8", right.to_uppercase())), 200, None),
+            (None, 200, None),
+            (Some(wrong.to_owned()), 400, Some("invalid_request")),
+            (Some("text/plain".to_owned()), 400, Some("invalid_request")),
+        ] {
+            let mut request = tenant.rig.http.post(tenant.url(path)).body(body.clone());
+            if path == "/auth/token" {
+                request = request.basic_auth(&application.id, Some(application.secret.expose()));
+            }
+            if let Some(kind) = &kind {
+                request = request.header("content-type", kind);
+            }
+            let got = answer(request).await;
+            assert_eq!((got.status, got.json()["error"].as_str()), (status, error), "{path} {kind:?}");
+        }
+    }
+    tenant.rig.sandbox.shutdown().await;
+}
+
 #[tokio::test]
 async fn both_refreshes_and_their_keys() {
     let mut config = SandboxConfig::default();
