@@ -63,6 +63,14 @@ fn application(shared: &Shared, call: &Call) -> Result<String, Reply> {
     }
 }
 
+/// Whether a second `=` stands as it is after a name of a form.
+fn has_raw_equals(form: &[u8], name: &str) -> bool {
+    form.split(|&byte| byte == b'&').any(|pair| {
+        let value = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+        value.is_some_and(|value| value.contains(&b'='))
+    })
+}
+
 /// The refusal of a body that is not of the published media type; the status for it is not published.
 fn checked_kind(call: &Call, media_type: &str) -> Result<(), Reply> {
     if call.may_be(media_type) {
@@ -79,6 +87,10 @@ pub(super) fn global(shared: &Shared, call: &Call) -> Reply {
     let answer = application(shared, call).and_then(|application| {
         let value = |name: &str| form_value(&call.body, name).unwrap_or_default();
         match value("grant_type").as_str() {
+            // The same article: the `=` at the end of an access key must be percent-encoded.
+            "password" if ["username", "password"].iter().any(|name| has_raw_equals(&call.body, name)) => {
+                Err(oauth_error(400, "invalid_request", "an equals sign in a value must be percent-encoded"))
+            }
             "password" => by_key(shared, &value("username"), &value("password"), Some(application)),
             "refresh_token" => refreshed(shared, &value("refresh_token"), Some(&application)),
             "" => Err(oauth_error(400, "invalid_request", "grant_type is missing")),
@@ -90,7 +102,7 @@ pub(super) fn global(shared: &Shared, call: &Call) -> Reply {
     answer.map_or_else(|refused| refused, |issued| token_answer(shared, &issued))
 }
 
-/// `POST /authentication/v1/token/access-key`: JSON, no application needed (the vendor's page "UserHub getting started").
+/// `POST /authentication/v1/token/access-key`: JSON, no application (the vendor's page "UserHub getting started").
 pub(super) fn regional(shared: &Shared, call: &Call) -> Reply {
     if let Err(refused) = checked_kind(call, "application/json") {
         return refused;

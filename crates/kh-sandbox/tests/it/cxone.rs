@@ -205,6 +205,34 @@ async fn each_login_takes_the_media_type_that_is_published_for_it() {
     tenant.rig.sandbox.shutdown().await;
 }
 
+/// The vendor's article on the global authentication service: access keys end in `=`, which must be percent-encoded.
+#[tokio::test]
+async fn an_equals_sign_in_the_form_is_percent_encoded() {
+    let tenant = Tenant::start(SandboxConfig::default()).await;
+    let key = tenant.rig.sandbox.access_keys[0].clone();
+    let application = &tenant.rig.sandbox.applications[0];
+    let (id, secret) = (key.id.as_str(), key.secret.expose());
+    assert!(id.ends_with('=') && secret.ends_with('='));
+    let encoded = |value: &str| value.replace('=', "%3D");
+    for (username, password, status, error) in [
+        (encoded(id), encoded(secret), 200, None),
+        (encoded(id), secret.to_owned(), 400, Some("invalid_request")),
+        (id.to_owned(), encoded(secret), 400, Some("invalid_request")),
+        (encoded(id), encoded("x=="), 400, Some("invalid_grant")),
+    ] {
+        for form in [
+            format!("grant_type=password&username={username}&password={password}"),
+            format!("password={password}&username={username}&grant_type=password"),
+        ] {
+            let request = tenant.rig.http.post(tenant.url("/auth/token")).header("content-type", FORM);
+            let request = request.basic_auth(&application.id, Some(application.secret.expose())).body(form);
+            let got = answer(request).await;
+            assert_eq!((got.status, got.json()["error"].as_str()), (status, error), "{}", got.text);
+        }
+    }
+    tenant.rig.sandbox.shutdown().await;
+}
+
 #[tokio::test]
 async fn both_refreshes_and_their_keys() {
     let mut config = SandboxConfig::default();
