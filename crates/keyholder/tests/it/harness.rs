@@ -1,7 +1,7 @@
 //! Starts and ends the program for tests: a sandbox, a configured keyholder, commands, HTTP.
 //!
-//! Invariant: every process belongs to a value that kills it when dropped; every file is in the test's own folder; no
-//! variable of the developer's environment reaches a tested process.
+//! Invariant: every process belongs to a value that kills it when dropped, and is waited for within limits; every file
+//! is in the test's own folder; no variable of the developer's environment reaches a tested process.
 
 #![allow(unreachable_pub, reason = "a toolbox within one test binary")]
 #![allow(dead_code, reason = "a toolbox for all test modules; not every one uses every tool")]
@@ -12,7 +12,11 @@ use std::{
     net::TcpStream,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, RecvTimeoutError},
+    },
     time::Duration,
 };
 
@@ -22,6 +26,12 @@ use tempfile::TempDir;
 /// How long a process may take to get ready. Waiting ends as soon as it is; a busy machine needs the rest.
 const READY_POLLS: u32 = 3_000;
 const POLL: Duration = Duration::from_millis(10);
+
+/// How long a process may take to end: many times what the slowest ones take on a busy machine, a compiler and the
+/// whole demo. Only one that hangs gets there.
+pub const PATIENCE: Duration = Duration::from_mins(5);
+/// Many commands are run in a row: their ends are seen soon.
+const END_POLL: Duration = Duration::from_millis(1);
 
 /// A configuration without a platform, on free ports.
 pub const BARE_CONFIG: &str = "\
@@ -66,12 +76,56 @@ impl Said {
     }
 }
 
-/// Runs a command to its end, with `input` on its standard input.
+/// Runs a command to its end, with `input` on its standard input. One that does not end within [`PATIENCE`] is killed,
+/// and the test fails with what it said.
 pub fn run(command: &mut Command, input: &[u8]) -> Said {
+    run_within(command, input, PATIENCE)
+}
+
+fn run_within(command: &mut Command, input: &[u8], patience: Duration) -> Said {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (hold, held) = mpsc::channel();
+    let out = hear(child.stdout.take().unwrap(), hold.clone());
+    let err = hear(child.stderr.take().unwrap(), hold);
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
     // A command that does not read its input closes it; that is no failure of the test.
-    child.stdin.take().unwrap().write_all(input).ok();
-    Said::of(&child.wait_with_output().unwrap())
+    std::thread::spawn(move || stdin.write_all(&input).ok());
+    let whole = held.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
+    let status = if whole { ended_within(&mut child, patience) } else { None };
+    let heard = |bytes: &Mutex<Vec<u8>>| bytes.lock().unwrap().clone();
+    let (stdout, stderr) = (heard(&out), heard(&err));
+    let Some(status) = status else {
+        // It may have ended just now, or have left its streams to another process.
+        child.kill().ok();
+        child.wait().ok();
+        let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        panic!("not at its end after {patience:?}: {command:?}\n{out}{err}");
+    };
+    Said::of(&Output { status, stdout, stderr })
+}
+
+/// Reads a stream in a thread of its own, which lets go of `hold` at the end of it.
+fn hear(mut stream: impl Read + Send + 'static, hold: mpsc::Sender<()>) -> Arc<Mutex<Vec<u8>>> {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&bytes);
+    std::thread::spawn(move || {
+        let mut chunk = [0; 8 * 1024];
+        while let Ok(length @ 1..) = stream.read(&mut chunk) {
+            kept.lock().unwrap().extend_from_slice(&chunk[..length]);
+        }
+        drop(hold);
+    });
+    bytes
+}
+
+fn ended_within(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    for _ in 0..=patience.as_millis() / END_POLL.as_millis() {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        std::thread::sleep(END_POLL);
+    }
+    None
 }
 
 /// Asks again and again until the answer is the expected one, for what another process picks up by polling.
@@ -142,9 +196,15 @@ impl Process {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits for its end and answers the exit code; none after a fatal signal.
+    /// Waits for its end and answers the exit code; none after a fatal signal. One that does not end within
+    /// [`PATIENCE`] is killed, and the test fails with what it said.
     pub fn end(&mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
+        if let Some(status) = ended_within(&mut self.child, PATIENCE) {
+            return status.code();
+        }
+        // It may have ended just now.
+        self.child.kill().ok();
+        panic!("not at its end after {PATIENCE:?}:\n{}", self.said());
     }
 
     /// Ends it orderly.
@@ -446,4 +506,14 @@ fn unchunk(mut body: &[u8]) -> Vec<u8> {
 /// A text member of a JSON object.
 pub fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_else(|| panic!("no text member {name} in {value}"))
+}
+
+#[test]
+fn a_command_that_does_not_end_fails_its_test() {
+    let mut command = Command::new("/bin/sh");
+    command.env_clear().args(["-c", "exec sleep 3600"]);
+    let run = std::panic::AssertUnwindSafe(|| run_within(&mut command, b"", Duration::from_millis(100)));
+    let panic = std::panic::catch_unwind(run).expect_err("it sleeps for an hour");
+    let told = panic.downcast_ref::<String>().expect("a message");
+    assert!(told.contains("not at its end after 100ms") && told.contains("sleep 3600"), "{told}");
 }
