@@ -8,7 +8,7 @@ use std::{
 
 use kh_core::{Clock, SystemClock};
 
-use crate::harness::{Installation, keyholder, request, run, text};
+use crate::harness::{Installation, request, run, text};
 
 /// A day this many days from now, as the certificate has it: its first second.
 fn day(from_now: i64) -> (jiff::civil::Date, i64) {
@@ -117,15 +117,12 @@ fn curl_over_http2_a_unix_socket_and_ipv6() {
     assert_eq!(curl(&["--cacert", ca, "--http1.1", &secure]), "1.1 200");
     assert_eq!(curl(&["--unix-socket", socket.to_str().unwrap(), "http://keyholder/api/v2/users"]), "1.1 200");
     // a second one is refused while the first one listens, and the first one goes on
-    let second = run(
-        keyholder()
-            .args(["serve", "--config"])
-            .arg(installation.path("keyholder.toml"))
-            .arg("--state")
-            .arg(installation.path("other")),
-        b"",
-    );
-    assert_ne!(second.code, Some(0));
+    let second = installation.run(&["serve"]);
+    assert_eq!(second.code, Some(2), "{}", second.err);
+    for told in ["the gateway cannot listen on ", "another process listens on this socket", "perhaps another keyholder"]
+    {
+        assert!(second.err.contains(told), "{told}: {}", second.err);
+    }
     assert_eq!(curl(&["--unix-socket", socket.to_str().unwrap(), "http://keyholder/api/v2/users"]), "1.1 200");
     assert_eq!(server.process.stop().0, Some(0));
     assert!(!socket.exists());
