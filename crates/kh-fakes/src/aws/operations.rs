@@ -141,7 +141,8 @@ fn put(world: &mut World, call: &Call<'_>) -> Result<Json, Refusal> {
     let secret = to_change(world, call.region, members.required("SecretId", 1, 2048)?)?;
     let before = secret.clone();
     secret.put(token, value, &labels, call.now_ms)?;
-    let changed = secret.versions.len() != before.versions.len();
+    // not by the number of versions: at the quota an old one makes room
+    let changed = before.version(token).is_none();
     let stages: Vec<String> = secret.version(token).into_iter().flat_map(|version| version.stages.clone()).collect();
     let (arn, name) = (secret.arn.clone(), secret.name.clone());
     if changed {

@@ -204,6 +204,22 @@ fn versions_of_the_last_day_fill_the_quota_and_older_ones_make_room() {
 }
 
 #[test]
+fn a_put_that_takes_the_place_of_an_old_version_is_a_change() {
+    let mut service = seeded();
+    let full = u32::try_from(VERSIONS_KEPT).unwrap();
+    for number in 2..=full {
+        service.put(number, "x", &["KH_PENDING"]).unwrap();
+    }
+    service.now_ms += DAY_MS + 3_600_000;
+    let before = service.world.revision;
+    service.put(full + 1, "x", &["KH_PENDING"]).unwrap();
+    assert_eq!(service.world.find("eu-central-1", "s").unwrap().versions.len(), VERSIONS_KEPT);
+    assert_eq!(service.world.revision, before + 1);
+    service.put(full + 1, "x", &["KH_PENDING"]).unwrap();
+    assert_eq!(service.world.revision, before + 1, "a repeat changes nothing");
+}
+
+#[test]
 fn writing_more_often_than_every_ten_minutes_is_counted() {
     let mut service = seeded();
     for number in 2..6 {
