@@ -260,16 +260,31 @@ fn copies(secret: &Secret) -> Json {
     secret.copies.iter().map(|(region, copying)| json!({"Region": region, "Status": copying.word()})).collect()
 }
 
-/// Model, `ListSecrets`: at most 100 a page, without those marked for deletion; filter `name` is a prefix.
-fn list(world: &mut World, call: &Call<'_>) -> Result<Json, Refusal> {
-    let members = Members::parse(call.body, &["MaxResults", "NextToken", "Filters"])?;
-    let most = members.number("MaxResults", 1, 100)?.unwrap_or(100);
+/// Where a page begins and how long it is at most. Model, `MaxResultsType`: 1 to 100; `NextTokenType`.
+fn page(members: &Members) -> Result<(usize, usize), Refusal> {
+    let most = members.number("MaxResults", 1, 100)?.and_then(|most| usize::try_from(most).ok()).unwrap_or(100);
     let skip: usize = match members.text("NextToken", 1, 4096)? {
         None => 0,
         Some(text) => {
             text.parse().map_err(|_| Refusal::new("InvalidNextTokenException", "The NextToken value is invalid."))?
         }
     };
+    Ok((skip, most))
+}
+
+/// Adds the token of the next page, if there is one.
+fn with_next(mut answer: Json, (skip, most): (usize, usize), all: usize) -> Json {
+    let next = skip.saturating_add(most);
+    if next < all {
+        answer["NextToken"] = json!(next.to_string());
+    }
+    answer
+}
+
+/// Model, `ListSecrets`: at most 100 a page, without those marked for deletion; filter `name` is a prefix.
+fn list(world: &mut World, call: &Call<'_>) -> Result<Json, Refusal> {
+    let members = Members::parse(call.body, &["MaxResults", "NextToken", "Filters"])?;
+    let (skip, most) = page(&members)?;
     let mut prefixes = Vec::new();
     for filter in members.raw("Filters").and_then(Json::as_array).into_iter().flatten() {
         if filter["Key"] != "name" {
@@ -285,8 +300,7 @@ fn list(world: &mut World, call: &Call<'_>) -> Result<Json, Refusal> {
         .filter(|secret| secret.deleted_ms.is_none())
         .filter(|secret| prefixes.is_empty() || prefixes.iter().any(|prefix| secret.name.starts_with(prefix)))
         .collect();
-    let most = usize::try_from(most).unwrap_or(100);
-    let page: Vec<Json> = all
+    let shown: Vec<Json> = all
         .iter()
         .skip(skip)
         .take(most)
@@ -300,27 +314,26 @@ fn list(world: &mut World, call: &Call<'_>) -> Result<Json, Refusal> {
             json!({"ARN": secret.arn, "Name": secret.name, "SecretVersionsToStages": stages})
         })
         .collect();
-    let mut answer = json!({"SecretList": page});
-    if skip + most < all.len() {
-        answer["NextToken"] = json!((skip + most).to_string());
-    }
-    Ok(answer)
+    Ok(with_next(json!({"SecretList": shown}), (skip, most), all.len()))
 }
 
-/// Model, `ListSecretVersionIds`: versions without a label only when asked for.
+/// Model, `ListSecretVersionIds`: versions without a label only when asked for; in pages, as `ListSecrets`.
 fn list_versions(world: &mut World, call: &Call<'_>) -> Result<Json, Refusal> {
     let members = Members::parse(call.body, &["SecretId", "IncludeDeprecated", "MaxResults", "NextToken"])?;
-    let all = members.flag("IncludeDeprecated");
+    let deprecated = members.flag("IncludeDeprecated");
+    let (skip, most) = page(&members)?;
     let secret = seen(world, call.region, members.required("SecretId", 1, 2048)?)?;
-    let versions: Vec<Json> = secret
-        .versions
+    let all: Vec<_> = secret.versions.iter().filter(|(_, version)| deprecated || !version.stages.is_empty()).collect();
+    let shown: Vec<Json> = all
         .iter()
-        .filter(|(_, version)| all || !version.stages.is_empty())
+        .skip(skip)
+        .take(most)
         .map(|(id, version)| {
             json!({"VersionId": id, "VersionStages": version.stages, "CreatedDate": seconds(version.created_ms)})
         })
         .collect();
-    Ok(json!({"ARN": secret.arn, "Name": secret.name, "Versions": versions}))
+    let answer = json!({"ARN": secret.arn, "Name": secret.name, "Versions": shown});
+    Ok(with_next(answer, (skip, most), all.len()))
 }
 
 /// Model, `DeleteSecret`: a window of 7 to 30 days (30 without a word) or at once, not both; not a primary with copies.

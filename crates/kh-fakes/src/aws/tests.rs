@@ -317,6 +317,35 @@ fn lists_have_pages_and_a_prefix() {
 }
 
 #[test]
+fn the_list_of_versions_has_pages() {
+    let mut service = seeded();
+    for number in 2..=5 {
+        service.put(number, "x", &["KH_PENDING"]).unwrap();
+    }
+    let mut seen = Vec::new();
+    let mut asked = json!({"SecretId": "s", "IncludeDeprecated": true, "MaxResults": 2});
+    loop {
+        let told = service.call("ListSecretVersionIds", &asked).unwrap();
+        let page = told["Versions"].as_array().unwrap();
+        seen.push(page.iter().map(|version| version["VersionId"].as_str().unwrap().to_owned()).collect::<Vec<_>>());
+        let Some(next) = told.get("NextToken") else { break };
+        asked["NextToken"] = next.clone();
+    }
+    assert_eq!(seen, [vec![id(1), id(2)], vec![id(3), id(4)], vec![id(5)]]);
+    for (member, value, kind) in [
+        ("MaxResults", json!(0), "ValidationException"),
+        ("MaxResults", json!(101), "ValidationException"),
+        ("NextToken", json!("x"), "InvalidNextTokenException"),
+    ] {
+        let mut asked = json!({"SecretId": "s"});
+        asked[member] = value;
+        assert_eq!(service.call("ListSecretVersionIds", &asked), refused(kind), "{asked}");
+    }
+    let beyond = json!({"SecretId": "s", "NextToken": u64::MAX.to_string()});
+    assert_eq!(service.call("ListSecretVersionIds", &beyond).unwrap()["Versions"], json!([]));
+}
+
+#[test]
 fn what_the_model_does_not_have_is_refused() {
     let mut service = seeded();
     assert_eq!(service.call("RotateSecret", &json!({"SecretId": "s"})), refused("UnknownOperationException"));
