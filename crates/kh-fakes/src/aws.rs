@@ -126,7 +126,7 @@ impl Aws {
 impl Fake for Aws {
     fn operation(&self, request: &Request) -> String {
         match request.header("x-amz-target") {
-            Some(target) => target.rsplit('.').next().unwrap_or_default().to_owned(),
+            Some(_) => wire::operation(request).unwrap_or_default().to_owned(),
             None => {
                 lambda::operation(&request.method, &request.path).map_or_else(String::new, |(name, _)| name.to_owned())
             }

@@ -1,11 +1,14 @@
 //! Each rule of the fake once, on the state alone; the same rules by the official boto3 stand in `tests/stores/aws.py`.
 
+use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE};
 use serde_json::{Value as Json, json};
 
 use super::{
+    Aws,
     model::{Copying, LABELS_MAX, PUT_DISTANCE_MS, VERSIONS_KEPT, World},
     operations::{Call, perform},
 };
+use crate::fake::{Fake, Request};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -346,6 +349,31 @@ fn the_list_of_versions_has_pages() {
 }
 
 #[test]
+fn a_request_that_is_not_of_the_protocol_names_no_operation() {
+    const JSON: &str = "application/x-amz-json-1.1";
+    const GET_VALUE: &str = "secretsmanager.GetSecretValue";
+    let named = |method: Method, path: &str, target: &'static str, media_type: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amz-target", HeaderValue::from_static(target));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        let (origin, query, body) = (String::new(), String::new(), b"".as_slice().into());
+        Aws::new().operation(&Request { method, origin, path: path.to_owned(), query, headers, body })
+    };
+    assert_eq!(named(Method::POST, "/", GET_VALUE, JSON), "GetSecretValue");
+    assert_eq!(named(Method::GET, "/", GET_VALUE, JSON), "");
+    assert_eq!(named(Method::POST, "/secrets", GET_VALUE, JSON), "");
+    assert_eq!(named(Method::POST, "/", GET_VALUE, "application/json"), "");
+    assert_eq!(named(Method::POST, "/", GET_VALUE, "application/x-amz-json-1.0"), "");
+    for target in ["GetSecretValue", "ssm.GetSecretValue", "x.secretsmanager.GetSecretValue", "secretsmanager"] {
+        assert_eq!(named(Method::POST, "/", target, JSON), "", "{target}");
+    }
+    let mut service = seeded();
+    for operation in ["", "x.GetSecretValue"] {
+        assert_eq!(service.call(operation, &json!({"SecretId": "s"})), refused("UnknownOperationException"));
+    }
+}
+
+#[test]
 fn what_the_model_does_not_have_is_refused() {
     let mut service = seeded();
     assert_eq!(service.call("RotateSecret", &json!({"SecretId": "s"})), refused("UnknownOperationException"));
@@ -379,7 +407,7 @@ fn a_function_changes_alone_against_its_revision_and_within_its_limits() {
         Function { name: "orders".to_owned(), update_reads: 2, ..Function::default() },
     )]);
     let mut put = |body: &Json| {
-        let answer = perform(&mut functions, &http::Method::PUT, path, body.to_string().as_bytes());
+        let answer = perform(&mut functions, &Method::PUT, path, body.to_string().as_bytes());
         answer.map(|reply| reply.status).map_err(|refusal| (refusal.status, refusal.kind))
     };
     let conflict = Err((409, "ResourceConflictException"));
@@ -390,8 +418,8 @@ fn a_function_changes_alone_against_its_revision_and_within_its_limits() {
     }
     assert_eq!(put(&json!({"Description": "a"})), Ok(200));
     assert_eq!(put(&json!({"Description": "b"})), conflict, "an update is under way");
-    let none = perform(&mut functions, &http::Method::GET, "/2015-03-31/functions/x/configuration", b"");
+    let none = perform(&mut functions, &Method::GET, "/2015-03-31/functions/x/configuration", b"");
     assert_eq!(none.map(|reply| reply.status).map_err(|refusal| refusal.status), Err(404));
-    let other = perform(&mut functions, &http::Method::DELETE, path, b"");
+    let other = perform(&mut functions, &Method::DELETE, path, b"");
     assert_eq!(other.map(|reply| reply.status).map_err(|refusal| refusal.kind), Err("UnknownOperationException"));
 }

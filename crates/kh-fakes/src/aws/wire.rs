@@ -1,8 +1,20 @@
 //! The protocol AWS JSON 1.1: what a request asks for, and how a refusal looks.
 
+use http::Method;
 use serde_json::{Map, Value as Json, json};
 
-use crate::fake::Reply;
+use crate::fake::{Reply, Request};
+
+/// The media type of the protocol.
+const MEDIA_TYPE: &str = "application/x-amz-json-1.1";
+
+/// The operation that a request names; none for a request that is not of the protocol. Model, `metadata` and `http`:
+/// JSON 1.1, target prefix `secretsmanager`, every operation is a POST to `/`.
+pub(super) fn operation(request: &Request) -> Option<&str> {
+    let media_type = request.header("content-type")?.split(';').next().unwrap_or_default().trim();
+    let spoken = request.method == Method::POST && request.path == "/" && media_type.eq_ignore_ascii_case(MEDIA_TYPE);
+    request.header("x-amz-target")?.strip_prefix("secretsmanager.").filter(|_| spoken)
+}
 
 /// A refusal in the service's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +74,7 @@ impl Refusal {
 
 /// An answer in AWS JSON 1.1.
 pub(super) fn answer(status: u16, body: &Json) -> Reply {
-    let mut reply = Reply::empty(status)
-        .with("content-type", "application/x-amz-json-1.1")
-        .with("x-amzn-requestid", &random_hex(32));
+    let mut reply = Reply::empty(status).with("content-type", MEDIA_TYPE).with("x-amzn-requestid", &random_hex(32));
     reply.body = body.to_string().into();
     reply
 }
