@@ -1,8 +1,8 @@
 //! Crowds: however many callers come at once, the platform sees one login.
 //!
-//! Invariants: every crowd is connected before its first byte is sent, and each test proves from counters (the
-//! gateway's gauge, the hits of a fault) that the whole crowd was inside at the moment it is about. The sandbox's
-//! journal has the last word. The sandbox's limits are raised explicitly and printed.
+//! Invariants: every crowd is connected before its first byte is sent, and each test of one proves from counters (the
+//! gateway's gauge, the broker's waits, the hits of a fault) that the whole crowd was inside at the moment it is about.
+//! The sandbox's journal has the last word. The sandbox's limits are raised explicitly and printed.
 
 use std::{process::Command, sync::Arc, time::Duration};
 
@@ -83,10 +83,19 @@ impl Stage {
 
     /// Requests inside the gateway, by its own gauge.
     fn in_flight(&self) -> u64 {
+        self.metric("keyholder_gateway_in_flight_requests ")
+    }
+
+    /// How often a caller waited for the credential's token.
+    fn waits(&self) -> u64 {
+        self.metric(r#"keyholder_token_waits_total{credential="genesys"} "#)
+    }
+
+    fn metric(&self, name: &str) -> u64 {
         let metrics = request("GET", &format!("{}/metrics", self.server.admin()), &[], b"");
         let metrics = String::from_utf8(metrics.body).unwrap();
-        let line = metrics.lines().find_map(|line| line.strip_prefix("keyholder_gateway_in_flight_requests "));
-        line.expect("the gauge is there").parse().unwrap()
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
     }
 
     fn host(&self) -> &str {
@@ -215,13 +224,15 @@ async fn a_leader_that_hangs_up_strands_nobody() {
 async fn five_hundred_callers_of_the_broker_cause_one_token_request() {
     const CALLERS: usize = 500;
     let stage = Stage::new();
-    stage.faults(&json!([{ "match": { "path": "/oauth/token" }, "effect": { "kind": "delay", "ms": 1_000 } }]));
+    stage.faults(&json!([{ "match": { "path": "/oauth/token" }, "effect": { "kind": "delay", "ms": HOLD_MS } }]));
     let host = stage.server.broker().strip_prefix("http://").unwrap();
     let guard = stage.server.guard();
     let bytes = format!(
         "GET /v1/token/genesys HTTP/1.1\r\nHost: {host}\r\nX-Keyholder-Token: {guard}\r\nConnection: close\r\n\r\n"
     );
-    let answers = crowd(host, CALLERS, Arc::from(bytes.into_bytes())).await.join_all().await;
+    let callers = crowd(host, CALLERS, Arc::from(bytes.into_bytes())).await;
+    until("every caller waits for the token", || stage.waits() == CALLERS as u64).await;
+    let answers = callers.join_all().await;
     let first = text(&answers[0].json(), "access_token").to_owned();
     for answer in &answers {
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -242,7 +253,12 @@ async fn a_wrong_secret_is_tried_once_and_the_right_one_works_without_a_restart(
     let Stage { installation, server, login } = stage;
     assert_eq!(server.process.stop().0, Some(0));
     let stage = Stage { server: installation.serve(), installation, login };
-    let answers = crowd(stage.host(), CALLERS, users(&token)).await.join_all().await;
+    stage.faults(&json!([{ "match": { "path": "/oauth/token" }, "effect": { "kind": "delay", "ms": HOLD_MS } }]));
+    let callers = crowd(stage.host(), CALLERS, users(&token)).await;
+    until("the whole crowd waits for the login", || stage.in_flight() == CALLERS as u64).await;
+    assert_eq!(stage.seen(LOGIN), Value::Null, "all of that was before the first refusal");
+    let answers = callers.join_all().await;
+    stage.faults(&json!([]));
     for answer in answers.into_iter().chain([stage.server.call(&token, "GET", USERS)]) {
         assert_eq!(answer.status, 502, "{answer:?}");
         assert_eq!(text(&answer.json(), "code"), "keyholder.credential.rejected");
