@@ -36,8 +36,15 @@ pub trait Channel: Send + Sync {
     fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), SendError>>;
 }
 
-/// Whether a notice says that what was told before is over: the run has come to a good end.
+/// The kind of a notice that a secret gets old.
+pub(crate) const AGE: &str = "rotation.age";
+
+/// The kind of a notice that a new secret has taken the old one's place.
+pub(crate) const COMPLETED: &str = "rotation.completed";
+
+/// Whether a notice is the last one of its run, however urgent it is: nothing that is told later could close what was
+/// opened for the run.
 pub(crate) fn is_over(notice: &Notice) -> bool {
-    const OVER: [&str; 4] = ["completed", "rolled_back", "resolved", "aborted"];
-    notice.urgency == Urgency::Info && notice.kind.rsplit('.').next().is_some_and(|last| OVER.contains(&last))
+    const OVER: [&str; 4] = [COMPLETED, "rotation.rolled_back", "rotation.aborted", "rotation.ended"];
+    OVER.contains(&notice.kind.as_str())
 }

@@ -236,8 +236,11 @@ pub(crate) fn notice(run: &Run, seq: u64, at: UnixMillis, step: &Step) -> Option
         Step::Stuck { next, .. } => ("rotation.needs_operator", Urgency::Critical, Some(next.clone())),
         Step::Ordered { .. } => ("rotation.ordered", Urgency::Info, None),
         Step::Resolved { finding: Finding::Lost } => ("rotation.secret_lost", Urgency::Critical, None),
+        // whoever keeps an alert of the run closes it at each of these kinds
         Step::Ended { end: End::Completed { .. } } => ("rotation.completed", Urgency::Info, None),
-        Step::Ended { .. } => ("rotation.ended", Urgency::Warning, None),
+        Step::Ended { end: End::RolledBack { .. } } => ("rotation.rolled_back", Urgency::Warning, None),
+        Step::Ended { end: End::Aborted { .. } } => ("rotation.aborted", Urgency::Warning, None),
+        Step::Ended { end: End::Killed | End::Abandoned { .. } } => ("rotation.ended", Urgency::Warning, None),
         Step::Intended { effect: Effect::Prune { .. } | Effect::Stop { .. }, .. } => {
             ("rotation.old_secret_goes", Urgency::Info, None)
         }

@@ -1,8 +1,8 @@
 //! Notices to PagerDuty by its Events API v2 (developer.pagerduty.com, "Events API v2: Overview", "Send an alert
 //! event"; schema in PagerDuty/api-schema, `reference/events-v2/openapiv3.json`).
 //!
-//! One run of a rotation is one alert: what is told about it later joins it by `dedup_key`, and the run's good end
-//! resolves it.
+//! One run of a rotation is one alert: what is told about it later joins it by `dedup_key`, and the run's end resolves
+//! it. The age of a credential's secret is one alert too, which a new secret resolves.
 //!
 //! Invariant: the routing key is sent in the body alone and read from its file each time.
 
@@ -12,7 +12,7 @@ use kh_net::http::{HttpClient, OutBody, Request};
 use serde::Serialize;
 use url::Url;
 
-use super::{Channel, is_over, text};
+use super::{AGE, COMPLETED, Channel, is_over, text};
 use crate::{
     PlaceError, SecretFile, SendError,
     hook::rfc3339,
@@ -85,6 +85,18 @@ impl PagerDuty {
         }?;
         Ok(Self { name: name.into(), threshold, enqueue, source: source.into(), routing_key, client })
     }
+
+    fn payload<'a>(&'a self, notice: &'a Notice) -> Payload<'a> {
+        Payload {
+            summary: text::sentence(&notice.summary, SUMMARY_MAX),
+            source: &self.source,
+            severity: text::urgency(notice.urgency),
+            timestamp: rfc3339(notice.at),
+            class: &notice.kind,
+            component: notice.credential.as_ref().map(kh_core::CredentialName::as_str),
+            custom_details: text::facts(notice).into_iter().collect(),
+        }
+    }
 }
 
 impl Channel for PagerDuty {
@@ -106,34 +118,31 @@ impl Channel for PagerDuty {
         Box::pin(async move {
             let key = self.routing_key.read().await?;
             let resolves = is_over(notice);
-            let payload = Payload {
-                summary: text::sentence(&notice.summary, SUMMARY_MAX),
-                source: &self.source,
-                severity: text::urgency(notice.urgency),
-                timestamp: rfc3339(notice.at),
-                class: &notice.kind,
-                component: notice.credential.as_ref().map(kh_core::CredentialName::as_str),
-                custom_details: text::facts(notice).into_iter().collect(),
-            };
-            let event = Event {
-                routing_key: key.expose(),
-                action: if resolves { "resolve" } else { "trigger" },
-                dedup_key: &dedup_key(notice),
-                payload: (!resolves).then_some(payload),
-                client: "keyholder",
-            };
-            let request = Request::new(Method::POST, self.enqueue.clone())
-                .body(OutBody::json(&event))
-                .answer_max(IGNORED_ANSWER_MAX);
-            judge("PagerDuty", &exchange(&self.client, request).await?)
+            for alert in dedup_keys(notice) {
+                let event = Event {
+                    routing_key: key.expose(),
+                    action: if resolves { "resolve" } else { "trigger" },
+                    dedup_key: &alert,
+                    payload: (!resolves).then(|| self.payload(notice)),
+                    client: "keyholder",
+                };
+                let request = Request::new(Method::POST, self.enqueue.clone())
+                    .body(OutBody::json(&event))
+                    .answer_max(IGNORED_ANSWER_MAX);
+                judge("PagerDuty", &exchange(&self.client, request).await?)?;
+            }
+            Ok(())
         })
     }
 }
 
-/// At most 255 characters; a run's id has 36.
-fn dedup_key(notice: &Notice) -> String {
-    match notice.run {
-        Some(run) => format!("keyholder/run/{run}"),
-        None => format!("keyholder/notice/{}", notice.id),
+/// The alerts that a notice is about. At most 255 characters each; a run's id has 36, a credential's name 64.
+fn dedup_keys(notice: &Notice) -> Vec<String> {
+    let of_age = notice.credential.as_ref().map(|credential| format!("keyholder/age/{credential}"));
+    match (notice.kind.as_str(), of_age, notice.run) {
+        (AGE, Some(age), _) => vec![age],
+        (COMPLETED, Some(age), Some(run)) => vec![format!("keyholder/run/{run}"), age],
+        (_, _, Some(run)) => vec![format!("keyholder/run/{run}")],
+        (_, _, None) => vec![format!("keyholder/notice/{}", notice.id)],
     }
 }

@@ -85,6 +85,35 @@ async fn pagerduty_opens_one_alert_per_run_and_closes_it() {
     assert_eq!(refusal, SendError::Refused("PagerDuty answered 400".to_owned()));
 }
 
+#[tokio::test]
+async fn pagerduty_closes_the_alert_of_an_old_secret_when_there_is_a_new_one() {
+    let files = Files::new();
+    let key = files.write("key", ROUTING_KEY);
+    let alerts = Arc::new(Mutex::new(Alerts::default()));
+    let shared = Arc::clone(&alerts);
+    let server = Server::start(move |request| pagerduty(&mut shared.lock().unwrap(), request)).await;
+    let region = PagerDutyRegion::At(server.url("/v2/enqueue"));
+    let channel = PagerDuty::new("pd", Urgency::Warning, &region, "keyholder-1", key, client()).unwrap();
+    let open = || alerts.lock().unwrap().open.keys().cloned().collect::<Vec<_>>();
+    let of = |kind: &str, number, urgency| Notice { kind: kind.to_owned(), ..notice(number, urgency) };
+    let age = |number, urgency| Notice { run: None, ..of("rotation.age", number, urgency) };
+    channel.send(&age(1, Urgency::Warning)).await.unwrap();
+    channel.send(&age(2, Urgency::Critical)).await.unwrap();
+    assert_eq!(open(), ["keyholder/age/acme/prod"], "one for all of its ages");
+    // the old secret stays, and gets no younger
+    for (kind, number) in [("rotation.rolled_back", 3), ("rotation.aborted", 4), ("rotation.ended", 5)] {
+        channel.send(&notice(number + 10, Urgency::Critical)).await.unwrap();
+        assert_eq!(open().len(), 2);
+        channel.send(&of(kind, number, Urgency::Warning)).await.unwrap();
+        assert_eq!(open(), ["keyholder/age/acme/prod"], "{kind}");
+    }
+    let other = Notice { credential: Some("acme/test".parse().unwrap()), ..of("rotation.completed", 6, Urgency::Info) };
+    channel.send(&other).await.unwrap();
+    assert_eq!(open(), ["keyholder/age/acme/prod"], "another credential's");
+    channel.send(&of("rotation.completed", 7, Urgency::Info)).await.unwrap();
+    assert!(open().is_empty(), "{:?}", open());
+}
+
 fn slack(request: &Received) -> Reply {
     if request.path != "/services/T0/B0/MARKED" {
         return Reply::new(404, "no_service");

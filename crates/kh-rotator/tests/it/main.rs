@@ -2,6 +2,8 @@
 //! answers, competing processes, persons who act, and many runs.
 
 #[cfg(test)]
+mod alerts;
+#[cfg(test)]
 mod competing;
 #[cfg(test)]
 mod crashes;
