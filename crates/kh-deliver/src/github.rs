@@ -9,6 +9,8 @@
 
 mod placement;
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use crypto_box::{PublicKey, aead::OsRng};
 use http::{HeaderName, HeaderValue, Method, header};
@@ -33,6 +35,10 @@ const VALUE_MAX: usize = 48 * 1024;
 
 /// Largest accepted answer: a public key has 44 characters.
 const ANSWER_MAX: usize = 64 * 1024;
+
+/// How long to wait at least after a limit without a header that tells it (docs.github.com, "Rate limits for the REST
+/// API").
+const LIMIT_PAUSE: Duration = Duration::from_mins(1);
 
 const API_VERSION: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-github-api-version"), HeaderValue::from_static("2022-11-28"));
@@ -111,6 +117,12 @@ pub struct GithubSecret {
 struct SealingKey {
     key_id: String,
     key: String,
+}
+
+/// What a refusal says.
+#[derive(Deserialize)]
+struct Told {
+    message: String,
 }
 
 #[derive(Serialize)]
@@ -193,18 +205,15 @@ impl GithubSecret {
         exchange(&self.client, request).await
     }
 
-    /// 201 created, 204 updated, 200 the key. A 403 is a limit where the answer says so (docs.github.com, "Rate limits
-    /// for the REST API": `retry-after`, or `x-ratelimit-remaining: 0`), else a permission that is missing; a private
-    /// thing that the token may not see is 404.
+    /// 201 created, 204 updated, 200 the key. A 403 that is no limit is a permission that is missing; a private thing
+    /// that the token may not see is 404.
     fn judge(&self, what: &str, answer: &Answer) -> Result<(), SendError> {
-        let (head, owner) = (&answer.head, &self.owner);
-        let limited = head.retry_after().is_some() || head.text("x-ratelimit-remaining").as_deref() == Some("0");
-        match head.status {
+        if let Some(limit) = limit(answer) {
+            return Err(limit);
+        }
+        let owner = &self.owner;
+        match answer.head.status {
             200 | 201 | 204 => Ok(()),
-            403 if limited => {
-                let reason = "GitHub's rate limit is used up (403)".to_owned();
-                Err(SendError::Transient { reason, retry_after: head.retry_after() })
-            }
             401 => Err(SendError::refused("GitHub does not accept the token (401)")),
             403 => Err(SendError::Refused(format!(
                 "the token may not write {what} of {owner} (403): it needs the permission Secrets, read and write"
@@ -238,6 +247,22 @@ impl DeliveryHook for GithubSecret {
     }
 }
 
+/// A 403 that is a limit: the answer says so by `retry-after` or `x-ratelimit-remaining: 0`, or in words alone
+/// (docs.github.com, "Rate limits for the REST API", secondary limits; they were called abuse detection before).
+fn limit(answer: &Answer) -> Option<SendError> {
+    let head = &answer.head;
+    if head.status != 403 {
+        return None;
+    }
+    let reason = "GitHub's rate limit is used up (403)".to_owned();
+    if head.retry_after().is_some() || head.text("x-ratelimit-remaining").as_deref() == Some("0") {
+        return Some(SendError::Transient { reason, retry_after: head.retry_after() });
+    }
+    let message = serde_json::from_slice::<Told>(&answer.body).ok()?.message.to_ascii_lowercase();
+    let is_limit = message.contains("secondary rate limit") || message.contains("abuse detection");
+    is_limit.then_some(SendError::Transient { reason, retry_after: Some(LIMIT_PAUSE) })
+}
+
 /// The key to seal to, with the id by which GitHub knows it.
 pub(crate) fn sealing_key(answer: &[u8]) -> Result<(String, PublicKey), SendError> {
     let sealing: SealingKey =
@@ -249,4 +274,39 @@ pub(crate) fn sealing_key(answer: &[u8]) -> Result<(String, PublicKey), SendErro
 fn public_key(text: &str) -> Result<PublicKey, SendError> {
     let bytes = STANDARD.decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     bytes.map(PublicKey::from).ok_or_else(|| SendError::transient("GitHub's public key has not 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use kh_core::UnixMillis;
+    use kh_net::http::AnswerHead;
+    use serde_json::json;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn said(status: u16, headers: &[(&'static str, &'static str)], message: &str) -> Option<SendError> {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        let body = Zeroizing::new(json!({ "message": message }).to_string().into_bytes());
+        limit(&Answer { head: AnswerHead { status, headers, received: UnixMillis(0) }, body })
+    }
+
+    #[test]
+    fn limits_are_told_by_headers_or_in_words() {
+        let secondary = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
+        let waits = |seconds: Option<u64>| {
+            let reason = "GitHub's rate limit is used up (403)".to_owned();
+            Some(SendError::Transient { reason, retry_after: seconds.map(Duration::from_secs) })
+        };
+        assert_eq!(said(403, &[], secondary), waits(Some(60)));
+        assert_eq!(said(403, &[], "You have triggered an abuse detection mechanism."), waits(Some(60)));
+        assert_eq!(said(403, &[("retry-after", "7")], secondary), waits(Some(7)));
+        assert_eq!(said(403, &[("x-ratelimit-remaining", "0")], "API rate limit exceeded"), waits(None));
+        assert_eq!(said(403, &[("x-ratelimit-remaining", "9")], "Resource not accessible by integration"), None);
+        assert_eq!(said(404, &[], secondary), None);
+    }
 }

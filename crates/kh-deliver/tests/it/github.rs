@@ -5,7 +5,8 @@
 //! 400 ("API Versions"); the public key of a repository, environment or organization; PUT with `encrypted_value` and
 //! the `key_id` of that key, 201 for a new and 204 for a known secret, 422 for a body that is not so; `visibility` is
 //! required for an organization's, `selected_repository_ids` belongs to `selected` alone ("GitHub Actions Secrets");
-//! limits by 403 or 429 with `retry-after` or `x-ratelimit-remaining: 0` ("Rate limits for the REST API").
+//! limits by 403 or 429 with `retry-after` or `x-ratelimit-remaining: 0`, secondary ones also by their message alone
+//! ("Rate limits for the REST API").
 
 use std::{
     collections::BTreeMap,
@@ -182,6 +183,8 @@ async fn refusals_and_limits() {
         (error(403, "Resource not accessible by integration"), false, "needs the permission Secrets"),
         (error(403, "limit").with("x-ratelimit-remaining", "0"), true, "rate limit"),
         (error(403, "secondary limit").with("retry-after", "60"), true, "rate limit"),
+        (error(403, "You have exceeded a secondary rate limit. Please wait."), true, "rate limit"),
+        (error(403, "You have triggered an abuse detection mechanism."), true, "rate limit"),
         (error(429, "limit").with("retry-after", "60"), true, "429"),
         (error(502, "Server Error"), true, "502"),
         (error(422, "Validation Failed"), false, "422"),
