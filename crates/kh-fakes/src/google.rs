@@ -55,6 +55,8 @@ struct State {
     page_size: usize,
     /// How many reads by alias still see what was before the next change of aliases.
     stale_reads: u64,
+    /// How many reads still find a version that is disabled next as it was before.
+    stale_versions: u64,
     /// What another program does to a secret right before its next change: a new payload under the alias, or a label.
     intruder: Option<(String, Option<Vec<u8>>)>,
     /// The next read's checksum is wrong.
@@ -83,6 +85,8 @@ struct Version {
     created: u64,
     destroyed: Option<u64>,
     checked: bool,
+    /// How many more reads find it enabled although it is not.
+    stale: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +104,7 @@ impl Default for SecretManager {
             permissions: PERMISSIONS.iter().map(|name| (*name).to_owned()).collect(),
             page_size: 250,
             stale_reads: 0,
+            stale_versions: 0,
             intruder: None,
             broken_checksum: false,
             counter: 0,
@@ -265,6 +270,7 @@ impl Fake for SecretManager {
             }
             "page" => state.page_size = usize::try_from(number()?).unwrap_or(250).max(1),
             "stale" => state.stale_reads = number()?,
+            "stale_versions" => state.stale_versions = number()?,
             "intrude" | "relabel" => {
                 let secret = argument["secret"].as_str().ok_or("secret is missing")?.to_owned();
                 let payload = argument["payload"].as_str().map(|text| text.as_bytes().to_vec());

@@ -93,22 +93,22 @@ impl SecretManagerTarget {
         }
     }
 
-    /// The staged version of a write: enabled, and not the live one.
+    /// The staged version of a write: enabled, and none of `passed`, such as the live one.
     async fn find(
         &self,
         path: &SecretPath,
         token: WriteToken,
-        live: Option<i64>,
+        passed: &[i64],
     ) -> Result<Option<(i64, SecretBytes)>, TargetError> {
         let id = id_of(path)?;
         let remembered = self.staged.lock().get(&(id.to_owned(), token)).copied();
-        if let Some(number) = remembered.filter(|number| Some(*number) != live)
+        if let Some(number) = remembered.filter(|number| !passed.contains(number))
             && let Some(document) = self.of_write(path, number, token).await?
         {
             return Ok(Some((number, document)));
         }
         let numbers = self.manager.enabled(id).await.map_err(|failure| explained(failure, path))?;
-        for number in numbers.into_iter().filter(|number| Some(*number) != live).take(SEARCH_MAX) {
+        for number in numbers.into_iter().filter(|number| !passed.contains(number)).take(SEARCH_MAX) {
             if let Some(document) = self.of_write(path, number, token).await? {
                 self.remember(id, token, number);
                 return Ok(Some((number, document)));
@@ -149,7 +149,7 @@ impl SecretManagerTarget {
                 {
                     return known(&document);
                 }
-                if let Some((_, document)) = self.find(path, token, live).await? {
+                if let Some((_, document)) = self.find(path, token, live.as_slice()).await? {
                     return known(&document);
                 }
                 if live.is_none() && !held.ours {
@@ -195,7 +195,7 @@ impl SecretManagerTarget {
             if found.as_ref() != expect {
                 return Err(conflict(found));
             }
-            let Some((number, _)) = self.find(path, token, live).await? else {
+            let Some((number, _)) = self.find(path, token, live.as_slice()).await? else {
                 return Err(TargetError::NotFound(path.clone()));
             };
             match self.manager.point(id, held, number).await {
@@ -208,21 +208,28 @@ impl SecretManagerTarget {
         Err(TargetError::Unavailable(format!("{id} keeps changing, or is not seen as it is yet")))
     }
 
+    /// Disables each version of the write once: one that was just disabled may be listed and read as it was for hours
+    /// (cloud.google.com/secret-manager/docs, "Data consistency").
     async fn take_away(&self, path: &SecretPath, token: WriteToken) -> Result<(), TargetError> {
         let id = id_of(path)?;
-        loop {
+        let mut disabled: Vec<i64> = Vec::new();
+        while disabled.len() < SEARCH_MAX {
             let live = self.live_by_secret(path, id).await?;
-            let Some((number, _)) = self.find(path, token, live).await? else { return Ok(()) };
+            let passed: Vec<i64> = disabled.iter().copied().chain(live).collect();
+            let Some((number, _)) = self.find(path, token, &passed).await? else { return Ok(()) };
             match self.manager.disable(id, number).await {
                 Ok(()) | Err(Failure::Missing | Failure::Precondition) => {}
                 Err(failure) => return Err(explained(failure, path)),
             }
+            disabled.push(number);
+            self.staged.lock().remove(&(id.to_owned(), token));
             // The one way in which taking away could hurt: it became live between the look and this.
             if self.live_by_secret(path, id).await? == Some(number) {
                 self.manager.enable(id, number).await.map_err(|failure| explained(failure, path))?;
                 return Ok(());
             }
         }
+        Err(TargetError::Unavailable(format!("{id} has more versions of one write than are taken away at once")))
     }
 
     async fn live_by_secret(&self, path: &SecretPath, id: &str) -> Result<Option<i64>, TargetError> {
@@ -332,7 +339,7 @@ impl SecretTarget for SecretManagerTarget {
     ) -> BoxFuture<'a, Result<Option<SecretBytes>, TargetError>> {
         Box::pin(async move {
             let live = self.live_by_secret(path, id_of(path)?).await?;
-            Ok(self.find(path, token, live).await?.map(|(_, document)| document))
+            Ok(self.find(path, token, live.as_slice()).await?.map(|(_, document)| document))
         })
     }
 

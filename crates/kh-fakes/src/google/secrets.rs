@@ -123,7 +123,8 @@ impl State {
             None => drop(secret.labels.insert("changed".to_owned(), "yes".to_owned())),
             Some(payload) => {
                 let (state, created) = (VersionState::Enabled, secret.created);
-                secret.versions.push(Version { payload, state, etag, created, destroyed: None, checked: false });
+                let (destroyed, checked, stale) = (None, false, 0);
+                secret.versions.push(Version { payload, state, etag, created, destroyed, checked, stale });
                 let newest = secret.versions.len() as u64;
                 secret.aliases.insert("current".to_owned(), newest);
             }

@@ -37,6 +37,7 @@ impl State {
             created: now,
             destroyed: None,
             checked: given.is_some(),
+            stale: 0,
         });
         let number = secret.versions.len() as u64;
         Ok(Reply::json(200, &told(id, number, secret, request)).changed())
@@ -61,9 +62,12 @@ impl State {
         let broken = std::mem::take(&mut self.broken_checksum);
         let secret = self.secret(id)?;
         let number = seen(id, version, secret)?;
-        let found = at(secret, number).ok_or_else(|| missing(id, version))?;
+        let index = index_of(number).ok_or_else(|| missing(id, version))?;
+        let found = secret.versions.get_mut(index).ok_or_else(|| missing(id, version))?;
+        let seen = found.seen();
+        found.stale = found.stale.saturating_sub(1);
         // google-github-actions/get-secretmanager-secrets issue 268 has the whole answer.
-        let state = match found.state {
+        let state = match seen {
             VersionState::Enabled => None,
             VersionState::Disabled => Some("DISABLED"),
             VersionState::Destroyed => Some("DESTROYED"),
@@ -88,14 +92,20 @@ impl State {
     ) -> Result<Reply, Reply> {
         let wanted = body(request)?;
         let etag = self.next_etag();
+        let stale_versions = self.stale_versions;
         let secret = self.secret(id)?;
         let number: u64 = version.parse().map_err(|_| invalid("A version is changed by its number."))?;
-        let index = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+        let index = index_of(number).ok_or_else(|| missing(id, version))?;
         let found = secret.versions.get_mut(index).ok_or_else(|| missing(id, version))?;
         check_etag(wanted["etag"].as_str(), &found.etag)?;
         if found.state == VersionState::Destroyed {
             let message = format!("Secret Version [{}] is in DESTROYED state.", name(id, number));
             return Err(refused(400, "FAILED_PRECONDITION", &message));
+        }
+        if state != VersionState::Disabled {
+            found.stale = 0;
+        } else if found.state == VersionState::Enabled {
+            found.stale = stale_versions;
         }
         found.state = state;
         found.etag = etag;
@@ -104,6 +114,13 @@ impl State {
             found.destroyed = Some(now);
         }
         Ok(Reply::json(200, &told(id, number, secret, request)).changed())
+    }
+}
+
+impl Version {
+    /// Its state as a read finds it.
+    fn seen(&self) -> VersionState {
+        if self.stale > 0 { VersionState::Enabled } else { self.state }
     }
 }
 
@@ -127,7 +144,11 @@ fn seen(id: &str, version: &str, secret: &mut Secret) -> Result<u64, Reply> {
 }
 
 fn at(secret: &Secret, number: u64) -> Option<&Version> {
-    secret.versions.get(usize::try_from(number.checked_sub(1)?).ok()?)
+    secret.versions.get(index_of(number)?)
+}
+
+fn index_of(number: u64) -> Option<usize> {
+    usize::try_from(number.checked_sub(1)?).ok()
 }
 
 fn missing(id: &str, version: &str) -> Reply {
@@ -141,7 +162,7 @@ fn name(id: &str, number: u64) -> String {
 fn told(id: &str, number: u64, secret: &Secret, request: &Request) -> Value {
     let Some(version) = at(secret, number) else { return Value::Null };
     let numbers = request.parameter("$alt").is_some_and(|alt| alt.contains("enum-encoding=int"));
-    let (text, value) = match version.state {
+    let (text, value) = match version.seen() {
         VersionState::Enabled => ("ENABLED", 1),
         VersionState::Disabled => ("DISABLED", 2),
         VersionState::Destroyed => ("DESTROYED", 3),

@@ -146,6 +146,34 @@ async fn readers_by_alias_may_see_a_promotion_late_and_so_do_we() {
 }
 
 #[tokio::test]
+async fn a_version_that_is_seen_late_to_be_disabled_is_disabled_once() {
+    let google = Google::start().await;
+    let target = google.target().await;
+    let at = google.fresh_path();
+    let (one, first) = write(1, "one");
+    target.stage(&at, one, &first).await.unwrap();
+    target.promote(&at, one, None).await.unwrap();
+    let (two, second) = write(2, "two");
+    target.stage(&at, two, &second).await.unwrap();
+    google.command("stale_versions", &json!({"count": 20}));
+    let disabled = || {
+        let asked = google.running.control.journal();
+        asked.iter().filter(|entry| entry.operation == "versions.disable").count()
+    };
+    target.unstage(&at, two).await.unwrap();
+    assert_eq!(disabled(), 1);
+    assert!(target.staged(&at, two).await.unwrap().is_some(), "it is still seen as it was");
+    // another process, which remembers nothing and sees it too
+    google.target().await.unstage(&at, two).await.unwrap();
+    assert_eq!(disabled(), 2);
+    for _ in 0..20 {
+        target.staged(&at, two).await.unwrap();
+    }
+    assert!(target.staged(&at, two).await.unwrap().is_none());
+    assert!(google.consumer_read(&at).await.unwrap() == first);
+}
+
+#[tokio::test]
 async fn rights_are_told_one_by_one() {
     let google = Google::start().await;
     let target = google.target().await;
