@@ -80,6 +80,8 @@ struct Unwrapped {
 struct State {
     session: Option<Arc<Session>>,
     unwrapped: Option<Unwrapped>,
+    /// Digest of a wrapping token that may have been unwrapped for us without our getting what is behind it.
+    asked: Option<Sha256>,
     /// Digest of a token of a file that was refused.
     refused: Option<Sha256>,
 }
@@ -208,7 +210,8 @@ async fn unwrapped(
     wrapping: &SecretString,
     state: &mut State,
 ) -> Result<SecretString, TargetError> {
-    if let Some(known) = state.unwrapped.as_ref().filter(|known| known.from == wrapping.sha256()) {
+    let digest = wrapping.sha256();
+    if let Some(known) = state.unwrapped.as_ref().filter(|known| known.from == digest) {
         return Ok(known.secret_id.duplicate());
     }
     let refused = |what: &str| TargetError::Unauthenticated(format!("the wrapped secret id {what}"));
@@ -216,16 +219,28 @@ async fn unwrapped(
     let body = SecretBytes::new(OutBody::json(&WrappingToken { token: wrapping.expose() }).bytes().to_vec());
     let looked = servers.send(&Ask::post(Effect::None, "sys/wrapping/lookup", body), None).await?;
     let Some(made_by) = (looked.status == 200).then(|| wire::creation_path(&looked.body)).flatten() else {
-        return Err(refused("was used or has ended; if nobody of yours used it, somebody else has it"));
+        return Err(refused(if state.asked == Some(digest) {
+            "is used up: keyholder asked for it and the answer was lost; place a new wrapped secret id"
+        } else {
+            "was used or has ended; keyholder itself uses it once per start; if neither an earlier start nor anybody of \
+             yours used it, somebody else has it"
+        }));
     };
     if !made_by.starts_with(&format!("auth/{mount}/role/")) || !made_by.ends_with("/secret-id") {
         return Err(refused("was not made by the role's secret-id endpoint"));
     }
     let ask = Ask::post(Effect::Write, "sys/wrapping/unwrap", SecretBytes::new(b"{}".to_vec()));
-    let Reply { status, body } = servers.send(&ask, Some(wrapping)).await?;
+    // before it is sent: whoever stops waiting for the answer does not learn what came of it
+    state.asked = Some(digest);
+    let sent = servers.send(&ask, Some(wrapping)).await;
+    if !matches!(sent, Ok(Reply { status: 200, .. }) | Err(TargetError::Unknown(_))) {
+        // it was not unwrapped for us: if it is used up later, it was by another
+        state.asked = None;
+    }
+    let Reply { status, body } = sent?;
     let secret_id = (status == 200).then(|| wire::secret_id(&body)).flatten();
     let secret_id = secret_id.ok_or_else(|| refused("could not be unwrapped"))?;
-    state.unwrapped = Some(Unwrapped { from: wrapping.sha256(), secret_id: secret_id.duplicate() });
+    state.unwrapped = Some(Unwrapped { from: digest, secret_id: secret_id.duplicate() });
     Ok(secret_id)
 }
 

@@ -168,6 +168,37 @@ async fn a_wrapped_secret_id_that_somebody_else_used_is_told() {
 }
 
 #[tokio::test]
+async fn a_wrapped_secret_id_whose_answer_was_lost_is_no_theft() {
+    let world = world().await;
+    let role_id = world.approle(0).await;
+    let wrapped = world.wrapped_secret_id().await;
+    let store = world.approle_store(&role_id, &wrapped, true);
+    world.running.control.fault(Fault::DropAfter.once().on("sys.wrapping.unwrap"));
+    assert!(works(&store).await.is_err());
+    for _ in 0..2 {
+        let Err(TargetError::Unauthenticated(text)) = works(&store).await else { panic!("it must be refused") };
+        assert!(text.contains("keyholder asked for it") && !text.contains("somebody else"), "{text}");
+    }
+    // after a restart nobody knows who it was
+    let Err(TargetError::Unauthenticated(text)) = works(&world.approle_store(&role_id, &wrapped, true)).await else {
+        panic!("it must be refused")
+    };
+    assert!(text.contains("once per start") && text.contains("somebody else"), "{text}");
+    world.asked();
+    world.approle_again(&store).await;
+
+    // somebody is quicker between the look and the use
+    let wrapped = world.wrapped_secret_id().await;
+    let store = world.approle_store(&role_id, &wrapped, true);
+    let refusal = Fault::Answer { status: 400, body: "{}".to_owned() };
+    world.running.control.fault(refusal.once().on("sys.wrapping.unwrap"));
+    assert!(works(&store).await.is_err());
+    world.root("POST", "sys/wrapping/unwrap", &[], &json!({"token": wrapped})).await;
+    let Err(TargetError::Unauthenticated(text)) = works(&store).await else { panic!("it must be refused") };
+    assert!(text.contains("somebody else"), "{text}");
+}
+
+#[tokio::test]
 async fn workloads_log_in_with_the_token_that_is_in_the_file_now() {
     let world = world().await;
     for method in ["kubernetes", "jwt"] {
