@@ -1,14 +1,18 @@
 //! Notices by e-mail, handed to a submission server (RFC 6409) over TLS: implicit (RFC 8314 section 3.3) or STARTTLS
 //! (RFC 3207), which is required: a server that does not offer it gets neither password nor message.
 //!
+//! Each receiver has a transaction of its own, with the same message: one address that the server refuses costs nobody
+//! else the notice, and one that it puts off is tried again alone.
+//!
 //! Invariant: the password goes to a server whose certificate was verified, and the server's words are told nowhere:
 //! its reply to a login may repeat it.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::VecDeque, net::IpAddr, path::PathBuf, time::Duration};
 
 use kh_core::port::{BoxFuture, Notice, Urgency};
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
+    address::Envelope,
     message::{
         Mailbox,
         header::{ContentType, Header, HeaderName, HeaderValue},
@@ -18,6 +22,8 @@ use lettre::{
         client::{Certificate, CertificateStore, Tls, TlsParameters},
     },
 };
+use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::{Channel, text};
 use crate::{SecretFile, SendError};
@@ -25,7 +31,7 @@ use crate::{SecretFile, SendError};
 /// Time for one command of the server's; the whole message takes six to nine.
 const COMMAND_TIME: Duration = Duration::from_secs(15);
 
-/// Time for the whole message.
+/// Time for the whole message to one receiver.
 const MESSAGE_TIME: Duration = Duration::from_mins(1);
 
 /// Most receivers of one notice: more people are a mailing list.
@@ -33,6 +39,9 @@ const RECEIVERS_MAX: usize = 20;
 
 /// Longest subject, in characters.
 const SUBJECT_MAX: usize = 150;
+
+/// Notices of which it is remembered who has them: a lane tries one at a time, and one that it gave up may be told again.
+const REMEMBERED_MAX: usize = 64;
 
 /// How the connection is protected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +68,23 @@ pub enum MailError {
     PlainElsewhere,
 }
 
+/// What came so far of a notice that is tried again.
+#[derive(Default, Debug)]
+struct Progress {
+    /// Receivers who have it or are refused for good, by their place in the configuration.
+    settled: Vec<usize>,
+    /// Whether one of them has it.
+    taken: bool,
+}
+
+/// Why a receiver did not get a message.
+enum Failure {
+    /// Another one may get it.
+    Receiver(SendError),
+    /// It is the same for everybody.
+    Server(SendError),
+}
+
 /// Mail by a submission server.
 #[derive(Debug)]
 pub struct Mail {
@@ -71,6 +97,7 @@ pub struct Mail {
     login: Option<(String, SecretFile)>,
     from: Mailbox,
     to: Vec<Mailbox>,
+    progress: Mutex<VecDeque<(Uuid, Progress)>>,
 }
 
 impl Mail {
@@ -92,7 +119,8 @@ impl Mail {
         let to = to.iter().map(|text| mailbox(text)).collect::<Result<_, _>>()?;
         let from = mailbox(from)?;
         let (name, host) = (name.into(), host.to_owned());
-        Ok(Self { name, threshold, host, port, tls, ca_file: None, login: None, from, to })
+        let progress = Mutex::default();
+        Ok(Self { name, threshold, host, port, tls, ca_file: None, login: None, from, to, progress })
     }
 
     /// The same with a login: the user's name, and the file with the password.
@@ -127,7 +155,7 @@ impl Mail {
             .tls(tls)
             .timeout(Some(COMMAND_TIME));
         if let Some((user, password)) = &self.login {
-            // the library keeps it as plain text, which is not wiped, until the transport is dropped after this message
+            // the library keeps it as plain text, which is not wiped, until the transport is dropped after this notice
             builder = builder.credentials(Credentials::new(user.clone(), password.read().await?.expose().to_owned()));
         }
         Ok(builder.build())
@@ -150,6 +178,50 @@ impl Mail {
         }
         message.body(body).map_err(|_| SendError::refused("the notice cannot be written as a message"))
     }
+
+    /// One transaction for one receiver.
+    async fn hand_over(
+        &self,
+        transport: &AsyncSmtpTransport<Tokio1Executor>,
+        receiver: &Mailbox,
+        message: &[u8],
+    ) -> Result<(), Failure> {
+        let envelope = Envelope::new(Some(self.from.email.clone()), vec![receiver.email.clone()])
+            .map_err(|_| Failure::Receiver(SendError::refused("no envelope can be made for the receiver")))?;
+        match tokio::time::timeout(MESSAGE_TIME, transport.send_raw(&envelope, message)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if is_of_server(&error) => Err(Failure::Server(explain(&error))),
+            Ok(Err(error)) => Err(Failure::Receiver(explain(&error))),
+            Err(_elapsed) => Err(Failure::Server(SendError::transient("the mail server did not finish in time"))),
+        }
+    }
+
+    /// What came of the notice so far, and forgets it.
+    fn recall(&self, notice: Uuid) -> Progress {
+        let mut known = self.progress.lock();
+        let place = known.iter().position(|(id, _)| *id == notice);
+        place.and_then(|place| known.remove(place)).map(|(_, progress)| progress).unwrap_or_default()
+    }
+
+    fn remember(&self, notice: Uuid, progress: Progress) {
+        if progress.settled.is_empty() {
+            return;
+        }
+        let mut known = self.progress.lock();
+        if known.len() >= REMEMBERED_MAX {
+            known.pop_front();
+        }
+        known.push_back((notice, progress));
+    }
+
+    fn tell_refused(&self, notice: &Notice, refused: &[(&Mailbox, SendError)]) {
+        for (receiver, error) in refused {
+            tracing::warn!(
+                notice.channel = self.name.as_str(), notice.id = %notice.id, notice.receiver = %receiver.email,
+                error.cause = %error, "a receiver of a notice was refused by the mail server"
+            );
+        }
+    }
 }
 
 impl Channel for Mail {
@@ -161,19 +233,55 @@ impl Channel for Mail {
         self.threshold
     }
 
+    /// Done when somebody has it and nobody is left to try; refused when everybody was.
     fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), SendError>> {
         Box::pin(async move {
-            let (message, transport) = (self.message(notice)?, self.transport().await?);
-            match tokio::time::timeout(MESSAGE_TIME, transport.send(message)).await {
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => Err(explain(&error)),
-                Err(_elapsed) => Err(SendError::transient("the mail server did not finish in time")),
+            let (message, transport) = (self.message(notice)?.formatted(), self.transport().await?);
+            let mut progress = self.recall(notice.id);
+            let (mut unsettled, mut refused) = (None, Vec::new());
+            for (place, receiver) in self.to.iter().enumerate() {
+                if progress.settled.contains(&place) {
+                    continue;
+                }
+                match self.hand_over(&transport, receiver, &message).await {
+                    Ok(()) => {
+                        progress.settled.push(place);
+                        progress.taken = true;
+                    }
+                    Err(Failure::Receiver(error @ SendError::Refused(_))) => {
+                        progress.settled.push(place);
+                        refused.push((receiver, error));
+                    }
+                    Err(Failure::Receiver(error)) => unsettled = Some(error),
+                    Err(Failure::Server(error)) => {
+                        unsettled = Some(error);
+                        break;
+                    }
+                }
             }
+            if let Some(error) = unsettled {
+                self.tell_refused(notice, &refused);
+                self.remember(notice.id, progress);
+                return Err(error);
+            }
+            if progress.taken {
+                self.tell_refused(notice, &refused);
+                return Ok(());
+            }
+            refused.pop().map_or(Ok(()), |(_, error)| Err(error))
         })
     }
 }
 
-/// A 5xx reply is final (RFC 5321 section 4.2.1), and so is a certificate that does not verify; the rest passes.
+/// Whether a failure is the same for every receiver: the way to the server, or the login (RFC 4954 section 6). The
+/// library's own refusal may be about one address.
+fn is_of_server(error: &lettre::transport::smtp::Error) -> bool {
+    const CODES: [u16; 4] = [530, 534, 535, 538];
+    error.status().map_or(!error.is_client(), |code| CODES.contains(&u16::from(code)))
+}
+
+/// A 5xx reply is final (RFC 5321 section 4.2.1), and so is a server that lacks what is configured. The rest may pass, a
+/// certificate that does not verify too: the CA file is read anew each time.
 fn explain(error: &lettre::transport::smtp::Error) -> SendError {
     let code = error.status().map_or_else(String::new, |code| format!(" with {code}"));
     if error.is_permanent() {

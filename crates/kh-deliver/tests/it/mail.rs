@@ -27,9 +27,10 @@ async fn a_notice_arrives_over_either_kind_of_tls() {
         channel.send(&notice(9, Urgency::Critical)).await.unwrap();
         channel.send(&notice(9, Urgency::Critical)).await.unwrap();
         let taken = smtp.taken.lock().unwrap().clone();
-        assert_eq!(taken.len(), 2);
+        assert_eq!(taken.len(), 4, "each receiver's is a message of its own");
         assert!(taken[0].from.contains("<keyholder@acme.example>"));
-        assert_eq!(taken[0].to.len(), 2);
+        assert_eq!(taken[0].to.len(), 1);
+        assert_eq!(taken[0].text, taken[1].text, "and the same one");
         let text = &taken[0].text;
         for line in [
             "Message-ID: <00000000-0000-0000-0000-000000000009@acme.example>",
@@ -53,7 +54,7 @@ async fn names_forge_no_header_and_no_line() {
     let summary = "a\r\nBcc: everybody@acme.example\r\n\r\n.\r\nMAIL FROM:<x@y.example>".to_owned();
     channel.send(&Notice { summary, ..notice(1, Urgency::Critical) }).await.unwrap();
     let taken = smtp.taken.lock().unwrap().clone();
-    assert_eq!(taken.len(), 1);
+    assert_eq!(taken.len(), 2);
     assert!(
         !taken[0].text.lines().any(|line| line.starts_with("Bcc") || line.starts_with("MAIL")),
         "{}",
@@ -78,6 +79,43 @@ async fn without_tls_nothing_is_sent() {
         let in_clear = smtp.in_clear.lock().unwrap().join("\n");
         assert!(!in_clear.contains("AUTH") && !in_clear.contains("MAIL"), "{in_clear}");
     }
+}
+
+#[tokio::test]
+async fn a_refused_receiver_costs_nobody_else_the_notice() {
+    const OPS: &str = "RCPT TO:<ops@acme.example>";
+    const ON_CALL: &str = "RCPT TO:<on-call@acme.example>";
+    let (smtp, files) = (Smtp::start(Manner::Implicit, PASSWORD).await, Files::new());
+    let channel = mail(&smtp, &files, MailTls::Implicit);
+    let say = |who: &str, answer: &str| {
+        smtp.receivers.lock().unwrap().insert(format!("{who}@acme.example"), answer.to_owned());
+    };
+    let took = || smtp.taken.lock().unwrap().iter().flat_map(|taken| taken.to.clone()).collect::<Vec<_>>();
+    say("ops", "550 5.1.1 who is that");
+    channel.send(&notice(1, Urgency::Critical)).await.unwrap();
+    assert_eq!(took(), [ON_CALL]);
+
+    // who is put off is tried again, and nobody else
+    say("ops", "451 4.7.1 later");
+    for _ in 0..2 {
+        let error = channel.send(&notice(2, Urgency::Critical)).await.unwrap_err();
+        assert_eq!(error, SendError::transient("the mail server put the message off with 451"));
+    }
+    say("ops", "250 ok");
+    channel.send(&notice(2, Urgency::Critical)).await.unwrap();
+    assert_eq!(took(), [ON_CALL, ON_CALL, OPS]);
+    let id = "Message-ID: <00000000-0000-0000-0000-000000000002@acme.example>";
+    assert!(smtp.taken.lock().unwrap().iter().skip(1).all(|taken| taken.text.contains(id)));
+
+    // one is refused for good while the other one is put off
+    say("ops", "550 5.1.1 who is that");
+    say("on-call", "451 4.7.1 later");
+    assert!(matches!(channel.send(&notice(3, Urgency::Critical)).await, Err(SendError::Transient { .. })));
+    say("on-call", "550 5.1.1 who is that");
+    let refused = Err(SendError::Refused("the mail server refused the message with 550".to_owned()));
+    assert_eq!(channel.send(&notice(3, Urgency::Critical)).await, refused);
+    assert_eq!(channel.send(&notice(4, Urgency::Critical)).await, refused);
+    assert_eq!(took().len(), 3);
 }
 
 #[tokio::test]

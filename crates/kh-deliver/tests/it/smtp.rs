@@ -6,6 +6,7 @@
 //! doubled at the beginning of lines (RFC 5321 section 4.5).
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -43,6 +44,8 @@ pub(crate) struct Smtp {
     pub(crate) in_clear: Arc<Mutex<Vec<String>>>,
     /// The answer to DATA's end, in place of 250.
     pub(crate) verdict: Arc<Mutex<String>>,
+    /// The answers to RCPT by address, in place of 250.
+    pub(crate) receivers: Arc<Mutex<BTreeMap<String, String>>>,
     task: JoinHandle<()>,
 }
 
@@ -59,6 +62,7 @@ struct Session {
     taken: Arc<Mutex<Vec<Taken>>>,
     in_clear: Arc<Mutex<Vec<String>>>,
     verdict: Arc<Mutex<String>>,
+    receivers: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Smtp {
@@ -72,9 +76,11 @@ impl Smtp {
             taken: Arc::default(),
             in_clear: Arc::default(),
             verdict: Arc::new(Mutex::new("250 taken".to_owned())),
+            receivers: Arc::default(),
         };
         let (taken, in_clear, verdict) =
             (Arc::clone(&session.taken), Arc::clone(&session.in_clear), Arc::clone(&session.verdict));
+        let receivers = Arc::clone(&session.receivers);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (session, acceptor) = (session.clone(), acceptor.clone());
@@ -83,7 +89,7 @@ impl Smtp {
                 });
             }
         });
-        Self { address, ca, taken, in_clear, verdict, task }
+        Self { address, ca, taken, in_clear, verdict, receivers, task }
     }
 }
 
@@ -137,8 +143,13 @@ impl Session {
                     "250 ok".to_owned()
                 }
                 "RCPT" if from.is_some() => {
-                    to.push(line.clone());
-                    "250 ok".to_owned()
+                    let address = line.split(['<', '>']).nth(1).unwrap_or_default();
+                    let answer = self.receivers.lock().unwrap().get(address).cloned();
+                    let answer = answer.unwrap_or_else(|| "250 ok".to_owned());
+                    if answer.starts_with("250") {
+                        to.push(line.clone());
+                    }
+                    answer
                 }
                 "DATA" if !to.is_empty() => {
                     say(&mut stream, "354 go on").await?;
