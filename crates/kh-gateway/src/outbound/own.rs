@@ -12,6 +12,8 @@ mod login;
 mod metadata;
 mod tokens;
 
+use std::time::Duration;
+
 use bytes::Buf;
 use http::{Method, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -180,15 +182,15 @@ fn method_refused() -> Refusal {
 
 /// Reads a small body whole. It may hold a secret, so the copy is wiped.
 async fn read(caller: &Caller, body: Incoming) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    read_up_to(caller, body, caller.worker.limits.own_body_bytes).await
+    let limits = &caller.worker.limits;
+    read_up_to(body, limits.own_body_bytes, limits.body_idle).await
 }
 
-/// The same for a body of at most so many bytes.
-async fn read_up_to(caller: &Caller, body: Incoming, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    let limits = &caller.worker.limits;
+/// The same for a body of at most so many bytes, which comes within this time.
+async fn read_up_to(body: Incoming, bytes_max: usize, within: Duration) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     let whole = Limited::new(body, bytes_max).collect();
     let broken = || Refusal { close: true, ..Refusal::new(Code::REQUEST_MALFORMED, "the request body broke off") };
-    match tokio::time::timeout(limits.body_idle, whole).await {
+    match tokio::time::timeout(within, whole).await {
         Ok(Ok(collected)) => {
             let mut rest = collected.aggregate();
             let mut text = Zeroizing::new(Vec::with_capacity(rest.remaining()));

@@ -1,21 +1,24 @@
 //! `POST {prefix}/keyholder/events/NAME`: what a platform tells of its tokens, handed on to whoever carries it out.
 //!
 //! Invariants: a bearer is looked at before anything is read of a body; bodies of senders that are known only by what
-//! they sent are read a few at a time; the refusals of a wrong, an old and a repeated signature are one answer; each
-//! sender that is refused is told to the security log, and whoever is refused too often has to wait; whoever carries
-//! deliveries out hears of each one, also of those that were refused before, and counts them.
+//! they sent are read a few at a time, fewer of one address, and for a few seconds; the refusals of a wrong, an old and a
+//! repeated signature are one answer; each sender that is refused is told to the security log, and whoever is refused too
+//! often has to wait; whoever carries deliveries out hears of each one, also of those that were refused before, and counts
+//! them.
+
+mod seats;
 
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use kh_core::{
-    Code, Confirmation,
+    Code, Confirmation, UnixMillis,
     port::{BoxFuture, security::Presented},
 };
 use kh_verify::Reason;
-use tokio::sync::Semaphore;
 
+use self::seats::Seats;
 use super::{Visit, method_refused, read_up_to};
 use crate::{
     answer::{self, Answer, Refusal},
@@ -23,8 +26,13 @@ use crate::{
     outbound::binding::{self, Unproven},
 };
 
-/// Bodies that are read at once of senders that sign. Each may be 288 KiB, so 9 MiB in all.
-const UNKNOWN_SENDERS_MAX: usize = 32;
+/// How long the body of a sender that signs may take as a whole: it is not known yet who holds the seat. 288 KiB come
+/// within it over a line of half a megabit per second.
+const SIGNED_BODY: Duration = Duration::from_secs(5);
+
+/// How far a signed delivery's time and ours may differ: what Standard Webhooks recommends. A delivery out of it is not
+/// read; whoever looks at the signature has a window of its own.
+const WINDOW: Duration = Duration::from_mins(5);
 
 /// When to come back, for a sender that was one too many.
 const BUSY: Duration = Duration::from_secs(1);
@@ -89,13 +97,13 @@ pub trait EventSink: Send + Sync {
 #[derive(Clone)]
 pub struct Events {
     sink: Arc<dyn EventSink>,
-    unknown: Arc<Semaphore>,
+    seats: Arc<Seats>,
 }
 
 impl Events {
     /// Hands events on to `sink`.
     pub fn new(sink: Arc<dyn EventSink>) -> Self {
-        Self { sink, unknown: Arc::new(Semaphore::new(UNKNOWN_SENDERS_MAX)) }
+        Self { sink, seats: Arc::default() }
     }
 }
 
@@ -156,10 +164,11 @@ async fn taken(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Answer
         events.sink.refused(name, why);
         refused
     };
-    let stranger = |reason| {
-        let unknown = unknown(visit, Shown::Nothing(reason));
+    let stranger = |shown| {
+        let unknown = unknown(visit, shown);
         early(unknown.0, sender(unknown))
     };
+    let body_idle = visit.caller.worker.limits.body_idle;
     let unread = |refusal: Refusal| early(NotTaken::Malformed, refusal.into());
     // by the sink
     let refused = |why, reason| match why {
@@ -169,22 +178,41 @@ async fn taken(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Answer
     };
     if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
         let shown = bearer::shown(value.as_bytes());
-        let shown = shown.ok_or_else(|| stranger("scheme_refused"))?;
+        let shown = shown.ok_or_else(|| stranger(Shown::Nothing("scheme_refused")))?;
         let admitted = events.sink.admit(name, shown.1).await;
         let Bearer { client, bound } = admitted.map_err(|why| refused(why, "token_unknown"))?;
         binding::verify(visit.telling, parts, shown, bound.as_ref())
             .map_err(|unproven| early(why_unproven(&unproven), unproven.into()))?;
-        let body = read_up_to(visit.caller, body, body_max).await.map_err(unread)?;
+        let body = read_up_to(body, body_max, body_idle).await.map_err(unread)?;
         let taken = events.sink.take(name, Proof::Admitted(&client), &body).await;
         taken.map_err(|why| refused(why, "token_unknown"))?;
     } else {
         let none = if parts.headers.contains_key(SIGNATURE) { "signature_invalid" } else { "token_missing" };
         let signed = signed(&parts.headers);
-        let signed = signed.ok_or_else(|| stranger(none))?;
+        let signed = signed.ok_or_else(|| stranger(Shown::Nothing(none)))?;
+        let now = visit.telling.asked.began.now;
+        if !is_current(signed, now.wall) {
+            return Err(stranger(Shown::NotValid("signature_invalid")));
+        }
+        let (security, attempt) = (&visit.site.security, visit.telling.attempt(None));
         let busy = NotTaken::TooMany(BUSY);
-        let seat = events.unknown.try_acquire();
-        let _seat = seat.map_err(|_| early(busy, refusal(busy, with_token).into()))?;
-        let body = read_up_to(visit.caller, body, body_max).await.map_err(unread)?;
+        let seat = events.seats.take(attempt.address);
+        let (_seat, awaited) = seat.ok_or_else(|| early(busy, refusal(busy, with_token).into()))?;
+        // one body of an address is awaited whatever others did there: it may be of a sender that is known
+        if awaited.has_others()
+            && let Some(wait) = security.wait(attempt, now)
+        {
+            let throttled = (NotTaken::TooMany(wait), "throttled");
+            return Err(early(throttled.0, sender(throttled)));
+        }
+        let body = read_up_to(body, body_max, SIGNED_BODY.min(body_idle)).await.map_err(|refusal| {
+            if refusal.code == Code::REQUEST_MALFORMED {
+                // it did not come: whoever wants to keep others out does that
+                security.failed(attempt, visit.caller.worker.began().now);
+            }
+            unread(refusal)
+        })?;
+        drop(awaited);
         let taken = events.sink.take(name, Proof::Signed(signed), &body).await;
         taken.map_err(|why| refused(why, "signature_invalid"))?;
     }
@@ -223,6 +251,12 @@ fn unknown(visit: Visit<'_>, shown: Shown) -> (NotTaken, &'static str) {
 /// How a delivery ended whose token came without what it is bound to.
 fn why_unproven(unproven: &Unproven) -> NotTaken {
     if unproven.reason == Reason::ProofUnremembered { NotTaken::Unavailable } else { NotTaken::Unauthenticated }
+}
+
+/// Whether a signed delivery is of these minutes, as it says.
+fn is_current([_, timestamp, _]: [&str; 3], now: UnixMillis) -> bool {
+    let at = timestamp.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1_000)).map(UnixMillis);
+    at.is_some_and(|at| at.since(now) <= WINDOW && now.since(at) <= WINDOW)
 }
 
 /// The three headers, each there once.
