@@ -1,7 +1,9 @@
 //! Reading a platform's 401: its code decides whether a fresh token can help.
 
-use std::time::Duration;
+use std::{borrow::Cow, io::Read, time::Duration};
 
+use flate2::read::{GzDecoder, ZlibDecoder};
+use http::{HeaderValue, header};
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -11,7 +13,7 @@ use crate::{
     exchange::{Outgoing, Received},
 };
 
-/// Error bodies of the platforms have a few hundred bytes.
+/// Error bodies of the platforms have a few hundred bytes. It bounds them as they come and decompressed.
 const BODY_MAX: usize = 16 * 1024;
 /// Longest platform code that is repeated.
 const CODE_MAX: usize = 64;
@@ -44,13 +46,29 @@ struct Wire {
 pub(super) async fn read(received: Received, outgoing: &Outgoing<'_>, within: Duration) -> RefusedToken {
     let Received { response, conn } = received;
     let correlation_id = answer::correlation_id(response.headers()).map(Box::from);
+    let coding = response.headers().get(header::CONTENT_ENCODING).cloned();
     let body = Limited::new(response.into_body(), BODY_MAX);
     let collected = timeout(within, body.collect()).await;
     let Ok(Ok(collected)) = collected else { return RefusedToken { code: None, correlation_id } };
     if outgoing.body.as_ref().is_none_or(|body| body.has_ended()) {
         conn.finish();
     }
-    RefusedToken { code: code(&collected.to_bytes()), correlation_id }
+    RefusedToken { code: code(&decoded(coding.as_ref(), &collected.to_bytes())), correlation_id }
+}
+
+/// The body without its coding (RFC 9110 section 8.4.1): the platform compresses also an error if the caller takes that.
+/// A coding that is not known here leaves it as it is, which is no JSON then.
+fn decoded<'a>(coding: Option<&HeaderValue>, body: &'a [u8]) -> Cow<'a, [u8]> {
+    let is = |name: &str| coding.is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(name.as_bytes()));
+    let mut plain = Vec::new();
+    let read = if is("gzip") || is("x-gzip") {
+        GzDecoder::new(body).take(BODY_MAX as u64).read_to_end(&mut plain)
+    } else if is("deflate") {
+        ZlibDecoder::new(body).take(BODY_MAX as u64).read_to_end(&mut plain)
+    } else {
+        return Cow::Borrowed(body);
+    };
+    Cow::Owned(if read.is_ok() { plain } else { Vec::new() })
 }
 
 fn code(body: &[u8]) -> Option<Box<str>> {
@@ -63,7 +81,51 @@ fn code(body: &[u8]) -> Option<Box<str>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use flate2::{
+        Compression,
+        write::{GzEncoder, ZlibEncoder},
+    };
+
     use super::*;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn deflate(text: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn codings() {
+        let text = br#"{"code":"ip.not.authorized"}"#;
+        let long = [&b" ".repeat(BODY_MAX)[..], text].concat();
+        let (packed, cut) = (gzip(text), gzip(text)[..20].to_vec());
+        for (coding, body, known) in [
+            (None, text.to_vec(), true),
+            (Some("identity"), text.to_vec(), true),
+            (Some("gzip"), packed.clone(), true),
+            (Some("X-GZIP"), packed.clone(), true),
+            (Some("deflate"), deflate(text), true),
+            (None, packed.clone(), false),
+            (Some("br"), packed, false),
+            (Some("gzip"), text.to_vec(), false),
+            (Some("gzip"), cut, false),
+            (Some("gzip"), gzip(&long), false),
+            (Some("deflate"), deflate(&long), false),
+        ] {
+            let value = coding.map(HeaderValue::from_static);
+            let plain = decoded(value.as_ref(), &body);
+            assert!(plain.len() <= BODY_MAX, "{coding:?}");
+            assert_eq!(code(&plain).as_deref(), known.then_some("ip.not.authorized"), "{coding:?} {body:?}");
+        }
+    }
 
     #[test]
     fn codes() {

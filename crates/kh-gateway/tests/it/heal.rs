@@ -1,10 +1,14 @@
 //! A platform that refuses tokens or asks for patience.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use flate2::{Compression, write::GzEncoder};
 use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet};
@@ -154,6 +158,26 @@ async fn a_refused_address_costs_no_token() {
         Box::pin(async {
             reply(401, &[("inin-correlation-id", "refused-1")], r#"{"code":"ip.not.authorized","status":401}"#)
         })
+    })
+    .await;
+    let world = Setup::new(upstream.address).start().await;
+    for _ in 0..3 {
+        check_rejected(&world, "GET /api/v2/users", "", Some("ip.not.authorized")).await;
+    }
+    assert_eq!((world.tokens.fetched(), upstream.seen().len()), (1, 3));
+}
+
+/// A platform compresses its 401 as well, if the caller takes that.
+#[tokio::test]
+async fn a_refused_address_costs_no_token_when_its_answer_is_compressed() {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(br#"{"code":"ip.not.authorized","status":401}"#).unwrap();
+    let packed = packed.finish().unwrap();
+    let upstream = Upstream::start(move |_| {
+        let packed = packed.clone();
+        Box::pin(
+            async move { reply(401, &[("inin-correlation-id", "refused-1"), ("content-encoding", "gzip")], packed) },
+        )
     })
     .await;
     let world = Setup::new(upstream.address).start().await;
