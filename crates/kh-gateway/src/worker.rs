@@ -28,7 +28,7 @@ pub(crate) struct Worker {
     pub(crate) limits: Limits,
     pub(crate) upstreams: Upstreams,
     pub(crate) budget: Arc<ReplayBudget>,
-    /// Tunnels live here after their request is answered.
+    /// Connections live here, tunnels after their request is answered, and what outlives its caller.
     pub(crate) tasks: TaskTracker,
     /// Whether the worker comes to its end.
     pub(crate) drain: Drain,

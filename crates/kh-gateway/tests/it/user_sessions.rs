@@ -1,6 +1,7 @@
 //! Users who log in with an authorization code, against the sandbox's Genesys Cloud and over a real state.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -33,11 +34,16 @@ use kh_state::{LockedInstance, SqliteState};
 use kh_token::TokenPolicy;
 use prometheus_client::registry::Registry;
 use serde_json::json;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     security::Journal,
-    support::{Got, metric, send_to},
+    support::{Got, PATIENCE, metric, send_to},
 };
 
 /// RFC 7636 appendix B.
@@ -84,6 +90,8 @@ impl SecretSource for Document {
 
 struct World {
     sandbox: SandboxHandle,
+    /// Where keyholder takes the platform's token endpoint to be.
+    login_url: String,
     clock: Arc<Shifted>,
     folder: tempfile::TempDir,
     server: Option<Server>,
@@ -114,7 +122,9 @@ impl World {
         let sandbox = Sandbox::start(config).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (clock, journal) = Default::default();
-        let mut world = Self { sandbox, clock, folder, server: None, client: Default::default(), journal };
+        let login_url = sandbox.genesys_url.clone();
+        let client = Default::default();
+        let mut world = Self { sandbox, login_url, clock, folder, server: None, client, journal };
         let server = world.serve().await;
         let new = |name: &str| NewClient {
             name: name.parse().unwrap(),
@@ -145,7 +155,7 @@ impl World {
         let store = Arc::clone(&state) as Arc<dyn StateStore>;
         let issuer = Issuer::open(store, Arc::clone(&clock), Arc::clone(&entropy)).await.unwrap();
         let egress = Arc::new(kh_net::Egress::trusting(&[]).unwrap());
-        let login = Address::parse(&self.sandbox.genesys_url, PlainHttp::LoopbackOnly).unwrap();
+        let login = Address::parse(&self.login_url, PlainHttp::LoopbackOnly).unwrap();
         let http = HttpClient::new(Arc::clone(&egress), Timeouts::default(), Arc::clone(&clock));
         let admin = self.sandbox.admin();
         let document = json!({ "client_id": admin.id, "client_secret": admin.secret.expose() }).to_string();
@@ -508,4 +518,51 @@ async fn giving_the_token_back_ends_the_session_at_the_platform_and_no_other() {
     assert_eq!(world.send(request).await.status, 200);
     until(|| deleted() == 2).await;
     assert_eq!(world.call(&two, GET_ME).await.status, 401);
+}
+
+/// Stands before the sandbox: tells of each connection, and lets it through when it is told to.
+async fn gate(to: SocketAddr, came: Arc<Notify>, go: Arc<Notify>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            came.notify_one();
+            go.notified().await;
+            let mut onward = TcpStream::connect(to).await.unwrap();
+            // either side may end it
+            drop(tokio::io::copy_bidirectional(&mut from, &mut onward).await);
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_whose_caller_hung_up_is_finished_before_keyholder_ends() {
+    let mut world = World::start(|_| {}).await;
+    let code = world.code().await;
+    let (came, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let sandbox = world.sandbox.genesys_url.strip_prefix("http://").unwrap().parse().unwrap();
+    world.login_url = format!("http://{}", gate(sandbox, Arc::clone(&came), Arc::clone(&go)).await);
+    world.restart().await;
+    let (id, secret) = &world.client;
+    let form = format!(
+        "grant_type=authorization_code&code={code}&redirect_uri={BACK}&code_verifier={VERIFIER}&client_id={id}\
+         &client_secret={secret}"
+    );
+    let request = format!(
+        "POST /oauth/token HTTP/1.1\r\nhost: keyholder\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+         content-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let mut caller = TcpStream::connect(world.server().gateway.addresses()[0]).await.unwrap();
+    caller.write_all(request.as_bytes()).await.unwrap();
+    tokio::time::timeout(PATIENCE, came.notified()).await.expect("the platform is asked");
+    drop(caller);
+    until(|| metric(&world.server().registry, "keyholder_gateway_connections") == 0).await;
+    let Server { gateway, sessions, cancel, .. } = world.server.take().unwrap();
+    let ending = tokio::spawn(gateway.shutdown(PATIENCE));
+    go.notify_one();
+    assert!(ending.await.unwrap(), "it was finished in time");
+    assert_eq!(sessions.counts().begun, 1);
+    cancel.cancel();
 }

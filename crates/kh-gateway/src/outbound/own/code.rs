@@ -2,7 +2,7 @@
 //! platform, what comes back stays here, and the caller gets a keyholder token that speaks for the session.
 //!
 //! Invariants: the client's secret is looked at before the platform hears of the code; a code is sent once; a caller who
-//! goes away leaves either a whole session behind or none.
+//! goes away leaves either a whole session behind or none, also while keyholder comes to its end.
 
 use std::sync::Arc;
 
@@ -56,8 +56,9 @@ pub(super) async fn login(
     held.confirmation(&client.record).map_err(|error| refused(&error))?;
     let (site, sessions) = (site.clone(), Arc::clone(sessions));
     let user = User { code, redirect_uri: form.redirect_uri.take(), verifier: form.code_verifier.take() };
-    // a task of its own: whoever hangs up while the platform answers takes nothing with him
-    let begun = tokio::spawn(async move {
+    // a task of its own: whoever hangs up while the platform answers takes nothing with him, and neither does the
+    // worker's end, which waits for it
+    let begun = visit.caller.worker.tasks.spawn(async move {
         let granted = user.exchange(&sessions, &credential).await.map_err(|error| not_granted(&error))?;
         begin(&site, &sessions, (&presented, held), granted).await
     });
