@@ -56,8 +56,8 @@ pub(super) async fn read(received: Received, outgoing: &Outgoing<'_>, within: Du
     RefusedToken { code: code(&decoded(coding.as_ref(), &collected.to_bytes())), correlation_id }
 }
 
-/// The body without its coding (RFC 9110 section 8.4.1): the platform compresses also an error if the caller takes that.
-/// A coding that is not known here leaves it as it is, which is no JSON then.
+/// The body without its coding (RFC 9110 section 8.4.1): the platform compresses also an error if the caller takes
+/// that. A coding that is not known here leaves it as it is, which is no JSON then.
 fn decoded<'a>(coding: Option<&HeaderValue>, body: &'a [u8]) -> Cow<'a, [u8]> {
     let is = |name: &str| coding.is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(name.as_bytes()));
     let mut plain = Vec::new();

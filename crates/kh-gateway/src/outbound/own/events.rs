@@ -1,10 +1,10 @@
 //! `POST {prefix}/keyholder/events/NAME`: what a platform tells of its tokens, handed on to whoever carries it out.
 //!
 //! Invariants: a bearer is looked at before anything is read of a body; bodies of senders that are known only by what
-//! they sent are read a few at a time, fewer of one address, and for a few seconds; the refusals of a wrong, an old and a
-//! repeated signature are one answer; each sender that is refused is told to the security log, and whoever is refused too
-//! often has to wait; whoever carries deliveries out hears of each one, also of those that were refused before, and counts
-//! them.
+//! they sent are read a few at a time, fewer of one address, and for a few seconds; the refusals of a wrong, an old and
+//! a repeated signature are one answer; each sender that is refused is told to the security log, and whoever is refused
+//! too often has to wait; whoever carries deliveries out hears of each one, also of those that were refused before, and
+//! counts them.
 
 mod seats;
 

@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// Bodies that are held at once. Each may be 288 KiB, so 9 MiB in all.
 const SEATS: usize = 32;
 
-/// Of these, bodies of one address that did not come yet. A body comes with its head as a rule: of a busy platform, too,
-/// few are on their way at once.
+/// Of these, bodies of one address that did not come yet. A body comes with its head as a rule: of a busy platform,
+/// too, few are on their way at once.
 const AWAITED_MAX: usize = 4;
 
 /// The seats of one gateway.
