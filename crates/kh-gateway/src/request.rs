@@ -121,6 +121,7 @@ pub(crate) async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Resul
     let trail = worker.ports.observer.as_ref().map(|it| Trail::begin(it, &parts, began, address, caller.is_secure()));
     let is_head = parts.method == Method::HEAD;
     let (answer, took) = handle(&door, parts, body, began, trail.as_ref()).await;
+    caller.sniff.answered();
     Ok(conclude(worker, answer, took, began, in_flight, trail, is_head))
 }
 

@@ -1,6 +1,6 @@
 //! Finding `Content-Length` beside `Transfer-Encoding`, which hyper resolves before a handler can see it.
 //!
-//! The bytes read since our last answer are kept up to one head's size. When a handler meets a chunked request, the
+//! The bytes read since our last answer, which an interim one is not, are kept up to one head's size. When a handler meets a chunked request, the
 //! head is looked up there. It is only judged if the kept bytes begin with this request's method; else (as a rule a
 //! pipelined head, or one behind a body) nothing is claimed, and hyper's own resolution stands: re-framed, closed.
 
@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 
 /// More than any accepted head.
 const KEEP: usize = 68 * 1024;
+/// Capacity that a connection keeps. A large head is rare: its memory is not kept for the connection's life.
+const KEEP_IDLE: usize = 8 * 1024;
 
 /// The raw bytes around the current request head of one connection.
 #[derive(Default)]
@@ -17,34 +19,62 @@ pub(crate) struct Sniff(Mutex<State>);
 #[derive(Default)]
 struct State {
     bytes: Vec<u8>,
-    paused: bool,
+    phase: Phase,
     /// There are no more heads.
     ended: bool,
     /// That is because the connection is a tunnel now.
     tunnel: bool,
 }
 
+/// Where a connection is between two heads.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    /// What comes in is a head.
+    #[default]
+    Head,
+    /// A handler has the request; what comes in is its body.
+    Handling,
+    /// It has answered, and nothing of that was written yet.
+    Answered,
+}
+
+impl State {
+    fn forget(&mut self) {
+        self.bytes.clear();
+        if self.bytes.capacity() > KEEP_IDLE {
+            self.bytes = Vec::new();
+        }
+    }
+}
+
 impl Sniff {
     /// Bytes came in.
     pub(crate) fn read(&self, new: &[u8]) {
         let mut state = self.0.lock();
-        if !state.paused && state.bytes.len() < KEEP {
+        if state.phase == Phase::Head && !state.ended && state.bytes.len() < KEEP {
             state.bytes.extend_from_slice(new);
         }
     }
 
-    /// Bytes go out. Those of an answer mean that what comes next is a new head; says whether they are a tunnel's.
+    /// Bytes go out. Those of an answer mean that what comes next is a new head, but for an interim one (100), which
+    /// asks for the body. Says whether they are a tunnel's.
     pub(crate) fn written(&self) -> bool {
         let mut state = self.0.lock();
-        state.bytes.clear();
-        state.paused = state.ended;
+        if state.phase != Phase::Handling {
+            state.forget();
+            state.phase = Phase::Head;
+        }
         state.tunnel
+    }
+
+    /// The handler has answered its request: what is written from now on is that answer.
+    pub(crate) fn answered(&self) {
+        self.0.lock().phase = Phase::Answered;
     }
 
     /// The connection has no raw heads.
     pub(crate) fn end(&self) {
-        let mut state = self.0.lock();
-        (state.ended, state.paused) = (true, true);
+        self.0.lock().ended = true;
     }
 
     /// The connection becomes a tunnel.
@@ -61,13 +91,9 @@ impl Sniff {
     /// A handler has its request: says whether the raw head has a `Content-Length`, and keeps nothing of the body.
     pub(crate) fn take(&self, chunked: bool, method: &Method) -> bool {
         let mut state = self.0.lock();
-        state.paused = true;
+        state.phase = Phase::Handling;
         let found = chunked && has_content_length(&state.bytes, method);
-        state.bytes.clear();
-        // a large head is rare: its memory is not kept for the connection's life
-        if state.bytes.capacity() > 8 * 1024 {
-            state.bytes = Vec::new();
-        }
+        state.forget();
         found
     }
 }
@@ -120,6 +146,7 @@ mod tests {
             if ended {
                 sniff.end();
             }
+            sniff.answered();
             assert!(!sniff.written(), "a connection without heads is no tunnel yet");
             sniff.read(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n");
             assert_eq!(sniff.take(true, &Method::POST), expected);
@@ -127,5 +154,40 @@ mod tests {
         assert!(!sniff.is_tunnel());
         sniff.tunnel();
         assert!(sniff.written() && sniff.is_tunnel());
+    }
+
+    #[test]
+    fn an_interim_answer_begins_no_head() {
+        const HEAD: &[u8] = b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n";
+        let sniff = Sniff::default();
+        sniff.read(HEAD);
+        assert!(sniff.take(true, &Method::POST));
+        assert!(!sniff.written(), "100 Continue");
+        sniff.read(HEAD);
+        assert!(sniff.0.lock().bytes.is_empty(), "that was a body");
+        sniff.answered();
+        for _ in 0..2 {
+            sniff.written();
+        }
+        sniff.read(HEAD);
+        assert!(sniff.take(true, &Method::POST), "the next head");
+    }
+
+    #[test]
+    fn no_large_memory_stays_behind() {
+        let sniff = Sniff::default();
+        let large = [b'x'; KEEP_IDLE];
+        for is_taken in [true, false] {
+            for _ in 0..2 {
+                sniff.read(&large);
+            }
+            assert!(sniff.0.lock().bytes.capacity() > KEEP_IDLE);
+            if is_taken {
+                sniff.take(false, &Method::POST);
+                sniff.answered();
+            }
+            sniff.written();
+            assert_eq!(sniff.0.lock().bytes.capacity(), 0);
+        }
     }
 }

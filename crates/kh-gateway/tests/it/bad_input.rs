@@ -2,9 +2,15 @@
 
 use std::net::SocketAddr;
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
 use crate::{
-    support::{Setup, World, raw_to},
-    upstream::{Upstream, reply},
+    support::{PATIENCE, Setup, World, raw_to},
+    upstream::{Upstream, hearing, reply},
 };
 
 async fn worlds() -> (Upstream, World) {
@@ -233,6 +239,37 @@ async fn a_pipelined_head_with_both_lengths_is_reframed_and_the_connection_close
         assert_ne!(seen.target, "/api/v2/smuggled");
         assert!(!(seen.headers.contains_key("content-length") && seen.headers.contains_key("transfer-encoding")));
     }
+}
+
+/// Sends this, and reads until the answer ends with that.
+async fn ask(stream: &mut TcpStream, bytes: &str, end: &str) -> String {
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(end.as_bytes()) {
+        let read = timeout(PATIENCE, stream.read_buf(&mut answer)).await.expect("an answer in time").unwrap();
+        assert!(read > 0, "{:?}", String::from_utf8_lossy(&answer));
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// 100 Continue is written while a request is handled, and what comes in after it is no head.
+#[tokio::test]
+async fn both_lengths_are_found_in_the_head_after_an_upload_that_was_asked_for() {
+    let (upstream, bodies) = hearing().await;
+    let world = Setup::new(upstream.address).start().await;
+    let head = format!("Host: a\r\nAuthorization: Bearer {}\r\n", world.token);
+    let expecting = format!("POST /api/v2/users HTTP/1.1\r\n{head}Content-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    let both = format!(
+        "POST /api/v2/users HTTP/1.1\r\n{head}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    );
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(ask(&mut stream, &expecting, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+        assert!(ask(&mut stream, "null", "heard").await.starts_with("HTTP/1.1 200 "));
+    }
+    let refused = ask(&mut stream, &both, "}").await;
+    assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("keyholder.request.ambiguous"), "{refused}");
+    assert_eq!(*bodies.lock(), ["null", "null"]);
 }
 
 #[tokio::test]
