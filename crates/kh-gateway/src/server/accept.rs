@@ -1,6 +1,12 @@
 //! Accepting callers, and serving one connection with the protocol that it speaks.
 
-use std::{io, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    io::{self, ErrorKind},
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{
     server::conn::http1::{Builder, UpgradeableConnection},
@@ -84,20 +90,34 @@ impl Listener {
         match self.incoming {
             Incoming::Tcp(listener) => {
                 let listener = listener.into_std()?;
-                while let Ok((stream, peer)) = listener.accept() {
+                for (stream, peer) in queued(|| listener.accept()) {
                     stream.set_nonblocking(true)?;
                     last.push((Socket::Tcp(tokio::net::TcpStream::from_std(stream)?), Some(peer.ip())));
                 }
             }
             Incoming::Unix(listener) => {
                 let listener = listener.into_std()?;
-                while let Ok((stream, _)) = listener.accept() {
+                for (stream, _) in queued(|| listener.accept()) {
                     stream.set_nonblocking(true)?;
                     last.push((Socket::Unix(tokio::net::UnixStream::from_std(stream)?), None));
                 }
             }
         }
         Ok(last)
+    }
+}
+
+/// Everybody in the queue of a listener that does not wait. One who left it meanwhile is no reason to cut off those
+/// behind.
+fn queued<T>(mut accept: impl FnMut() -> io::Result<T>) -> Vec<T> {
+    let mut all = Vec::new();
+    loop {
+        match accept() {
+            Ok(one) => all.push(one),
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+            // nobody is left, or nobody more can be taken
+            Err(_) => return all,
+        }
     }
 }
 
@@ -237,5 +257,27 @@ where
 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_who_left_the_queue_does_not_cut_off_those_behind() {
+        use ErrorKind::{ConnectionAborted, Interrupted, Other, WouldBlock};
+        for (answers, taken) in [
+            (
+                &[Ok(1), Err(ConnectionAborted), Ok(2), Err(Interrupted), Ok(3), Err(WouldBlock), Ok(4)][..],
+                &[1, 2, 3][..],
+            ),
+            (&[Ok(1), Err(Other), Ok(2)], &[1]),
+            (&[Err(WouldBlock)], &[]),
+        ] {
+            let mut answers = answers.iter().copied();
+            let all = queued(|| answers.next().expect("nothing is asked after the end").map_err(io::Error::from));
+            assert_eq!(all, taken);
+        }
     }
 }
