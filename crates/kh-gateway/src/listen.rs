@@ -133,13 +133,11 @@ pub(crate) fn open(wanted: Vec<Listen>, workers: usize, mode: u32) -> Result<Lis
 
 impl Listeners {
     fn tcp(&mut self, wanted: SocketAddr) -> io::Result<()> {
-        claim(wanted)?;
-        let mut address = wanted;
+        let claim = claim(wanted)?;
+        // with port 0 the claim picks the port for all
+        let address = claim.local_addr()?;
         for of_worker in &mut self.of_workers {
-            let socket = bind(address)?;
-            // with port 0 the first socket picks the port for all
-            address = socket.local_addr()?;
-            of_worker.push(Opened { socket: Bound::Tcp(socket), given: false });
+            of_worker.push(Opened { socket: Bound::Tcp(bind(address)?), given: false });
         }
         self.addresses.push(address);
         Ok(())
@@ -187,11 +185,16 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Fails if another process listens on `address`: with `SO_REUSEPORT` it would silently share the callers with us.
-fn claim(address: SocketAddr) -> io::Result<()> {
+/// Fails if another process listens on `address`: with `SO_REUSEPORT` it would silently share the callers with us. The
+/// claim is held until our own sockets listen: of two processes that start at once, one fails here.
+fn claim(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = socket(address)?;
     socket.bind(&address.into())?;
-    socket.listen(1)
+    // only one socket of an address may begin to listen without `SO_REUSEPORT`
+    socket.listen(1)?;
+    // our own sockets may join from now on; nobody else's claim may
+    socket.set_reuse_port(true)?;
+    Ok(socket.into())
 }
 
 fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {

@@ -27,6 +27,23 @@ fn addresses_and_paths() {
     }
 }
 
+/// Two processes that start at once: whoever claims first has the address, and loses it at no moment.
+#[test]
+fn an_address_is_claimed_without_a_gap() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let first = claim(address.parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let refused = || assert_eq!(claim(address).unwrap_err().kind(), io::ErrorKind::AddrInUse, "{address}");
+        refused();
+        let workers: Vec<_> = (0..2).map(|_| bind(address).unwrap()).collect();
+        refused();
+        drop(first);
+        refused();
+        drop(workers);
+        claim(address).unwrap();
+    }
+}
+
 proptest::proptest! {
     /// Whatever is written there: it is refused, or shown as it is read again.
     #[test]
