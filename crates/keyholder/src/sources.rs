@@ -35,7 +35,11 @@ impl Sources {
         let before = self.outside.load();
         let kept = next.into_iter().map(|(name, store)| match before.get(&name) {
             Some(old) if old.digest() == store.digest() => (name, Arc::clone(old)),
-            _ => (name, store),
+            Some(old) => {
+                store.follow(old);
+                (name, store)
+            }
+            None => (name, store),
         });
         self.outside.store(Arc::new(kept.collect()));
     }

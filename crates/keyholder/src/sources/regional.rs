@@ -4,9 +4,16 @@
 //! Invariants: a document from memory was confirmed by a store at most `stale_max` ago, on a clock that does not jump,
 //! and only failures to reach a store let it out: a store that says that the document is gone, or that keyholder may not
 //! read it, is believed; one that does not take keyholder's login lets another store answer, and no memory. A store that lags behind another one (an older generation in the document's marker) does not
-//! take a newer document back.
+//! take a newer document back. A number is used for one document alone, also when the store's configuration changed.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use kh_core::{
     Clock, SecretBytes, SecretReference, Sha256, StoreName,
@@ -45,18 +52,28 @@ struct Labels {
     result: &'static str,
 }
 
-/// Counts reads of stores outside. Clones share it.
+/// What the stores outside have in common, with those that take their place later: counts of reads, and the numbers of
+/// documents. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Reads(Family<Labels, Counter>);
+pub(crate) struct Reads {
+    counts: Family<Labels, Counter>,
+    /// The number that was given last.
+    numbers: Arc<AtomicU64>,
+}
 
 impl Reads {
     /// Shows the counts.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        registry.register(READS, kh_core::metric::help(READS), self.0.clone());
+        registry.register(READS, kh_core::metric::help(READS), self.counts.clone());
     }
 
     fn count(&self, store: &StoreName, result: &'static str) {
-        self.0.get_or_create(&Labels { store: store.to_string(), result }).inc();
+        self.counts.get_or_create(&Labels { store: store.to_string(), result }).inc();
+    }
+
+    /// Numbers are not used twice: not after a document was forgotten, and not after its store was replaced.
+    fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
@@ -99,8 +116,8 @@ pub(crate) struct Regional {
     digest: Sha256,
     paces: Mutex<Vec<Pace>>,
     known: Mutex<BTreeMap<SecretPath, Known>>,
-    /// Numbers are not used twice, also not after a document was forgotten.
-    numbers: Mutex<u64>,
+    /// The documents as the store before this one read them last, with their numbers, until they are read here.
+    followed: Mutex<BTreeMap<SecretPath, (Sha256, u64)>>,
 }
 
 impl Regional {
@@ -113,8 +130,17 @@ impl Regional {
         digest: Sha256,
     ) -> Arc<Self> {
         let paces = Mutex::new(vec![Pace::default(); regions.len()]);
-        let (known, numbers) = (Mutex::default(), Mutex::new(0));
-        Arc::new(Self { regions, stale_max, clock, reads, digest, paces, known, numbers })
+        let (known, followed) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { regions, stale_max, clock, reads, digest, paces, known, followed })
+    }
+
+    /// Takes the place of `before`: a document that did not change keeps its number, so that nobody logs in again.
+    pub(super) fn follow(&self, before: &Self) {
+        let mut documents = before.followed.lock().clone();
+        let known = before.known.lock();
+        documents.extend(known.iter().map(|(path, known)| (path.clone(), (known.digest, known.number))));
+        drop(known);
+        *self.followed.lock() = documents;
     }
 
     pub(super) fn digest(&self) -> Sha256 {
@@ -177,9 +203,11 @@ impl Regional {
         if lags {
             return None;
         }
-        let number = match before {
-            Some(before) if before.digest == digest => before.number,
-            _ => self.next_number(),
+        let followed = self.followed.lock().remove(path);
+        let last = before.map(|before| (before.digest, before.number)).or(followed);
+        let number = match last {
+            Some((of, number)) if of == digest => number,
+            _ => self.reads.next_number(),
         };
         if known.len() >= DOCUMENTS_MAX && !known.contains_key(path) {
             known.pop_first();
@@ -188,12 +216,6 @@ impl Regional {
         let entry = Known { document, digest, number, generation, region: index, version, confirmed_at: now };
         known.insert(path.clone(), entry);
         Some(StoredSecret { value: live.value.duplicate(), version: number })
-    }
-
-    fn next_number(&self) -> u64 {
-        let mut numbers = self.numbers.lock();
-        *numbers += 1;
-        *numbers
     }
 
     fn is_fresh(&self, known: &Known, now: Duration) -> bool {

@@ -9,6 +9,7 @@ use kh_core::{
 };
 
 use super::*;
+use crate::sources::{Outside, Sources};
 
 /// What a region does when it is asked.
 #[derive(Clone)]
@@ -149,7 +150,7 @@ impl Bench {
     }
 
     fn reads(&self, store: &str, result: &'static str) -> u64 {
-        self.store.reads.0.get_or_create(&Labels { store: store.to_owned(), result }).get()
+        self.store.reads.counts.get_or_create(&Labels { store: store.to_owned(), result }).get()
     }
 
     fn asked(&self) -> (usize, usize) {
@@ -271,4 +272,30 @@ async fn the_quicker_region_is_read_first() {
     even.asked();
     assert_eq!(even.read().await, "one:1");
     assert_eq!(even.asked(), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_the_place_of_another_goes_on_with_its_numbers() {
+    let bench = bench(Mood::Serves("one", 1, "v1"), Mood::Down);
+    let outside = |store: &Arc<Regional>| Outside::from([("east".parse().unwrap(), Arc::clone(store))]);
+    let sources = Sources::new(Arc::clone(&bench.store) as Arc<dyn SecretSource>, outside(&bench.store));
+    let number = async || sources.read(&bench.reference).await.unwrap().version;
+    let replace = |edition: &[u8]| {
+        let Regional { regions, stale_max, clock, reads, .. } = &*bench.store;
+        let next = Regional::new(regions.clone(), *stale_max, Arc::clone(clock), reads.clone(), Sha256::of(edition));
+        sources.replace(outside(&next));
+    };
+    assert_eq!(number().await, 1);
+    *bench.east.mood.lock() = Mood::Serves("two", 2, "v2");
+    assert_eq!(number().await, 2);
+    replace(b"2");
+    *bench.east.mood.lock() = Mood::Serves("three", 3, "v3");
+    assert_eq!(number().await, 3, "a new document has a number of its own");
+    replace(b"3");
+    replace(b"4");
+    assert_eq!(number().await, 3, "and one that did not change keeps its own");
+    *bench.east.mood.lock() = Mood::Serves("two", 2, "v4");
+    assert_eq!(number().await, 4);
+    *bench.east.mood.lock() = Mood::Serves("three", 3, "v5");
+    assert_eq!(number().await, 5, "an earlier number does not come back");
 }
