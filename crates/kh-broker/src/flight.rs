@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use kh_core::{
-    Code,
+    Code, PlatformKind,
     credential::{CredentialDocument, DocumentError},
     port::{FetchError, IssuedToken, SourceError},
 };
@@ -15,15 +15,26 @@ use kh_token::{Failure, FetchKind, FetchOrder, Permit};
 
 use crate::{Credential, Login, LoginOutcome, TokenError, lease};
 
+/// What a request carried, which decides what its failure says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Carried {
+    /// The document alone.
+    Document,
+    /// A refresh token that came with a login by the document.
+    Refresh,
+    /// A refresh token that took the place of the document's own: the document has no other login.
+    Successor,
+}
+
 /// Why a fetch brought no token, shared by all who waited for it.
 #[derive(Clone, Debug)]
 pub(crate) enum FetchFailure {
-    Endpoint(Arc<FetchError>, FetchKind),
+    Endpoint(Arc<FetchError>, Carried),
     Store(Arc<SourceError>),
     Document(DocumentError),
     TimedOut(Duration),
     /// The token has bytes that a header cannot carry.
-    BadToken,
+    BadToken(Carried),
     KnownBad,
     DeadOnArrival,
     Aborted,
@@ -47,21 +58,25 @@ impl FetchFailure {
     /// The failure in the core's words.
     pub(crate) fn for_core(&self) -> Failure {
         match self {
-            Self::Endpoint(error, kind) => match error.as_ref() {
-                FetchError::Rejected { platform_code, .. }
-                    if *kind == FetchKind::Refresh && platform_code == "invalid_grant" =>
-                {
+            Self::Endpoint(error, carried) => match (error.as_ref(), carried) {
+                (FetchError::Rejected { platform_code, .. }, Carried::Refresh) if !names_the_client(platform_code) => {
                     Failure::RefreshRefused
                 }
-                FetchError::Rejected { .. } => Failure::Rejected,
-                FetchError::Unusable(_) => Failure::Unusable,
-                FetchError::RateLimited { retry_after, .. } => Failure::RateLimited { retry_after: *retry_after },
-                FetchError::Transient { retry_after, .. } => Failure::Transient { retry_after: *retry_after },
+                (FetchError::Rejected { .. }, _) => Failure::Rejected,
+                (FetchError::Unusable(_), _) => Failure::Unusable,
+                (FetchError::RateLimited { retry_after, .. }, _) => Failure::RateLimited { retry_after: *retry_after },
+                // The endpoint was there: what it has against the refresh token may never end.
+                (FetchError::Transient { retry_after, unreachable: None, .. }, Carried::Refresh) => {
+                    Failure::RefreshFailed { retry_after: *retry_after }
+                }
+                (FetchError::Transient { retry_after, .. }, _) => Failure::Transient { retry_after: *retry_after },
             },
             Self::Store(_) | Self::Document(_) => Failure::Store,
-            Self::TimedOut(_) | Self::BadToken | Self::KnownBad | Self::DeadOnArrival => {
-                Failure::Transient { retry_after: None }
-            }
+            Self::BadToken(Carried::Refresh) => Failure::RefreshFailed { retry_after: None },
+            Self::TimedOut(_)
+            | Self::BadToken(Carried::Document | Carried::Successor)
+            | Self::KnownBad
+            | Self::DeadOnArrival => Failure::Transient { retry_after: None },
             Self::Aborted => Failure::Aborted,
         }
     }
@@ -79,7 +94,7 @@ impl FetchFailure {
             Self::Store(source) => TokenError::Store { source: Arc::clone(source), retry_in },
             Self::Document(source) => TokenError::Document { source: source.clone(), retry_in },
             Self::TimedOut(deadline) => TokenError::TimedOut { deadline: *deadline, retry_in },
-            Self::BadToken => no_token("the token has bytes that a header cannot carry"),
+            Self::BadToken(_) => no_token("the token has bytes that a header cannot carry"),
             Self::KnownBad => no_token("the platform handed out a token that it had refused"),
             Self::DeadOnArrival => no_token("the token's life was over before it arrived"),
             Self::Aborted => no_token("it ended without an answer"),
@@ -89,6 +104,12 @@ impl FetchFailure {
     pub(crate) fn code(&self) -> Code {
         self.for_caller(Duration::ZERO).code()
     }
+}
+
+/// Whether a refusal is one of the client, which stands in the document, and not of the refresh token (RFC 6749 section
+/// 5.2).
+fn names_the_client(platform_code: &str) -> bool {
+    matches!(platform_code, "invalid_client" | "unauthorized_client")
 }
 
 /// The task of one fetch, and the guard that ends it.
@@ -134,9 +155,19 @@ impl Flight {
         };
         let issued = spec.endpoint.fetch(&document, refresh.as_deref()).await;
         self.tell(&document, stored.version, kind, &issued);
-        let issued = issued.map_err(|error| FetchFailure::Endpoint(Arc::new(error), kind))?;
-        let authorization = lease::bearer(&issued.access_token).ok_or(FetchFailure::BadToken)?;
+        let carried = match kind {
+            FetchKind::Login => Carried::Document,
+            FetchKind::Refresh if self.is_refresh_token(&document) => Carried::Successor,
+            FetchKind::Refresh => Carried::Refresh,
+        };
+        let issued = issued.map_err(|error| FetchFailure::Endpoint(Arc::new(error), carried))?;
+        let authorization = lease::bearer(&issued.access_token).ok_or(FetchFailure::BadToken(carried))?;
         Ok(Landing::Token(Box::new(Arrival { issued, authorization, kind })))
+    }
+
+    /// Whether logins with the document are by its own refresh token. Those of CXone are by its access key.
+    fn is_refresh_token(&self, document: &CredentialDocument) -> bool {
+        document.refresh_token.is_some() && self.credential.spec().kind != PlatformKind::Cxone
     }
 
     /// Tells who wants to know which secrets are in use. A refresh token that is refused says nothing about the secret,

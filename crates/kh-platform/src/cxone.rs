@@ -116,7 +116,8 @@ impl CxoneEndpoint {
         let token = conclude(&CXONE, &answer, |body| match refresh {
             Some(_) => parse_refresh_answer(body),
             None => parse_token_answer(body, None),
-        })?;
+        });
+        let token = if refresh.is_some() { token.map_err(of_refresh_token)? } else { token? };
         Ok(IssuedToken { auth_base: Some(auth_base.text().to_owned()), ..token.into() })
     }
 
@@ -174,6 +175,16 @@ impl TokenEndpoint for CxoneEndpoint {
             }
             CxoneLogin::Regional { auth_base } => Box::pin(self.fetch_regional(auth_base, document, refresh)),
         }
+    }
+}
+
+/// The regional refresh request carries a refresh token and nothing else: whatever is refused there, that is.
+fn of_refresh_token(error: FetchError) -> FetchError {
+    match error {
+        FetchError::Rejected { correlation_id, .. } => {
+            FetchError::Rejected { platform_code: "invalid_grant".to_owned(), correlation_id }
+        }
+        FetchError::RateLimited { .. } | FetchError::Transient { .. } | FetchError::Unusable(_) => error,
     }
 }
 

@@ -204,6 +204,11 @@ impl TokenCore {
                 self.refresh_held = None;
                 self.refused(now, digest);
             }
+            // A refresh token that is answered with nonsense may be so for ever.
+            (Failure::RefreshFailed { retry_after }, ..) => {
+                self.refresh_held = None;
+                self.pause_after_failure(now, Cause::Transient, retry_after, share);
+            }
             (Failure::RateLimited { retry_after }, ..) => {
                 self.pause_after_failure(now, Cause::RateLimited, retry_after, share);
             }

@@ -141,6 +141,12 @@ pub enum Failure {
     Unusable,
     /// The platform refused the refresh token; the document may still be good.
     RefreshRefused,
+    /// The endpoint answered the refresh token with neither a token nor a refusal that can be read; the document may
+    /// still be good.
+    RefreshFailed {
+        /// What `Retry-After` said.
+        retry_after: Option<Duration>,
+    },
     /// Too many token requests.
     RateLimited {
         /// What `Retry-After` said.

@@ -143,6 +143,42 @@ async fn a_refused_refresh_token_falls_back_to_a_login() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refresh_token_that_works_no_more_costs_one_login_and_not_the_document() {
+    for (answer, refreshes) in [
+        (Answer::Refuses("http_401"), 1),
+        (Answer::Refuses("invalid_scope"), 1),
+        (Answer::Broken, 1),
+        (Answer::Down, 2),
+    ] {
+        let bench = Bench::new(&[Answer::TokenWithRefresh { life: 100 }, answer]);
+        assert_eq!(bench.lease().await.unwrap().generation(), 1);
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(bench.lease().await.unwrap().generation(), 2);
+        assert_eq!((bench.endpoint.refreshes.load(Ordering::SeqCst), bench.endpoint.calls()), (refreshes, 3));
+    }
+    let bench = Bench::new(&[Answer::TokenWithRefresh { life: 100 }, Answer::Refuses("invalid_client")]);
+    bench.lease().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(bench.lease().await.unwrap_err().code(), Code::CREDENTIAL_REJECTED);
+    assert_eq!(bench.endpoint.calls(), 2, "a client that is refused is not tried again with its document");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_document_is_a_refresh_token_the_one_that_followed_it_is_kept() {
+    let follows = Answer::TokenWithRefresh { life: 100 };
+    let bench = Bench::new(&[follows, Answer::Broken, follows, Answer::RefreshRefused]);
+    let document = r#"{"client_id":"id","client_secret":"right","refresh_token":"own"}"#;
+    bench.store.write_document(document.to_owned());
+    bench.lease().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(bench.lease().await.unwrap().generation(), 2);
+    assert_eq!((bench.endpoint.refreshes.load(Ordering::SeqCst), bench.endpoint.calls()), (2, 3));
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(bench.lease().await.unwrap_err().code(), Code::CREDENTIAL_REJECTED);
+    assert_eq!(bench.endpoint.calls(), 4, "the older token is not sent in its place");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rejection_during_a_refresh_keeps_the_good_token() {
     let bench = Bench::new(&[Answer::Token { life: 1000 }, Answer::Rejected]);
     bench.lease().await.unwrap();

@@ -25,11 +25,21 @@ use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 /// What the endpoint does with one request.
 #[derive(Clone, Copy)]
 pub(crate) enum Answer {
-    Token { life: u64 },
-    TokenWithRefresh { life: u64 },
+    Token {
+        life: u64,
+    },
+    TokenWithRefresh {
+        life: u64,
+    },
     Rejected,
     RefreshRefused,
-    RateLimited { retry_after: u64 },
+    RateLimited {
+        retry_after: u64,
+    },
+    /// Refuses with this code.
+    Refuses(&'static str),
+    /// Answers, and neither with a token nor with a refusal.
+    Broken,
     Down,
     Panic,
     Hang,
@@ -122,6 +132,13 @@ impl FakeEndpoint {
             Answer::BadBytes => token(1000, false, "to\nken".into()),
             Answer::Rejected => rejected("invalid_client"),
             Answer::RefreshRefused => rejected("invalid_grant"),
+            Answer::Refuses(code) => rejected(code),
+            Answer::Broken => Err(FetchError::Transient {
+                reason: "the token endpoint answered 404".into(),
+                retry_after: None,
+                unreachable: None,
+                correlation_id: None,
+            }),
             Answer::RateLimited { retry_after } => Err(FetchError::RateLimited {
                 retry_after: Some(Duration::from_secs(retry_after)),
                 correlation_id: None,
@@ -163,9 +180,12 @@ impl FakeStore {
     }
 
     pub(crate) fn write(&self, secret: &str) {
+        self.write_document(format!(r#"{{"client_id":"id","client_secret":"{secret}"}}"#));
+    }
+
+    pub(crate) fn write_document(&self, text: String) {
         let mut document = self.document.lock().unwrap();
-        document.0 = format!(r#"{{"client_id":"id","client_secret":"{secret}"}}"#);
-        document.1 += 1;
+        *document = (text, document.1 + 1);
     }
 
     fn check(&self) -> Result<(String, u64), StoreError> {

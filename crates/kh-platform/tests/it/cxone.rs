@@ -12,7 +12,10 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use kh_core::{ManualClock, SecretString, port::TokenEndpoint};
+use kh_core::{
+    ManualClock, SecretString,
+    port::{FetchError, TokenEndpoint},
+};
 use kh_platform::{AllowedHosts, ClientAuth, CxoneEndpoint, CxoneLogin};
 
 use crate::fake::{Fake, Reply, Seen, client, document, json, word};
@@ -182,6 +185,20 @@ async fn the_regional_flow() {
     assert_eq!(seen[1].body, r#"{"token":"MARKED-SECRET-r"}"#);
     assert!(seen.iter().all(|request| request.header("content-type") == Some("application/json")));
     assert!(seen.iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[tokio::test]
+async fn what_the_regional_host_refuses_of_a_refresh_is_the_refresh_token() {
+    for body in ["{}", r#"{"error":"invalid_client"}"#, r#"{"error":"unauthorized_client"}"#] {
+        let fake = Fake::start(move |_| json(401, body)).await;
+        let endpoint = CxoneEndpoint::new(client().0, CxoneLogin::Regional { auth_base: fake.base() });
+        let refresh = SecretString::copied("MARKED-SECRET-r");
+        let error = endpoint.fetch(&document(DOCUMENT), Some(&refresh)).await.unwrap_err();
+        assert_eq!(word(&error), "rejected");
+        let FetchError::Rejected { platform_code, .. } = &error else { panic!("{error}") };
+        assert_eq!(platform_code, "invalid_grant", "{body}");
+        assert_eq!(fake.lines(), ["POST /public/user/refresh"]);
+    }
 }
 
 #[tokio::test]

@@ -239,7 +239,11 @@ impl Model {
             Failure::Rejected | Failure::Unusable => sent,
             // Without a refresh token in the request this was a refusal of the document.
             Failure::RefreshRefused => sent.filter(|(_, kind)| *kind == FetchKind::Login),
-            Failure::RateLimited { .. } | Failure::Transient { .. } | Failure::Store | Failure::Aborted => None,
+            Failure::RefreshFailed { .. }
+            | Failure::RateLimited { .. }
+            | Failure::Transient { .. }
+            | Failure::Store
+            | Failure::Aborted => None,
         };
         if let Some((document, _)) = refused {
             let (patience, now) = (Duration::from_secs(20), self.now.mono);

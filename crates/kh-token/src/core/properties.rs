@@ -13,6 +13,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         3 => Just(Failure::Rejected),
         1 => Just(Failure::Unusable),
         1 => Just(Failure::RefreshRefused),
+        1 => retry_after().prop_map(|retry_after| Failure::RefreshFailed { retry_after }),
         2 => retry_after().prop_map(|retry_after| Failure::RateLimited { retry_after }),
         2 => retry_after().prop_map(|retry_after| Failure::Transient { retry_after }),
         1 => Just(Failure::Store),

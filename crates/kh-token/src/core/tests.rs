@@ -87,6 +87,7 @@ impl Script {
             "rejected" => Failure::Rejected,
             "unusable" => Failure::Unusable,
             "refresh" => Failure::RefreshRefused,
+            "broken" => Failure::RefreshFailed { retry_after },
             "limit" => Failure::RateLimited { retry_after },
             "down" => Failure::Transient { retry_after },
             "store" => Failure::Store,
@@ -398,6 +399,11 @@ fn refresh_tokens() {
     // A platform that calls a login's refusal a refused refresh token still strikes the document.
     check("? read:a@1 fail:refresh ? read:a@1 ?", "fetch login fetch known-bad rejected:600s");
     check("? okr:A/100 +80 ? read:a@1 fail:down +1 ? read:a@1", "fetch new1 serve1+fetch refresh serve1+fetch refresh");
+    // An answer that is no token and no refusal: the document may do better, after the same pause.
+    check(
+        "? okr:A/100 +80 ? read:a@1 fail:broken ? +1 ? read:a@1",
+        "fetch new1 serve1+fetch refresh serve1 serve1+fetch login",
+    );
 }
 
 #[test]
