@@ -59,6 +59,7 @@ struct State {
     core: TokenCore,
     refresh: Option<Arc<SecretString>>,
     last_failure: Option<FetchFailure>,
+    /// Outlives a token: a document that was refused before it may come back.
     last_rejection: Option<FetchFailure>,
     /// Version of the document of the last login that brought a token; 0 before the first.
     proven: u64,
@@ -471,7 +472,13 @@ impl Credential {
                     state.core.on_failed(now, order, FetchFailure::Aborted.for_core(), share);
                     Some(FetchFailure::Aborted)
                 }
-                Ok(Landing::KeptBack) => None,
+                Ok(Landing::KeptBack) => {
+                    // a document that was refused before came back: its refusal is what callers are told
+                    if state.core.is_rejected(now) {
+                        state.last_failure = state.last_rejection.clone();
+                    }
+                    None
+                }
                 Ok(Landing::Token(arrival)) => self.accept(&mut state, order, *arrival, now, share).err(),
                 Err(failure) => {
                     state.core.on_failed(now, order, failure.for_core(), share);
@@ -537,7 +544,7 @@ impl Credential {
             Arc::new(Lease::new(issued.access_token, authorization, held, idle_limit, bases, now))
         });
         self.current.store(lease);
-        (state.last_failure, state.last_rejection) = (None, None);
+        state.last_failure = None;
         Ok(())
     }
 

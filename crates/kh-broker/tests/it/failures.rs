@@ -68,6 +68,23 @@ async fn a_wrong_secret_is_sent_once_and_the_next_one_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_document_that_comes_back_is_told_as_refused() {
+    let bench = Bench::with(&[], "wrong", TokenPolicy::default(), tokio_clock(), Handle::current());
+    bench.lease().await.unwrap_err();
+    bench.store.write("right");
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let lease = bench.lease().await.unwrap();
+    assert_eq!(bench.credential.status().last_error, None);
+    bench.store.write("wrong");
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert!(bench.credential.invalidate(lease.sha256()));
+    let error = bench.lease().await.unwrap_err();
+    assert_eq!((error.code(), error.retry()), (Code::CREDENTIAL_REJECTED, Retry::Never));
+    assert_eq!(bench.credential.status().last_error, Some(Code::CREDENTIAL_REJECTED));
+    assert_eq!(bench.endpoint.calls(), 2, "it is not sent again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_outage_serves_the_cached_token_until_it_dies_and_never_after() {
     let bench = Bench::new(&[Answer::Token { life: 1000 }]);
     bench.lease().await.unwrap();
