@@ -3,7 +3,7 @@
 //!
 //! A process counts as alive for [`ALIVE`] after its last sign and says so again before that is over, as long as it holds
 //! a token from its last login; at its end it says that it is gone. A login that the platform refused is a sign as well:
-//! whoever tries a secret has it, and may miss it.
+//! whoever tries a secret has it, and may miss it; the token of the login before it stays in use.
 //!
 //! Of credentials that are not rotated nothing is written, so that using them changes no state. It is remembered all the
 //! same: when one of them is rotated from now on, the journal is told of the token that is held already.
@@ -60,6 +60,13 @@ struct Seen {
 
 /// The secrets of each credential, the one of the last login last.
 type Book = BTreeMap<CredentialName, Vec<Seen>>;
+
+/// Where the secret stands whose token is in use: the one of the last login that brought a token, while that lives. Those
+/// that were refused after it brought none.
+fn in_use(secrets: &[Seen], now: UnixMillis) -> Option<usize> {
+    let last = secrets.iter().rposition(|seen| seen.grade == Grade::Used)?;
+    secrets.get(last).is_some_and(|seen| seen.until > now).then_some(last)
+}
 
 /// The sightings of one process.
 pub struct Sightings {
@@ -122,11 +129,11 @@ impl Sightings {
         self.write(Duration::ZERO).await;
     }
 
-    /// The last login's secret of each credential is in use for as long as its token lives.
+    /// The secret of the last login that brought a token is in use for as long as that token lives.
     fn give_signs(&self) {
         let now = self.clock.now().wall;
-        for seen in self.book.lock().values_mut().filter_map(|secrets| secrets.last_mut()) {
-            if seen.until > now {
+        for secrets in self.book.lock().values_mut() {
+            if let Some(seen) = in_use(secrets, now).and_then(|index| secrets.get_mut(index)) {
                 seen.is_written = false;
             }
         }
@@ -168,18 +175,19 @@ impl Sightings {
         true
     }
 
-    /// Marks it, unless there was another login meanwhile, and forgets earlier secrets that are written.
+    /// Marks it, unless there was another login meanwhile, and forgets earlier secrets that are written and not in use.
     fn written(&self, credential: &CredentialName, of: &Seen) {
+        let now = self.clock.now().wall;
         let mut book = self.book.lock();
         let Some(secrets) = book.get_mut(credential) else { return };
         if let Some(seen) = secrets.iter_mut().find(|seen| *seen == of) {
             seen.is_written = true;
         }
-        let last = secrets.len().saturating_sub(1);
-        let mut index = 0;
+        let (last, used) = (secrets.len().saturating_sub(1), in_use(secrets, now));
+        let mut place = 0..;
         secrets.retain(|seen| {
-            index += 1;
-            index > last || !seen.is_written
+            let index = place.next();
+            index == Some(last) || index == used || !seen.is_written
         });
     }
 }
@@ -197,7 +205,9 @@ impl LoginObserver for Sightings {
         secrets.retain(|other| (&other.fingerprint, other.grade) != (&seen.fingerprint, seen.grade));
         secrets.push(seen);
         if secrets.len() > SECRETS_MAX {
-            secrets.remove(0);
+            // the first one, unless its token is in use: then the one after it
+            let used = in_use(secrets, login.at);
+            secrets.remove(usize::from(used == Some(0)));
         }
         drop(book);
         self.news.notify_one();

@@ -171,6 +171,26 @@ async fn a_refused_secret_is_a_sign_of_who_holds_it_and_no_proof_of_use() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_secret_does_not_end_the_signs_of_the_token_that_is_in_use() {
+    let rig = start(&[Answer::Token { life: 86_400 }, Answer::Rejected]);
+    rig.credential.lease(Duration::ZERO).await.unwrap();
+    rig.settle().await;
+    rig.store.write("next");
+    tokio::time::sleep(Duration::from_mins(30)).await;
+    assert_eq!(rig.credential.lease(Duration::ZERO).await.unwrap().generation(), 1);
+    let (written, now) = (rig.written(), rig.clock.now().wall);
+    let last = |secret: &str| written.iter().rfind(|seen| seen.fingerprint == fingerprint(secret)).unwrap();
+    assert!(last("right").alive_until > now && last("right").grade == Grade::Used);
+    assert_eq!(last("right").at, written.first().unwrap().at, "a sign of life is no use of the secret");
+    let refused = last("next");
+    assert_eq!((refused.grade, refused.alive_until), (Grade::Fetched, refused.at));
+    // the token's end is the end of it all the same
+    tokio::time::sleep(Duration::from_hours(24)).await;
+    let end = written.first().unwrap().at.plus(Duration::from_hours(24));
+    assert!(rig.written().iter().all(|seen| seen.alive_until <= end || seen.fingerprint == fingerprint("next")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_did_not_come_says_nothing() {
     let rig = start(&[Answer::Down, Answer::Hang, Answer::RateLimited { retry_after: 300 }]);
     drop(tokio::time::timeout(Duration::from_mins(5), rig.credential.lease(Duration::ZERO)).await);
