@@ -17,7 +17,7 @@ use crate::{
     body::{BasicForm, Form, basic, client_of, json_body, missing},
     classify::CXONE,
     document::read_document,
-    fresh::{FRESH, Fresh, STALE_MAX},
+    fresh::Fresh,
     http::{fetch_error, get, post},
 };
 
@@ -89,7 +89,7 @@ impl CxoneEndpoint {
             .map_err(|error| fetch_error(&error, "the token request"))?;
         let token = conclude(&CXONE, &answer, |body| parse_token_answer(body, None))?;
         let tenant = tenant_of(&token)?;
-        let endpoints = self.endpoints(issuer, hosts, tenant).await?;
+        let endpoints = self.endpoints(issuer, hosts, &tenant).await?;
         Ok(IssuedToken {
             api_base: Some(endpoints.api.text().to_owned()),
             auth_base: Some(endpoints.auth.text().to_owned()),
@@ -122,34 +122,32 @@ impl CxoneEndpoint {
     }
 
     async fn provider(&self, issuer: &Address, hosts: &AllowedHosts) -> Result<Arc<Provider>, FetchError> {
-        let mono = self.mono();
-        if let Some(provider) = self.provider.younger_than(&(), mono, FRESH) {
-            return Ok(provider);
-        }
-        let answer = get(&self.http, issuer.join("/.well-known/openid-configuration")).await;
-        match read_document("the issuer's openid-configuration", answer, |body| parse_provider(body, issuer, hosts)) {
-            Ok(provider) => Ok(self.provider.keep((), mono, provider)),
-            Err(error) => self.provider.younger_than(&(), mono, STALE_MAX).ok_or(error),
-        }
+        let discover = || -> BoxFuture<'_, Result<Provider, FetchError>> {
+            Box::pin(async move {
+                let answer = get(&self.http, issuer.join("/.well-known/openid-configuration")).await;
+                let parse = |body: &[u8]| parse_provider(body, issuer, hosts);
+                read_document("the issuer's openid-configuration", answer, parse)
+            })
+        };
+        self.provider.or_renewed(&(), self.mono(), discover).await
     }
 
     async fn endpoints(
         &self,
         issuer: &Address,
         hosts: &AllowedHosts,
-        tenant: TenantId,
+        tenant: &TenantId,
     ) -> Result<Arc<Endpoints>, FetchError> {
-        let mono = self.mono();
-        if let Some(endpoints) = self.endpoints.younger_than(&tenant, mono, FRESH) {
-            return Ok(endpoints);
-        }
-        let mut url = issuer.join("/.well-known/cxone-configuration");
-        url.query_pairs_mut().append_pair("tenantId", tenant.as_str());
-        let answer = get(&self.http, url).await;
-        match read_document("the tenant's cxone-configuration", answer, |body| parse_endpoints(body, &tenant, hosts)) {
-            Ok(endpoints) => Ok(self.endpoints.keep(tenant, mono, endpoints)),
-            Err(error) => self.endpoints.younger_than(&tenant, mono, STALE_MAX).ok_or(error),
-        }
+        let discover = || -> BoxFuture<'_, Result<Endpoints, FetchError>> {
+            Box::pin(async move {
+                let mut url = issuer.join("/.well-known/cxone-configuration");
+                url.query_pairs_mut().append_pair("tenantId", tenant.as_str());
+                let answer = get(&self.http, url).await;
+                let parse = |body: &[u8]| parse_endpoints(body, tenant, hosts);
+                read_document("the tenant's cxone-configuration", answer, parse)
+            })
+        };
+        self.endpoints.or_renewed(tenant, self.mono(), discover).await
     }
 
     fn mono(&self) -> Duration {

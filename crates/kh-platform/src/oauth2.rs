@@ -15,7 +15,7 @@ use crate::{
     body::{BasicForm, Form, basic, client_of, grant_form, login_form},
     classify::OAUTH2,
     document::read_document,
-    fresh::{FRESH, Fresh, STALE_MAX},
+    fresh::Fresh,
     http::{get, post},
 };
 
@@ -99,13 +99,8 @@ impl OAuth2Endpoint {
 
     async fn metadata(&self, issuer: &Address) -> Result<Arc<Metadata>, FetchError> {
         let mono = self.http.clock().now().mono;
-        if let Some(metadata) = self.metadata.younger_than(&(), mono, FRESH) {
-            return Ok(metadata);
-        }
-        match self.discover(issuer).await {
-            Ok(metadata) => Ok(self.metadata.keep((), mono, metadata)),
-            Err(error) => self.metadata.younger_than(&(), mono, STALE_MAX).ok_or(error),
-        }
+        let discover = || -> BoxFuture<'_, Result<Metadata, FetchError>> { Box::pin(self.discover(issuer)) };
+        self.metadata.or_renewed(&(), mono, discover).await
     }
 
     async fn discover(&self, issuer: &Address) -> Result<Metadata, FetchError> {
