@@ -20,6 +20,7 @@ use super::{is_document, metadata, named_url, unreached, unusable};
 use crate::{
     Address, ClientAuth, HttpClient,
     body::{BasicForm, Form, basic},
+    fresh::Fresh,
     http::Answer,
 };
 
@@ -58,6 +59,8 @@ pub struct Introspection {
     policy: Policy,
     source: Arc<dyn SecretSource>,
     credential: Mutex<Option<(Duration, Arc<CredentialDocument>)>>,
+    /// The address that the metadata names.
+    endpoint: Fresh<(), Url>,
 }
 
 impl Introspection {
@@ -68,15 +71,22 @@ impl Introspection {
             .without_expiry()
             .with_leeway(kh_verify::policy::LEEWAY_MAX)
             .with_claims(settings.claims.iter().map(String::as_str));
-        Self { http, settings, policy, source, credential: Mutex::new(None) }
+        Self { http, settings, policy, source, credential: Mutex::new(None), endpoint: Fresh::empty() }
     }
 
     async fn introspect(&self, token: &SecretString) -> Result<TokenAnswer, RemoteError> {
         let url = match &self.settings.at {
             IntrospectionAt::Url(url) => url.clone(),
             IntrospectionAt::Issuer(issuer) => {
-                let metadata = metadata(&self.http, issuer).await?;
-                named_url("introspection_endpoint", metadata.introspection_endpoint.as_deref(), issuer)?
+                let mono = self.http.clock().now().mono;
+                let discover = || -> BoxFuture<'_, Result<Url, RemoteError>> {
+                    Box::pin(async move {
+                        let metadata = metadata(&self.http, issuer).await?;
+                        named_url("introspection_endpoint", metadata.introspection_endpoint.as_deref(), issuer)
+                    })
+                };
+                let endpoint = self.endpoint.or_renewed(&(), mono, discover).await?;
+                Url::clone(&endpoint)
             }
         };
         let answer = self.exchange(url, token).await?;

@@ -1,8 +1,11 @@
 //! RFC 7662 against a scripted server: what is sent, what each answer becomes.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -179,8 +182,17 @@ async fn the_endpoint_may_stand_in_the_metadata() {
         issuers: vec!["https://i.example".into()],
         claims: Vec::new(),
     };
-    let introspection = Introspection::new(client().0, settings, Arc::new(Secrets::default()));
-    let answer = introspection.ask(&SecretString::copied("t")).await.unwrap();
-    assert!(matches!(answer, TokenAnswer::Active { .. }));
-    assert_eq!(fake.lines(), ["GET /.well-known/oauth-authorization-server", "POST /asked"]);
+    let (http, clock) = client();
+    let introspection = Introspection::new(http, settings, Arc::new(Secrets::default()));
+    let ask = async || {
+        let answer = introspection.ask(&SecretString::copied("t")).await.unwrap();
+        assert!(matches!(answer, TokenAnswer::Active { .. }));
+    };
+    ask().await;
+    ask().await;
+    let metadata = "GET /.well-known/oauth-authorization-server";
+    assert_eq!(fake.lines(), [metadata, "POST /asked", "POST /asked"], "it is read once for many tokens");
+    clock.advance(Duration::from_hours(1));
+    ask().await;
+    assert_eq!(fake.lines()[3..], [metadata, "POST /asked"]);
 }
