@@ -23,6 +23,10 @@ const ROOM_MIN: u32 = 8;
 /// Wait after a refusal that names none, as for the platform's own clients.
 const REFUSED_WAIT: Duration = Duration::from_secs(3);
 
+/// How much later than known a window may end by answers that are slow and seconds that are whole. One that ends later
+/// than that is the next window.
+const SAME_WINDOW: Duration = Duration::from_secs(5);
+
 /// What is known of one identity's window.
 #[derive(Clone, Copy, Default, Debug)]
 struct Window {
@@ -30,6 +34,8 @@ struct Window {
     used: u32,
     /// Monotonic time; none while no answer of this window came.
     ends: Option<Duration>,
+    /// The platform refused until then, on the monotonic clock, whatever other answers say of the window.
+    refused_until: Option<Duration>,
 }
 
 /// The windows of both identities, shared by everything that asks one platform.
@@ -46,6 +52,14 @@ fn place(by: Rotator) -> usize {
 impl Window {
     /// Takes a place; else how long there is none.
     fn take(&mut self, now: Duration) -> Result<(), Duration> {
+        if let Some(until) = self.refused_until {
+            let wait = until.saturating_sub(now);
+            if !wait.is_zero() {
+                return Err(wait);
+            }
+            // what the platform asked for was waited; its next answer tells of the window
+            (self.used, self.ends, self.refused_until) = (0, None, None);
+        }
         if self.ends.is_some_and(|ends| ends <= now) {
             (self.used, self.ends) = (0, None);
         }
@@ -60,15 +74,16 @@ impl Window {
 
     fn hear(&mut self, now: Duration, head: &AnswerHead) {
         if let Some(limit) = head.rate_limit {
+            let ends = now.saturating_add(Duration::from_secs(u64::from(limit.reset_seconds)));
+            let is_next = self.ends.is_some_and(|known| ends > known.saturating_add(SAME_WINDOW));
             self.allowed = Some(limit.allowed);
-            self.used = self.used.max(limit.count);
-            self.ends = Some(now.saturating_add(Duration::from_secs(u64::from(limit.reset_seconds))));
+            // a window that has turned earlier than it was told begins with its own count
+            self.used = if is_next { limit.count } else { self.used.max(limit.count) };
+            self.ends = Some(ends);
         }
         if head.status == 429 {
-            // nothing more until then, whatever the counts say
-            let allowed = self.allowed.unwrap_or(0);
-            (self.allowed, self.used) = (Some(allowed), u32::MAX);
-            self.ends = Some(now.saturating_add(head.retry_after.unwrap_or(REFUSED_WAIT)));
+            let until = now.saturating_add(head.retry_after.unwrap_or(REFUSED_WAIT));
+            self.refused_until = self.refused_until.max(Some(until));
         }
     }
 }
@@ -147,6 +162,29 @@ mod tests {
         window.hear(SECOND, &AnswerHead { rate_limit: None, ..head(429, 0, 0, 0) });
         assert_eq!(window.take(2 * SECOND), Err(6 * SECOND));
         assert_eq!(window.take(8 * SECOND), Ok(()));
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_does_not_end_a_refusal() {
+        let mut window = Window::default();
+        window.hear(SECOND, &AnswerHead { rate_limit: None, ..head(429, 0, 0, 0) });
+        window.hear(2 * SECOND, &head(200, 300, 5, 1));
+        let shorter = AnswerHead { retry_after: Some(SECOND), ..head(429, 300, 300, 1) };
+        window.hear(2 * SECOND, &shorter);
+        assert_eq!(window.take(4 * SECOND), Err(4 * SECOND));
+        assert_eq!(window.take(8 * SECOND), Ok(()));
+    }
+
+    #[test]
+    fn a_window_that_turns_early_is_not_waited_for_twice() {
+        let mut window = Window::default();
+        window.hear(SECOND, &head(200, 300, 290, 58));
+        assert!(window.take(2 * SECOND).is_err());
+        window.hear(57 * SECOND, &head(200, 300, 3, 60));
+        assert_eq!((window.take(57 * SECOND), window.used), (Ok(()), 4));
+        // an answer of the same window that took its time takes nothing back
+        window.hear(60 * SECOND, &head(200, 300, 2, 60));
+        assert_eq!(window.used, 4);
     }
 
     #[test]
