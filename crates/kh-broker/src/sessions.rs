@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use self::{
     ending::Counters,
     live::{Live, Step},
-    renewal::Renewal,
+    renewal::{RECORD_MAX, Renewal},
     sealed::{SealedFor, SessionKey, Tokens},
 };
 pub use self::{ending::SessionCounts, error::SessionError};
@@ -36,7 +36,7 @@ use crate::{Broker, Credential, Lease, TokenError, lease::Bases, status::count};
 /// Sessions at once, in all: each takes some 3 KiB of memory while it is used, and as much on disk.
 pub const SESSIONS_MAX: u32 = 100_000;
 
-/// How often one caller asks at most, as for credentials.
+/// How often one caller asks at most, as for credentials; looks at what another process does are counted apart.
 const ROUNDS_MAX: u32 = 64;
 
 /// How many failed renewals one caller sits through.
@@ -228,8 +228,9 @@ impl UserSessions {
         let live = self.load(token).await?;
         let mut tide = live.tide.subscribe();
         let failures_before = tide.borrow().failures;
-        let mut has_looked = false;
-        for _ in 0..ROUNDS_MAX {
+        let (mut has_looked, mut rounds, mut looks) = (false, 0, self.looks_max(&live));
+        while rounds < ROUNDS_MAX {
+            rounds += 1;
             let failures = tide.borrow_and_update().failures.saturating_sub(failures_before);
             let pause = match self.step(&live, self.broker.ports().clock.now()) {
                 Step::Ready(lease) => return Ok(lease),
@@ -249,7 +250,13 @@ impl UserSessions {
                 }
                 Step::Hold(pause) => pause,
                 Step::Look => {
-                    tokio::time::sleep(LOOK_EVERY).await;
+                    looks = looks.checked_sub(1).ok_or(TokenError::GaveUp)?;
+                    rounds -= 1;
+                    tokio::select! {
+                        biased;
+                        () = self.broker.ports().cancel.cancelled() => return Err(TokenError::Closed.into()),
+                        () = tokio::time::sleep(LOOK_EVERY) => {}
+                    }
                     self.look(&live).await?;
                     continue;
                 }
@@ -262,6 +269,12 @@ impl UserSessions {
             }
         }
         Err(TokenError::GaveUp.into())
+    }
+
+    /// How often a renewal by another process is looked at: for as long as one takes, with its record.
+    fn looks_max(&self, live: &Live) -> u128 {
+        let longest = self.token_policy(&live.credential).fetch_deadline.saturating_add(RECORD_MAX);
+        longest.as_millis() / LOOK_EVERY.as_millis()
     }
 
     fn step(self: &Arc<Self>, live: &Arc<Live>, now: Now) -> Step {

@@ -28,6 +28,9 @@ const WRITE_TRIES: u32 = 20;
 /// Between two tries.
 const WRITE_PAUSE: Duration = Duration::from_millis(500);
 
+/// The longest time between the answer to a renewal and its record, as long as the state answers.
+pub(super) const RECORD_MAX: Duration = WRITE_PAUSE.saturating_mul(WRITE_TRIES);
+
 /// The task of one renewal, and the guard that ends it.
 pub(crate) struct Renewal {
     sessions: Arc<UserSessions>,

@@ -1,5 +1,6 @@
 //! Users' sessions over a real state: crowds, lost answers, kills, two processes, ends of every kind.
 
+mod looking;
 mod tending;
 mod world;
 
