@@ -334,12 +334,12 @@ impl Credential {
         let now = self.ports.clock.now();
         let lease = self.current.load_full().filter(|lease| lease.is_usable(now));
         let state = self.state.lock();
-        let paused = state.core.paused(now);
+        let (paused, rejected) = (state.core.paused(now), state.core.rejected_for(now));
         let name = match (&lease, state.core.is_fetching()) {
             (Some(_), true) => CredentialState::Refreshing,
             (Some(_), false) => CredentialState::Ready,
             (None, true) => CredentialState::Fetching,
-            (None, false) if state.core.is_rejected(now) => CredentialState::Rejected,
+            (None, false) if rejected.is_some() => CredentialState::Rejected,
             (None, false) if paused.is_some() => CredentialState::Waiting,
             (None, false) => CredentialState::Empty,
         };
@@ -354,7 +354,7 @@ impl Credential {
             generation: lease.as_ref().map_or(0, |lease| lease.generation()),
             age_seconds: lease.as_ref().map(|lease| lease.age(now).as_secs()),
             expires_at: lease.as_ref().map(|lease| lease.expires_at()),
-            retry_in_seconds: paused.map(|(_, rest)| rest.as_secs()),
+            retry_in_seconds: paused.map(|(_, rest)| rest).max(rejected).map(|rest| rest.as_secs()),
             last_error: state.last_failure.as_ref().map(FetchFailure::code),
             fetches: self.counters.snapshot(),
         }

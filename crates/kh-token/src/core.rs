@@ -281,7 +281,12 @@ impl TokenCore {
 
     /// Whether the newest document in the store is one that the platform refused.
     pub fn is_rejected(&self, now: Now) -> bool {
-        self.rejections.blocked_for(now.mono).is_some()
+        self.rejected_for(now).is_some()
+    }
+
+    /// Until the newest document in the store is tried once more, when it is one that the platform refused.
+    pub fn rejected_for(&self, now: Now) -> Option<Duration> {
+        self.rejections.blocked_for(now.mono)
     }
 
     /// How much longer callers wait for another document, when the platform refuses one that had worked before.

@@ -51,7 +51,9 @@ async fn a_wrong_secret_is_sent_once_and_the_next_one_once() {
     }
     assert_eq!(bench.endpoint.calls(), 1);
     assert_eq!(bench.store.reads.load(Ordering::SeqCst), 2, "the store is read once more after a rejection");
-    assert_eq!(bench.credential.status().state, CredentialState::Rejected);
+    let status = bench.credential.status();
+    assert_eq!(status.state, CredentialState::Rejected);
+    assert!(status.retry_in_seconds.is_some_and(|rest| (590..=600).contains(&rest)), "{:?}", status.retry_in_seconds);
     tokio::time::sleep(Duration::from_mins(5)).await;
     assert_eq!(bench.endpoint.calls(), 1, "nothing changed, nothing is sent");
     // Written again unchanged: a new version, the same id and secret.
