@@ -87,6 +87,8 @@ pub struct Credential {
     pub(crate) is_looking: AtomicBool,
     /// It looks at once.
     pub(crate) look_now: Notify,
+    /// It was told that the issuer replaces the document's own refresh token.
+    pub(crate) has_told_replaced: AtomicBool,
     /// Itself, for tasks that outlive a caller.
     own: Weak<Self>,
 }
@@ -112,6 +114,7 @@ impl Credential {
             doubts: Mutex::default(),
             is_looking: AtomicBool::new(false),
             look_now: Notify::new(),
+            has_told_replaced: AtomicBool::new(false),
             own: Weak::clone(own),
         })
     }

@@ -3,7 +3,10 @@
 //! Invariant: however the task ends (answer, deadline, panic, cancelled, runtime gone), the core hears of it once and
 //! every waiter is woken: the guard's `Drop` sees to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use http::HeaderValue;
 use kh_core::{
@@ -112,6 +115,12 @@ fn names_the_client(platform_code: &str) -> bool {
     matches!(platform_code, "invalid_client" | "unauthorized_client")
 }
 
+/// Whether another refresh token came for the document's own (RFC 6749 section 6).
+fn replaces(document: &CredentialDocument, issued: &IssuedToken) -> bool {
+    let (own, fresh) = (document.refresh_token.as_ref(), issued.refresh_token.as_ref());
+    own.zip(fresh).is_some_and(|(own, fresh)| own.sha256() != fresh.sha256())
+}
+
 /// The task of one fetch, and the guard that ends it.
 pub(crate) struct Flight {
     credential: Arc<Credential>,
@@ -155,6 +164,9 @@ impl Flight {
         };
         let issued = spec.endpoint.fetch(&document, refresh.as_deref()).await;
         self.tell(&document, stored.version, kind, &issued);
+        if kind == FetchKind::Login && issued.as_ref().is_ok_and(|issued| replaces(&document, issued)) {
+            self.tell_replaced(&document);
+        }
         let carried = match kind {
             FetchKind::Login => Carried::Document,
             FetchKind::Refresh if self.is_refresh_token(&document) => Carried::Successor,
@@ -168,6 +180,16 @@ impl Flight {
     /// Whether logins with the document are by its own refresh token. Those of CXone are by its access key.
     fn is_refresh_token(&self, document: &CredentialDocument) -> bool {
         document.refresh_token.is_some() && self.credential.spec().kind != PlatformKind::Cxone
+    }
+
+    /// The document's own refresh token may be dead now. Told once.
+    fn tell_replaced(&self, document: &CredentialDocument) {
+        if self.is_refresh_token(document) && !self.credential.has_told_replaced.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                credential.name = %self.credential.name(),
+                "the issuer replaced the refresh token of a credential's document; the new one is in memory alone"
+            );
+        }
     }
 
     /// Tells who wants to know which secrets are in use. A refresh token that is refused says nothing about the secret,
@@ -200,5 +222,31 @@ impl Drop for Flight {
         if !self.has_landed {
             self.credential.land(self.order, Err(FetchFailure::Aborted));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kh_core::{SecretBytes, SecretString};
+
+    use super::*;
+
+    #[test]
+    fn a_refresh_token_is_replaced_by_another_one_alone() {
+        let document = |text: &str| CredentialDocument::parse(&SecretBytes::new(text.as_bytes().to_vec())).unwrap();
+        let issued = |refresh: Option<&str>| IssuedToken {
+            access_token: SecretString::copied("access"),
+            expires_in: Duration::from_mins(1),
+            refresh_token: refresh.map(SecretString::copied),
+            scope: None,
+            api_base: None,
+            auth_base: None,
+        };
+        let own = document(r#"{"client_id":"c","client_secret":"s","refresh_token":"r-1"}"#);
+        let plain = document(r#"{"client_id":"c","client_secret":"s"}"#);
+        assert!(replaces(&own, &issued(Some("r-2"))));
+        assert!(!replaces(&own, &issued(Some("r-1"))));
+        assert!(!replaces(&own, &issued(None)));
+        assert!(!replaces(&plain, &issued(Some("r-2"))));
     }
 }
