@@ -478,7 +478,8 @@ impl Credential {
                 Ok(Landing::KeptBack) => {
                     // a document that was refused before came back: its refusal is what callers are told
                     if state.core.is_rejected(now) {
-                        state.last_failure = state.last_rejection.clone();
+                        let refusal = state.last_rejection.clone();
+                        state.last_failure = refusal;
                     }
                     None
                 }

@@ -83,8 +83,8 @@ fn place(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+    fn take<'a>(seats: &'a Seats, address: &str) -> Option<(SemaphorePermit<'a>, Awaited<'a>)> {
+        seats.take(Some(address.parse().unwrap()))
     }
 
     #[test]
@@ -96,14 +96,14 @@ mod tests {
         ] {
             let mut held = Vec::new();
             for index in 0..AWAITED_MAX {
-                let (seat, awaited) = seats.take(address(slow)).unwrap();
+                let (seat, awaited) = take(&seats, slow).unwrap();
                 assert_eq!(awaited.has_others(), index > 0, "{slow}");
                 held.push((seat, awaited));
             }
-            assert!(seats.take(address(same)).is_none(), "{same}");
-            assert!(!seats.take(address(other)).unwrap().1.has_others(), "{other}");
+            assert!(take(&seats, same).is_none(), "{same}");
+            assert!(!take(&seats, other).unwrap().1.has_others(), "{other}");
             held.pop();
-            assert!(seats.take(address(same)).is_some(), "a place was given back");
+            assert!(take(&seats, same).is_some(), "a place was given back");
         }
         assert!(seats.awaited.lock().is_empty());
         assert_eq!(seats.free.available_permits(), SEATS);
@@ -114,11 +114,11 @@ mod tests {
         let seats = Seats::default();
         let mut held = Vec::new();
         for _ in 0..SEATS {
-            let (seat, awaited) = seats.take(address("203.0.113.9")).unwrap();
+            let (seat, awaited) = take(&seats, "203.0.113.9").unwrap();
             drop(awaited);
             held.push(seat);
         }
-        assert!(seats.take(address("203.0.113.10")).is_none() && seats.take(None).is_none());
+        assert!(take(&seats, "203.0.113.10").is_none() && seats.take(None).is_none());
         held.pop();
         assert!(seats.take(None).is_some());
     }
