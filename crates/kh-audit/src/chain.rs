@@ -16,6 +16,7 @@ use crate::{
     checkpoint::{CHECKPOINT_BYTES_MAX, Checkpoint},
     diagnosis,
     entry::{ENTRY_BYTES_MAX, Entry},
+    extent::Extent,
     finding::{Finding, FindingKind},
     keys::PublicKey,
 };
@@ -29,26 +30,30 @@ pub(crate) struct Line {
     pub(crate) complete: bool,
 }
 
-/// Lines of bounded length from an offset.
+/// Lines of bounded length from one offset up to another.
 pub(crate) struct Lines<'a> {
     reader: BufReader<&'a File>,
     max: usize,
+    /// Bytes up to where the reading ends, whatever follows.
+    left: u64,
 }
 
 impl<'a> Lines<'a> {
-    pub(crate) fn from(file: &'a File, offset: u64, max: usize) -> io::Result<Self> {
+    pub(crate) fn between(file: &'a File, (offset, until): (u64, u64), max: usize) -> io::Result<Self> {
         let mut source = file;
         source.seek(SeekFrom::Start(offset))?;
-        Ok(Self { reader: BufReader::new(source), max })
+        Ok(Self { reader: BufReader::new(source), max, left: until.saturating_sub(offset) })
     }
 
     /// The next line; one that is longer than allowed comes in pieces, of which none verifies.
     pub(crate) fn next(&mut self) -> io::Result<Option<Line>> {
         let mut bytes = Vec::new();
-        let read = self.reader.by_ref().take(self.max as u64).read_until(b'\n', &mut bytes)?;
+        let room = self.left.min(self.max as u64);
+        let read = self.reader.by_ref().take(room).read_until(b'\n', &mut bytes)?;
         if read == 0 {
             return Ok(None);
         }
+        self.left = self.left.saturating_sub(read as u64);
         let complete = bytes.last() == Some(&b'\n') || read == self.max;
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
@@ -138,12 +143,13 @@ impl Walker {
         }
     }
 
-    /// Goes on to the ends of both files. `None`: all of it verifies.
-    pub(crate) fn walk(&mut self, log: &File, checkpoints: &File) -> io::Result<Option<Finding>> {
-        if let Some(finding) = self.walk_checkpoints(checkpoints)? {
+    /// Goes on to the ends that `until` names, or to those of the files if they come first. `None`: all of it
+    /// verifies.
+    pub(crate) fn walk(&mut self, log: &File, checkpoints: &File, until: Extent) -> io::Result<Option<Finding>> {
+        if let Some(finding) = self.walk_checkpoints(checkpoints, until.checkpoints)? {
             return Ok(Some(finding));
         }
-        if let Some(finding) = self.walk_log(log)? {
+        if let Some(finding) = self.walk_log(log, until.log)? {
             return Ok(Some(finding));
         }
         if self.checkpoint_end.torn || self.log_end.torn {
@@ -179,8 +185,8 @@ impl Walker {
         self.since.push(entry);
     }
 
-    fn walk_checkpoints(&mut self, file: &File) -> io::Result<Option<Finding>> {
-        let mut lines = Lines::from(file, self.checkpoint_end.offset, CHECKPOINT_BYTES_MAX)?;
+    fn walk_checkpoints(&mut self, file: &File, until: u64) -> io::Result<Option<Finding>> {
+        let mut lines = Lines::between(file, (self.checkpoint_end.offset, until), CHECKPOINT_BYTES_MAX)?;
         while let Some(line) = lines.next()? {
             let expected = format!("{{\"n\":{},\"seq\":", self.checkpoints);
             if !line.complete && is_started(&line.bytes, &expected) {
@@ -240,8 +246,8 @@ impl Walker {
         )
     }
 
-    fn walk_log(&mut self, file: &File) -> io::Result<Option<Finding>> {
-        let mut lines = Lines::from(file, self.log_end.offset, ENTRY_BYTES_MAX)?;
+    fn walk_log(&mut self, file: &File, until: u64) -> io::Result<Option<Finding>> {
+        let mut lines = Lines::between(file, (self.log_end.offset, until), ENTRY_BYTES_MAX)?;
         while let Some(line) = lines.next()? {
             let expected = self.seq + 1;
             if !line.complete && self.covered <= self.seq {

@@ -24,6 +24,7 @@ use crate::{
     chain::Walker,
     checkpoint::Checkpoint,
     entry::Entry,
+    extent::Extent,
     files::{self, Identity, unavailable},
     finding::FindingKind,
     keys::{PublicKey, Signer},
@@ -119,7 +120,7 @@ impl FileAuditLog {
         if !unchanged {
             return Err(AuditError::Broken("the end of the log or of its checkpoints was changed".to_owned()));
         }
-        let finding = known.walker.walk(&files.log, &files.checkpoints).map_err(unreadable)?;
+        let finding = known.walker.walk(&files.log, &files.checkpoints, Extent::WHOLE).map_err(unreadable)?;
         let incomplete = match finding {
             None => false,
             Some(finding) if finding.kind == FindingKind::IncompleteAppend => true,

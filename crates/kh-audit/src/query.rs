@@ -96,7 +96,7 @@ impl Iterator for Entries {
 
 /// The next entry from `offset` on that the filter takes. An incomplete last line is an append in progress.
 fn next_match(file: &File, offset: &mut u64, filter: &Filter) -> Result<Option<Entry>, AuditError> {
-    let mut lines = Lines::from(file, *offset, ENTRY_BYTES_MAX).map_err(AuditError::Unavailable)?;
+    let mut lines = Lines::between(file, (*offset, u64::MAX), ENTRY_BYTES_MAX).map_err(AuditError::Unavailable)?;
     while let Some(line) = lines.next().map_err(AuditError::Unavailable)? {
         if !line.complete {
             return Ok(None);
