@@ -1,27 +1,28 @@
 //! From the outbox into the audit log. The events of a change wait in the database, written in the change's own
-//! transaction; draining appends them to the log and deletes them in one transaction, which also keeps two processes
-//! from appending at once. A crash in between repeats the append, which the log skips by event id.
+//! transaction; draining appends them to the log and deletes them afterwards. A crash in between, or a second process
+//! that drains at the same time, repeats the append, which the log skips by event id.
+//!
+//! Invariants: the database is not locked while the log is written, or the logins of other processes would wait for its
+//! disk; an event is deleted only once it is in the log. Rows become visible in the order of their numbers, which are
+//! never used again, so those up to the last one that was read are those that were appended.
 
 use kh_core::port::AuditLog;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 
 use crate::{failure::Failure, sql};
 
-/// Events per transaction; the database's write lock is held while they are appended.
+/// Events per append.
 const ROUND: u32 = 128;
 
 /// Appends everything that waits.
-pub(crate) fn drain(connection: &mut Connection, audit: &dyn AuditLog) -> Result<(), Failure> {
+pub(crate) fn drain(connection: &Connection, audit: &dyn AuditLog) -> Result<(), Failure> {
     loop {
-        // look without the write lock first: mostly there is nothing
-        if sql::outbox(connection, 1)?.0.is_empty() {
+        let (events, last) = sql::outbox(connection, ROUND)?;
+        if events.is_empty() {
             return Ok(());
         }
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let (events, last) = sql::outbox(&transaction, ROUND)?;
         append(audit, &events)?;
-        sql::clear_outbox(&transaction, last)?;
-        transaction.commit()?;
+        sql::clear_outbox(connection, last)?;
     }
 }
 

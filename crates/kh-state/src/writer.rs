@@ -167,7 +167,7 @@ impl Writer {
         if batch.iter().all(|(change, _)| change.cannot_wait()) {
             return batch;
         }
-        let Err(failure) = outbox::drain(&mut self.connection, &*self.audit).and_then(|()| outbox::probe(&*self.audit))
+        let Err(failure) = outbox::drain(&self.connection, &*self.audit).and_then(|()| outbox::probe(&*self.audit))
         else {
             self.outbox_tried = None;
             return batch;
@@ -185,7 +185,7 @@ impl Writer {
     }
 
     fn drain(&mut self) {
-        match outbox::drain(&mut self.connection, &*self.audit) {
+        match outbox::drain(&self.connection, &*self.audit) {
             Ok(()) => self.outbox_tried = None,
             Err(failure) => {
                 if self.outbox_tried.is_none() {

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use kh_core::port::{StateError, StateStore};
+use tokio::sync::oneshot;
 
 use crate::support::{Fixture, client, event, token};
 
@@ -30,6 +31,27 @@ async fn while_the_log_refuses_changes_by_persons_are_refused_and_logins_go_on()
     state.add_token(token(&owner, "t", 10)).await.unwrap();
     fixture.audit.refuses.store(false, Ordering::SeqCst);
     state.set_setting("k", "v", event("setting.set")).await.unwrap();
+    assert_eq!(fixture.audit.actions(), ["client.add", "setting.set"]);
+}
+
+#[tokio::test]
+async fn while_the_log_is_slow_logins_of_other_processes_go_on() {
+    let fixture = Fixture::new();
+    let (first, second) = (fixture.open(), fixture.open());
+    let owner = client("one");
+    first.add_client(owner.clone(), event("client.add")).await.unwrap();
+    let ((begun, began), (let_through, pass)) = (oneshot::channel(), oneshot::channel());
+    *fixture.audit.gate.lock() = Some((begun, pass));
+    let change = first.set_setting("k", "v", event("setting.set"));
+    let meanwhile = async {
+        began.await.unwrap();
+        let added = second.add_token(token(&owner, "t", 10)).await;
+        let_through.send(()).unwrap();
+        added
+    };
+    let (changed, added) = tokio::join!(change, meanwhile);
+    added.expect("the database is not locked while the log is written");
+    changed.unwrap();
     assert_eq!(fixture.audit.actions(), ["client.add", "setting.set"]);
 }
 

@@ -18,6 +18,7 @@ use kh_core::{
 use kh_state::SqliteState;
 use parking_lot::Mutex;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 /// Where tests start: 2026-01-01.
 pub(crate) const START: UnixMillis = UnixMillis(1_767_225_600_000);
@@ -29,7 +30,11 @@ pub(crate) struct MemoryAudit {
     pub(crate) refuses: AtomicBool,
     /// Refuses real events and still says yes to the empty probe: the log breaks between check and commit.
     pub(crate) breaks_late: AtomicBool,
+    /// The next append of real events says that it has begun, and waits to be let through.
+    pub(crate) gate: Mutex<Option<Gate>>,
 }
+
+pub(crate) type Gate = (oneshot::Sender<()>, oneshot::Receiver<()>);
 
 impl MemoryAudit {
     pub(crate) fn actions(&self) -> Vec<String> {
@@ -42,6 +47,11 @@ impl AuditLog for MemoryAudit {
         let late = self.breaks_late.load(Ordering::SeqCst) && !events.is_empty();
         if late || self.refuses.load(Ordering::SeqCst) {
             return Err(AuditError::Unavailable(std::io::Error::other("no space")));
+        }
+        let gate = if events.is_empty() { None } else { self.gate.lock().take() };
+        if let Some((begun, pass)) = gate {
+            begun.send(()).unwrap();
+            pass.blocking_recv().unwrap();
         }
         let mut known = self.events.lock();
         for event in events {
@@ -66,14 +76,15 @@ impl FileAudit {
 
 impl AuditLog for FileAudit {
     fn append(&self, events: &[AuditEvent]) -> Result<(), AuditError> {
-        let known: Vec<_> = self.read().into_iter().map(|event| event.id).collect();
-        let mut lines = String::new();
-        for event in events.iter().filter(|event| !known.contains(&event.id)) {
-            lines.push('\n');
-            lines.push_str(&serde_json::to_string(event).unwrap());
-        }
         let append = || -> std::io::Result<()> {
             let mut file: File = OpenOptions::new().append(true).create(true).open(&self.0)?;
+            file.lock()?;
+            let known: Vec<_> = self.read().into_iter().map(|event| event.id).collect();
+            let mut lines = String::new();
+            for event in events.iter().filter(|event| !known.contains(&event.id)) {
+                lines.push('\n');
+                lines.push_str(&serde_json::to_string(event).unwrap());
+            }
             file.write_all(lines.as_bytes())?;
             file.sync_data()
         };
