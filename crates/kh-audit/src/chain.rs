@@ -248,6 +248,10 @@ impl Walker {
 
     fn walk_log(&mut self, file: &File, until: u64) -> io::Result<Option<Finding>> {
         let mut lines = Lines::between(file, (self.log_end.offset, until), ENTRY_BYTES_MAX)?;
+        // a writer whose own checkpoint the disk refused meets the one that another writes for the same entry
+        if let Some(finding) = self.compare_with_checkpoint(&mut lines)? {
+            return Ok(Some(finding));
+        }
         while let Some(line) = lines.next()? {
             let expected = self.seq + 1;
             if !line.complete && self.covered <= self.seq {

@@ -157,7 +157,16 @@ impl FileAuditLog {
         Ok(())
     }
 
-    /// Writes the events that are not there yet. After an error the caller forgets the walker.
+    /// Entries and checkpoint. The walker moves behind what is on disk, also when a later step fails.
+    fn write(&self, walker: &mut Walker, files: &Locked, events: &[AuditEvent]) -> Result<(), AuditError> {
+        if walker.checkpoints == 0 {
+            self.write_checkpoint(walker, files)?;
+        }
+        self.write_entries(walker, files, events)?;
+        self.write_checkpoint(walker, files)
+    }
+
+    /// Writes the events that are not there yet.
     fn write_entries(&self, walker: &mut Walker, files: &Locked, events: &[AuditEvent]) -> Result<(), AuditError> {
         let mut batch: HashSet<Uuid> = HashSet::new();
         let (mut seq, mut head) = (walker.seq, walker.head);
@@ -206,15 +215,15 @@ impl AuditLog for FileAuditLog {
     fn append(&self, events: &[AuditEvent]) -> Result<(), AuditError> {
         let mut slot = self.known.lock();
         let files = self.lock()?;
-        // Taken out: after any error the next append verifies everything again.
+        // Taken out: when the files cannot be read or do not verify, the next append verifies everything again.
         let mut known = self.catch_up(slot.take(), &files)?;
-        if known.walker.checkpoints == 0 {
-            self.write_checkpoint(&mut known.walker, &files)?;
+        let written = self.write(&mut known.walker, &files, events);
+        // A full disk takes nothing from what was verified. What it left is behind the walker's ends, where the next
+        // append looks.
+        if !matches!(written, Err(AuditError::Broken(_))) {
+            *slot = Some(known);
         }
-        self.write_entries(&mut known.walker, &files, events)?;
-        self.write_checkpoint(&mut known.walker, &files)?;
-        *slot = Some(known);
-        Ok(())
+        written
     }
 }
 

@@ -40,6 +40,10 @@ fn event(number: u64) -> AuditEvent {
     AuditEvent::new(&SeededEntropy::new(number), UnixMillis(number), "cli:ops", "client.add", "shop")
 }
 
+fn last_line(content: &[u8]) -> &[u8] {
+    content.split_inclusive(|byte| *byte == b'\n').next_back().unwrap()
+}
+
 #[test]
 fn an_append_does_not_wait_for_a_walk_and_is_not_part_of_it() {
     let place = Place::new();
@@ -59,7 +63,7 @@ fn an_append_does_not_wait_for_a_walk_and_is_not_part_of_it() {
 fn a_repair_during_a_walk_can_look_like_damage_to_it() {
     let place = Place::new();
     let mut content = fs::read(&place.checkpoints).unwrap();
-    let line = content.split_inclusive(|byte| *byte == b'\n').next_back().unwrap().len();
+    let line = last_line(&content).len();
     // as a crash leaves it where the file system had grown the file already
     content.resize(content.len() + line, 0);
     fs::write(&place.checkpoints, &content).unwrap();
@@ -70,4 +74,17 @@ fn a_repair_during_a_walk_can_look_like_damage_to_it() {
     assert_eq!(walk(seen.until).unwrap().kind, FindingKind::Truncated);
     assert_eq!(walk(Extent::WHOLE), None);
     assert!(verify(&place.log, &place.checkpoints, Some(&writer.public_key())).unwrap().verified());
+}
+
+#[test]
+fn a_checkpoint_that_comes_later_is_compared_with_what_was_walked_before_it() {
+    let place = Place::new();
+    let seen = place.look();
+    let last = last_line(&fs::read(&place.checkpoints).unwrap()).len() as u64;
+    let mut walker = Walker::new(None);
+    let earlier = Extent { checkpoints: seen.until.checkpoints - last, ..seen.until };
+    assert_eq!(seen.walk(&mut walker, earlier).unwrap(), None);
+    assert_eq!((walker.seq, walker.covered, walker.since.len()), (2, 1, 1));
+    assert_eq!(seen.walk(&mut walker, seen.until).unwrap(), None);
+    assert_eq!((walker.covered, walker.since.len()), (2, 0), "nothing waits for a checkpoint any more");
 }

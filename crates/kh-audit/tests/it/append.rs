@@ -193,6 +193,38 @@ fn a_full_disk_is_an_error_that_keeps_the_last_good_state() {
     assert!(place.verify().verified());
 }
 
+/// Changes the first entry in its place, which only a verification of the whole log sees. Twice: as it was.
+fn touch_first_entry(place: &Place) {
+    use std::os::unix::fs::FileExt;
+    let file = OpenOptions::new().read(true).write(true).open(&place.log).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 20).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 20).unwrap();
+}
+
+#[test]
+fn a_refusal_is_no_reason_to_verify_the_whole_log_again() {
+    let place = filled(3, 1);
+    let log = place.open();
+    let huge = event(4).with("text", &"x".repeat(kh_audit::ENTRY_BYTES_MAX));
+    log.append(&[huge]).unwrap_err();
+    touch_first_entry(&place);
+    log.append(&[event(5)]).unwrap();
+    touch_first_entry(&place);
+    assert_eq!((place.verify().verified(), place.entries().len()), (true, 4));
+}
+
+#[test]
+fn each_try_on_a_full_disk_does_not_verify_the_whole_log_again() {
+    let place = filled(3, 1);
+    let output = in_child("child_is_refused_twice", &place, "trap '' XFSZ; ulimit -f 20;", None);
+    assert!(output.contains("refused again: cannot append to"), "{output}");
+    let report = place.verify();
+    assert!(report.verified() && report.uncovered == 0, "{report:?}");
+    place.open().append(&[event(9999)]).unwrap();
+    assert!(place.verify().verified());
+}
+
 #[test]
 fn a_read_only_directory_is_a_clear_error() {
     let place = filled(3, 1);
@@ -212,7 +244,23 @@ fn a_read_only_directory_is_a_clear_error() {
     assert!(place.verify().verified());
 }
 
-/// Not a test of its own: the process that the two above start.
+/// Not a test of its own: the process of one that is started above.
+#[test]
+fn child_is_refused_twice() {
+    let Some(directory) = std::env::var_os("KH_AUDIT_CHILD") else { return };
+    let place = Place::at(directory.as_ref());
+    let log = place.open();
+    let full = (100..200).find(|number| log.append(&[event(*number)]).is_err());
+    let full = event(full.expect("the disk has an end"));
+    touch_first_entry(&place);
+    match log.append(&[full]) {
+        Err(AuditError::Unavailable(source)) => println!("refused again: {source}"),
+        other => println!("{other:?}"),
+    }
+    touch_first_entry(&place);
+}
+
+/// Not a test of its own: the process that two of the tests above start.
 #[test]
 fn child_appends_until_it_fails() {
     let Some(directory) = std::env::var_os("KH_AUDIT_CHILD") else { return };
