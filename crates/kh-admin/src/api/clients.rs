@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Extension, Json,
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::State,
     http::{HeaderValue, Response, StatusCode, header},
 };
 use kh_core::{
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::{
     ApiPorts, actor,
-    wire::{Given, ProblemDocument, Refused},
+    wire::{Given, Named, ProblemDocument, Refused},
 };
 use crate::operators::Operator;
 
@@ -181,10 +181,7 @@ pub(super) async fn list(State(ports): State<ApiPorts>) -> Json<Clients> {
     get, path = "/v1/clients/{client}", tag = "clients", params(("client" = String, Path, description = "Its id or name")),
     responses((status = 200, body = ClientView), (status = 404, body = ProblemDocument))
 )]
-pub(super) async fn show(
-    State(ports): State<ApiPorts>,
-    Path(client): Path<String>,
-) -> Result<Json<ClientView>, Refused> {
+pub(super) async fn show(State(ports): State<ApiPorts>, Named(client): Named) -> Result<Json<ClientView>, Refused> {
     let found = ports.issuer.client(&client).ok_or(kh_issuer::IssuerError::NoSuchClient(client))?;
     Ok(Json((&found.record).into()))
 }
@@ -231,7 +228,7 @@ pub(super) async fn add(
 )]
 pub(super) async fn rotate_secret(
     State(ports): State<ApiPorts>,
-    Path(client): Path<String>,
+    Named(client): Named,
     Extension(operator): Extension<Arc<Operator>>,
     Given(how): Given<RotateSecret>,
 ) -> Result<Response<Body>, Refused> {
@@ -250,7 +247,7 @@ pub(super) async fn rotate_secret(
 )]
 pub(super) async fn set_token_binding(
     State(ports): State<ApiPorts>,
-    Path(client): Path<String>,
+    Named(client): Named,
     Extension(operator): Extension<Arc<Operator>>,
     Given(SetTokenBinding { token_binding }): Given<SetTokenBinding>,
 ) -> Result<Json<ClientView>, Refused> {
@@ -266,7 +263,7 @@ pub(super) async fn set_token_binding(
 )]
 pub(super) async fn enable(
     state: State<ApiPorts>,
-    client: Path<String>,
+    client: Named,
     operator: Extension<Arc<Operator>>,
 ) -> Result<Json<ClientView>, Refused> {
     switch(state, client, operator, true).await
@@ -282,7 +279,7 @@ pub(super) async fn enable(
 )]
 pub(super) async fn disable(
     state: State<ApiPorts>,
-    client: Path<String>,
+    client: Named,
     operator: Extension<Arc<Operator>>,
 ) -> Result<Json<ClientView>, Refused> {
     switch(state, client, operator, false).await
@@ -290,7 +287,7 @@ pub(super) async fn disable(
 
 async fn switch(
     State(ports): State<ApiPorts>,
-    Path(client): Path<String>,
+    Named(client): Named,
     Extension(operator): Extension<Arc<Operator>>,
     enabled: bool,
 ) -> Result<Json<ClientView>, Refused> {
@@ -306,7 +303,7 @@ async fn switch(
 )]
 pub(super) async fn remove(
     State(ports): State<ApiPorts>,
-    Path(client): Path<String>,
+    Named(client): Named,
     Extension(operator): Extension<Arc<Operator>>,
 ) -> Result<Json<ClientView>, Refused> {
     let record = ports.issuer.remove_client(&client, &actor(&operator)).await?;

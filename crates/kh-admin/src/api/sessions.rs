@@ -8,7 +8,10 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     body::Bytes,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{
+        Query, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
 };
 use kh_broker::UserSessions;
 use kh_core::{
@@ -22,7 +25,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     ApiPorts, actor,
-    wire::{ProblemDocument, Refused},
+    wire::{Named, ProblemDocument, Refused},
 };
 use crate::operators::Operator;
 
@@ -154,11 +157,11 @@ pub(super) async fn list(
 )]
 pub(super) async fn end(
     State(ports): State<ApiPorts>,
-    Path(session): Path<String>,
+    Named(session): Named,
     Extension(operator): Extension<Arc<Operator>>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<SessionView>, Refused> {
-    let why = reason(&body).map_err(malformed)?;
+    let why = reason(&body?).map_err(malformed)?;
     let record = named(&ports, name(&session).map_err(malformed)?).await?;
     let event = SessionEnd::Operator.event(
         (record.token, &record.client, &record.credential),

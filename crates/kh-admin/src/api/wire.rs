@@ -1,9 +1,12 @@
-//! What the admin API reads and writes beside its own bodies: problems, and bodies that are refused with one.
+//! What the admin API reads and writes beside its own bodies: problems, and bodies and names that are refused with one.
 
 use axum::{
     body::Body,
-    extract::{FromRequest, Request, rejection::JsonRejection},
-    http::Response,
+    extract::{
+        FromRequest, FromRequestParts, Path, Request,
+        rejection::{BytesRejection, JsonRejection},
+    },
+    http::{Response, StatusCode, request::Parts},
     response::IntoResponse,
 };
 use kh_core::{Code, Problem};
@@ -62,13 +65,35 @@ where
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        match axum::Json::from_request(request, state).await {
-            Ok(axum::Json(body)) => Ok(Self(body)),
-            Err(rejection) => {
-                let mut refused = Problem::new(Code::REQUEST_MALFORMED, rejection.body_text());
-                refused.status = rejection.status().as_u16();
-                Err(Refused(refused))
-            }
-        }
+        let given = axum::Json::<T>::from_request(request, state).await;
+        given.map(|axum::Json(body)| Self(body)).map_err(|error| unfit(error.status(), error.body_text()))
     }
+}
+
+/// The one name in a path; one that is not text is refused with a problem.
+pub(super) struct Named(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let found = Path::<String>::from_request_parts(parts, state).await;
+        found.map(|Path(name)| Self(name)).map_err(|error| unfit(error.status(), error.body_text()))
+    }
+}
+
+impl From<BytesRejection> for Refused {
+    fn from(error: BytesRejection) -> Self {
+        unfit(error.status(), error.body_text())
+    }
+}
+
+/// What axum refused, in our words: its status, and the code that goes with it.
+fn unfit(status: StatusCode, detail: String) -> Refused {
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        return Refused(Problem::new(Code::REQUEST_TOO_LARGE, detail));
+    }
+    let mut refused = Problem::new(Code::REQUEST_MALFORMED, detail);
+    refused.status = status.as_u16();
+    Refused(refused)
 }

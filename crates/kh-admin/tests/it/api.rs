@@ -149,8 +149,25 @@ async fn bodies_that_do_not_fit_are_told_where() {
         assert!(reply.body.contains(word), "{body}: {}", reply.body);
     }
     let large = json!({ "name": "a", "scopes": ["x".repeat(3 << 20)] });
-    assert_eq!(call(&rig, Role::Admin, "POST /v1/clients", &large).await.status, 413);
+    for (role, line) in [(Role::Admin, "POST /v1/clients"), (Role::Operate, "POST /v1/sessions/0011223344556677/end")] {
+        let reply = call(&rig, role, line, &large).await;
+        assert_eq!((reply.status, reply.code().as_str()), (413, "keyholder.request.too_large"), "{line}");
+    }
     assert!(rig.api.unwrap().issuer.clients().is_empty(), "nothing was added");
+}
+
+#[tokio::test]
+async fn a_name_in_a_path_that_is_not_text_is_told_with_a_problem() {
+    let rig = rig().await;
+    for (role, line) in [
+        (Role::Read, "GET /v1/clients/%ff"),
+        (Role::Operate, "POST /v1/clients/%ff/disable"),
+        (Role::Admin, "POST /v1/clients/%ff/remove"),
+        (Role::Operate, "POST /v1/sessions/%ff/end"),
+    ] {
+        let reply = call(&rig, role, line, &Value::Null).await;
+        assert_eq!((reply.status, reply.code().as_str()), (400, "keyholder.request.malformed"), "{line}: {reply:?}");
+    }
 }
 
 #[tokio::test]
