@@ -16,7 +16,7 @@ mod wire;
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Body,
     extract::{MatchedPath, Request, State},
     http::Response,
@@ -94,7 +94,7 @@ pub(crate) fn router(ports: ApiPorts, security: &Security) -> Router {
         let router = if role == Role::Read { router.route("/v1/openapi.json", documented.clone()) } else { router };
         all = all.merge(router.route_layer(from_fn_with_state(gate, admit)));
     }
-    all.with_state(ports)
+    all.route_layer(Extension(audit::Turn::default())).with_state(ports)
 }
 
 /// The routes of each role, and the document of them all.

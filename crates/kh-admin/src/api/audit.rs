@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Query, State},
 };
 use kh_audit::{Entry, Filter, PublicKey, Report};
@@ -13,6 +13,7 @@ use kh_core::{
     port::{AuditError, AuditLog},
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -51,6 +52,26 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, AuditError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|stopped| Err(AuditError::Unavailable(std::io::Error::other(stopped))))
+}
+
+/// Whose turn it is: one verification at a time, since each reads the whole log.
+#[derive(Clone, Default)]
+pub(super) struct Turn(Arc<Mutex<()>>);
+
+impl Turn {
+    /// Works on a thread for it once the turn has come; the turn ends with the work, also when nobody waits for it.
+    async fn blocking<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> Result<T, AuditError> + Send + 'static,
+    ) -> Result<T, AuditError> {
+        let turn = self.0.lock_owned().await;
+        blocking(move || {
+            let done = work();
+            drop(turn);
+            done
+        })
+        .await
+    }
 }
 
 /// Which entries.
@@ -173,9 +194,12 @@ impl From<Report> for AuditVerdict {
     get, path = "/v1/audit/verify", tag = "audit",
     responses((status = 200, body = AuditVerdict), (status = "5XX", body = ProblemDocument))
 )]
-pub(super) async fn verify(State(ports): State<ApiPorts>) -> Result<Json<AuditVerdict>, Refused> {
+pub(super) async fn verify(
+    State(ports): State<ApiPorts>,
+    Extension(turn): Extension<Turn>,
+) -> Result<Json<AuditVerdict>, Refused> {
     let desk = ports.audit;
-    let verified = blocking(move || kh_audit::verify(&desk.path, &desk.checkpoints, Some(&desk.key))).await;
+    let verified = turn.blocking(move || kh_audit::verify(&desk.path, &desk.checkpoints, Some(&desk.key))).await;
     verified.map(|report| Json(report.into())).map_err(|error| unreadable(&error))
 }
 
@@ -190,4 +214,32 @@ fn unreadable(error: &AuditError) -> Refused {
         AuditError::Unavailable(_) => Code::STATE_UNAVAILABLE,
     };
     Refused(Problem::new(code, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_verification_at_a_time() {
+        let (turn, running) = (Turn::default(), Arc::new(AtomicU32::new(0)));
+        let tasks: Vec<_> = (0..8)
+            .map(|_| {
+                let running = Arc::clone(&running);
+                tokio::spawn(turn.clone().blocking(move || {
+                    let others = running.fetch_add(1, Ordering::SeqCst);
+                    for _ in 0..1_000 {
+                        std::thread::yield_now();
+                    }
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    Ok(others)
+                }))
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap().unwrap(), 0);
+        }
+    }
 }
