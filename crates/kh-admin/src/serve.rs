@@ -198,19 +198,28 @@ where
         tracker.spawn(async move {
             match tls {
                 None => connection(io, exchange, limits.head, &cancel, &kill).await,
-                Some(tls) => match timeout(limits.head, TlsAcceptor::from(Arc::clone(&tls.config)).accept(io)).await {
-                    Ok(Ok(stream)) => {
-                        let handshake = stream.get_ref().1;
-                        exchange.tls = Some(tls_session(handshake));
-                        exchange.certificate = PeerCertificate::of(handshake);
-                        connection(stream, exchange, limits.head, &cancel, &kill).await;
+                Some(tls) => {
+                    let handshake = TlsAcceptor::from(Arc::clone(&tls.config)).accept(io);
+                    let settled = tokio::select! {
+                        settled = timeout(limits.head, handshake) => Some(settled),
+                        // nothing was asked for yet, so nobody waits for an answer
+                        () = cancel.cancelled() => None,
+                    };
+                    match settled {
+                        Some(Ok(Ok(stream))) => {
+                            let session = stream.get_ref().1;
+                            exchange.tls = Some(tls_session(session));
+                            exchange.certificate = PeerCertificate::of(session);
+                            connection(stream, exchange, limits.head, &cancel, &kill).await;
+                        }
+                        Some(Ok(Err(error))) => {
+                            tracing::debug!(?peer, %error, "a TLS handshake with the admin listener failed");
+                            telling::no_handshake(&tls, peer, &error);
+                        }
+                        Some(Err(_)) => tracing::debug!(?peer, "a TLS handshake with the admin listener took too long"),
+                        None => {}
                     }
-                    Ok(Err(error)) => {
-                        tracing::debug!(?peer, %error, "a TLS handshake with the admin listener failed");
-                        telling::no_handshake(&tls, peer, &error);
-                    }
-                    Err(_) => tracing::debug!(?peer, "a TLS handshake with the admin listener took too long"),
-                },
+                }
             }
             drop(seat);
         });

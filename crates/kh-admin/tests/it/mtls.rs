@@ -1,6 +1,6 @@
 //! The admin API behind TLS: operators known by their client certificate, and what the security log is told of others.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kh_admin::{Limits, Operator, Role, Tls, serve_tls};
 use kh_core::{
@@ -17,6 +17,8 @@ use rustls::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
@@ -72,6 +74,14 @@ fn roots(authority: &CertifiedIssuer<'static, KeyPair>) -> Arc<RootCertStore> {
 
 /// The rig's router behind TLS, and where.
 async fn listen(rig: &Rig, authority: &CertifiedIssuer<'static, KeyPair>) -> std::net::SocketAddr {
+    listen_with(rig, authority, Limits::default()).await.0
+}
+
+async fn listen_with(
+    rig: &Rig,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    limits: Limits,
+) -> (std::net::SocketAddr, JoinHandle<()>) {
     let (certificate, key) = leaf(authority, &["localhost"]);
     let verifier = WebPkiClientVerifier::builder(roots(authority)).allow_unauthenticated().build().unwrap();
     let config =
@@ -80,8 +90,7 @@ async fn listen(rig: &Rig, authority: &CertifiedIssuer<'static, KeyPair>) -> std
     let tls = Tls { config: Arc::new(config), security, clock: Arc::new(rig.clock.clone()) };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve_tls(listener, tls, rig.router.clone(), Limits::default(), rig.cancel.clone()));
-    address
+    (address, tokio::spawn(serve_tls(listener, tls, rig.router.clone(), limits, rig.cancel.clone())))
 }
 
 /// The status of `GET /v1/clients`; none when the connection was refused.
@@ -206,4 +215,18 @@ async fn a_handshake_that_fails_for_another_reason_is_not_told() {
     assert_eq!(ask(address, &foreign, None, None).await, None, "a client that does not trust the listener");
     assert_eq!(ask(address, &ours, None, Some(rig.token())).await, Some(200));
     assert!(take(&rig).is_empty());
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_begins_does_not_hold_up_the_end() {
+    let authority = authority();
+    let rig = start(Surface::Admin(Probes::default())).await;
+    let (head, drain) = (Duration::from_mins(10), Duration::from_millis(50));
+    let (address, server) = listen_with(&rig, &authority, Limits { head, drain, ..Limits::default() }).await;
+    let silent = TcpStream::connect(address).await.unwrap();
+    // accepted after the silent one
+    assert_eq!(ask(address, &authority, None, Some(rig.token())).await, Some(200));
+    rig.cancel.cancel();
+    timeout(Duration::from_secs(20), server).await.expect("it ends without the silent connection").unwrap();
+    drop(silent);
 }
