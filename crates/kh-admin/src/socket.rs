@@ -138,7 +138,10 @@ impl SocketListener {
             let path = path.to_owned();
             move |source| SocketError::Io { path, action, source }
         };
-        check_folder(path)?;
+        let (folder, owner) = safe_folder(path)?;
+        if !is_trusted(owner) {
+            return Err(SocketError::Folder { folder, reason: "it belongs to another user" });
+        }
         let lock = lock_beside(path)?;
         remove_stale(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed("made"))?;
@@ -236,24 +239,42 @@ impl Listener for SocketListener {
 }
 
 /// Refuses a folder in which another user could put a file in our place. Also what a caller of the socket checks
-/// before it believes who answers.
+/// before it believes who answers; for a caller the folder may belong to another user, who then is the one that it
+/// trusts, unless anybody could have made it.
 pub fn check_folder(path: &Path) -> Result<(), SocketError> {
+    safe_folder(path).map(drop)
+}
+
+/// Whether what belongs to this user is not a stranger's.
+fn is_trusted(owner: u32) -> bool {
+    owner == 0 || owner == own_uid()
+}
+
+/// The folder of `path` and its owner, once it and all above it have been looked at.
+fn safe_folder(path: &Path) -> Result<(PathBuf, u32), SocketError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let io = |source| SocketError::Io { path: path.to_owned(), action: "made", source };
     let real = folder.canonicalize().map_err(io)?;
+    let owner = fs::metadata(&real).map_err(io)?.uid();
+    let (mut below, mut below_owner) = (real.as_path(), owner);
     for (height, above) in real.ancestors().enumerate() {
         let about = fs::metadata(above).map_err(io)?;
-        let refuse = |reason| Err(SocketError::Folder { folder: above.to_owned(), reason });
+        let refuse = |folder: &Path, reason| Err(SocketError::Folder { folder: folder.to_owned(), reason });
         let others_write = about.mode() & 0o022 != 0;
         if height == 0 && others_write {
-            return refuse("others than its owner can write to it");
+            return refuse(above, "others than its owner can write to it");
         }
         // In a folder with the sticky bit, such as /tmp, only its owner can replace an entry.
         if others_write && about.mode() & 0o1000 == 0 {
-            return refuse("others can replace what lies in it");
+            return refuse(above, "others can replace what lies in it");
         }
+        // And anybody can make one, to lie in wait with it.
+        if others_write && !is_trusted(below_owner) {
+            return refuse(below, "another user made it in a folder where everybody can");
+        }
+        (below, below_owner) = (above, about.uid());
     }
-    Ok(())
+    Ok((real, owner))
 }
 
 /// The lock of a socket's name, or [`SocketError::InUse`].

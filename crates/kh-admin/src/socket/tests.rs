@@ -118,6 +118,42 @@ async fn a_folder_in_which_others_may_write_is_refused() {
     assert!(matches!(SocketListener::bind(&long, Callers::own()), Err(SocketError::Io { .. })));
 }
 
+#[tokio::test]
+async fn a_strangers_folder_is_refused() {
+    // nobody's user id on Linux
+    const NOBODY: u32 = 65_534;
+    if own_uid() != 0 {
+        // only root can give a folder away
+        return;
+    }
+    let folder = folder();
+    let shared = folder.path().join("shared");
+    let (lower, inner) = (shared.join("lower"), shared.join("lower/inner"));
+    fs::create_dir_all(&inner).unwrap();
+    for (shared_mode, lower_owner, inner_owner, for_caller, for_listener) in [
+        (0o1777, 0, 0, true, true),
+        (0o1777, 0, NOBODY, true, false),
+        (0o1777, NOBODY, 0, false, false),
+        (0o1777, NOBODY, NOBODY, false, false),
+        (0o1770, NOBODY, 0, false, false),
+        (0o755, NOBODY, 0, true, true),
+    ] {
+        set_mode(&shared, shared_mode);
+        for (path, owner) in [(&lower, lower_owner), (&inner, inner_owner)] {
+            set_mode(path, 0o755);
+            std::os::unix::fs::chown(path, Some(owner), None).unwrap();
+        }
+        let path = inner.join("broker.sock");
+        let case = format!("{shared_mode:o} {lower_owner} {inner_owner}");
+        let (checked, bound) = (check_folder(&path), SocketListener::bind(&path, Callers::own()));
+        assert_eq!((checked.is_ok(), bound.is_ok()), (for_caller, for_listener), "{case}: {checked:?} {bound:?}");
+        assert!(for_listener || matches!(bound, Err(SocketError::Folder { .. })), "{case}: {bound:?}");
+        let named = if lower_owner == 0 { &inner } else { &lower };
+        let told = bound.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(for_listener || told.contains(&format!("{:?} ", named.canonicalize().unwrap())), "{case}: {told}");
+    }
+}
+
 #[test]
 fn who_is_admitted() {
     let own = own_uid();
