@@ -31,16 +31,16 @@ pub(crate) struct Line {
 }
 
 /// Lines of bounded length from one offset up to another.
-pub(crate) struct Lines<'a> {
-    reader: BufReader<&'a File>,
+#[derive(Debug)]
+pub(crate) struct Lines<S> {
+    reader: BufReader<S>,
     max: usize,
     /// Bytes up to where the reading ends, whatever follows.
     left: u64,
 }
 
-impl<'a> Lines<'a> {
-    pub(crate) fn between(file: &'a File, (offset, until): (u64, u64), max: usize) -> io::Result<Self> {
-        let mut source = file;
+impl<S: Read + Seek> Lines<S> {
+    pub(crate) fn between(mut source: S, (offset, until): (u64, u64), max: usize) -> io::Result<Self> {
         source.seek(SeekFrom::Start(offset))?;
         Ok(Self { reader: BufReader::new(source), max, left: until.saturating_sub(offset) })
     }
@@ -293,7 +293,7 @@ impl Walker {
         entry.is_some_and(|entry| entry.seq == self.seq + 1 && entry.prev == self.head.to_hex())
     }
 
-    fn compare_with_checkpoint(&mut self, lines: &mut Lines<'_>) -> io::Result<Option<Finding>> {
+    fn compare_with_checkpoint(&mut self, lines: &mut Lines<&File>) -> io::Result<Option<Finding>> {
         while let Some((seq, hash)) = self.ahead.front().copied() {
             if seq > self.seq {
                 break;

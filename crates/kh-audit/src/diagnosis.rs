@@ -2,7 +2,7 @@
 //!
 //! Invariant: called only once something is known to be wrong; it names the wrong, it never clears it.
 
-use std::io;
+use std::{fs::File, io};
 
 use kh_core::Sha256;
 
@@ -16,7 +16,7 @@ use crate::{
 type Later = Option<(u64, String)>;
 
 /// A line that does not follow. `entry` is what it holds, if its own hash is right.
-pub(crate) fn of_line(walker: &Walker, entry: Option<Entry>, lines: &mut Lines<'_>) -> io::Result<Finding> {
+pub(crate) fn of_line(walker: &Walker, entry: Option<Entry>, lines: &mut Lines<&File>) -> io::Result<Finding> {
     let later = rest(lines)?;
     let expected = walker.seq + 1;
     let next_takes_this_place = matches!(later.first(), Some(Some((seq, prev)))
@@ -40,7 +40,7 @@ pub(crate) fn of_line(walker: &Walker, entry: Option<Entry>, lines: &mut Lines<'
 }
 
 /// The entry just passed has another hash than its checkpoint says.
-pub(crate) fn of_head(walker: &Walker, signed: Sha256, lines: &mut Lines<'_>) -> io::Result<Finding> {
+pub(crate) fn of_head(walker: &Walker, signed: Sha256, lines: &mut Lines<&File>) -> io::Result<Finding> {
     let first = first_unsigned(walker).unwrap_or(walker.seq);
     Ok(match rest(lines)?.into_iter().next().flatten() {
         Some((seq, _)) if seq == walker.seq => inserted(first),
@@ -61,7 +61,7 @@ fn first_unsigned(walker: &Walker) -> Option<u64> {
     walker.since.iter().find(|entry| !entry.signed_by(&key)).map(|entry| entry.seq)
 }
 
-fn rest(lines: &mut Lines<'_>) -> io::Result<Vec<Later>> {
+fn rest(lines: &mut Lines<&File>) -> io::Result<Vec<Later>> {
     let mut later = Vec::new();
     while let Some(line) = lines.next()? {
         later.push(Entry::parse(&line.bytes).map(|entry| (entry.seq, entry.prev)));

@@ -54,15 +54,16 @@ pub struct Entries(Source);
 
 #[derive(Debug)]
 enum Source {
-    Stream { file: Option<File>, offset: u64, filter: Filter },
+    Stream { lines: Option<Lines<File>>, offset: u64, filter: Filter },
     Newest(VecDeque<Entry>),
 }
 
 /// Reads `log`; one that does not exist has no entries. What is appended meanwhile may or may not be seen.
 pub fn read(log: &Path, filter: Filter) -> Result<Entries, AuditError> {
-    let file = files::open_for_reading(log)?;
+    let lines = files::open_for_reading(log)?.map(|file| Lines::between(file, (0, u64::MAX), ENTRY_BYTES_MAX));
+    let lines = lines.transpose().map_err(AuditError::Unavailable)?;
     let limit = filter.limit;
-    let stream = Entries(Source::Stream { file, offset: 0, filter });
+    let stream = Entries(Source::Stream { lines, offset: 0, filter });
     let Some(limit) = limit else {
         return Ok(stream);
     };
@@ -83,10 +84,10 @@ impl Iterator for Entries {
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
             Source::Newest(entries) => entries.pop_front().map(Ok),
-            Source::Stream { file, offset, filter } => {
-                let found = next_match(file.as_ref()?, offset, filter);
+            Source::Stream { lines, offset, filter } => {
+                let found = next_match(lines.as_mut()?, offset, filter);
                 if !matches!(found, Ok(Some(_))) {
-                    *file = None;
+                    *lines = None;
                 }
                 found.transpose()
             }
@@ -94,9 +95,9 @@ impl Iterator for Entries {
     }
 }
 
-/// The next entry from `offset` on that the filter takes. An incomplete last line is an append in progress.
-fn next_match(file: &File, offset: &mut u64, filter: &Filter) -> Result<Option<Entry>, AuditError> {
-    let mut lines = Lines::between(file, (*offset, u64::MAX), ENTRY_BYTES_MAX).map_err(AuditError::Unavailable)?;
+/// The next entry that the filter takes; `offset` is where its line begins. An incomplete last line is an append in
+/// progress.
+fn next_match(lines: &mut Lines<File>, offset: &mut u64, filter: &Filter) -> Result<Option<Entry>, AuditError> {
     while let Some(line) = lines.next().map_err(AuditError::Unavailable)? {
         if !line.complete {
             return Ok(None);
