@@ -51,7 +51,8 @@ pub struct Operator {
     pub tokens: Vec<Sha256>,
     /// Digests (of the DER) of its client certificates.
     pub certificates: Vec<Sha256>,
-    /// Names (DNS names and URIs of the subject alternative name) of which its client certificate has one.
+    /// Names (DNS names and URIs of the subject alternative name) of which its client certificate has one. The letter
+    /// case of a DNS name does not count.
     pub certificate_names: Vec<String>,
 }
 
@@ -73,8 +74,13 @@ impl Operator {
 
     fn has_certificate(&self, certificate: &PeerCertificate) -> bool {
         self.certificates.iter().any(|digest| digest.ct_eq(&certificate.sha256))
-            || certificate.names.iter().any(|name| self.certificate_names.contains(name))
+            || certificate.names.iter().any(|name| self.certificate_names.iter().any(|own| is_same_name(own, name)))
     }
+}
+
+/// DNS names are compared without regard to letter case (RFC 6125 section 6.4.1), URIs, which have a colon, with.
+fn is_same_name(one: &str, other: &str) -> bool {
+    if one.contains(':') { one == other } else { one.eq_ignore_ascii_case(other) }
 }
 
 /// All operators; may be replaced while requests run.
@@ -121,7 +127,7 @@ mod tests {
         let all = Operators::default();
         all.replace([
             operator("ann", Role::Admin, "token-a", &["spiffe://corp/ann"]),
-            operator("bob", Role::Read, "token-b", &[]),
+            operator("bob", Role::Read, "token-b", &["bob.Example"]),
         ]);
         all
     }
@@ -148,6 +154,9 @@ mod tests {
         let named = certificate("other", &["spiffe://corp/ann"]);
         let bobs = certificate("bob", &[]);
         let foreign = certificate("eve", &["spiffe://corp/ann/x"]);
+        let (same_host, other_case) =
+            (certificate("new", &["BOB.example"]), certificate("eve", &["spiffe://corp/Ann"]));
+        let longer = certificate("eve", &["a.bob.example", "bob.example.org"]);
         for (lines, certificate, expected) in [
             (vec![("authorization", "Bearer token-a")], None, Some("ann")),
             (vec![("x-keyholder-token", "token-b")], None, Some("bob")),
@@ -156,6 +165,9 @@ mod tests {
             (vec![], Some(&named), Some("ann")),
             (vec![], Some(&bobs), Some("bob")),
             (vec![], Some(&foreign), None),
+            (vec![], Some(&same_host), Some("bob")),
+            (vec![], Some(&other_case), None),
+            (vec![], Some(&longer), None),
             (vec![], None, None),
             // a wrong token is not healed by a right certificate
             (vec![("authorization", "Bearer token-c")], Some(&bobs), None),
