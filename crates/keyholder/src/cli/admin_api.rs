@@ -63,13 +63,30 @@ pub(super) fn find(which: &Which, context: &Context) -> Result<Found, Failure> {
             .hint("start it with `keyholder serve`, or name another state with --config, --state or KEYHOLDER_STATE")
             .exiting(Exit::Unfinished));
     }
-    let Serving { pid, addresses, .. } = running.remove(at);
+    let serving = running.remove(at);
     let others = running.iter().map(|other| other.pid).collect();
-    let url = addresses.admin_url.ok_or_else(|| {
-        Failure::new(Code::UPSTREAM_UNREACHABLE, format!("the keyholder with process id {pid} has no admin listener"))
-            .hint("set [admin] listen in its configuration and restart it")
-    })?;
-    Ok(Found { url, token_file: addresses.admin_token_file, others })
+    let url = listener_of(&serving)?;
+    Ok(Found { url, token_file: serving.addresses.admin_token_file, others })
+}
+
+/// The admin listener of the newest keyholder that serves the configured state; none if nobody does.
+pub(super) fn listener(context: &Context) -> Result<Option<String>, Failure> {
+    running_on(&state_folder(context)?).first().map(listener_of).transpose()
+}
+
+fn listener_of(serving: &Serving) -> Result<String, Failure> {
+    serving.addresses.admin_url.clone().ok_or_else(|| {
+        let problem = format!("the keyholder with process id {} has no admin listener", serving.pid);
+        Failure::new(Code::UPSTREAM_UNREACHABLE, problem).hint("set [admin] listen in its configuration and restart it")
+    })
+}
+
+/// A client for a listener of this machine, and what stands before the path in its requests.
+pub(super) fn client_of(url: &str, patience: Duration) -> Result<(reqwest::Client, &str), Failure> {
+    match url.strip_prefix("unix:") {
+        Some(path) => Ok((local_http_over(Path::new(path), patience)?, "http://localhost")),
+        None => Ok((local_http(patience)?, url)),
+    }
 }
 
 /// The state folder, also of a configuration with mistakes: what can be read of it is enough.
@@ -101,12 +118,10 @@ async fn ask(url: &str, guard: &str) -> Result<Value, Failure> {
             .caused_by(&error.without_url())
             .hint("is it just starting or stopping? ask again in a moment")
     };
-    let (client, base) = if let Some(path) = url.strip_prefix("unix:") {
-        (local_http_over(Path::new(path), PATIENCE)?, "http://localhost")
-    } else {
+    if !url.starts_with("unix:") {
         refuse_abroad(url)?;
-        (local_http(PATIENCE)?, url)
-    };
+    }
+    let (client, base) = client_of(url, PATIENCE)?;
     let request = client.get(format!("{base}/v1/status")).header("X-Keyholder-Token", guard);
     let response = request.send().await.map_err(unreachable)?;
     let status = response.status().as_u16();

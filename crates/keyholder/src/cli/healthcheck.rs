@@ -1,6 +1,9 @@
 //! `keyholder healthcheck`: asks the running keyholder whether it is alive or ready, for images without curl.
 //!
 //! Container runtimes and Kubernetes run it inside the container, because the admin listener answers on loopback only.
+//!
+//! Invariant: a running keyholder is asked where it listens, whatever the file says by now: a change that it refused
+//! must not end it.
 
 use std::time::Duration;
 
@@ -8,11 +11,8 @@ use clap::Args;
 use kh_core::Code;
 use serde_json::{Value, json};
 
-use super::Context;
-use crate::{
-    compose::local_http,
-    output::{Exit, Failure},
-};
+use super::{Context, admin_api};
+use crate::output::{Exit, Failure};
 
 /// Longer than a readiness answer takes by its own limit, shorter than the usual probe's five seconds.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -29,7 +29,7 @@ pub(crate) struct HealthcheckArgs {
     /// Ask /livez in place of /readyz: does the process answer at all?
     #[arg(long)]
     live: bool,
-    /// The admin listener [default: the configured one]
+    /// The admin listener [default: that of the keyholder which serves the configured state]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 }
@@ -37,7 +37,10 @@ pub(crate) struct HealthcheckArgs {
 pub(super) fn run(arguments: &HealthcheckArgs, context: &Context) -> Result<Exit, Failure> {
     let url = match &arguments.url {
         Some(url) => url.trim_end_matches('/').to_owned(),
-        None => configured(context)?,
+        None => match admin_api::listener(context)? {
+            Some(url) => url,
+            None => configured(context)?,
+        },
     };
     let path = if arguments.live { "livez" } else { "readyz" };
     let (status, body) = Context::runtime()?.block_on(ask(&url, path))?;
@@ -49,6 +52,7 @@ pub(super) fn run(arguments: &HealthcheckArgs, context: &Context) -> Result<Exit
     Ok(if healthy { Exit::Done } else { Exit::No })
 }
 
+/// What the file says, for one that is starting or not there.
 fn configured(context: &Context) -> Result<String, Failure> {
     let address = context.load()?.config.admin.listen.ok_or_else(|| {
         Failure::new(Code::CONFIG_INVALID, "the configuration turns the admin listener off")
@@ -67,6 +71,7 @@ async fn ask(url: &str, path: &str) -> Result<(u16, String), Failure> {
             .caused_by(&error.without_url())
             .hint("is `keyholder serve` running? --url names another address")
     };
-    let response = local_http(PATIENCE)?.get(format!("{url}/{path}")).send().await.map_err(unreachable)?;
+    let (client, base) = admin_api::client_of(url, PATIENCE)?;
+    let response = client.get(format!("{base}/{path}")).send().await.map_err(unreachable)?;
     Ok((response.status().as_u16(), response.text().await.map_err(unreachable)?))
 }

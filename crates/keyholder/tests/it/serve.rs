@@ -191,3 +191,30 @@ fn the_health_check_tells_alive_ready_and_gone() {
     let unknown = installation.run(&["healthcheck"]);
     assert_eq!(unknown.code, Some(2), "port 0 in the file: {}", unknown.err);
 }
+
+/// A change that keyholder refuses ends nobody's pod: the probe asks whoever serves, not the file.
+#[test]
+fn the_health_check_finds_whoever_serves_whatever_the_file_says_by_now() {
+    let installation = Installation::new();
+    let server = installation.serve();
+    let (file, state) = (installation.path("keyholder.toml"), installation.path("state"));
+    let state = state.to_str().unwrap();
+    let good = std::fs::read_to_string(&file).unwrap();
+    let moved = good.replacen("[admin]\nlisten = \"127.0.0.1:0\"", "[admin]\nlisten = \"127.0.0.1:9\"", 1);
+    assert_ne!(moved, good);
+    for changed in [moved, format!("{good}[broken\n")] {
+        std::fs::write(&file, changed).unwrap();
+        assert_eq!(installation.run(&["healthcheck"]).done(), "ok\n");
+        assert_eq!(installation.run(&["healthcheck", "--live"]).done(), "ok\n");
+    }
+    // of this one nothing can be read, and the environment or a flag says where the state is
+    std::fs::write(&file, "no TOML at all").unwrap();
+    assert_eq!(installation.run(&["--state", state, "healthcheck"]).done(), "ok\n");
+    assert_eq!(installation.run(&["--state", state, "healthcheck", "--live"]).done(), "ok\n");
+    drop(server);
+    assert_eq!(
+        installation.run(&["--state", state, "healthcheck"]).code,
+        Some(2),
+        "nobody serves, and the file is bad"
+    );
+}
