@@ -52,7 +52,7 @@ pub(crate) use listeners::{Addresses, cannot_listen};
 pub(crate) use live::{DRAIN, Live, Prepared};
 pub(crate) use local::{local_http, local_http_over};
 pub(crate) use lock::InstallationLock;
-pub(crate) use look::Look;
+pub(crate) use look::{Look, Sight};
 pub(crate) use notices::Notices;
 pub(crate) use open_files::raise_open_files;
 pub(crate) use paths::{Paths, write_private_file};

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use kh_core::{
-    Clock, Entropy, SystemClock, SystemEntropy,
+    Clock, Entropy, SecretReference, SystemClock, SystemEntropy,
     audit::AuditEvent,
-    port::{AuditError, AuditLog, SecretSource, StateStore},
+    port::{AuditError, AuditLog, BoxFuture, SecretSource, SourceError, StateStore, StoreError, StoredSecret},
 };
 use kh_issuer::Issuer;
 use kh_state::SqliteState;
@@ -40,6 +40,42 @@ pub(crate) struct Look {
     _lock: Option<InstallationLock>,
 }
 
+/// Time and documents: what a login is tried with.
+pub(crate) struct Sight {
+    /// Time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Every source of documents.
+    pub(crate) sources: Arc<Sources>,
+}
+
+impl Sight {
+    /// Without an installation: the stores outside alone.
+    pub(crate) fn outside(loaded: &Loaded) -> Result<Self, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let sources = sources(Arc::new(NoStore), loaded, &clock)?;
+        Ok(Self { clock, sources })
+    }
+}
+
+/// Stands for the embedded store where there is none yet.
+struct NoStore;
+
+impl NoStore {
+    fn told() -> SourceError {
+        StoreError::Unavailable { reason: "the secret store does not exist yet".to_owned(), source: None }.into()
+    }
+}
+
+impl SecretSource for NoStore {
+    fn read<'a>(&'a self, _reference: &'a SecretReference) -> BoxFuture<'a, Result<StoredSecret, SourceError>> {
+        Box::pin(async { Err(Self::told()) })
+    }
+
+    fn version<'a>(&'a self, _reference: &'a SecretReference) -> BoxFuture<'a, Result<u64, SourceError>> {
+        Box::pin(async { Err(Self::told()) })
+    }
+}
+
 /// Takes nothing, so that the store and the state allow no change.
 struct NoLog;
 
@@ -69,8 +105,17 @@ impl Look {
             issuer = Some(Issuer::open(state, Arc::clone(&clock), entropy).await?);
         }
         let store = Arc::new(store);
-        let outside = outside(loaded, &targets(loaded, &clock)?, &clock, &Reads::default());
-        let sources = Sources::new(Arc::clone(&store) as Arc<dyn SecretSource>, outside);
+        let sources = sources(Arc::clone(&store) as Arc<dyn SecretSource>, loaded, &clock)?;
         Ok(Some(Self { clock, store, sources, issuer, _lock: lock }))
     }
+
+    /// What logins of its credentials are tried with.
+    pub(crate) fn sight(&self) -> Sight {
+        Sight { clock: Arc::clone(&self.clock), sources: Arc::clone(&self.sources) }
+    }
+}
+
+fn sources(embedded: Arc<dyn SecretSource>, loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Arc<Sources>, Failure> {
+    let outside = outside(loaded, &targets(loaded, clock)?, clock, &Reads::default());
+    Ok(Sources::new(embedded, outside))
 }

@@ -1,9 +1,13 @@
 //! `keyholder check`: what it says of a real login, of other people's settings, and that it changes nothing.
 
 use std::{collections::BTreeMap, fs, path::Path, time::SystemTime};
+#[cfg(feature = "vault")]
+use std::{os::unix::fs::PermissionsExt, sync::Arc};
 
 use serde_json::{Value, json};
 
+#[cfg(feature = "vault")]
+use crate::harness::{BARE_CONFIG, request};
 use crate::harness::{Installation, keyholder, run, text};
 
 /// A second client whose role may read users and nothing about itself, in one division.
@@ -78,6 +82,53 @@ fn online_shows_what_each_credential_really_has() {
     assert!(!shown.contains("cxone"), "{shown}");
     let tokens = ["narrow", "admin"].map(|name| document(name)["client_secret"].as_str().unwrap().to_owned());
     assert!(tokens.iter().all(|secret| !shown.contains(secret) && !answer.to_string().contains(secret)));
+}
+
+/// A document in a Vault is read there, beside an embedded store and without any.
+#[cfg(feature = "vault")]
+#[test]
+fn online_reads_a_document_where_the_configuration_keeps_it() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let vault = Arc::new(kh_fakes::vault::Vault::new()) as Arc<dyn kh_fakes::Fake>;
+    let fake = runtime.block_on(kh_fakes::start(vault, kh_fakes::Options::default())).unwrap();
+    let installation = Installation::new();
+    let ready = fake.ready();
+    let token = text(&ready, "root_token");
+    let document = json!({ "data": installation.sandbox.genesys_document() }).to_string();
+    let url = format!("{}/v1/secret/data/team/app", fake.url);
+    let written = request("POST", &url, &[("X-Vault-Token", token)], document.as_bytes());
+    assert!(written.status < 300, "{written:?}");
+
+    let section = format!(
+        "[secret_store.v]\nkind = \"vault\"\naddress = \"{}\"\ntoken_file = \"token\"\n\
+         [credential.far]\nplatform = \"genesys\"\nsecret = \"v:team/app\"\n",
+        fake.url
+    );
+    let beside = installation.path("keyholder.toml");
+    let config = fs::read_to_string(&beside).unwrap();
+    fs::write(&beside, config + &section).unwrap();
+    let alone = tempfile::tempdir().unwrap();
+    let platform = installation.sandbox.url();
+    let config = format!(
+        "{BARE_CONFIG}[state]\ndir = \"state\"\n[platform.genesys]\nkind = \"genesys\"\n\
+         login_url = \"{platform}\"\napi_url = \"{platform}\"\n"
+    );
+    fs::write(alone.path().join("keyholder.toml"), config.clone() + &section).unwrap();
+    for folder in [installation.folder.path(), alone.path()] {
+        fs::write(folder.join("token"), token).unwrap();
+        fs::set_permissions(folder.join("token"), fs::Permissions::from_mode(0o600)).unwrap();
+        let mut command = keyholder();
+        command.current_dir(folder).args(["check", "--online", "--output", "json"]);
+        let answer = run(&mut command, b"").json();
+        assert_eq!(credential(&answer, "far")["works"], true, "{answer}");
+    }
+
+    let elsewhere = section.replace("team/app", "team/nothing");
+    fs::write(alone.path().join("keyholder.toml"), config + &elsewhere).unwrap();
+    let said = run(keyholder().current_dir(alone.path()).args(["check", "--online"]), b"");
+    assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
+    assert!(said.out.contains("v:team/nothing") && said.err.contains("put the document there"), "{said:?}");
+    assert!(!alone.path().join("state").exists(), "a check makes nothing");
 }
 
 #[test]

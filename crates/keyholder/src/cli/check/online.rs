@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use kh_broker::CredentialSpec;
 use kh_core::{
-    Clock, Code, CredentialName, PlatformKind, SecretString, SystemClock, UnixMillis,
+    Code, CredentialName, PlatformKind, Retry, SecretReference, SecretString, UnixMillis,
     credential::CredentialDocument,
-    port::{FetchError, IssuedToken, SecretSource, StoreError},
+    port::{FetchError, IssuedToken, SecretSource, SourceError, StoreError},
 };
 use kh_platform::{
     Address, HttpClient, PlainHttp, Timeouts,
@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::{Context, Loaded};
 use crate::{
-    compose::{Look, SeenIssuer, egresses, look_at_issuers, specs},
+    compose::{Look, SeenIssuer, Sight, egresses, look_at_issuers, specs},
     config::nearest,
     output::{Exit, Failure},
 };
@@ -80,7 +80,9 @@ pub(super) fn run(loaded: &Loaded, wanted: &[CredentialName], context: &Context)
     let ways = egresses(loaded)?;
     let (seen, issuers) = Context::runtime()?.block_on(async {
         let look = Look::open(loaded, &context.environment).await?;
-        if look.is_none() && !loaded.config.credentials.is_empty() {
+        let of = |name: &CredentialName| wanted.is_empty() || wanted.contains(name);
+        let mut tried = loaded.config.credentials.iter().filter(|(name, _)| of(name));
+        if look.is_none() && tried.any(|(_, credential)| credential.secret.embedded().is_some()) {
             return Err(Failure::from(StoreError::Unavailable {
                 reason: "the secret store does not exist yet".to_owned(),
                 source: None,
@@ -88,18 +90,15 @@ pub(super) fn run(loaded: &Loaded, wanted: &[CredentialName], context: &Context)
             .hint("`keyholder secret set NAME` makes it")
             .exiting(Exit::No));
         }
+        let sight = look.as_ref().map_or_else(|| Sight::outside(loaded), |look| Ok(look.sight()))?;
         let mut all = Vec::new();
-        if let Some(look) = &look {
-            for spec in specs(&loaded.config, &ways, &look.clock) {
-                if wanted.is_empty() || wanted.contains(&spec.name) {
-                    all.push(see(&spec, look).await);
-                }
-            }
+        for spec in specs(&loaded.config, &ways, &sight.clock).iter().filter(|spec| of(&spec.name)) {
+            all.push(see(spec, &sight).await);
         }
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let secrets = look.as_ref().map(|look| Arc::clone(&look.sources) as Arc<dyn SecretSource>);
+        let secrets = Some(Arc::clone(&sight.sources) as Arc<dyn SecretSource>);
         // one credential is looked at alone
-        let issuers = if wanted.is_empty() { look_at_issuers(loaded, &clock, secrets).await? } else { Vec::new() };
+        let issuers =
+            if wanted.is_empty() { look_at_issuers(loaded, &sight.clock, secrets).await? } else { Vec::new() };
         Ok((all, issuers))
     })?;
     conclude(&seen, &issuers, context)
@@ -151,7 +150,7 @@ fn conclude(seen: &[Seen], issuers: &[SeenIssuer], context: &Context) -> Result<
 }
 
 /// One login and what its token has.
-async fn see(spec: &CredentialSpec, look: &Look) -> Seen {
+async fn see(spec: &CredentialSpec, sight: &Sight) -> Seen {
     let mut seen = Seen {
         name: spec.name.clone(),
         platform: spec.platform.to_string(),
@@ -165,10 +164,10 @@ async fn see(spec: &CredentialSpec, look: &Look) -> Seen {
         account: None,
         unverified_claims: None,
     };
-    let http = HttpClient::new(Arc::clone(&spec.egress), Timeouts::default(), Arc::clone(&look.clock));
+    let http = HttpClient::new(Arc::clone(&spec.egress), Timeouts::default(), Arc::clone(&sight.clock));
     let login_base = spec.auth_base.as_deref().unwrap_or(&spec.api_base);
-    seen.clock_skew_seconds = skew(&http, login_base, look).await;
-    match login(spec, look).await {
+    seen.clock_skew_seconds = skew(&http, login_base, sight).await;
+    match login(spec, sight).await {
         Ok(token) => describe(&mut seen, spec, &http, &token).await,
         Err(problem) => seen.problem = Some(problem),
     }
@@ -176,22 +175,25 @@ async fn see(spec: &CredentialSpec, look: &Look) -> Seen {
 }
 
 /// The platform's `Date` minus this machine's time. Any answer has one; no secret is sent for it.
-async fn skew(http: &HttpClient, base: &str, look: &Look) -> Option<i64> {
+async fn skew(http: &HttpClient, base: &str, sight: &Sight) -> Option<i64> {
     let address = Address::parse(base, PlainHttp::LoopbackOnly).ok()?;
     let UnixMillis(theirs) = kh_platform::http::date_of(http, &address).await.ok()??;
-    let UnixMillis(ours) = look.clock.now().wall;
+    let UnixMillis(ours) = sight.clock.now().wall;
     // `Date` has whole seconds: half a second on either side is the rounding.
     let difference = i64::try_from(theirs).ok()? - i64::try_from(ours).ok()?;
     Some((difference + 500).div_euclid(1000))
 }
 
-async fn login(spec: &CredentialSpec, look: &Look) -> Result<IssuedToken, Problem> {
+async fn login(spec: &CredentialSpec, sight: &Sight) -> Result<IssuedToken, Problem> {
     let unusable = |detail: String, hint| Problem { code: Code::CREDENTIAL_UNUSABLE, detail, hint, unreachable: false };
-    let stored = look.store.read(&spec.secret).await.map_err(|error| {
-        unusable(format!("{}: {error}", spec.secret.shown()), "store it with `keyholder secret set`")
+    let stored = sight.sources.read(&spec.secret).await.map_err(|error| unread(&spec.secret, &error))?;
+    let document = CredentialDocument::parse(&stored.value).map_err(|error| {
+        let hint = match spec.secret {
+            SecretReference::Embedded(_) => "store a credential document with `keyholder secret set`",
+            SecretReference::Stored { .. } => "put a credential document there",
+        };
+        unusable(error.to_string(), hint)
     })?;
-    let document = CredentialDocument::parse(&stored.value)
-        .map_err(|error| unusable(error.to_string(), "store a credential document with `keyholder secret set`"))?;
     if spec.sessions.is_some() {
         return Err(unusable(
             "users log in with it: it gets no token by itself".to_owned(),
@@ -206,6 +208,28 @@ async fn login(spec: &CredentialSpec, look: &Look) -> Result<IssuedToken, Proble
         ));
     }
     spec.endpoint.fetch(&document, None).await.map_err(|error| problem_of(&error))
+}
+
+/// A document that no store told.
+fn unread(secret: &SecretReference, error: &SourceError) -> Problem {
+    let (code, hint, unreachable) = match error {
+        SourceError::Embedded(_) => (Code::CREDENTIAL_UNUSABLE, "store it with `keyholder secret set`", false),
+        SourceError::Stored { .. } if error.is_missing() => {
+            (Code::CREDENTIAL_UNUSABLE, "put the document there, for example with `keyholder secret copy`", false)
+        }
+        SourceError::Stored { .. } => {
+            let passing = !matches!(error.retry(), Retry::Never);
+            (error.code(), "check the store, and its section [secret_store.NAME] of the file", passing)
+        }
+        SourceError::NoStore(_) => (error.code(), "name the store in a section [secret_store.NAME]", false),
+    };
+    let mut detail = format!("{}: {error}", secret.shown());
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        detail = format!("{detail}: {next}");
+        cause = next.source();
+    }
+    Problem { code, detail, hint, unreachable }
 }
 
 fn problem_of(error: &FetchError) -> Problem {
