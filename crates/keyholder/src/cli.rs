@@ -159,12 +159,23 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, environment: Environm
     let context = Context::new(cli.globals, terminal.clone(), environment);
     // A panic's own message is on standard error already; the exit code says that it was a bug.
     let ended = catch_unwind(AssertUnwindSafe(|| run(cli.command, &context)));
-    match ended.unwrap_or_else(|_| Err(Failure::bug("keyholder stopped because of a bug"))) {
+    let ended = ended.unwrap_or_else(|_| Err(Failure::bug("keyholder stopped because of a bug")));
+    match ended.and_then(|exit| got_out(exit, &terminal)) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             terminal.failure(&failure);
             failure.exit().into()
         }
+    }
+}
+
+/// An answer that nobody could read is no success, unless the reader went away by itself (`| head`).
+fn got_out(exit: Exit, terminal: &Terminal) -> Result<Exit, Failure> {
+    match (exit, terminal.lost()) {
+        (Exit::Done | Exit::No, Some(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::unwritten(error))
+        }
+        _ => Ok(exit),
     }
 }
 
@@ -218,7 +229,8 @@ fn told_by_clap(error: &clap::Error, arguments: &[OsString], environment: &Envir
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let text = error.render();
             terminal.out(&if terminal.out_style.is_plain() { text.to_string() } else { text.ansi().to_string() });
-            Exit::Done.into()
+            let ended = got_out(Exit::Done, &terminal);
+            ended.inspect_err(|failure| terminal.failure(failure)).unwrap_or_else(|failure| failure.exit()).into()
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             terminal.note(error.render().to_string().trim_end());

@@ -1,7 +1,7 @@
 //! The one place that writes to standard output and standard error.
 //!
 //! Invariant: an answer goes to standard output and nothing else does; with `--output json` it is one JSON document.
-//! A reader that went away (`| head`) is no error.
+//! A reader that went away (`| head`) is no error; any other answer that does not get out is told at the end.
 
 mod failure;
 mod style;
@@ -11,7 +11,10 @@ pub use failure::{Exit, Failure};
 pub use style::Style;
 pub use table::Table;
 
-use std::io::Write;
+use std::{
+    io::{self, Write},
+    sync::{Arc, OnceLock},
+};
 
 use serde::Serialize;
 
@@ -36,6 +39,8 @@ pub struct Terminal {
     /// Colours for standard error.
     pub error_style: Style,
     color_errors: bool,
+    /// Why an answer did not get out, the first time.
+    lost: Arc<OnceLock<io::Error>>,
 }
 
 impl Terminal {
@@ -43,7 +48,8 @@ impl Terminal {
     pub fn new(format: OutputFormat, environment: &Environment) -> Self {
         let color_out = environment.colors(environment.stdout_is_terminal);
         let color_errors = environment.colors(environment.stderr_is_terminal);
-        Self { format, out_style: Style::new(color_out), error_style: Style::new(color_errors), color_errors }
+        let (out_style, error_style) = (Style::new(color_out), Style::new(color_errors));
+        Self { format, out_style, error_style, color_errors, lost: Arc::default() }
     }
 
     /// Whether the answer is one JSON document.
@@ -68,21 +74,28 @@ impl Terminal {
     }
 
     /// Text that is the answer in every format: a script, a man page, a file.
-    #[allow(clippy::unused_self, reason = "only who was given a terminal may write to it")]
     pub fn out(&self, text: &str) {
-        write_all(&mut std::io::stdout().lock(), text);
+        if let Err(error) = write_all(&mut io::stdout().lock(), text) {
+            // the first reason is the one to tell
+            self.lost.set(error).ok();
+        }
+    }
+
+    /// Why an answer did not get out, if one did not.
+    pub fn lost(&self) -> Option<&io::Error> {
+        self.lost.get()
     }
 
     /// A message for the person at the terminal.
     #[allow(clippy::unused_self, reason = "only who was given a terminal may write to it")]
     pub fn note(&self, text: &str) {
-        write_all(&mut std::io::stderr().lock(), &format!("{text}\n"));
+        tell(&format!("{text}\n"));
     }
 
     /// A question for the person at the terminal; the answer is typed behind it.
     #[allow(clippy::unused_self, reason = "only who was given a terminal may write to it")]
     pub fn ask(&self, text: &str) {
-        write_all(&mut std::io::stderr().lock(), text);
+        tell(text);
     }
 
     /// A warning for the person at the terminal.
@@ -96,11 +109,15 @@ impl Terminal {
             OutputFormat::Text => failure.to_text(self.error_style),
             OutputFormat::Json => format!("{}\n", failure.to_json()),
         };
-        write_all(&mut std::io::stderr().lock(), &text);
+        tell(&text);
     }
 }
 
-/// A stream that went away cannot be told about it, so the result is dropped on purpose.
-fn write_all(stream: &mut impl Write, text: &str) {
-    stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).ok();
+/// To standard error. Nobody is left to be told when that fails, so the result is dropped on purpose.
+fn tell(text: &str) {
+    write_all(&mut io::stderr().lock(), text).ok();
+}
+
+fn write_all(stream: &mut impl Write, text: &str) -> io::Result<()> {
+    stream.write_all(text.as_bytes()).and_then(|()| stream.flush())
 }

@@ -271,7 +271,7 @@ async fn add(
         ttl: arguments.ttl,
     };
     let (record, secret) = issuer.add_client(new, actor).await?;
-    issued(&record, &secret, "added", context);
+    issued(&record, &secret, "added", context)?;
     let terminal = &context.terminal;
     let own_api = record.token_format == TokenFormat::Jwt;
     warn_of_binding(&record, config, context);
@@ -309,8 +309,8 @@ fn warn_of_binding(record: &ClientRecord, config: &Config, context: &Context) {
     }
 }
 
-/// Shows the secret, the one time that it can be shown.
-fn issued(record: &ClientRecord, secret: &SecretString, done: &str, context: &Context) {
+/// Shows the secret, the one time that it can be shown. Whoever went away before that has none.
+fn issued(record: &ClientRecord, secret: &SecretString, done: &str, context: &Context) -> Result<(), Failure> {
     let mut answer = as_json(record);
     if let Some(object) = answer.as_object_mut() {
         object.insert("client_secret".to_owned(), Value::String(secret.expose().to_owned()));
@@ -323,12 +323,17 @@ fn issued(record: &ClientRecord, secret: &SecretString, done: &str, context: &Co
             secret.expose()
         )
     });
+    let Some(error) = context.terminal.lost() else { return Ok(()) };
+    Err(Failure::unwritten(error).hint(format!(
+        "{} is {done}, and nobody saw its secret: `keyholder client rotate-secret {}` makes another",
+        record.name, record.name
+    )))
 }
 
 async fn rotate(arguments: &RotateArgs, issuer: &Arc<Issuer>, actor: &str, context: &Context) -> Result<Exit, Failure> {
     let overlap = arguments.overlap.map_or(SecretOverlap::None, SecretOverlap::For);
     let (record, secret) = issuer.rotate_secret(&arguments.client, overlap, actor).await?;
-    issued(&record, &secret, "on a new secret", context);
+    issued(&record, &secret, "on a new secret", context)?;
     if arguments.overlap.is_none() {
         context.terminal.note("The old secret works no more; tokens that were issued stay valid until they expire.");
     }

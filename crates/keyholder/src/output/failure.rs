@@ -82,6 +82,13 @@ impl Failure {
         Self::new(Code::INTERNAL, detail).hint("please report this with the command and its output")
     }
 
+    /// The answer did not get out.
+    pub fn unwritten(error: &std::io::Error) -> Self {
+        Self::new(Code::STATE_UNAVAILABLE, "the answer could not be written")
+            .caused_by(error)
+            .hint("what the command does is done; standard output takes nothing: a full disk?")
+    }
+
     /// With one more hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.problem.hints.push(hint.into().into());

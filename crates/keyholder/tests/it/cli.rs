@@ -1,10 +1,13 @@
 //! The command line without servers: help, errors, the configuration, the store and the audit log.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use serde_json::Value;
 
-use crate::harness::{keyholder, run, text};
+use crate::harness::{Said, keyholder, run, text};
 
 /// Help, errors and answers as transcripts in `tests/cmd`.
 #[test]
@@ -29,6 +32,42 @@ fn the_example_in_the_docs_is_the_programs() {
     assert_eq!(page, keyholder::config::EXAMPLE, "run: cargo run -- config example > docs/reference/keyholder.toml");
 }
 
+/// An answer that nobody could read is no success, and a secret that is shown once says how to get another.
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |words: &[&str], out: Stdio| {
+        let mut command = keyholder();
+        command.current_dir(folder.path()).args(["--state", "state"]).args(words);
+        Said::of(&command.stdout(out).stderr(Stdio::piped()).output().unwrap())
+    };
+    let full = || Stdio::from(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let gone = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    for words in [&["version"][..], &["--output", "json", "version"], &["client", "list"]] {
+        let full = said(words, full());
+        assert_eq!(full.code, Some(3), "{words:?}: {full:?}");
+        assert!(full.err.contains("the answer could not be written"), "{words:?}: {full:?}");
+        assert_eq!(said(words, gone()).code, Some(0), "{words:?}: a reader may go away");
+    }
+    let help = Said::of(&keyholder().arg("--help").stdout(full()).stderr(Stdio::piped()).output().unwrap());
+    assert_eq!(help.code, Some(3), "{help:?}");
+    assert!(help.err.contains("the answer could not be written"), "{help:?}");
+    for (words, out) in [
+        (["client", "add", "app"], full()),
+        (["client", "rotate-secret", "app"], full()),
+        (["client", "rotate-secret", "app"], gone()),
+    ] {
+        let lost = said(&words, out);
+        assert_eq!(lost.code, Some(3), "{words:?}: {lost:?}");
+        assert!(lost.err.contains("`keyholder client rotate-secret app` makes another"), "{words:?}: {lost:?}");
+    }
+    assert!(said(&["client", "rotate-secret", "app"], Stdio::piped()).done().contains("client_secret"));
+}
+
 struct Store(tempfile::TempDir);
 
 impl Store {
@@ -36,7 +75,7 @@ impl Store {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn run(&self, words: &[&str], input: &str) -> crate::harness::Said {
+    fn run(&self, words: &[&str], input: &str) -> Said {
         let mut command = keyholder();
         command.current_dir(self.0.path()).arg("--state").arg("state").args(words);
         run(&mut command, input.as_bytes())
