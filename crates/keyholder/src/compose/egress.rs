@@ -19,6 +19,10 @@ use crate::{
 /// Largest file with a private key or a password, in bytes: a chain of certificates with its key has less than 16 KiB.
 const PRIVATE_BYTES_MAX: u64 = 64 * 1024;
 
+/// Bits that a file with a secret must not have: its group may read it, as Kubernetes mounts a Secret for `fsGroup`,
+/// and nothing more. The same holds for a mounted key of the store.
+const OPEN_TO_OTHERS: u32 = 0o037;
+
 /// What the environment says about proxies, in the usual variables. Only `proxy = "environment"` makes it count.
 #[derive(Debug, Default)]
 pub(crate) struct ProxyVariables {
@@ -157,7 +161,7 @@ pub(super) fn sender_egress(
         .map_err(|error| Failure::of(Code::CONFIG_INVALID, &error).hint(format!("see {section} in keyholder.toml")))
 }
 
-/// One line of text in a file that only its owner may read; the file may end with a newline.
+/// One line of text in a file that nobody but its owner and group may read; the file may end with a newline.
 pub(super) fn read_named(path: &Path) -> Result<SecretString, Failure> {
     password(path)
 }
@@ -195,13 +199,13 @@ fn password(path: &Path) -> Result<SecretString, Failure> {
     Ok(SecretString::copied(text.expose().trim_end_matches(['\r', '\n'])))
 }
 
-/// A file that only its owner may read.
+/// A file that nobody but its owner and group may read.
 fn read_private(path: &Path) -> Result<SecretBytes, Failure> {
     let cannot = |error: std::io::Error| unusable(path, "cannot be read").caused_by(&error);
     let file = std::fs::File::open(path).map_err(cannot)?;
     let about = file.metadata().map_err(cannot)?;
     let mode = about.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if mode & OPEN_TO_OTHERS != 0 {
         return Err(unusable(path, &format!("may be read by others (mode {mode:03o})"))
             .hint(format!("chmod 600 {}", path.display())));
     }
@@ -216,4 +220,32 @@ fn read_private(path: &Path) -> Result<SecretBytes, Failure> {
 
 fn unusable(path: &Path, problem: &str) -> Failure {
     Failure::new(Code::CONFIG_INVALID, format!("{} {problem}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{Permissions, set_permissions};
+
+    use super::*;
+
+    #[test]
+    fn the_group_may_read_a_file_with_a_secret_and_nobody_may_do_more() {
+        let folder = tempfile::tempdir().unwrap();
+        for (mode, taken) in [
+            (0o400, true),
+            (0o440, true),
+            (0o600, true),
+            (0o640, true),
+            (0o444, false),
+            (0o460, false),
+            (0o660, false),
+            (0o604, false),
+            (0o644, false),
+        ] {
+            let path = folder.path().join(format!("{mode:o}"));
+            std::fs::write(&path, "a secret\n").unwrap();
+            set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_named(&path).is_ok(), taken, "{mode:o}");
+        }
+    }
 }
