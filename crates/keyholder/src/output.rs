@@ -113,6 +113,11 @@ impl Terminal {
     }
 }
 
+/// Text that others chose, as it may be shown: no letter of it acts on a terminal or ends its line.
+pub fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 /// To standard error. Nobody is left to be told when that fails, so the result is dropped on purpose.
 fn tell(text: &str) {
     write_all(&mut io::stderr().lock(), text).ok();

@@ -1,5 +1,7 @@
 //! Plain aligned columns.
 
+use super::printable;
+
 /// Rows of text under headings; no lines around them, so that they are easy to copy and to cut.
 #[derive(Debug)]
 pub struct Table {
@@ -12,9 +14,9 @@ impl Table {
         Self { rows: vec![headings.iter().map(|heading| heading.to_uppercase()).collect()] }
     }
 
-    /// One more row.
+    /// One more row, of cells that are printable: what others chose stays in its line and its column.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.iter().map(|cell| printable(cell)).collect());
     }
 
     /// The table as text, each line ended.
@@ -45,5 +47,13 @@ mod tests {
         table.row(vec!["acme-prod".into(), "3".into()]);
         table.row(vec!["ü".into(), String::new()]);
         assert_eq!(table.text(), "NAME       VERSION\nacme-prod  3\nü\n");
+    }
+
+    #[test]
+    fn a_cell_does_nothing_to_the_terminal() {
+        let mut table = Table::new(&["jti", "b"]);
+        table.row(vec!["\u{1b}[2J\r\u{9b}31m\n".into(), "x".into()]);
+        let replaced = "\u{fffd}[2J\u{fffd}\u{fffd}31m\u{fffd}";
+        assert_eq!(table.text(), format!("JTI         B\n{replaced}  x\n"));
     }
 }

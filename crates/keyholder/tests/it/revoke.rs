@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Installation, Said, Server, eventually, request, run, text};
@@ -107,6 +108,27 @@ fn without_a_serving_keyholder_the_state_itself_is_told() {
     let said = told(&installation, &["revoke", "token"], &token).done();
     assert!(said.contains("in force when keyholder starts"), "{said}");
     assert_eq!(status(&installation.serve(), &token), 401);
+}
+
+/// A token's `jti` was chosen by whoever made the token, and is shown to the operator who revokes it.
+#[test]
+fn what_a_token_says_does_nothing_to_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let say = |words: &[&str], input: &str| {
+        let mut command = crate::harness::keyholder();
+        command.current_dir::<&Path>(folder.path()).arg("--state").arg("state").args(words);
+        run(&mut command, input.as_bytes())
+    };
+    let claims = json!({ "iss": "https://login.example.com/", "jti": "a\u{1b}[31m\u{9b}31mb" }).to_string();
+    let token = format!("eyJhbGciOiJFUzI1NiJ9.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims));
+    let revoked = say(&["revoke", "token"], &token).done();
+    let listed = say(&["revoke", "list"], "").done();
+    for shown in [revoked, listed] {
+        assert!(shown.contains("a\u{fffd}[31m\u{fffd}31mb"), "{shown:?}");
+        assert!(!shown.contains(|letter: char| letter.is_control() && letter != '\n'), "{shown:?}");
+    }
+    let exact = say(&["--output", "json", "revoke", "list"], "").done();
+    assert!(exact.contains(r"a\u001b[31m"), "{exact}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     cli::{Context, secret::time},
     compose::Base,
-    output::{Exit, Failure, Table},
+    output::{Exit, Failure, Table, printable},
 };
 
 /// Says what was revoked.
@@ -28,7 +28,7 @@ pub(super) fn done(records: &[RevocationRecord], serving: usize, context: &Conte
 }
 
 fn lines(record: &RevocationRecord) -> String {
-    let of = |name: &str, value: &str| format!("  {name:<12} {value}\n");
+    let of = |name: &str, value: &str| format!("  {name:<12} {}\n", printable(value));
     let mut lines: String = facts(record).iter().map(|(name, value)| of(name, value)).collect();
     if !record.target.is_token() {
         lines.push_str(&of("issued up to", &time(record.before)));
@@ -105,11 +105,10 @@ pub(super) async fn list(base: &Base, (after, limit): (u64, u32), context: &Cont
     Ok(Exit::Done)
 }
 
-/// The beginning of a long value: a line is a line. What others chose must not act on a terminal either.
+/// The beginning of a long value: a line is a line.
 fn cut(value: &str) -> String {
     const SHOWN_MAX: usize = 40;
-    let plain = value.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter });
-    let mut shown: String = plain.take(SHOWN_MAX).collect();
+    let mut shown: String = value.chars().take(SHOWN_MAX).collect();
     if value.chars().count() > SHOWN_MAX {
         shown.push('\u{2026}');
     }
