@@ -157,6 +157,20 @@ fn one_api_is_protected_by_flags_alone() {
     assert!(!said.contains(&good), "no token is told");
 }
 
+/// SIGHUP opens the security log again. Without one there is nothing to do, and nothing to end for.
+#[test]
+fn a_hangup_without_a_security_log_ends_nothing() {
+    let (api, key) = (Api::start(), Key::new("k1"));
+    let gateway = Protected::start(&api, &[&key], &[]);
+    let good = key.sign(&claims(&json!({})));
+    for _ in 0..2 {
+        gateway.process.signal("HUP");
+        assert_eq!(gateway.bearer("/reports/7", &good), 200);
+    }
+    let (code, said) = gateway.process.stop();
+    assert_eq!(code, Some(0), "{said}");
+}
+
 #[test]
 fn the_operations_of_genesys_cloud_are_routes_by_a_flag() {
     let (api, key) = (Api::start(), Key::new("k1"));

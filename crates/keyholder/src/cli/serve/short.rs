@@ -137,19 +137,20 @@ fn serve(
     let runtime = control_runtime()?;
     let verifier = api.verifier(&clock, runtime.handle().clone())?;
     let exit = runtime.block_on(async {
-        // before anything listens, so that no signal is lost
+        // before anything listens, so that no signal is lost, and SIGHUP does not end the process
         let stop = StopSignal::new()?;
+        let mut hangups = signal_stream(SignalKind::hangup())?;
         verifier.load().await?;
         verifier.renew_keys().await;
-        if let Some(log) = log.clone() {
-            let mut hangups = signal_stream(SignalKind::hangup())?;
-            // ends with the runtime
-            drop(tokio::spawn(async move {
-                while hangups.recv().await.is_some() {
+        let reopened = log.clone();
+        // ends with the runtime
+        drop(tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                if let Some(log) = &reopened {
                     log.reopen();
                 }
-            }));
-        }
+            }
+        }));
         let security = log.clone().map(|log| log as Arc<dyn SecurityLog>);
         let gateway = start(listen, api, &verifier, (clock, security.into()), &mut registry)?;
         let (tasks, draining, ended) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
