@@ -137,7 +137,7 @@ async fn beside(
     signals: signals::Known,
     key_variable: Option<&str>,
 ) -> Result<u8, Failure> {
-    let signals = signals.listen()?;
+    let mut heard = signals.listen()?;
     let mut command = child::command(&arguments.command)?;
     for variable in ["KEYHOLDER_URL", "KEYHOLDER_TOKEN_FILE", "KEYHOLDER_PROFILE"].into_iter().chain(key_variable) {
         command.env_remove(variable);
@@ -149,14 +149,18 @@ async fn beside(
     if let (Some(variable), Some(profile)) = (&arguments.inject_as, arguments.profiles.first()) {
         let credential =
             broker.broker.credential(profile).ok_or_else(|| Failure::bug("the private broker lost a profile"))?;
-        let lease = credential.lease(Duration::ZERO).await.map_err(|error| Failure::of(error.code(), &error))?;
+        // there is no child yet that could hear a signal
+        let lease = match heard.unless_ended(credential.lease(Duration::ZERO)).await {
+            Ok(lease) => lease.map_err(|error| Failure::of(error.code(), &error))?,
+            Err(signal) => return Ok(child::code_of_signal(signal)),
+        };
         let minutes = lease.remaining(base.clock.now()).as_secs() / 60;
         context.terminal.warn(&format!(
             "{variable} holds a token that ends in {minutes} min and is not renewed; every child of the command can read it"
         ));
         command.env(variable, lease.token().expose());
     }
-    child::run(command, signals).await
+    child::run(command, heard).await
 }
 
 #[cfg(test)]

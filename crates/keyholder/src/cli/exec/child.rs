@@ -85,6 +85,11 @@ fn code_of(status: ExitStatus) -> u8 {
     number.and_then(|number| u8::try_from(number).ok()).unwrap_or(u8::MAX)
 }
 
+/// The exit code of whom `signal` ended.
+pub(super) fn code_of_signal(signal: Signal) -> u8 {
+    u8::try_from(BY_SIGNAL + signal.as_raw()).unwrap_or(u8::MAX)
+}
+
 /// `keyholder exec-child`: becomes the command. Returns only if that fails.
 pub(in crate::cli) fn become_child(arguments: &ChildArgs) -> Result<Exit, Failure> {
     set_parent_process_death_signal(Some(Signal::TERM))
@@ -92,7 +97,7 @@ pub(in crate::cli) fn become_child(arguments: &ChildArgs) -> Result<Exit, Failur
     // The parent may have died before the kernel was asked.
     if getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(arguments.parent) {
         return Err(Failure::new(Code::INTERNAL, "keyholder exec was killed before its command started")
-            .exiting(Exit::Child(u8::try_from(BY_SIGNAL + Signal::TERM.as_raw()).unwrap_or(u8::MAX))));
+            .exiting(Exit::Child(code_of_signal(Signal::TERM))));
     }
     let Some((program, words)) = arguments.command.split_first() else {
         return Err(Failure::usage("there is no command to run"));

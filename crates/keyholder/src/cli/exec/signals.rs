@@ -65,6 +65,27 @@ impl Heard {
         })
         .await
     }
+
+    /// What `work` answers, or the signal that would have ended a program which does not listen.
+    pub(super) async fn unless_ended<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Signal> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                signal = self.next() => {
+                    if ends(signal) {
+                        return Err(signal);
+                    }
+                }
+                done = work.as_mut() => return Ok(done),
+            }
+        }
+    }
+}
+
+/// Whether it ends a program that does not listen (signal(7)).
+fn ends(signal: Signal) -> bool {
+    signal != Signal::CONT && signal != Signal::WINCH
 }
 
 /// Whether the terminal sends this signal to the child itself, because parent and child are its foreground group.

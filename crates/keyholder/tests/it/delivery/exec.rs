@@ -2,9 +2,12 @@
 
 use std::{
     fs,
+    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::mpsc,
+    time::Duration,
 };
 
 use super::world::{self, PATH, evidence, installation, path_with_keyholder};
@@ -115,6 +118,34 @@ fn an_injected_token_is_warned_about() {
     world::assert_good(&installation, said.out.trim());
     let two = ["--profile", "genesys", "--profile", "cxone", "--inject-token", "T", "--", "true"];
     assert_eq!(run_exec(&installation, &two).code, Some(2));
+}
+
+/// While its token is on the way there is no command yet that could hear a signal: it is not started any more.
+#[test]
+fn a_signal_before_the_command_ends_exec() {
+    let installation = installation();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let file = installation.path("keyholder.toml");
+    let slow = format!(
+        "[platform.slow]\nkind = \"genesys\"\nlogin_url = \"{url}\"\napi_url = \"{url}\"\n\
+         [credential.slow]\nplatform = \"slow\"\nsecret = \"store:genesys\"\n"
+    );
+    fs::write(&file, fs::read_to_string(&file).unwrap() + &slow).unwrap();
+    let (asked, login) = mpsc::channel();
+    // ends with the test's process
+    std::thread::spawn(move || asked.send(silent.accept().unwrap()));
+    let started = installation.path("started");
+    let words = ["--profile", "slow", "--inject-token", "T", "--", "touch", started.to_str().unwrap()];
+    let mut process = Process::start(&mut exec(&installation, &words), &installation.path("exec.log"));
+    let held = login.recv_timeout(Duration::from_secs(30)).expect("it logs in");
+    // a window of another size ends nobody
+    process.signal("WINCH");
+    process.signal("INT");
+    assert_eq!(process.end(), Some(130), "{}", process.said());
+    drop(held);
+    assert!(!started.exists());
+    assert_eq!(left(&installation), 0);
 }
 
 #[test]
