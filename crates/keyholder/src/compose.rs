@@ -55,7 +55,7 @@ pub(crate) use lock::InstallationLock;
 pub(crate) use look::{Look, Sight};
 pub(crate) use notices::Notices;
 pub(crate) use open_files::raise_open_files;
-pub(crate) use paths::{Paths, write_private_file};
+pub(crate) use paths::{Paths, remove_ready_file, write_private_file};
 pub(crate) use private_broker::{PrivateBroker, Reach};
 pub(crate) use private_folder::PrivateFolder;
 pub(crate) use profile_proxy::GatewayProxy;

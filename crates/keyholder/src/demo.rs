@@ -11,14 +11,14 @@ mod steps;
 mod story;
 mod world;
 
-use std::{path::PathBuf, time::Duration};
+use std::{cell::Cell, path::PathBuf, time::Duration};
 
 use clap::Args;
 use kh_core::Code;
 
 use crate::{
     cli::{Context, StopSignal, control_runtime},
-    compose::{harden, write_private_file},
+    compose::{harden, remove_ready_file, write_private_file},
     output::{Exit, Failure},
 };
 use narrator::Narrator;
@@ -72,10 +72,15 @@ async fn demo(arguments: &DemoArgs, context: &Context) -> Result<Exit, Failure> 
     let mut stop = StopSignal::new()?;
     let narrator = Narrator::new(context.terminal.clone(), context.environment.stdout_is_terminal);
     narrator.title();
+    remove_ready_file(arguments.ready_file.as_deref())?;
     let world = World::start(arguments.listen_base, context).await?;
+    let current = Cell::new(StepName::Login);
     let outcome = tokio::select! {
-        outcome = tell(arguments, &world, &narrator) => outcome,
-        () = stop.wait() => Ok(()),
+        outcome = tell(arguments, &world, &narrator, &current) => outcome,
+        () = stop.wait() => {
+            // a story that was not told to its end has not held
+            if arguments.once { Err(broken_off(current.get(), "was stopped by a signal")) } else { Ok(()) }
+        }
     };
     let outcome = match outcome {
         Ok(()) if !arguments.once && !stop.came() => {
@@ -99,18 +104,24 @@ async fn demo(arguments: &DemoArgs, context: &Context) -> Result<Exit, Failure> 
 }
 
 /// The ready file, then the story.
-async fn tell(arguments: &DemoArgs, world: &World, narrator: &Narrator) -> Result<(), Failure> {
+async fn tell(
+    arguments: &DemoArgs,
+    world: &World,
+    narrator: &Narrator,
+    current: &Cell<StepName>,
+) -> Result<(), Failure> {
     if let Some(file) = &arguments.ready_file {
         write_private_file(file, world.ready().to_string().as_bytes()).map_err(|error| {
             Failure::usage(format!("the ready file {} cannot be written", file.display())).caused_by(&error)
         })?;
     }
     narrator.cast(world);
-    let current = std::cell::Cell::new(StepName::Login);
-    let story = story::tell(world, narrator, arguments.sabotage, &current);
-    tokio::time::timeout(STORY_LIMIT, story).await.unwrap_or_else(|_| {
-        let (step, seconds) = (current.get(), STORY_LIMIT.as_secs());
-        let failure = Failure::new(Code::STORY_FAILED, format!("the step {step} did not end within {seconds} s"));
-        Err(failure.with("step", step.to_string().into()))
-    })
+    let story = story::tell(world, narrator, arguments.sabotage, current);
+    tokio::time::timeout(STORY_LIMIT, story)
+        .await
+        .unwrap_or_else(|_| Err(broken_off(current.get(), &format!("did not end within {} s", STORY_LIMIT.as_secs()))))
+}
+
+fn broken_off(step: StepName, how: &str) -> Failure {
+    Failure::new(Code::STORY_FAILED, format!("the step {step} {how}")).with("step", step.to_string().into())
 }

@@ -147,6 +147,17 @@ impl Paths {
     }
 }
 
+/// Removes the ready file that a killed process left behind: nobody is ready yet.
+pub(crate) fn remove_ready_file(path: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = path else { return Ok(()) };
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::usage(format!("the ready file {} cannot be replaced", path.display())).caused_by(&error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes a file of mode 0600 that appears whole or not at all, replacing an older one. Safe in a folder that others
 /// may write, such as `/tmp`: what stands at the draft's place is never opened, so neither a link nor a file that
 /// somebody put there sees the content.
@@ -174,6 +185,19 @@ pub(crate) fn write_private_file(path: &Path, content: &[u8]) -> io::Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ready_file_of_an_earlier_start_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let ready = folder.path().join("ready.json");
+        write_private_file(&ready, b"{}").unwrap();
+        for _ in 0..2 {
+            remove_ready_file(Some(&ready)).unwrap();
+            assert!(!ready.exists());
+        }
+        remove_ready_file(None).unwrap();
+        assert!(remove_ready_file(Some(folder.path())).is_err(), "a folder is no ready file");
+    }
 
     #[test]
     fn what_somebody_put_at_the_drafts_place_is_not_written_through() {

@@ -134,3 +134,18 @@ fn it_stays_up_until_a_signal_and_can_be_used() {
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "only the ready file and the log are left: {left:?}");
 }
+
+/// A story that was not told to its end has not held.
+#[test]
+fn a_story_that_a_signal_stops_fails_and_names_the_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let ready_file = folder.path().join("ready.json");
+    let mut command = keyholder();
+    command.env("TMPDIR", folder.path()).args(["demo", "--once", "--ready-file"]).arg(&ready_file);
+    let mut process = Process::start(&mut command, &folder.path().join("log"));
+    process.ready(&ready_file);
+    process.signal("TERM");
+    assert_eq!(process.end(), Some(1), "{}", process.said());
+    let said = process.said();
+    assert!(said.contains("the step ") && said.contains(" was stopped by a signal"), "{said}");
+}
