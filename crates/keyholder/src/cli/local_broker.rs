@@ -114,7 +114,7 @@ impl LocalBroker {
         let path = format!("/v1/token/{}?{query}", escaped(wish.profile));
         let (status, body) = self.exchange(self.http.get(self.url(&path))).await?;
         if !(200..300).contains(&status) {
-            return Err(refused(&body));
+            return Err(self.refused(&body));
         }
         serde_json::from_slice(&body).map_err(|_| self.not_a_broker())
     }
@@ -124,7 +124,7 @@ impl LocalBroker {
         let path = format!("/v1/token/{}/invalidate", escaped(profile));
         let report = serde_json::json!({ "sha256": sha256 });
         let (status, body) = self.exchange(self.http.post(self.url(&path)).json(&report)).await?;
-        if (200..300).contains(&status) { Ok(()) } else { Err(refused(&body)) }
+        if (200..300).contains(&status) { Ok(()) } else { Err(self.refused(&body)) }
     }
 
     fn url(&self, path: &str) -> String {
@@ -161,6 +161,10 @@ impl LocalBroker {
         Failure::new(Code::UPSTREAM_UNREACHABLE, format!("the broker at {} does not answer", self.place))
             .caused_by(&error.without_url())
             .hint("is `keyholder serve` running? KEYHOLDER_URL names another address")
+    }
+
+    fn refused(&self, body: &[u8]) -> Failure {
+        refusal(body).unwrap_or_else(|| self.not_a_broker())
     }
 
     fn not_a_broker(&self) -> Failure {
@@ -210,13 +214,14 @@ fn escaped(profile: &CredentialName) -> String {
     profile.as_str().replace('/', "%2F")
 }
 
-/// The broker's problem document as a failure.
-fn refused(body: &[u8]) -> Failure {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let code =
-        Code::ALL.iter().map(|(code, ..)| *code).find(|code| code.0 == text("code")).unwrap_or(Code::TOKEN_UNAVAILABLE);
-    let mut failure = Failure::new(code, text("detail"));
+/// The broker's problem document as a failure; none if it is no such document.
+fn refusal(body: &[u8]) -> Option<Failure> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let (named, detail) = (text("code")?, text("detail")?);
+    let code = Code::ALL.iter().map(|(code, ..)| *code).find(|code| code.0 == named);
+    let code = code.unwrap_or(Code::TOKEN_UNAVAILABLE);
+    let mut failure = Failure::new(code, detail);
     if code == Code::NOT_FOUND {
         failure =
             failure.hint("a profile is the name of a [credential.NAME] in the configuration of `keyholder serve`");
@@ -224,7 +229,7 @@ fn refused(body: &[u8]) -> Failure {
     for hint in body.get("hints").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
         failure = failure.hint(hint);
     }
-    failure
+    Some(failure)
 }
 
 #[cfg(test)]
@@ -255,6 +260,17 @@ mod tests {
             "",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_no_problem_document_is_nobodys_refusal() {
+        let good = refusal(br#"{"code":"keyholder.not_found","detail":"no profile","hints":["another"]}"#).unwrap();
+        assert_eq!((good.code(), good.detail()), (Code::NOT_FOUND, "no profile"));
+        let newer = refusal(br#"{"code":"keyholder.of.tomorrow","detail":"not now"}"#).unwrap();
+        assert_eq!((newer.code(), newer.detail()), (Code::TOKEN_UNAVAILABLE, "not now"));
+        for foreign in ["", "<html>", "[]", "{}", r#"{"code":"keyholder.not_found"}"#, r#"{"detail":"no","code":""}"#] {
+            assert!(refusal(foreign.as_bytes()).is_none(), "{foreign}");
         }
     }
 }
