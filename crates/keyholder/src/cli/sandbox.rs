@@ -12,7 +12,7 @@ use super::{
     serve::{StopSignal, control_runtime},
 };
 use crate::{
-    compose::{raise_open_files, write_private_file},
+    compose::{raise_open_files, remove_ready_file, write_private_file},
     output::{Exit, Failure},
 };
 
@@ -52,6 +52,7 @@ pub(super) fn run(arguments: &SandboxArgs, context: &Context) -> Result<Exit, Fa
     let config = sandbox_config(arguments, context)?;
     control_runtime()?.block_on(async {
         let mut stop = StopSignal::new()?;
+        remove_ready_file(arguments.ready_file.as_deref())?;
         let sandbox = Sandbox::start(config).await.map_err(|error| failure_of(&error))?;
         let ready = ready(&sandbox);
         if let Some(file) = &arguments.ready_file {

@@ -13,8 +13,8 @@ use super::{Context, Loaded};
 use crate::{
     compose::{
         Addresses, Base, Claim, OTLP_HEADERS, Prepared, Reloader, Running, Seen, Senders, Serving, Sockets, Watches,
-        forget_variable, harden, host, raise_open_files, running_on, tell_ready, tell_stopping, watchdog,
-        write_private_file,
+        forget_variable, harden, host, raise_open_files, remove_ready_file, running_on, tell_ready, tell_stopping,
+        watchdog, write_private_file,
     },
     config::{self, KeySource},
     output::{Exit, Failure},
@@ -118,6 +118,7 @@ async fn serve(
     let senders = Senders::of(&loaded, &context.environment, Arc::clone(&base.clock));
     let deliveries = senders.all(&host())?;
     drop(senders);
+    remove_ready_file(arguments.ready_file.as_deref())?;
     let running = Running::start(&loaded, base, prepared, sockets, (watches, Some(deliveries))).await?;
     announce(&running.addresses, &loaded, context);
     let claim = claim(&running, &loaded, base)?;

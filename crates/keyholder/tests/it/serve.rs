@@ -218,3 +218,20 @@ fn the_health_check_finds_whoever_serves_whatever_the_file_says_by_now() {
         "nobody serves, and the file is bad"
     );
 }
+
+/// A killed keyholder leaves its ready file. Whoever starts it again must not take that for the new one's.
+#[test]
+fn a_ready_file_that_was_left_behind_is_removed_before_anything_listens() {
+    let installation = Installation::new();
+    installation.serve().process.kill();
+    let left = installation.path("ready.json");
+    assert!(left.exists());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = std::fs::read_to_string(installation.path("keyholder.toml")).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let busy = config.replacen("listen = \"127.0.0.1:0\"", &format!("listen = \"{address}\""), 1);
+    std::fs::write(installation.path("keyholder.toml"), busy).unwrap();
+    let said = installation.run(&["serve", "--ready-file", left.to_str().unwrap()]);
+    assert!(said.err.contains("cannot listen"), "{said:?}");
+    assert!(!left.exists(), "{said:?}");
+}

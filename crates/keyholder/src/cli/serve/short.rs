@@ -31,8 +31,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Context, StopSignal, control_runtime, signal_stream};
 use crate::{
     compose::{
-        DRAIN, OneApi, cannot_listen, harden, plain_log, raise_open_files, tell_ready, tell_stopping,
-        write_private_file,
+        DRAIN, OneApi, cannot_listen, harden, plain_log, raise_open_files, remove_ready_file, tell_ready,
+        tell_stopping, write_private_file,
     },
     output::{Exit, Failure},
 };
@@ -152,6 +152,7 @@ fn serve(
             }
         }));
         let security = log.clone().map(|log| log as Arc<dyn SecurityLog>);
+        remove_ready_file(ready_file)?;
         let gateway = start(listen, api, &verifier, (clock, security.into()), &mut registry)?;
         let (tasks, draining, ended) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let watched = match watched {
