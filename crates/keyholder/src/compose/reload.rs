@@ -149,21 +149,29 @@ impl Reloader {
         }
     }
 
-    /// Until `cancel`. Nothing is left half done: a reload that began is finished.
+    /// Until `cancel`. Nothing is left half done: a reload that changes something is finished. One that looks and reads
+    /// is not waited for, because a file system may hang.
     pub(crate) async fn run(mut self, mut hangups: Signal, cancel: CancellationToken) {
         loop {
             let trigger = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return,
                 _ = hangups.recv() => Some(Trigger::Signal),
-                () = tokio::time::sleep(POLL) => self.look().await.then_some(Trigger::File),
+                () = tokio::time::sleep(POLL) => {
+                    let changed = cancel.run_until_cancelled(self.look()).await;
+                    changed.unwrap_or(false).then_some(Trigger::File)
+                }
             };
             if trigger == Some(Trigger::Signal) {
                 self.reopen();
             }
             if let Some(trigger) = trigger {
                 systemd::reloading();
-                self.reload(trigger).await;
+                self.reload(trigger, &cancel).await;
+                if cancel.is_cancelled() {
+                    // the supervisor was told of the end meanwhile
+                    return;
+                }
                 systemd::ready(&self.live.line());
             }
         }
@@ -186,8 +194,9 @@ impl Reloader {
         seen.is_ok_and(|seen| self.settling.observe(self.base.clock.now().mono, seen))
     }
 
-    async fn reload(&mut self, trigger: Trigger) {
-        let Some(Attempt { seen, result }) = self.attempt().await else { return };
+    async fn reload(&mut self, trigger: Trigger, cancel: &CancellationToken) {
+        let attempt = cancel.run_until_cancelled(self.attempt()).await.flatten();
+        let Some(Attempt { seen, result }) = attempt else { return };
         self.watched = seen.looks.keys().cloned().collect();
         self.settling = Settling::new(seen.looks);
         let outcome = match result {

@@ -57,6 +57,10 @@ use crate::{cli::Loaded, config::Config, output::Failure, sources::Sources};
 /// its supervisor kills it.
 const TELEMETRY_END: Duration = Duration::from_secs(3);
 
+/// How long everything else may take when it was told to end: longer than the five seconds that the admin listener gives
+/// its last calls. Only a file system that hangs needs more, and it may need for ever.
+const TASKS_END: Duration = Duration::from_secs(8);
+
 /// A running keyholder.
 pub(crate) struct Running {
     /// Where it listens.
@@ -422,11 +426,11 @@ impl Running {
         self.broker.shutdown().await;
         self.record.end().await;
         self.tasks.close();
-        self.tasks.wait().await;
+        let ended = tokio::time::timeout(TASKS_END, self.tasks.wait()).await.is_ok();
         // when nobody can be refused any more
         let written = self.watchers.stop().await;
         // last: what the end itself had to tell is told as well
-        finished & written & self.telemetry.stop(TELEMETRY_END).await
+        finished & ended & written & self.telemetry.stop(TELEMETRY_END).await
     }
 }
 

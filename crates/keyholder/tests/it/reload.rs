@@ -3,8 +3,9 @@
 mod certificates;
 mod load;
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
+use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 
 use crate::harness::{Installation, Server, eventually, request, text};
@@ -190,4 +191,31 @@ fn what_only_a_restart_can_change_refuses_the_whole_file() {
     assert_eq!(text(&last, "result"), "refused", "{last}");
     assert_eq!(text(&last["problem"], "detail"), "only a restart can change broker.listen");
     assert_eq!(stage.credentials(), ["cxone", "genesys"], "the rest of the file is not applied either");
+}
+
+/// A file system that hangs while the configuration is read again does not hold the end up.
+#[test]
+fn a_read_that_hangs_does_not_hold_the_end_up() {
+    let mut stage = Stage::new();
+    // a pipe that somebody holds open and never writes to stands for a file system that does not answer
+    let pipe = stage.installation.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fs::rename(&pipe, stage.file()).unwrap();
+    stage.server.process.signal("HUP");
+    let hold = || {
+        std::thread::sleep(Duration::from_millis(10));
+        // fails as long as nobody reads
+        rustix::fs::open(stage.file(), OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).ok()
+    };
+    let held = (0..3_000).find_map(|_| hold()).expect("the file is read again");
+    stage.server.process.signal("TERM");
+    let ended = (0..3_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        stage.server.process.ended()
+    });
+    let said = stage.server.process.said();
+    assert!(ended, "{said}");
+    assert_eq!(stage.server.process.end(), Some(0), "{said}");
+    assert!(!said.contains("stopped with requests unfinished"), "{said}");
+    drop(held);
 }
