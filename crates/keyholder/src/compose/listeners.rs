@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     config::{GatewayConfig as GatewaySection, LimitsConfig, ListenAddress},
-    output::Failure,
+    output::{Exit, Failure},
 };
 
 /// Where everything listens; the JSON of the ready file.
@@ -202,11 +203,17 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Why a listener does not listen.
+/// Why a listener does not listen. An address that another program has, or that this machine does not have yet, may be
+/// free or there a moment later: a supervisor should start keyholder again.
 pub(crate) fn cannot_listen(name: &str, address: impl std::fmt::Display, error: &std::io::Error) -> Failure {
     let failure = Failure::new(Code::CONFIG_INVALID, format!("the {name} cannot listen on {address}")).caused_by(error);
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => failure.hint("another program listens there, perhaps another keyholder"),
+        ErrorKind::AddrInUse => {
+            failure.hint("another program listens there, perhaps another keyholder").exiting(Exit::Unfinished)
+        }
+        ErrorKind::AddrNotAvailable => failure
+            .hint("this machine does not have the address; see `listen` in keyholder.toml")
+            .exiting(Exit::Unfinished),
         _ => failure.hint("see `listen` in keyholder.toml"),
     }
 }

@@ -47,7 +47,7 @@ fn a_second_server_on_the_same_addresses_is_refused() {
     assert_ne!(other, config);
     std::fs::write(installation.path("keyholder.toml"), &other).unwrap();
     let said = installation.run(&["serve", "--output", "json"]);
-    assert_eq!(said.code, Some(2), "{}", said.err);
+    assert_eq!(said.code, Some(3), "{}", said.err);
     assert!(said.err.contains("cannot listen on") && said.err.contains("perhaps another keyholder"), "{}", said.err);
     let login = installation.add_client("app", &["--credential", "genesys", "--allow-all"]);
     assert_eq!(log_in(first.gateway(), &login).expect("an answer").status, 200, "the first one serves on");
