@@ -6,7 +6,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use kh_audit::{FileAuditLog, Filter};
 use kh_core::{
     Clock, Code, Entropy, SecretBytes, SystemClock, SystemEntropy,
-    port::{AuditLog, RevocationStore, SecretSource, SecretStore, StateStore, StoreError},
+    port::{AuditError, AuditLog, RevocationStore, SecretSource, SecretStore, StateStore, StoreError},
 };
 use kh_inbound::{Caps, Revocations};
 use kh_issuer::{Authority, Issuer, IssuerOptions, SigningKeys};
@@ -19,7 +19,7 @@ use crate::{
     cli::Loaded,
     config::{KeySource, TokenEndpointConfig},
     environment::Environment,
-    output::Failure,
+    output::{Exit, Failure},
     sources::Reads,
 };
 
@@ -85,7 +85,8 @@ impl Base {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let seed = unlocked.subkey(AUDIT_LABEL);
-        let log = FileAuditLog::open(&paths.audit_log, &paths.checkpoints, &seed, Arc::clone(&clock))?;
+        let log =
+            FileAuditLog::open(&paths.audit_log, &paths.checkpoints, &seed, Arc::clone(&clock)).map_err(unopened)?;
         let audit = Arc::new(log);
         let meter = Meter::new(Arc::clone(&clock));
         let metered = MeteredAudit::new(Arc::clone(&audit) as Arc<dyn AuditLog>, meter.clone());
@@ -183,6 +184,12 @@ fn refuse_remains(paths: &Paths) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// A log that does not verify is nothing that another start mends: a person has to look at it.
+fn unopened(error: AuditError) -> Failure {
+    let failure = Failure::from(error);
+    if failure.code() == Code::AUDIT_BROKEN { failure.exiting(Exit::Operator) } else { failure }
 }
 
 /// The key that signs this installation's audit log, if its secret store exists and opens.
