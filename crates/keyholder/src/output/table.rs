@@ -16,7 +16,7 @@ impl Table {
 
     /// One more row, of cells that are printable: what others chose stays in its line and its column.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells.iter().map(|cell| printable(cell)).collect());
+        self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
     }
 
     /// The table as text, each line ended.
