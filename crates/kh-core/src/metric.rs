@@ -246,6 +246,7 @@ pub const METRICS: &[Metric] = &[
     // what watches
     counter("keyholder_access_log_lines", &["result"], "Lines of the access log (written, dropped, failed)"),
     counter("keyholder_log_file_errors", &[], "Lines that the log file did not take; they went to standard error"),
+    counter("keyholder_log_lines_dropped", &[], "Lines of the process log that found its queue full; they are gone"),
     counter(
         "keyholder_otlp_items",
         &["signal", "result"],

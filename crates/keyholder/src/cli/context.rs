@@ -6,9 +6,12 @@ use std::{
 };
 
 use kh_core::{Code, Sha256};
-use kh_telemetry::logging::LogHandle;
+use kh_telemetry::logging::{DEFAULT_FILTER, Form, LogHandle};
 
-use super::{Globals, logging};
+use super::{
+    Globals,
+    logging::{self, ServerLog},
+};
 use crate::{
     compose::{Paths, ProxyVariables},
     config::{self, Config, LogFormat},
@@ -139,21 +142,29 @@ impl Context {
 
     /// Turns logging on at `usual`, for a command without a configuration.
     pub(crate) fn start_logging_at(&self, usual: &str) -> Result<(), Failure> {
-        self.logging(Some(usual), None, None).map(drop)
+        let form = self.log_form(None)?;
+        logging::start(self.filter().as_deref().unwrap_or(usual), form)
     }
 
-    /// Turns logging on for the rest of a server, which may log into a file. Answers the handle by which it is changed later.
-    pub(crate) fn start_server_log(&self, loaded: &Loaded) -> Result<LogHandle, Failure> {
+    /// Turns logging on for the rest of a server, which may log into a file, until the answer is dropped.
+    pub(crate) fn start_server_log(&self, loaded: &Loaded) -> Result<ServerLog, Failure> {
         let log = &loaded.config.log;
-        let file = log.file.as_ref().map(|file| loaded.paths.resolve(file));
-        self.logging(log.level.as_deref(), log.format, file.as_deref())
+        let (form, file) = (self.log_form(log.format)?, log.file.as_ref().map(|file| loaded.paths.resolve(file)));
+        let filter = self.filter().or_else(|| log.level.clone());
+        logging::start_server(filter.as_deref().unwrap_or(DEFAULT_FILTER), form, file.as_deref())
+    }
+
+    /// The same for a server without a configuration.
+    pub(crate) fn start_plain_server_log(&self) -> Result<ServerLog, Failure> {
+        let form = self.log_form(None)?;
+        logging::start_server(self.filter().as_deref().unwrap_or(DEFAULT_FILTER), form, None)
     }
 
     /// Takes the level of a changed configuration over; a flag or variable still beats it.
     pub(crate) fn change_level(&self, log: &LogHandle, config: &Config) -> Result<(), Failure> {
         let usual = config.log.level.as_deref();
         let filter = self.filter();
-        let filter = filter.as_deref().or(usual).unwrap_or(kh_telemetry::logging::DEFAULT_FILTER);
+        let filter = filter.as_deref().or(usual).unwrap_or(DEFAULT_FILTER);
         log.set_filter(filter).map_err(|error| logging::failure(&error))
     }
 
@@ -161,13 +172,7 @@ impl Context {
         self.globals.log.clone().or_else(|| self.environment.text("KEYHOLDER_LOG"))
     }
 
-    fn logging(
-        &self,
-        usual: Option<&str>,
-        usual_format: Option<LogFormat>,
-        file: Option<&Path>,
-    ) -> Result<LogHandle, Failure> {
-        let filter = self.filter();
+    fn log_form(&self, usual: Option<LogFormat>) -> Result<Form, Failure> {
         let format = match (self.globals.log_format, self.environment.text("KEYHOLDER_LOG_FORMAT").as_deref()) {
             (Some(format), _) => Some(format),
             (None, Some("json")) => Some(LogFormat::Json),
@@ -175,12 +180,7 @@ impl Context {
             (None, Some(_)) => return Err(Failure::usage("KEYHOLDER_LOG_FORMAT is neither human nor json")),
             (None, None) => None,
         };
-        logging::start(
-            filter.as_deref().or(usual),
-            format.or(usual_format).unwrap_or_default(),
-            self.terminal.colors_errors(),
-            file,
-        )
+        Ok(logging::form(format.or(usual).unwrap_or_default(), self.terminal.colors_errors()))
     }
 
     /// A runtime for one command's waiting.

@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &ServeArgs, context: &Context) -> Result<Exit, Fail
     }
     let runtime = control_runtime()?;
     let base = Base::open(&loaded, &context.environment)?;
-    let exit = runtime.block_on(serve(arguments, loaded, seen, sockets, &base, (context, &log)));
+    let exit = runtime.block_on(serve(arguments, loaded, seen, sockets, &base, (context, log.handle())));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     exit
 }

@@ -39,7 +39,8 @@ pub(crate) fn hide_memory() {
 }
 
 /// Wipes the value of `variable` from what `/proc/PID/environ` shows of this process. Call it before [`harden`], after
-/// which the kernel refuses, and before there are other threads. The parent that set the variable still has it.
+/// which the kernel refuses, and before there are threads that read the environment. The parent that set the
+/// variable still has it.
 pub(crate) fn forget_variable(variable: &str) {
     if let Err(error) = wipe(variable) {
         tracing::warn!(%error, variable, "the secret stays readable in this process's environment; a file is safer");

@@ -181,9 +181,7 @@ impl Reloader {
     fn reopen(&self) {
         self.telemetry.reopen();
         self.watchers.reopen();
-        if let Err(error) = self.log.reopen() {
-            tracing::error!(%error, "the log file cannot be opened again; the old file is kept");
-        }
+        self.log.reopen();
     }
 
     /// Looks at the files; answers whether they changed and have come to rest.

@@ -9,11 +9,11 @@ use kh_net::{Egress, Settings as Way, SystemRoots};
 use kh_telemetry::{
     Settings, Telemetry,
     access::{Form, Target},
-    logging::LogHandle,
+    logging::{LogCounters, LogHandle},
     otlp::{OtlpSettings, Ratio, parse_headers},
 };
 
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use prometheus_client::registry::Registry;
 
 use super::{Base, tls::read_pem};
 use crate::{
@@ -44,7 +44,7 @@ const HEADERS_BYTES_MAX: u64 = 64 * 1024;
 pub(crate) struct Watches {
     settings: Settings,
     egress: Arc<Egress>,
-    log_errors: Counter,
+    log: LogCounters,
 }
 
 impl Watches {
@@ -59,19 +59,21 @@ impl Watches {
         base.entropy.fill(&mut instance);
         let instance = uuid::Builder::from_random_bytes(instance).into_uuid().to_string();
         let settings = Settings { access: access(loaded), otlp: otlp(loaded, environment, instance)? };
-        Ok(Self { settings, egress: egress(loaded)?, log_errors: log.errors() })
+        Ok(Self { settings, egress: egress(loaded)?, log: log.counters() })
     }
 
     /// Nothing but the metrics: for a keyholder that must not reach anybody.
     pub(crate) fn none() -> Result<Self, Failure> {
         let egress = Egress::trusting(&[]).map_err(|error| Failure::of(Code::INTERNAL, &error))?;
-        Ok(Self { settings: Settings::default(), egress: Arc::new(egress), log_errors: Counter::default() })
+        Ok(Self { settings: Settings::default(), egress: Arc::new(egress), log: LogCounters::default() })
     }
 
     /// Starts it, before anything can be watched. Must run on the control runtime.
     pub(super) fn start(self, base: &Base, registry: &mut Registry) -> Result<Arc<Telemetry>, Failure> {
         const LOG_ERRORS: &str = "keyholder_log_file_errors";
-        registry.register(LOG_ERRORS, help(LOG_ERRORS), self.log_errors);
+        const LOG_DROPPED: &str = "keyholder_log_lines_dropped";
+        registry.register(LOG_ERRORS, help(LOG_ERRORS), self.log.file_errors);
+        registry.register(LOG_DROPPED, help(LOG_DROPPED), self.log.dropped);
         let (clock, entropy) = (Arc::clone(&base.clock), Arc::clone(&base.entropy));
         let runtime = tokio::runtime::Handle::current();
         Telemetry::start(self.settings, registry, self.egress, clock, entropy, &runtime).map_err(|error| {

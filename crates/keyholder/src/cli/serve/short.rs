@@ -126,7 +126,8 @@ fn serve(
     let listen: Listen = listen
         .parse()
         .map_err(|error| Failure::usage(format!("--listen {listen}: {error}")).hint("write it like 127.0.0.1:8080"))?;
-    context.start_logging_at(kh_telemetry::logging::DEFAULT_FILTER)?;
+    // until the end of this function, which is that of the process
+    let _process_log = context.start_plain_server_log()?;
     harden();
     raise_open_files();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
