@@ -155,6 +155,12 @@ impl Process {
         Self { child: command.stdout(out).stderr(err).spawn().unwrap(), log: log.to_owned() }
     }
 
+    /// Starts `command`; its standard output goes to `log`, its standard error to `err`.
+    pub fn start_telling(command: &mut Command, log: &Path, err: impl Into<Stdio>) -> Self {
+        let out = fs::File::create(log).unwrap();
+        Self { child: command.stdout(out).stderr(err).spawn().unwrap(), log: log.to_owned() }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

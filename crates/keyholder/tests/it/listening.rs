@@ -8,7 +8,7 @@ use std::{
 
 use kh_core::{Clock, SystemClock};
 
-use crate::harness::{Installation, request, run, text};
+use crate::harness::{Installation, eventually, request, run, text};
 
 /// A day this many days from now, as the certificate has it: its first second.
 fn day(from_now: i64) -> (jiff::civil::Date, i64) {
@@ -87,7 +87,7 @@ fn a_certificate_is_judged_by_check_and_told_by_metric_and_log() {
         // the file is not what stops a start: the one that is there may be all that there is
         let server = installation.serve();
         assert_eq!(not_after(&server), day(to).1);
-        assert!(server.process.said().contains(logged), "{logged}: {}", server.process.said());
+        eventually(&true, || server.process.said().contains(logged));
         assert_eq!(server.process.stop().0, Some(0));
     }
     // and what is no certificate at all

@@ -39,6 +39,7 @@ mod rotate;
 mod security_log;
 mod serve;
 mod shapes;
+mod stalled_log;
 mod status;
 mod streaming;
 mod supervisor;
