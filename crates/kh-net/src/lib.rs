@@ -4,8 +4,9 @@
 //! Token requests and forwarded calls leave through the same [`Egress`], so that what an operator configures for a
 //! platform holds for both, and what a platform sees is the same for both.
 //!
-//! Invariant: nothing here reads the process's environment; certificates are always verified; the password of a proxy
-//! and the key of a client certificate appear in no error, no log line and no `Debug`.
+//! Invariant: of the process's environment only `SSL_CERT_FILE` and `SSL_CERT_DIR` are read, by [`SystemRoots::load`];
+//! certificates are always verified; the password of a proxy and the key of a client certificate appear in no error, no
+//! log line and no `Debug`.
 
 mod certificate_failure;
 pub mod client_address;
