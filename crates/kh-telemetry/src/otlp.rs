@@ -137,7 +137,7 @@ impl Exporter {
         entropy: Arc<dyn Entropy>,
         counters: Counters,
     ) -> Self {
-        let client = Client::new(&settings, egress, entropy);
+        let client = Client::new(&settings, egress, Arc::clone(&clock), entropy);
         let started_nanos = nanos(clock.now().wall);
         Self { settings, client, counters, clock, started_nanos }
     }
@@ -192,7 +192,7 @@ impl Exporter {
         let Some(url) = self.settings.traces_url.as_ref().filter(|_| !batch.is_empty()) else { return };
         let (body, count) = span::request(&self.settings, batch);
         batch.clear();
-        self.client.export::<span::Answer>(url, body, count, &self.counters.traces).await;
+        self.client.export::<span::Answer>(url, &body, count, &self.counters.traces).await;
     }
 
     /// Sends the registry's metrics again and again, and once more at the end.
@@ -210,7 +210,7 @@ impl Exporter {
             };
             let now = nanos(self.clock.now().wall);
             let (body, count) = metrics::request(&self.settings, &families, self.started_nanos, now);
-            self.client.export::<metrics::Answer>(&url, body, count, &self.counters.metrics).await;
+            self.client.export::<metrics::Answer>(&url, &body, count, &self.counters.metrics).await;
             if over {
                 return;
             }

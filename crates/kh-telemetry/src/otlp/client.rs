@@ -3,19 +3,16 @@
 //! Invariant: a batch is given up after a few tries; the collector's answer is bounded, and nothing of it but the number
 //! of rejected items is used.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use kh_core::Entropy;
-use kh_net::{Egress, Target};
+use http::{HeaderMap, HeaderValue, Method, header};
+use kh_core::{Clock, Entropy};
+use kh_net::{
+    Egress,
+    http::{Answer, HttpClient, OutBody, Request, Timeouts},
+};
 use kh_resilience::Backoff;
 use prost::Message;
-use rustls_pki_types::ServerName;
-use tokio::time::timeout;
 use url::Url;
 
 use super::{OtlpSettings, SignalCounters};
@@ -29,8 +26,8 @@ const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), max: Durati
 /// Longest `Retry-After` that is waited out: the queue behind it is bounded.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
-/// Largest answer read: a partial success has some hundred bytes.
-const ANSWER_MAX: usize = 64 * 1024;
+/// The media type of requests and answers.
+const PROTOBUF: &str = "application/x-protobuf";
 
 /// An answer of the collector.
 pub(super) trait Accepted: Message + Default {
@@ -40,9 +37,8 @@ pub(super) trait Accepted: Message + Default {
 
 /// The client of one collector.
 pub(crate) struct Client {
-    egress: Arc<Egress>,
+    http: HttpClient,
     headers: HeaderMap,
-    timeout: Duration,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -62,17 +58,26 @@ enum Tried {
 }
 
 impl Client {
-    pub(crate) fn new(settings: &OtlpSettings, egress: Arc<Egress>, entropy: Arc<dyn Entropy>) -> Self {
+    pub(crate) fn new(
+        settings: &OtlpSettings,
+        egress: Arc<Egress>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
         let mut headers = settings.headers.clone();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("keyholder/", env!("CARGO_PKG_VERSION"))));
-        Self { egress, headers, timeout: settings.timeout, entropy }
+        // these are the request's own, whatever the operator wrote
+        for own in [header::HOST, header::CONTENT_TYPE, header::USER_AGENT] {
+            headers.remove(own);
+        }
+        headers.insert(header::ACCEPT, HeaderValue::from_static(PROTOBUF));
+        let timeouts = Timeouts { connect: settings.timeout, total: settings.timeout };
+        Self { http: HttpClient::new(egress, timeouts, clock), headers, entropy }
     }
 
     /// Sends `body` with its `count` items, and counts what became of them.
-    pub(super) async fn export<A: Accepted>(&self, url: &Url, body: Bytes, count: u64, counters: &SignalCounters) {
+    pub(super) async fn export<A: Accepted>(&self, url: &Url, body: &[u8], count: u64, counters: &SignalCounters) {
         for attempt in 0..TRIES {
-            let (wait, why) = match self.send::<A>(url, body.clone()).await {
+            let (wait, why) = match self.send::<A>(url, body).await {
                 Tried::Accepted { rejected } => {
                     counters.ok.inc();
                     counters.rejected.inc_by(rejected.min(count));
@@ -95,57 +100,79 @@ impl Client {
         }
     }
 
-    async fn send<A: Accepted>(&self, url: &Url, body: Bytes) -> Tried {
-        match timeout(self.timeout, self.exchange::<A>(url, body)).await {
-            Ok(Ok(tried)) => tried,
-            // no address in the reason: it may hold a path that is a secret
-            Ok(Err(why)) => Tried::Later { wait: None, why },
-            Err(_elapsed) => Tried::Later { wait: None, why: "no complete answer came in time".to_owned() },
+    async fn send<A: Accepted>(&self, url: &Url, body: &[u8]) -> Tried {
+        let mut request = Request::new(Method::POST, url.clone()).body(OutBody::new(PROTOBUF, body.to_vec().into()));
+        for (name, value) in &self.headers {
+            request = request.header(name.clone(), value.clone());
         }
-    }
-
-    /// One request on a connection of its own: exports are seconds apart, and a kept connection is often dead by then.
-    async fn exchange<A: Accepted>(&self, url: &Url, body: Bytes) -> Result<Tried, String> {
-        let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let secure = url.scheme() == "https";
-        let name = secure.then(|| ServerName::try_from(host.to_owned())).transpose();
-        let name = name.map_err(|_| "its host is not a name that a certificate can have".to_owned())?;
-        let port = url.port_or_known_default().unwrap_or(443);
-        let target = Target { host, port, server_name: name.as_ref() };
-        let stream = self.egress.connect(target, self.timeout).await.map_err(|error| error.to_string())?;
-        let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
-        let mut request = Request::post(url.path()).body(Full::new(body)).map_err(|error| error.to_string())?;
-        *request.headers_mut() = self.headers.clone();
-        let authority = HeaderValue::from_str(authority).map_err(|error| error.to_string())?;
-        request.headers_mut().insert(header::HOST, authority);
-        let broken = |error: hyper::Error| error.to_string();
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let answer = async move {
-            let response = sender.send_request(request).await.map_err(broken)?;
-            Ok(judge::<A>(response).await)
-        };
-        let (mut connection, mut answer) = (pin!(connection), pin!(answer));
-        tokio::select! {
-            biased;
-            answer = &mut answer => answer,
-            // what it has read is still there
-            _ended = &mut connection => answer.await,
+        match self.http.send(request).await {
+            Ok(answer) => judge::<A>(&answer),
+            // it tells no address, which may hold a path that is a secret
+            Err(error) => Tried::Later { wait: None, why: error.to_string() },
         }
     }
 }
 
 /// What an answer means (OTLP specification, "OTLP/HTTP Response").
-async fn judge<A: Accepted>(response: http::Response<hyper::body::Incoming>) -> Tried {
-    let status = response.status();
-    let why = format!("it answered {}", status.as_u16());
-    let wait = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    if status == StatusCode::OK {
-        let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
-        let answer = body.ok().and_then(|body| A::decode(body.to_bytes()).ok());
-        return Tried::Accepted { rejected: answer.map_or(0, |answer| answer.rejected()) };
-    }
-    match status.as_u16() {
-        429 | 502..=504 => Tried::Later { wait: wait.map(Duration::from_secs), why },
+fn judge<A: Accepted>(answer: &Answer) -> Tried {
+    let status = answer.head.status;
+    let why = format!("it answered {status}");
+    match status {
+        200 => {
+            let told = A::decode(answer.body.as_slice());
+            Tried::Accepted { rejected: told.map_or(0, |told| told.rejected()) }
+        }
+        429 | 502..=504 => Tried::Later { wait: answer.head.retry_after(), why },
         _ => Tried::Refused { why },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kh_core::{ManualClock, SeededEntropy, UnixMillis};
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::otlp::span;
+
+    /// The base address of a collector with a certificate of its own making.
+    async fn untrusted() -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("https://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // the client breaks the handshake off
+                acceptor.accept(stream).await.ok();
+            }
+        });
+        base
+    }
+
+    #[tokio::test]
+    async fn the_reason_tells_what_is_wrong_with_a_certificate() {
+        let settings = OtlpSettings::for_collector(&untrusted().await).unwrap();
+        let egress = Arc::new(Egress::trusting(&[]).unwrap());
+        let clock = Arc::new(ManualClock::at(UnixMillis(0)));
+        let client = Client::new(&settings, egress, clock, Arc::new(SeededEntropy::new(7)));
+        let url = settings.traces_url.as_ref().unwrap();
+        let Tried::Later { wait: None, why } = client.send::<span::Answer>(url, b"").await else {
+            panic!("it may work later, when somebody has set the certificate right")
+        };
+        assert!(why.contains("TLS") && why.contains("invalid peer certificate"), "{why}");
+        assert!(!why.contains("v1/traces"), "{why}");
     }
 }
