@@ -1,13 +1,15 @@
 //! What somebody orders to be revoked, and the records that carry it out.
 //!
 //! Invariants: a JWT is revoked by what it says and by what its signature covers, never by its bytes alone; an order
-//! cannot reach tokens that are yet to be issued; nothing of a token stands in what the audit log is told.
+//! cannot reach tokens that are yet to be issued; nothing of a token stands in what the audit log is told; what has the
+//! prefix of keyholder's own secrets is taken only if it is a whole token.
 
 use std::time::Duration;
 
 use kh_core::{
     Fingerprint, SecretString, Sha256, UnixMillis,
     audit::AuditEvent,
+    issued::{IssuedKind, is_well_formed},
     revocation::{BadTarget, Digest, RevocationRecord, RevocationTarget},
 };
 use kh_verify::{Compact, TokenNames};
@@ -46,6 +48,12 @@ pub enum OrderError {
     /// It is no token.
     #[error("this is no token: it is empty, longer than {TOKEN_MAX} bytes, or has characters that no token has")]
     NoToken,
+    /// It has the prefix of keyholder's own tokens and not their checksum.
+    #[error("this begins as a token of keyholder's own and is none: its checksum is wrong; was it cut or changed?")]
+    Damaged,
+    /// It has the prefix of keyholder's other secrets.
+    #[error("this is no token: it begins as a client secret or a guard token of keyholder")]
+    OtherSecret,
     /// It would hit what is yet to be issued.
     #[error("the time is in the future: only tokens that were issued already can be revoked")]
     Future,
@@ -79,6 +87,17 @@ impl RevocationOrder {
                 }
                 Ok(vec![class_record(target, *before, now, life_max)])
             }
+        }
+    }
+
+    /// Whether it is a token that is neither a JWT nor keyholder's own: an opaque one of another issuer, or a slip.
+    pub fn is_foreign_opaque(&self) -> bool {
+        match self {
+            Self::Token(token) => {
+                let text = token.expose();
+                !text.starts_with(IssuedKind::Token.prefix()) && signing_input(text.as_bytes()).is_none()
+            }
+            Self::Of(..) => false,
         }
     }
 
@@ -132,9 +151,17 @@ fn token_records(
     now: UnixMillis,
     life_max: Option<Duration>,
 ) -> Result<Vec<RevocationRecord>, OrderError> {
-    let token = token.expose().as_bytes();
+    let text = token.expose();
+    let token = text.as_bytes();
     if token.is_empty() || token.len() > TOKEN_MAX || !token.iter().all(u8::is_ascii_graphic) {
         return Err(OrderError::NoToken);
+    }
+    let begins_as = |kind: IssuedKind| text.starts_with(kind.prefix());
+    if begins_as(IssuedKind::Token) && !is_well_formed(IssuedKind::Token, text) {
+        return Err(OrderError::Damaged);
+    }
+    if begins_as(IssuedKind::ClientSecret) || begins_as(IssuedKind::Guard) {
+        return Err(OrderError::OtherSecret);
     }
     let names = Compact::decode(token).ok().and_then(|compact| Some(compact.read().ok()?.names()));
     let names = names.unwrap_or_default();

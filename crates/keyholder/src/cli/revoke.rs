@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     compose::{Base, harden, running_on},
+    config::nearest,
     output::{Exit, Failure},
 };
 
@@ -266,7 +267,27 @@ async fn carry_out(wish: Wish, base: &Base, loaded: &Loaded, context: &Context) 
         tokio::time::sleep(POLL_EVERY + POLL_EVERY / 5).await;
     }
     told::done(&records, serving, context);
+    for doubt in doubts(&order, &issuer) {
+        context.terminal.warn(&doubt);
+    }
     Ok(Exit::Done)
+}
+
+/// What of an order may be a slip: other issuers may have what keyholder does not know.
+fn doubts(order: &RevocationOrder, issuer: &Arc<Issuer>) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if order.is_foreign_opaque() {
+        doubts.push("this is neither a JWT nor a token of keyholder's own: taken as an opaque one of an issuer".into());
+    }
+    if let RevocationOrder::Of(RevocationTarget::Client { issuer: None, client }, _) = order
+        && issuer.client(client).is_none()
+    {
+        doubts.push(format!("no client of keyholder's own is called {client:?}: taken as an issuer's client id"));
+        let known = issuer.clients();
+        let similar = nearest(client, known.iter().map(|known| known.record.name.as_str()));
+        doubts.extend(similar.map(|similar| format!("did you mean {similar}? nothing of it was revoked")));
+    }
+    doubts
 }
 
 /// Through the list as it stands, so that a full one is widened as in a serving keyholder.

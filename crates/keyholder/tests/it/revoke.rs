@@ -93,6 +93,39 @@ fn everything_of_a_client_and_of_everybody_ends_at_once_for_good_and_in_a_second
     assert_eq!(status(&server, &server.login(&other)), 200);
 }
 
+#[test]
+fn a_slip_is_refused_or_told_and_other_issuers_names_are_taken() {
+    let installation = Installation::new();
+    let login = installation.add_client("billing", &["--credential", "genesys", "--allow-all"]);
+    let server = installation.serve();
+    let token = server.login(&login);
+    let cut = &token[..token.len() - 2];
+    for (input, words) in [(cut, "its checksum is wrong"), (login.secret.as_str(), "this is no token")] {
+        let said = told(&installation, &["revoke", "token"], input);
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.err.contains(words) && !said.err.contains(input), "{said:?}");
+        let answer = order(&server, &json!({ "token": input }));
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(text(&answer.json(), "detail").contains(words), "{answer:?}");
+    }
+    assert_eq!((audited(&installation).len(), status(&server, &token)), (0, 200));
+
+    let typo = told(&installation, &["revoke", "client", "biling"], "");
+    assert!(typo.err.contains("is called \"biling\"") && typo.err.contains("did you mean billing?"), "{typo:?}");
+    typo.done();
+    let opaque = told(&installation, &["--output", "json", "revoke", "token"], "foo");
+    assert!(opaque.err.contains("neither a JWT nor a token of keyholder's own"), "{opaque:?}");
+    opaque.json();
+    for words in [
+        &["revoke", "client", "biling", "--issuer", "https://login.example.com/"][..],
+        &["revoke", "client", "billing"],
+    ] {
+        let said = told(&installation, words, "");
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{words:?}");
+    }
+    assert_eq!(status(&server, &token), 401);
+}
+
 fn now_ms() -> u64 {
     let output = std::process::Command::new("date").arg("+%s%3N").output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()

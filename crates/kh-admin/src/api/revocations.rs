@@ -177,6 +177,8 @@ impl From<RevocationRecord> for RevocationView {
 pub(super) struct Revoked {
     /// One token is revoked by each of its names.
     revocations: Vec<RevocationView>,
+    /// What was carried out and may be a slip, in words.
+    warnings: Vec<String>,
 }
 
 /// A page of the list.
@@ -222,6 +224,7 @@ pub(super) async fn add(
         return Err(Refused(Problem::new(Code::CALL_NOT_ALLOWED, detail)));
     }
     let records = order.records(now, Some(REMEMBERED)).map_err(unfit)?;
+    let warnings = doubts(&order, &ports);
     let desk = &ports.revocations;
     let event = AuditEvent::new(&*ports.entropy, now, &actor(&operator), "revocation.add", order.subject());
     let mut event = order.told(event, |token| desk.fingerprints.fingerprint(token));
@@ -234,7 +237,28 @@ pub(super) async fn add(
         ports.issuer.revoke(token.expose().as_bytes()).await.map_err(|error| unwritten(&error))?;
     }
     ports.issuer.refresh().await.map_err(|error| unwritten(&error))?;
-    Ok(Json(Revoked { revocations: records.into_iter().map(RevocationView::from).collect() }))
+    let revocations = records.into_iter().map(RevocationView::from).collect();
+    Ok(Json(Revoked { revocations, warnings }))
+}
+
+/// What of an order may be a slip: other issuers may have what keyholder does not know.
+fn doubts(order: &RevocationOrder, ports: &ApiPorts) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if order.is_foreign_opaque() {
+        doubts.push("this is neither a JWT nor a token of keyholder's own: taken as an opaque one of an issuer".into());
+    }
+    if let RevocationOrder::Of(RevocationTarget::Client { issuer: None, client }, _) = order {
+        match ports.issuer.client(client) {
+            Some(own) if own.record.id.as_str() == client => {}
+            Some(own) => doubts.push(format!(
+                "{client} is the name of a client of keyholder's own, whose id is {}: taken as an issuer's client id",
+                own.record.id
+            )),
+            None => doubts
+                .push(format!("no client of keyholder's own has the id {client:?}: taken as an issuer's client id")),
+        }
+    }
+    doubts
 }
 
 /// Lists revocations

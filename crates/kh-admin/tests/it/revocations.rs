@@ -98,6 +98,30 @@ async fn keyholders_own_tokens_stop_with_the_next_request() {
     assert!(!works(&other), "everything is everything: {id}");
 }
 
+#[tokio::test]
+async fn what_keyholder_does_not_know_is_revoked_with_a_warning() {
+    let rig = rig().await;
+    let (id, token) = login(&rig, "billing").await;
+    for (order, warned) in [
+        (json!({ "client": "biling" }), Some("no client of keyholder's own has the id \"biling\"")),
+        (json!({ "client": "billing" }), Some(id.as_str())),
+        (json!({ "client": id }), None),
+        (json!({ "client": "biling", "issuer": "i" }), None),
+        (json!({ "subject": "s" }), None),
+        (json!({ "token": "foo" }), Some("neither a JWT nor a token of keyholder's own")),
+        (json!({ "token": JWT }), None),
+        (json!({ "token": token.expose() }), None),
+    ] {
+        let reply = call(&rig, Role::Admin, LINE, &order).await;
+        assert_eq!(reply.status, 200, "{order}: {reply:?}");
+        let warnings = reply.json()["warnings"].clone();
+        match warned {
+            Some(words) => assert!(warnings[0].as_str().unwrap().contains(words), "{order}: {warnings}"),
+            None => assert_eq!(warnings, json!([]), "{order}"),
+        }
+    }
+}
+
 /// The open revoke endpoint of a widely copied gateway answered 200 to anyone, and had no effect.
 #[tokio::test]
 async fn nobody_revokes_without_the_right_and_nobody_revokes_everything_but_an_admin() {
@@ -128,6 +152,8 @@ async fn an_order_that_is_not_exactly_one_is_refused_and_does_nothing() {
         json!({ "token": "" }),
         json!({ "token": "two words" }),
         json!({ "token": "x".repeat(20_000) }),
+        json!({ "token": "kht_cut" }),
+        json!({ "token": "khs_of-a-client" }),
         json!({ "jti": "1" }),
         json!({ "jti": "1", "issuer": "i", "before": 5 }),
         json!({ "subject": "s", "issued_at": 5 }),

@@ -1,6 +1,6 @@
 //! Orders of revocation: what they name, and what of them holds.
 
-use kh_core::Fingerprinter;
+use kh_core::{Fingerprinter, SystemEntropy, issued::issue};
 
 use super::*;
 
@@ -34,7 +34,8 @@ fn a_token_is_revoked_by_everything_that_names_it() {
     ] {
         assert_eq!(kinds(&jwt(claims)), expected, "{claims}");
     }
-    assert_eq!(kinds("kht_an-opaque-token"), "token");
+    assert_eq!(kinds("an-opaque-token"), "token");
+    assert_eq!(kinds(issue(IssuedKind::Token, &SystemEntropy).expose()), "token");
     let records = of_token(&jwt(r#"{"iss":"i","sub":"s","iat":5.25,"azp":"c"}"#)).unwrap();
     let issued = records.last().unwrap();
     let at = UnixMillis(5_250);
@@ -49,6 +50,28 @@ fn no_token_is_told_from_one() {
         assert_eq!(of_token(bad), Err(OrderError::NoToken), "{bad:?}");
     }
     assert!(of_token(&"x".repeat(TOKEN_MAX)).is_ok());
+}
+
+/// Revoking a token that lost its end in pasting would leave the whole one good.
+#[test]
+fn what_keyholder_issues_is_taken_only_as_a_whole_token() {
+    let own = issue(IssuedKind::Token, &SystemEntropy);
+    let own = own.expose();
+    let cut = own.get(..own.len() - 2).unwrap();
+    for damaged in [cut, &format!("{own}x"), "kht_", "kht_an-opaque-token"] {
+        assert_eq!(of_token(damaged), Err(OrderError::Damaged), "{damaged}");
+    }
+    for kind in [IssuedKind::ClientSecret, IssuedKind::Guard] {
+        let secret = issue(kind, &SystemEntropy);
+        for text in [secret.expose(), kind.prefix()] {
+            assert_eq!(of_token(text), Err(OrderError::OtherSecret), "{text}");
+        }
+    }
+    for (token, foreign) in [(own, false), (jwt("{}").as_str(), false), ("an-opaque-token", true), ("foo", true)] {
+        assert!(of_token(token).is_ok(), "{token}");
+        let order = RevocationOrder::Token(SecretString::copied(token));
+        assert_eq!(order.is_foreign_opaque(), foreign, "{token}");
+    }
 }
 
 /// A token can say that it ends at once; what hits it stays as long as a token may live.
@@ -84,7 +107,7 @@ fn reasons_forge_no_line() {
 
 #[test]
 fn the_audit_log_is_told_a_fingerprint_and_no_token() {
-    let event = || AuditEvent::new(&kh_core::SystemEntropy, NOW, "cli:ann", "revocation.add", "x");
+    let event = || AuditEvent::new(&SystemEntropy, NOW, "cli:ann", "revocation.add", "x");
     let prints = Fingerprinter::new(b"k");
     let token = jwt(r#"{"iss":"i","jti":"MARKED"}"#);
     let told = RevocationOrder::Token(SecretString::copied(&token)).told(event(), |bytes| prints.fingerprint(bytes));
