@@ -41,7 +41,7 @@ mod validity;
 mod watches;
 
 pub(crate) use activation::Sockets;
-pub(crate) use base::{Base, audit_key, public_key_of, refuse_unfinished, store_key, unlock};
+pub(crate) use base::{Base, audit_key, public_key_of, refuse_missing, refuse_unfinished, store_key, unlock};
 pub(crate) use deliver::{Deliveries, Senders};
 pub(crate) use egress::{ProxyVariables, broken_ways, egresses};
 pub(crate) use endpoints::specs;

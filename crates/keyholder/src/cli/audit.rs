@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Context, secret::time};
 use crate::{
-    compose::audit_key,
+    compose::{audit_key, refuse_missing},
     output::{Exit, Failure, Table},
 };
 
@@ -81,6 +81,9 @@ fn verify(arguments: &VerifyArgs, context: &Context) -> Result<Exit, Failure> {
         Some(key) => Some(key),
         None => audit_key(&loaded, &context.environment)?,
     };
+    if arguments.log_file.is_none() {
+        refuse_missing(&loaded.paths)?;
+    }
     let report = kh_audit::verify(&log, &checkpoints, key.as_ref())?;
     let answer = answer_of(&report);
     if let Some(finding) = &report.finding {
@@ -125,6 +128,7 @@ fn list(arguments: ListArgs, context: &Context) -> Result<Exit, Failure> {
         let told = format!("the audit log {} is gone while its checkpoints are there", log.display());
         return Err(Failure::new(Code::AUDIT_BROKEN, told).hint("restore it from a backup, or find out who removed it"));
     }
+    refuse_missing(&loaded.paths)?;
     let filter = Filter {
         actor: arguments.actor,
         action: arguments.action,

@@ -170,11 +170,12 @@ pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Fai
     harden();
     let loaded = context.load()?;
     context.start_logging_at(QUIET)?;
-    let environment = match &command {
-        ClientCommand::Add(arguments) => check_credential(arguments, &loaded)?,
-        _ => None,
+    let (environment, base) = match &command {
+        ClientCommand::Add(arguments) => {
+            (check_credential(arguments, &loaded)?, Base::open(&loaded, &context.environment)?)
+        }
+        _ => (None, Base::open_existing(&loaded, &context.environment)?),
     };
-    let base = Base::open(&loaded, &context.environment)?;
     let actor = context.environment.actor();
     Context::runtime()?.block_on(async {
         let issuer = base.issuer().await?;

@@ -195,7 +195,7 @@ pub(super) fn run(command: RevokeCommand, context: &Context) -> Result<Exit, Fai
     context.start_logging_at(QUIET)?;
     let command = match command {
         RevokeCommand::List(arguments) => {
-            let base = Base::open(&loaded, &context.environment)?;
+            let base = Base::open_existing(&loaded, &context.environment)?;
             return Context::runtime()?.block_on(told::list(&base, (arguments.after, arguments.limit), context));
         }
         order => order,
@@ -206,7 +206,7 @@ pub(super) fn run(command: RevokeCommand, context: &Context) -> Result<Exit, Fai
     if let Some(reason) = &wish.reason {
         checked_reason(reason).map_err(unfit)?;
     }
-    let base = Base::open(&loaded, &context.environment)?;
+    let base = Base::open_existing(&loaded, &context.environment)?;
     Context::runtime()?.block_on(carry_out(wish, &base, &loaded, context))
 }
 

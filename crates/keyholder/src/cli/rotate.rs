@@ -24,7 +24,7 @@ use kh_rotator::{NotTaken, Patience, Person, Wanted, orders};
 use self::world::{Subjects, World};
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::harden,
+    compose::{Base, harden},
     output::{Exit, Failure},
 };
 
@@ -280,7 +280,19 @@ pub(super) fn run(command: RotateCommand, context: &Context) -> Result<Exit, Fai
             | RotateCommand::Rollback { .. }
             | RotateCommand::Now(_) => Subjects::All,
         };
-        let world = World::open(&loaded, context, subjects).await?;
+        let base = match &command {
+            // with every store outside, the first rotation of a job may be the first thing that is ever done here
+            RotateCommand::Plan { .. } | RotateCommand::Run(_) | RotateCommand::Now(_) => {
+                Base::open(&loaded, &context.environment)?
+            }
+            RotateCommand::Status { .. }
+            | RotateCommand::Hold { .. }
+            | RotateCommand::Approve(_)
+            | RotateCommand::Resume(_)
+            | RotateCommand::Abort { .. }
+            | RotateCommand::Rollback { .. } => Base::open_existing(&loaded, &context.environment)?,
+        };
+        let world = World::open(base, &loaded, context, subjects).await?;
         let ended = Box::pin(carry_out(command, &world, &loaded, context)).await;
         world.close().await;
         ended

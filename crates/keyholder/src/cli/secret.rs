@@ -138,11 +138,11 @@ pub(super) fn run(command: SecretCommand, context: &Context) -> Result<Exit, Fai
             runtime.block_on(set(&arguments, document, &base, context))
         }
         SecretCommand::List => {
-            let base = Base::open(&loaded, &context.environment)?;
+            let base = Base::open_existing(&loaded, &context.environment)?;
             runtime.block_on(list(&base, context))
         }
         SecretCommand::ShowMetadata { name } => {
-            let base = Base::open(&loaded, &context.environment)?;
+            let base = Base::open_existing(&loaded, &context.environment)?;
             runtime.block_on(show(&name, &base, context))
         }
         SecretCommand::Copy(arguments) => {
@@ -158,11 +158,11 @@ pub(super) fn run(command: SecretCommand, context: &Context) -> Result<Exit, Fai
                 (None, true) => input::prompt("Secret (hidden): ")?,
                 (file, _) => input::line(input::raw(file.as_deref())?)?,
             };
-            let base = Base::open(&loaded, &context.environment)?;
+            let base = Base::open_existing(&loaded, &context.environment)?;
             Ok(fingerprint(&arguments, &secret, &base, context))
         }
         SecretCommand::Rm(arguments) => {
-            let base = Base::open(&loaded, &context.environment)?;
+            let base = Base::open_existing(&loaded, &context.environment)?;
             runtime.block_on(remove(&arguments, &loaded, &base, context))
         }
     }

@@ -89,7 +89,7 @@ pub(super) fn run(command: SessionCommand, context: &Context) -> Result<Exit, Fa
     if let SessionCommand::End(EndArgs { reason: Some(reason), .. }) = &command {
         checked_reason(reason).map_err(|error| Failure::of(Code::USAGE, &error))?;
     }
-    let base = Base::open(&loaded, &context.environment)?;
+    let base = Base::open_existing(&loaded, &context.environment)?;
     let serving = running_on(&loaded.paths.state).len();
     Context::runtime()?.block_on(async {
         let issuer = base.issuer().await?;

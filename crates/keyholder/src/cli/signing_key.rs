@@ -55,7 +55,7 @@ pub(super) fn run(command: &SigningKeyCommand, context: &Context) -> Result<Exit
         let told = format!("{} has no [token_endpoint] issuer, so nothing is signed", loaded.file_name());
         return Err(Failure::usage(told).hint("issuer = \"https://keys.example.com\""));
     }
-    let base = Base::open(&loaded, &context.environment)?;
+    let base = Base::open_existing(&loaded, &context.environment)?;
     Context::runtime()?.block_on(async {
         let keys = base.signing_keys(config).await?;
         let ordered = match command {

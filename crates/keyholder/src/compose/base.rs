@@ -70,9 +70,32 @@ pub(crate) struct Base {
 impl Base {
     /// Opens the installation of `loaded`, making what is missing. Blocks.
     pub(crate) fn open(loaded: &Loaded, environment: &Environment) -> Result<Self, Failure> {
+        loaded.paths.prepare()?;
+        let lock = InstallationLock::shared(&loaded.paths.state)?;
+        Self::locked(loaded, environment, lock)
+    }
+
+    /// Opens the installation of `loaded` for a command that looks or takes away: where there is none it makes nothing,
+    /// not even the folder. Blocks.
+    pub(crate) fn open_existing(loaded: &Loaded, environment: &Environment) -> Result<Self, Failure> {
         let paths = &loaded.paths;
-        paths.prepare()?;
-        let lock = InstallationLock::shared(&paths.state)?;
+        if paths.state.exists() {
+            paths.prepare()?;
+        }
+        let lock = InstallationLock::shared_if_there(&paths.state)?;
+        refuse_unfinished(paths)?;
+        refuse_missing(paths)?;
+        refuse_remains(paths)?;
+        let lock = match lock {
+            Some(lock) => lock,
+            // copied without its lock file
+            None => InstallationLock::shared(&paths.state)?,
+        };
+        Self::locked(loaded, environment, lock)
+    }
+
+    fn locked(loaded: &Loaded, environment: &Environment, lock: InstallationLock) -> Result<Self, Failure> {
+        let paths = &loaded.paths;
         refuse_unfinished(paths)?;
         refuse_remains(paths)?;
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
@@ -164,6 +187,19 @@ pub(crate) fn refuse_unfinished(paths: &Paths) -> Result<(), Failure> {
     Err(Failure::new(Code::RESTORE_UNFINISHED, told)
         .hint("keyholder store restore --resume")
         .hint("everything it needs is there, and the earlier files are kept aside"))
+}
+
+/// Refuses a folder that holds no installation: one that was made there would hide that another folder was meant.
+pub(crate) fn refuse_missing(paths: &Paths) -> Result<(), Failure> {
+    // what may not be looked at is there: whoever opens it says why it cannot be
+    let there = |path: &Path| path.try_exists().unwrap_or(true);
+    if there(&paths.store) || there(&paths.database) || there(&paths.audit_log) {
+        return Ok(());
+    }
+    let told = format!("there is no installation in {}", paths.state.display());
+    Err(Failure::new(Code::NOT_FOUND, told)
+        .hint("see --state and [state] dir")
+        .hint("`keyholder init`, `serve`, `client add` and `secret set` make one"))
 }
 
 /// Refuses an installation of which a part is gone. What is missing is made at the first start alone: made anew beside

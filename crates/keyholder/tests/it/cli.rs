@@ -112,6 +112,47 @@ fn secrets_are_versioned_and_never_told() {
     assert_eq!(store.run(&["secret", "show-metadata", "acme"], "").code, Some(1));
 }
 
+/// A mistyped state folder is told, and not made.
+#[test]
+fn what_looks_or_takes_away_makes_no_installation() {
+    let store = Store::new();
+    let state = store.0.path().join("state");
+    std::fs::write(store.0.path().join("keyholder.toml"), "").unwrap();
+    for words in [
+        &["client", "list"][..],
+        &["client", "show", "billing"],
+        &["client", "disable", "billing"],
+        &["client", "enable", "billing"],
+        &["client", "rotate-secret", "billing"],
+        &["client", "rm", "billing", "--yes"],
+        &["secret", "list"],
+        &["secret", "show-metadata", "acme"],
+        &["secret", "rm", "acme", "--yes"],
+        &["secret", "fingerprint"],
+        &["revoke", "list"],
+        &["revoke", "client", "billing"],
+        &["revoke", "token"],
+        &["session", "list"],
+        &["signing-key", "list"],
+        &["rotate", "status"],
+        &["audit", "list"],
+        &["audit", "verify"],
+    ] {
+        let said = store.run(words, "an-opaque-value\n");
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{words:?}: {}", said.err);
+        assert!(said.err.contains("there is no installation in "), "{words:?}: {}", said.err);
+        assert!(said.err.contains("hint: see --state and [state] dir\n"), "{words:?}: {}", said.err);
+        assert!(!state.exists(), "{words:?} made a state folder");
+    }
+    // nor a part of one in a folder that is there for something else
+    std::fs::create_dir(&state).unwrap();
+    std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    assert_eq!(store.run(&["client", "list"], "").code, Some(1));
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0);
+    store.run(&["client", "add", "billing"], "").done();
+    assert!(store.run(&["client", "list"], "").done().contains("billing"));
+}
+
 #[test]
 fn a_secret_on_the_command_line_is_refused_and_not_repeated() {
     let store = Store::new();

@@ -172,6 +172,7 @@ fn orders_are_listed_and_what_is_no_order_is_told() {
         command.current_dir::<&Path>(folder.path()).arg("--state").arg("state").args(words);
         run(&mut command, input.as_bytes())
     };
+    say(&["client", "add", "app"], "").done();
     assert_eq!(say(&["revoke", "list"], "").done(), "nothing is revoked\n");
     let issuer = "https://login.example.com/";
     for words in [

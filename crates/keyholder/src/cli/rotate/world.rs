@@ -48,9 +48,13 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Opens it. Must run on a runtime.
-    pub(super) async fn open(loaded: &Loaded, context: &Context, subjects: Subjects) -> Result<Self, Failure> {
-        let base = Base::open(loaded, &context.environment)?;
+    /// Opens it over `base`. Must run on a runtime.
+    pub(super) async fn open(
+        base: Base,
+        loaded: &Loaded,
+        context: &Context,
+        subjects: Subjects,
+    ) -> Result<Self, Failure> {
         let configured = loaded.config.credentials.iter().filter(|(_, credential)| credential.rotation.is_some());
         let configured: Vec<_> = configured.map(|(name, _)| name.clone()).collect();
         let senders = Senders::of(loaded, &context.environment, Arc::clone(&base.clock));
