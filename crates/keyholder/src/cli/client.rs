@@ -1,8 +1,9 @@
 //! `keyholder client`: the registry of applications that may log in at keyholder.
 //!
-//! Invariant: a client's secret is shown once, in the answer to the command that made it, and stored as a digest.
+//! Invariants: a client's secret is shown once, in the answer to the command that made it, and stored as a digest; what a
+//! command says of a client's calls holds in every serving keyholder when it has ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand};
 use kh_core::{
@@ -17,7 +18,7 @@ use super::{
     secret::{input::confirm, time},
 };
 use crate::{
-    compose::{Base, client_fits, environment_of, harden},
+    compose::{Base, client_fits, environment_of, harden, seen_by_all},
     config::{Config, duration, nearest},
     output::{Exit, Failure, Table},
 };
@@ -177,6 +178,7 @@ pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Fai
         _ => (None, Base::open_existing(&loaded, &context.environment)?),
     };
     let actor = context.environment.actor();
+    let state = loaded.paths.state.as_path();
     Context::runtime()?.block_on(async {
         let issuer = base.issuer().await?;
         match command {
@@ -188,15 +190,17 @@ pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Fai
                 Ok(Exit::Done)
             }
             ClientCommand::Show { client } => show(&client, &issuer, &loaded.config, context),
-            ClientCommand::RotateSecret(arguments) => rotate(&arguments, &issuer, &actor, context).await,
+            ClientCommand::RotateSecret(arguments) => rotate(&arguments, (&issuer, state), &actor, context).await,
             ClientCommand::Bind(BindArgs { client, environment }) => {
                 let of = |name: &CredentialName| environment_of(&loaded.config, name);
                 let record = issuer.set_environment(&client, &environment, &of, &actor).await?;
+                seen_by_all(state).await;
                 Ok(told(&record, &format!("a client of {environment}"), context))
             }
             ClientCommand::Edit(EditArgs { client, token_binding }) => {
                 let binding = binding_of(&token_binding)?;
                 let record = issuer.set_token_binding(&client, binding, &actor).await?;
+                seen_by_all(state).await;
                 warn_of_binding(&record, &loaded.config, context);
                 let done = match binding {
                     TokenBinding::None => "issued tokens that need no proof",
@@ -207,13 +211,15 @@ pub(super) fn run(command: ClientCommand, context: &Context) -> Result<Exit, Fai
             }
             ClientCommand::Disable { client } => {
                 let record = issuer.set_enabled(&client, false, &actor).await?;
+                seen_by_all(state).await;
                 Ok(told(&record, "disabled: its logins and calls are refused", context))
             }
             ClientCommand::Enable { client } => {
                 let record = issuer.set_enabled(&client, true, &actor).await?;
+                seen_by_all(state).await;
                 Ok(told(&record, "enabled", context))
             }
-            ClientCommand::Rm(arguments) => remove(&arguments, &issuer, &actor, context).await,
+            ClientCommand::Rm(arguments) => remove(&arguments, (&issuer, state), &actor, context).await,
         }
     })
 }
@@ -331,21 +337,34 @@ fn issued(record: &ClientRecord, secret: &SecretString, done: &str, context: &Co
     )))
 }
 
-async fn rotate(arguments: &RotateArgs, issuer: &Arc<Issuer>, actor: &str, context: &Context) -> Result<Exit, Failure> {
+async fn rotate(
+    arguments: &RotateArgs,
+    (issuer, state): (&Arc<Issuer>, &Path),
+    actor: &str,
+    context: &Context,
+) -> Result<Exit, Failure> {
     let overlap = arguments.overlap.map_or(SecretOverlap::None, SecretOverlap::For);
     let (record, secret) = issuer.rotate_secret(&arguments.client, overlap, actor).await?;
+    // first of all: whatever ends this command now, the secret is told
     issued(&record, &secret, "on a new secret", context)?;
+    seen_by_all(state).await;
     if arguments.overlap.is_none() {
         context.terminal.note("The old secret works no more; tokens that were issued stay valid until they expire.");
     }
     Ok(Exit::Done)
 }
 
-async fn remove(arguments: &RmArgs, issuer: &Arc<Issuer>, actor: &str, context: &Context) -> Result<Exit, Failure> {
+async fn remove(
+    arguments: &RmArgs,
+    (issuer, state): (&Arc<Issuer>, &Path),
+    actor: &str,
+    context: &Context,
+) -> Result<Exit, Failure> {
     if !arguments.yes && !confirm(&format!("Remove the client {} with its tokens?", arguments.client), context)? {
         return Err(Failure::usage("nothing was removed").exiting(Exit::No));
     }
     let record = issuer.remove_client(&arguments.client, actor).await?;
+    seen_by_all(state).await;
     let answer = json!({ "client_id": record.id, "name": record.name, "removed": true });
     context.terminal.answer(&answer, || format!("{} is removed\n", record.name));
     Ok(Exit::Done)

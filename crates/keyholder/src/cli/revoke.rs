@@ -13,7 +13,7 @@ use kh_core::{
     audit::AuditEvent,
     revocation::{RevocationRecord, RevocationTarget},
 };
-use kh_inbound::{OrderError, POLL_EVERY, REMEMBERED, RevocationOrder, checked_reason};
+use kh_inbound::{OrderError, REMEMBERED, RevocationOrder, checked_reason};
 use kh_issuer::Issuer;
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     secret::input::{confirm, line, prompt, raw},
 };
 use crate::{
-    compose::{Base, harden, running_on},
+    compose::{Base, harden, seen_by_all},
     config::nearest,
     output::{Exit, Failure},
 };
@@ -261,11 +261,7 @@ async fn carry_out(wish: Wish, base: &Base, loaded: &Loaded, context: &Context) 
         // one of keyholder's own is taken out of its table as well
         issuer.revoke(token.expose().as_bytes()).await?;
     }
-    let serving = running_on(&loaded.paths.state).len();
-    if serving > 0 {
-        // each looks this often for what others revoked
-        tokio::time::sleep(POLL_EVERY + POLL_EVERY / 5).await;
-    }
+    let serving = seen_by_all(&loaded.paths.state).await;
     told::done(&records, serving, context);
     for doubt in doubts(&order, &issuer) {
         context.terminal.warn(&doubt);

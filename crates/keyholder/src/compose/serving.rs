@@ -11,6 +11,7 @@ use std::{
 };
 
 use kh_core::{Entropy, UnixMillis};
+use kh_inbound::POLL_EVERY;
 use serde::{Deserialize, Serialize};
 
 use super::{Addresses, write_private_file};
@@ -79,6 +80,16 @@ pub(crate) fn running(state: &Path) -> Vec<Serving> {
     let mut found: Vec<Serving> = held.filter_map(|(_, file)| read(&file)).collect();
     found.sort_by_key(|serving| std::cmp::Reverse((serving.started_at, serving.pid)));
     found
+}
+
+/// Waits until all who serve `state` have looked for what was just changed there, as often as they look; answers how many
+/// they are.
+pub(crate) async fn seen_by_all(state: &Path) -> usize {
+    let serving = running(state).len();
+    if serving > 0 {
+        tokio::time::sleep(POLL_EVERY + POLL_EVERY / 5).await;
+    }
+    serving
 }
 
 fn files(state: &Path) -> impl Iterator<Item = (PathBuf, File)> + use<> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Installation, Said, Server, eventually, request, run, text};
+use crate::harness::{Answer, Installation, Login, Said, Server, eventually, request, run, text};
 
 /// About keyholder's own token, so that no platform is asked.
 const ME: &str = "/api/v2/tokens/me";
@@ -124,6 +124,29 @@ fn a_slip_is_refused_or_told_and_other_issuers_names_are_taken() {
         assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{words:?}");
     }
     assert_eq!(status(&server, &token), 401);
+}
+
+#[test]
+fn what_is_said_of_a_client_holds_in_the_serving_keyholder_when_the_command_has_ended() {
+    let installation = Installation::new();
+    let login = installation.add_client("app", &["--credential", "genesys", "--allow-all"]);
+    let server = installation.serve();
+    for round in 0..3 {
+        let token = server.login(&login);
+        assert_eq!(status(&server, &token), 200, "round {round}");
+        installation.run(&["client", "disable", "app"]).done();
+        assert_eq!(status(&server, &token), 401, "round {round}");
+        assert_ne!(server.try_login(&login).status, 200, "round {round}");
+        installation.run(&["client", "enable", "app"]).done();
+        assert_eq!(server.try_login(&login).status, 200, "round {round}");
+    }
+    let rotated = installation.run(&["--output", "json", "client", "rotate-secret", "app"]).json();
+    assert_ne!(server.try_login(&login).status, 200, "its old secret");
+    let login = Login { id: login.id, secret: text(&rotated, "client_secret").to_owned() };
+    let token = server.login(&login);
+    installation.run(&["client", "rm", "app", "--yes"]).done();
+    assert_eq!(status(&server, &token), 401);
+    assert_ne!(server.try_login(&login).status, 200);
 }
 
 fn now_ms() -> u64 {
