@@ -15,6 +15,7 @@ use kh_rotation::{
     view::JournalView,
 };
 use kh_rotator::{Standing, begin::readable};
+use serde::Serialize;
 
 use super::world::{self, World};
 use crate::{
@@ -116,7 +117,17 @@ fn evidence(sightings: &[Sighting], of: &Fingerprint) -> Vec<EvidenceLine> {
 
 /// One run, in the words of the contract.
 pub(super) fn answer(told: &Told, context: &Context) {
-    context.terminal.answer(&told.status, || text(told));
+    let answer = Answer { status: &told.status, other_commands: told.instead.as_slice() };
+    context.terminal.answer(&answer, || text(told));
+}
+
+/// What is told to a program.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    /// What may be typed in place of the next command.
+    other_commands: &'a [String],
 }
 
 fn text(told: &Told) -> String {

@@ -83,6 +83,9 @@ fn what_a_run_waits_for_is_told_with_the_command_that_ends_the_wait() {
     assert!(text(&status, "reason").contains("no consumer is known"), "{status}");
     let said = world.run(&["rotate", "status", "app"]);
     assert!(said.out.contains("or       keyholder rotate approve"), "{}", said.out);
+    let other = status["other_commands"][0].as_str().unwrap();
+    assert!(other.ends_with("--prune --reason TEXT") && said.out.contains(other), "{status}");
+    assert_eq!(held["other_commands"], Value::Array(Vec::new()), "{held}");
     let refused = world.run(&["rotate", "approve", "app", "--prune", "--reason", "  "]);
     assert_eq!(refused.code, Some(2), "{}", refused.err);
 }
