@@ -184,3 +184,20 @@ pub(super) enum Top {
     /// `[platform.NAME]`, in one of these forms; more than one are told apart by their key `kind`.
     Named(&'static str, &'static [(&'static str, &'static Section)]),
 }
+
+/// Whether some table of the file has a key of this name.
+pub(super) fn is_key(name: &str) -> bool {
+    fn has(section: &Section, name: &str) -> bool {
+        section.keys.iter().any(|key| {
+            key.name == name
+                || match key.shape {
+                    Shape::Table(below) | Shape::Tables(below) => has(below, name),
+                    _ => false,
+                }
+        })
+    }
+    SECTIONS.iter().any(|(_, top)| match top {
+        Top::One(section) => has(section, name),
+        Top::Named(_, forms) => forms.iter().any(|(_, section)| has(section, name)),
+    })
+}

@@ -4,6 +4,8 @@
 //! stay right; values of secret-sounding keys, user parts of URLs, multi-line strings and long random-looking words
 //! are gone from it.
 
+use super::keys;
+
 /// Words in a key that make its value a secret, unless the value is a reference.
 const SECRET_WORDS: [&str; 6] = ["secret", "password", "passphrase", "passwd", "token", "apikey"];
 
@@ -18,6 +20,24 @@ const MIXED_WORD_MIN: usize = 16;
 
 /// Shortest word with marks such as `+`, `=` and `%` that is masked.
 const ODD_WORD_MIN: usize = 12;
+
+/// Words of the program's own hints that look like secrets and are public; a longer word that holds one is judged.
+const OWN_WORDS: [&str; 8] = [
+    "=reports:read",
+    "FileDescriptorName=",
+    "GeoLite2-City.mmdb",
+    "LoadCredential=",
+    "STORE=VERSION",
+    "grant_type=password",
+    "kh_broker=debug",
+    "store:acme-prod=7",
+];
+
+/// How a time of RFC 3339 begins; a 0 stands for any digit.
+const TIME: &str = "0000-00-00T00:00:00";
+
+/// Longest time of RFC 3339, with nanoseconds and an offset.
+const TIME_MAX: usize = 35;
 
 /// The text with everything that may be a secret replaced by `*`, byte for byte.
 pub fn mask(text: &str) -> String {
@@ -97,10 +117,12 @@ pub fn mask_words(text: &str) -> String {
         let end = from_run.find(is_boundary).unwrap_or(from_run.len());
         let (run, after) = from_run.split_at(end);
         out.push_str(before);
-        // `key="value"`: the sign belongs to neither.
-        let bare = run.strip_suffix('=').filter(|_| after.starts_with(['"', '\''])).unwrap_or(run);
+        // `key="value"`: the sign belongs to neither, nor in `key=["value"]` to a key that there is.
+        let signed = |key: &str| after.starts_with(['"', '\'']) || (after.starts_with(['[', '{']) && keys::is_key(key));
+        let bare = run.strip_suffix('=').filter(|key| signed(key)).unwrap_or(run);
         let shown = match bare.split_once("://") {
             _ if behind_secret => stars(bare),
+            _ if is_public(run) => bare.to_owned(),
             Some((scheme, address)) => format!("{scheme}://{}", mask_address(address)),
             None if bare.starts_with(['/', '.']) => mask_segments(bare),
             None if is_suspicious(bare) => stars(bare),
@@ -118,6 +140,28 @@ pub fn mask_words(text: &str) -> String {
 /// What stands around values, in the file and in messages.
 fn is_boundary(letter: char) -> bool {
     letter.is_whitespace() || "\"'`()[]{}<>,;".contains(letter)
+}
+
+/// Whether `word` is no secret for all its looks: the program's own, a time, or a key of the file with a plain value.
+fn is_public(word: &str) -> bool {
+    OWN_WORDS.contains(&word) || is_time(word) || is_plain_setting(word)
+}
+
+fn is_time(word: &str) -> bool {
+    let fits = |(form, found): (u8, u8)| if form == b'0' { found.is_ascii_digit() } else { form == found };
+    word.len() > TIME.len()
+        && word.len() <= TIME_MAX
+        && TIME.bytes().zip(word.bytes()).all(fits)
+        && word.bytes().skip(TIME.len()).all(|byte| byte.is_ascii_digit() || b".:+-Z".contains(&byte))
+}
+
+/// `key=64` and `key=true`, where the schema has the key and it does not sound like a secret.
+fn is_plain_setting(word: &str) -> bool {
+    let Some((key, value)) = word.split_once('=') else { return false };
+    let number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    (number || value == "true" || value == "false")
+        && !SECRET_WORDS.iter().any(|secret| key.contains(secret))
+        && keys::is_key(key)
 }
 
 /// Behind `https://`: the user part, and from a query on everything, may be secret.
@@ -188,9 +232,66 @@ mod tests {
                 "assumed_lifetime_seconds=\"1h\" # eu-central-1.mypurecloud.de",
             ),
             ("a = \"GET /api/v2/users/**\"", "a = \"GET /api/v2/users/**\""),
+            ("exempt_asns=[\"foo\"]", "exempt_asns=[\"foo\"]"),
+            ("exempt_asns=[\"aB/3+xY9/Qz7==\"]", "exempt_asns=[\"*************=\"]"),
+            ("hunterhunter=[\"foo\"]", "*************[\"***\"]"),
+            ("per_client=10000", "per_client=10000"),
+            ("no_key_of_ours=64", "*****************"),
         ] {
             assert_eq!(mask(text), shown, "{text}");
             assert_eq!(mask(text).len(), text.len(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_program_says_itself_is_not_hidden() {
+        for text in [
+            "write a time like 2026-11-21T08:00:00Z, or seconds since 1970",
+            "not before 2026-11-21T08:00:00.123456789+01:00",
+            "write it like 'GET /reports/{id}=reports:read', with all required scopes behind the =",
+            "write info, debug, or a filter such as info,kh_broker=debug",
+            "invalid value 'x' for '--adopt <STORE=VERSION>': as in store:acme-prod=7",
+            "write FileDescriptorName= with gateway",
+        ] {
+            assert_eq!(mask_words(text), text);
+        }
+    }
+
+    #[test]
+    fn what_only_resembles_the_programs_own_words_is_hidden() {
+        for word in [
+            "2026-11-21T08:00:00Zx7",
+            "2026-11-21T08:00:0xZ",
+            "2026-11-21T08:00:00.12345678901234567890",
+            "kh_broker=debug1",
+            "=reports:read=",
+            "token_url=12345678",
+            "store:acme-prod=hunter2",
+        ] {
+            assert_eq!(mask_words(word), stars(word), "{word}");
+        }
+    }
+
+    /// A new hint with an example that looks like a secret needs a line in [`OWN_WORDS`].
+    #[test]
+    fn no_hint_of_the_program_is_hidden() {
+        fn walk(folder: &std::path::Path, hints: &mut Vec<String>) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, hints);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    let source = std::fs::read_to_string(&path).unwrap();
+                    let literals = source.split(".hint(\"").skip(1).filter_map(|rest| rest.split_once("\")"));
+                    hints.extend(literals.map(|(literal, _)| literal.replace("\\\"", "\"")));
+                }
+            }
+        }
+        let mut hints = Vec::new();
+        walk(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut hints);
+        assert!(hints.len() > 50, "the hints were found: {}", hints.len());
+        for hint in hints {
+            assert_eq!(mask_words(&hint), hint);
         }
     }
 }

@@ -166,6 +166,27 @@ fn a_secret_on_the_command_line_is_refused_and_not_repeated() {
     }
 }
 
+/// What looks like a secret is hidden where somebody typed it, and not in the program's own examples.
+#[test]
+fn the_examples_in_hints_are_readable() {
+    let store = Store::new();
+    std::fs::write(store.0.path().join("bad.toml"), "[security.alerts]\nexempt_asns=[\"foo\"]\n").unwrap();
+    for (words, shown) in [
+        (&["revoke", "before", "tomorrow"][..], "write a time like 2026-11-21T08:00:00Z, or seconds since 1970"),
+        (&["secret", "list", "--log", "foo=bar=baz"], "a filter such as info,kh_broker=debug"),
+        (&["init", "--yes", "--region", "?"], "use2.us-gov-pure.cloud  Ohio (FedRAMP)"),
+        (&["check", "--config", "bad.toml"], "exempt_asns=[\"foo\"]"),
+    ] {
+        let said = store.run(words, "");
+        assert_eq!(said.code, Some(2), "{words:?}: {}", said.err);
+        assert!(said.err.contains(shown), "{words:?}: {}", said.err);
+        if words[0] != "check" {
+            let said = store.run(&[words, &["--output", "json"]].concat(), "");
+            assert!(said.err.contains(shown), "{words:?}: {}", said.err);
+        }
+    }
+}
+
 #[test]
 fn an_edited_audit_log_is_found() {
     let store = Store::new();

@@ -50,7 +50,7 @@ pub(super) fn place(region: &Region) -> &'static str {
 pub(super) fn list() -> String {
     let line = |region: &Region| {
         format!(
-            "  {:<16}{:<22}{}
+            "  {:<16}{:<24}{}
 ",
             region.aws_region,
             region.domain,
@@ -120,6 +120,7 @@ mod tests {
     #[test]
     fn every_region_is_found_by_name_domain_hosts_and_place() {
         assert_eq!(list().lines().count(), 18);
+        assert_eq!(crate::config::mask::mask_words(&list()), list(), "nothing in it looks like a secret");
         for region in regions() {
             let places = PLACES.iter().find(|(name, _)| *name == region.aws_region).unwrap().1;
             let typed = [
