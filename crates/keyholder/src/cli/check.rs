@@ -3,12 +3,16 @@
 //! Invariants: changes nothing, and makes neither a store nor a log that is not there; a wrong secret is sent to the
 //! platform at most once.
 
+mod addresses;
 mod certificate;
 mod environments;
 mod online;
 mod snippet;
 
-use std::path::PathBuf;
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use certificate::Report;
 use clap::Args;
@@ -18,7 +22,7 @@ use serde::Serialize;
 use super::{Context, Loaded, QUIET};
 use crate::{
     compose::{Look, PreparedInbound, Senders, broken_security, broken_stores, broken_ways, harden},
-    config::{self, CollectorToken, KeySource},
+    config::{self, CollectorToken, Config, KeySource},
     output::{Exit, Failure},
 };
 
@@ -97,6 +101,9 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
     for warning in &shared {
         context.terminal.warn(warning);
     }
+    if loaded.file.as_deref().is_some_and(is_open_to_all) {
+        context.terminal.warn(&format!("{file} may be changed by every user of this machine: chmod o-w {file}"));
+    }
     if !findings.is_empty() {
         let json = serde_json::to_value(&findings).unwrap_or_default();
         let mut failure =
@@ -114,18 +121,24 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
         "file": loaded.file,
         "platforms": loaded.config.platforms.len(),
         "credentials": loaded.config.credentials.len(),
+        "issuers": loaded.config.issuers.len(),
+        "protected_apis": loaded.config.inbound.len(),
         "warnings": loaded.warnings.all,
         "certificate": certificate,
         "shared_between_environments": shared,
     });
-    context.terminal.answer(&answer, || {
-        format!(
-            "{file} is fine: {}, {}\n",
-            counted(loaded.config.platforms.len(), "platform"),
-            counted(loaded.config.credentials.len(), "credential")
-        )
-    });
+    context.terminal.answer(&answer, || format!("{file} is fine: {}\n", contents(&loaded.config)));
     Ok(Exit::Done)
+}
+
+/// How much there is of what; a file for protected APIs alone has no platforms to count.
+fn contents(config: &Config) -> String {
+    let outbound = [(config.platforms.len(), "platform"), (config.credentials.len(), "credential")];
+    let inbound = [(config.issuers.len(), "issuer"), (config.inbound.len(), "protected API")];
+    let empty = |counts: &[(usize, &str)]| counts.iter().all(|(count, _)| *count == 0);
+    let outbound = outbound.iter().filter(|_| !empty(&outbound) || empty(&inbound));
+    let inbound = inbound.iter().filter(|_| !empty(&inbound));
+    outbound.chain(inbound).map(|(count, noun)| counted(*count, noun)).collect::<Vec<_>>().join(", ")
 }
 
 fn counted(count: usize, noun: &str) -> String {
@@ -150,10 +163,20 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
     for (section, failure) in Senders::of(loaded, &context.environment, clock).broken() {
         of(&section, Err(failure));
     }
-    of("[inbound]", PreparedInbound::of(loaded).map(drop));
-    for (section, report) in Report::of_apis(loaded) {
-        // one that cannot be read was found with its API
-        of(&section, report.map_or(Ok(()), |report| report.usable()));
+    let certificates = Report::of_apis(loaded);
+    for (section, failure) in PreparedInbound::broken(loaded) {
+        // a certificate that cannot be read has a section of its own
+        let told =
+            |report: &Result<Report, Failure>| report.as_ref().is_err_and(|one| one.detail() == failure.detail());
+        if !certificates.iter().any(|(_, report)| told(report)) {
+            of(&section, Err(failure));
+        }
+    }
+    for (section, report) in certificates {
+        of(&section, report.and_then(|report| report.usable()));
+    }
+    for (section, failure) in addresses::taken_twice(&loaded.config) {
+        of(&section, Err(failure));
     }
     for (section, failure) in broken_security(loaded) {
         of(&section, Err(failure));
@@ -161,6 +184,19 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
     of("[gateway.tls]", Report::of(loaded).and_then(|report| report.as_ref().map_or(Ok(()), Report::usable)));
     all.extend(of_installation(loaded, context, shared)?);
     Ok(all)
+}
+
+/// Why nobody can tell whether the secret store is there: a right that lacks, most of the time.
+fn unreadable_state(store: &Path) -> Option<Finding> {
+    let error = store.try_exists().err()?;
+    let problem = format!("{} cannot be looked at: {error}", store.display());
+    let hint = "run this as the user who runs keyholder".to_owned();
+    Some(Finding { subject: "the state folder".to_owned(), problem, hint })
+}
+
+/// Whether any user of the machine may change the file.
+fn is_open_to_all(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o002 != 0)
 }
 
 /// The document with the token of the security log's collector.
@@ -185,6 +221,9 @@ fn of_installation(loaded: &Loaded, context: &Context, shared: &mut Vec<String>)
         .chain(of_security(loaded))
         .filter_map(|secret| secret.embedded().cloned())
         .collect();
+    if let Some(finding) = unreadable_state(&loaded.paths.store).filter(|_| !wanted.is_empty()) {
+        return Ok(vec![finding]);
+    }
     let keyless = loaded.config.store.key != KeySource::Generated
         && loaded.paths.key_file(&loaded.config.store.key).is_some_and(|path| !path.exists());
     if keyless {

@@ -3,7 +3,11 @@
 //! Invariants: without the section nothing of it runs, and the counters are there all the same; what can fail fails before
 //! anything listens; nothing here makes a request wait.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use kh_admin::ReadyCheck;
 use kh_core::{
@@ -91,8 +95,12 @@ impl Watchers {
             clock: Arc::clone(&base.clock),
             entropy: Arc::clone(&base.entropy),
         };
+        let told = match &settings.target {
+            Some(Target::File(file)) => format!("the security log {} cannot be opened", file.display()),
+            Some(Target::Stdout | Target::Nowhere) | None => "the security log cannot be opened".to_owned(),
+        };
         let log = Log::start(settings, parts, counters).map_err(|error| {
-            Failure::new(Code::CONFIG_INVALID, "the security log cannot be opened")
+            Failure::new(Code::CONFIG_INVALID, told)
                 .caused_by(&error)
                 .hint("see [security] log in keyholder.toml; its folder must be there and writable")
         })?;
@@ -185,15 +193,14 @@ pub(crate) fn broken_security(loaded: &Loaded) -> Vec<(String, Failure)> {
         }
     }
     if let Some(Target::File(file)) = target(config, paths) {
-        broken.extend(not_writable(&file, &paths.state).map(|failure| ("[security] log".to_owned(), failure)));
+        broken.extend(not_writable(&file, &[&paths.state]).map(|failure| ("[security] log".to_owned(), failure)));
     }
     if let Some(collector) = &config.collector {
         let section = "[security.collector]";
         let of = |result: Result<(), Failure>| result.err().map(|failure| (section.to_owned(), failure));
-        let within = spool(collector, paths).join("segment");
-        broken.extend(
-            not_writable(&within, &paths.state).map(|failure| ("[security.collector] spool".to_owned(), failure)),
-        );
+        let spool = spool(collector, paths);
+        let unusable = not_writable(&spool.join("segment"), &[&paths.state, &spool]);
+        broken.extend(unusable.map(|failure| ("[security.collector] spool".to_owned(), failure)));
         let egress = sender_egress(section, collector.extra_ca.as_deref(), loaded, &SystemRoots::load());
         broken.extend(of(egress.map(drop)));
         if let Some(CollectorToken::File(file)) = &collector.token {
@@ -203,23 +210,22 @@ pub(crate) fn broken_security(loaded: &Loaded) -> Vec<(String, Failure)> {
     broken
 }
 
-/// Why `file` could not be written. What is not there yet is made at the start: the state folder, and the spool in a folder
-/// that is there.
-fn not_writable(file: &std::path::Path, state: &std::path::Path) -> Option<Failure> {
-    let refused = |path: &std::path::Path, error: std::io::Error| {
+/// Why `file` could not be written. The folders `made`, with those around them, are made at the start; no other one is.
+fn not_writable(file: &Path, made: &[&Path]) -> Option<Failure> {
+    let refused = |path: &Path, error: std::io::Error| {
         Failure::new(Code::CONFIG_INVALID, format!("{} cannot be written", path.display())).caused_by(&error)
     };
     if file.exists() {
         return std::fs::OpenOptions::new().append(true).open(file).err().map(|error| refused(file, error));
     }
     let folder = file.ancestors().skip(1).find(|folder| folder.as_os_str().is_empty() || folder.exists())?;
-    let folder = if folder.as_os_str().is_empty() { std::path::Path::new(".") } else { folder };
-    let parent = file.parent().unwrap_or(folder);
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     if !folder.is_dir() {
         return Some(refused(file, std::io::ErrorKind::NotADirectory.into()));
     }
-    // the folder itself must be there, unless keyholder makes it
-    if folder != parent && !file.starts_with(state) && parent.parent() != Some(folder) {
+    let mut missing =
+        file.ancestors().skip(1).take_while(|missing| *missing != folder && !missing.as_os_str().is_empty());
+    if missing.any(|missing| !made.iter().any(|made| made.starts_with(missing))) {
         return Some(refused(file, std::io::ErrorKind::NotFound.into()));
     }
     rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).err().map(|error| refused(folder, error.into()))

@@ -1,13 +1,17 @@
 //! The command line without servers: help, errors, the configuration, the store and the audit log.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
 use serde_json::Value;
 
-use crate::harness::{Said, keyholder, run, text};
+use crate::{
+    harness::{Said, keyholder, run, text},
+    protected_api::{key_set, tokens::Key},
+};
 
 /// Help, errors and answers as transcripts in `tests/cmd`.
 #[test]
@@ -164,6 +168,71 @@ fn a_secret_on_the_command_line_is_refused_and_not_repeated() {
         assert_eq!(said.code, Some(2), "{bad}");
         assert!(!said.err.contains("hunter2"), "{}", said.err);
     }
+}
+
+/// The sections of a protected API whose files are not there.
+const INBOUND: &str = r#"[issuer.corp]
+kind = "jwks"
+iss = ["https://login.example.com"]
+jwks_file = "nokeys.json"
+audiences = ["reports-api"]
+[inbound.reports]
+listen = ["127.0.0.1:18090"]
+upstream = "http://127.0.0.1:3000"
+issuers = ["corp"]
+[[inbound.reports.route]]
+match = "GET /reports"
+any_token = true
+"#;
+
+#[test]
+fn check_names_the_section_of_what_is_wrong() {
+    let store = Store::new();
+    let file = store.0.path().join("a.toml");
+    let keys = store.0.path().join("nokeys.json");
+    let tls = "[inbound.reports.tls]\ncert = \"no.pem\"\nkey = \"no.key\"\n";
+    let same = format!("{INBOUND}[gateway]\nlisten = [\"127.0.0.1:18090\"]\n");
+    let check = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        store.run(&["check", "--config", "a.toml"], "")
+    };
+    let said = check(INBOUND);
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.err.contains("hint: [issuer.corp]: "), "{}", said.err);
+    std::fs::write(&keys, key_set(&[&Key::new("k1")])).unwrap();
+    for (text, told) in [
+        (format!("{INBOUND}{tls}"), "hint: [inbound.reports.tls]: "),
+        (same, "hint: [inbound.reports]: [gateway] listens on 127.0.0.1:18090 already; "),
+    ] {
+        let said = check(&text);
+        assert_eq!(said.code, Some(1), "{text}: {}", said.err);
+        assert!(said.err.contains(told) && !said.err.contains("hint: [inbound]: "), "{told}: {}", said.err);
+        assert_eq!(said.err.matches("hint: ").count(), 1, "{}", said.err);
+    }
+    let said = check(INBOUND);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!(said.out, "a.toml is fine: 1 issuer, 1 protected API\n");
+    assert!(!said.err.contains("warning"), "{}", said.err);
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).unwrap();
+    let said = check(INBOUND);
+    assert!(said.err.contains("may be changed by every user"), "{}", said.err);
+    let counted = store.run(&["check", "--config", "a.toml", "--output", "json"], "").json();
+    assert_eq!((&counted["issuers"], &counted["protected_apis"]), (&Value::from(1), &Value::from(1)), "{counted}");
+}
+
+/// A state folder that cannot be looked at is not told as one without a store.
+#[test]
+fn check_does_not_take_an_unreadable_state_for_an_empty_one() {
+    let store = Store::new();
+    let config = "[platform.acme]\nkind = \"genesys\"\nregion = \"eu-central-1\"\n\
+                  [credential.acme]\nplatform = \"acme\"\nsecret = \"store:acme\"\n";
+    std::fs::write(store.0.path().join("a.toml"), config).unwrap();
+    // nothing is below a file, whoever looks
+    std::fs::write(store.0.path().join("state"), "").unwrap();
+    let said = store.run(&["check", "--config", "a.toml"], "");
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.err.contains("the state folder: ") && said.err.contains("Not a directory"), "{}", said.err);
+    assert!(!said.err.contains("does not exist yet"), "{}", said.err);
 }
 
 /// What looks like a secret is hidden where somebody typed it, and not in the program's own examples.

@@ -316,6 +316,19 @@ fn check_tells_what_is_wrong_with_the_section() {
     for told in ["[security.geoip] city", "[security.geoip] asn", "[security] log: ", "may be read by others"] {
         assert!(said.err.contains(told), "{told}\n{}", said.err);
     }
+    // a folder that nobody makes, right below one that is there; the server says the same, with the path
+    let security = "[security]\nlog = \"nowhere/who.jsonl\"\n";
+    let missing = installed(&api, security, &key);
+    for (words, code) in [(&["check"][..], 1), (&["serve"], 2)] {
+        let said = missing.run(words);
+        assert_eq!(said.code, Some(code), "{words:?}: {}", said.err);
+        assert!(said.err.contains("nowhere/who.jsonl"), "{words:?}: {}", said.err);
+    }
+    // the spool's folders are made
+    let spool = format!("{security}[security.collector]\nurl = \"https://siem.example\"\nspool = \"a/b/c\"\n")
+        .replace("nowhere/", "");
+    let fine = installed(&api, &spool, &key).run(&["check"]);
+    assert_eq!(fine.code, Some(0), "{}", fine.err);
     let fine = installed(&api, &format!("[security]\n{}", databases()), &key).run(&["check"]);
     assert_eq!(fine.code, Some(0), "{}", fine.err);
 }

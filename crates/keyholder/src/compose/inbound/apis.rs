@@ -101,6 +101,23 @@ pub(super) fn prepare(
     routes.into_iter().map(one).collect()
 }
 
+/// What is wrong with the sections, by section; those whose issuers cannot be read are left out.
+pub(super) fn broken(
+    routes: Vec<Routes>,
+    loaded: &Loaded,
+    system: &SystemRoots,
+    issuers: &[PreparedIssuer],
+) -> Vec<(String, Failure)> {
+    let there = |name: &String| issuers.iter().any(|issuer| issuer.name == *name);
+    let one = |routes: Routes| {
+        let name = routes.name.clone();
+        let config = loaded.config.inbound.get(&name).filter(|config| config.issuers.iter().all(there))?;
+        let failure = of_section(routes, config, loaded, system, issuers).err()?;
+        Some((format!("[inbound.{name}]"), failure))
+    };
+    routes.into_iter().filter_map(one).collect()
+}
+
 fn of_section(
     routes: Routes,
     config: &InboundConfig,

@@ -85,6 +85,22 @@ pub(super) fn prepare(loaded: &Loaded, system: &SystemRoots, wanted: &Wanted) ->
     loaded.config.issuers.iter().map(|(name, config)| of_section(name, config, loaded, system, wanted)).collect()
 }
 
+/// Those of the sections that can be read, and what is wrong with the others, by section.
+pub(super) fn tried(
+    loaded: &Loaded,
+    system: &SystemRoots,
+    wanted: &Wanted,
+) -> (Vec<PreparedIssuer>, Vec<(String, Failure)>) {
+    let (mut prepared, mut broken) = (Vec::new(), Vec::new());
+    for (name, config) in &loaded.config.issuers {
+        match of_section(name, config, loaded, system, wanted) {
+            Ok(issuer) => prepared.push(issuer),
+            Err(failure) => broken.push((format!("[issuer.{name}]"), failure)),
+        }
+    }
+    (prepared, broken)
+}
+
 fn of_section(
     name: &str,
     config: &TrustedIssuerConfig,

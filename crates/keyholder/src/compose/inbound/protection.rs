@@ -56,6 +56,21 @@ impl PreparedInbound {
         let apis = apis::prepare(routes, loaded, &system, &issuers)?;
         Ok(Self { issuers, apis })
     }
+
+    /// What is wrong with what the sections name, by section.
+    pub(crate) fn broken(loaded: &Loaded) -> Vec<(String, Failure)> {
+        if loaded.config.inbound.is_empty() && loaded.config.issuers.is_empty() {
+            return Vec::new();
+        }
+        let system = SystemRoots::load();
+        let (routes, wanted) = match apis::routes(loaded) {
+            Ok(read) => read,
+            Err(failure) => return vec![("[inbound]".to_owned(), failure)],
+        };
+        let (issuers, mut broken) = issuers::tried(loaded, &system, &wanted);
+        broken.extend(apis::broken(routes, loaded, &system, &issuers));
+        broken
+    }
 }
 
 /// A verifier at work.
