@@ -40,7 +40,7 @@ use std::{
 
 use clap::{
     Args, CommandFactory, Parser, Subcommand,
-    error::{ContextValue, ErrorKind},
+    error::{ContextKind, ContextValue, ErrorKind},
 };
 
 use crate::{
@@ -237,10 +237,44 @@ fn told_by_clap(error: &clap::Error, arguments: &[OsString], environment: &Envir
             Exit::Usage.into()
         }
         _ => {
-            terminal.failure(&usage_failure(error));
+            terminal.failure(&secret_flag(error, arguments).unwrap_or_else(|| usage_failure(error)));
             Exit::Usage.into()
         }
     }
+}
+
+/// Flags that people expect to take a secret; no command has them.
+const SECRET_FLAGS: [&str; 8] = [
+    "--access-key-secret",
+    "--access-token",
+    "--api-key",
+    "--client-secret",
+    "--passphrase",
+    "--password",
+    "--secret",
+    "--token",
+];
+
+/// The failure of a flag that would take a secret: which way it comes in instead, and nothing of what was typed.
+fn secret_flag(error: &clap::Error, arguments: &[OsString]) -> Option<Failure> {
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = typed.split('=').next().unwrap_or(typed);
+    if error.kind() != ErrorKind::UnknownArgument || !SECRET_FLAGS.contains(&flag) {
+        return None;
+    }
+    let command = arguments.iter().skip(1).find(|word| *word == "init" || *word == "secret");
+    Some(secret_argument(match command {
+        Some(command) if command == "init" => "let keyholder prompt for it, or use --secret-stdin or --secret-file",
+        Some(_) => secret::WAY_IN,
+        None => "a command that needs a secret reads it from standard input or from a file: --help says how",
+    }))
+}
+
+/// The failure of a secret among the arguments; `way` says how it comes in.
+fn secret_argument(way: &str) -> Failure {
+    Failure::usage("a secret must not stand on the command line, where others can see it")
+        .hint(way)
+        .hint("rotate the secret if it was a real one: it may be in your shell's history")
 }
 
 /// clap's message as one of ours: the first line is the error, its tips are hints.

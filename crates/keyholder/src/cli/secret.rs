@@ -126,6 +126,9 @@ fn parse_expected(text: &str) -> Result<Expected, String> {
     }
 }
 
+/// How a secret comes in.
+pub(super) const WAY_IN: &str = "pipe it into the command, or use --file, or let keyholder prompt for it";
+
 pub(super) fn run(command: SecretCommand, context: &Context) -> Result<Exit, Failure> {
     harden();
     let loaded = context.load()?;
@@ -171,9 +174,7 @@ pub(super) fn run(command: SecretCommand, context: &Context) -> Result<Exit, Fai
 /// The value, read and checked before the store is opened.
 fn document(arguments: &SetArgs, loaded: &Loaded, context: &Context) -> Result<SecretBytes, Failure> {
     if !arguments.surplus.is_empty() {
-        return Err(Failure::usage("a secret must not stand on the command line, where others can see it")
-            .hint("pipe it into the command, or use --file, or let keyholder prompt for it")
-            .hint("rotate the secret if it was a real one: it may be in your shell's history"));
+        return Err(super::secret_argument(WAY_IN));
     }
     let value = input::read(arguments, context)?;
     if arguments.opaque {

@@ -26,6 +26,28 @@ fn every_command_has_examples() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
+/// A flag that would take a secret is told as a secret, and what was typed is not repeated.
+#[test]
+fn a_secret_behind_a_flag_is_not_repeated() {
+    for (line, way) in [
+        ("secret set acme --client-secret foo", "--file"),
+        ("secret set acme --client-secret=foo", "--file"),
+        ("secret set acme --secret foo", "--file"),
+        ("secret set --password=foo acme", "--file"),
+        ("init --client-secret foo", "--secret-stdin or --secret-file"),
+        ("init --secret=foo", "--secret-stdin or --secret-file"),
+        ("token get acme --token foo", "standard input"),
+    ] {
+        let arguments: Vec<OsString> = format!("keyholder {line}").split(' ').map(OsString::from).collect();
+        let error = parse(&arguments).unwrap_err();
+        let told = secret_flag(&error, &arguments).unwrap().to_json();
+        assert!(told.contains("a secret must not stand on the command line"), "{line}: {told}");
+        assert!(told.contains(way) && told.contains("rotate the secret") && !told.contains("foo"), "{line}: {told}");
+    }
+    let arguments: Vec<OsString> = ["keyholder", "secret", "set", "acme", "--versoin"].map(OsString::from).into();
+    assert!(secret_flag(&parse(&arguments).unwrap_err(), &arguments).is_none());
+}
+
 /// A secret cannot be an argument of any command: every value that an option takes is named, and none is a secret.
 #[test]
 fn no_argument_takes_a_secret() {
