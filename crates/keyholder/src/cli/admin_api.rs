@@ -4,6 +4,7 @@
 //! guard token goes to loopback or to a unix socket and nowhere else.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -43,13 +44,16 @@ pub(super) struct Found {
     token_file: PathBuf,
     /// Process ids of others that serve the same state.
     pub(super) others: Vec<u32>,
+    /// Where its protected APIs listen, by name, as far as that is known here.
+    pub(super) inbound_urls: BTreeMap<String, String>,
 }
 
 /// Finds it, or says that none runs.
 pub(super) fn find(which: &Which, context: &Context) -> Result<Found, Failure> {
     if let (Some(url), Some(token_file)) = (&which.url, &which.token_file) {
         let url = url.trim_end_matches('/').to_owned();
-        return Ok(Found { url, token_file: token_file.clone(), others: Vec::new() });
+        let token_file = token_file.clone();
+        return Ok(Found { url, token_file, others: Vec::new(), inbound_urls: BTreeMap::new() });
     }
     let state = state_folder(context)?;
     let mut running = running_on(&state);
@@ -66,7 +70,8 @@ pub(super) fn find(which: &Which, context: &Context) -> Result<Found, Failure> {
     let serving = running.remove(at);
     let others = running.iter().map(|other| other.pid).collect();
     let url = listener_of(&serving)?;
-    Ok(Found { url, token_file: serving.addresses.admin_token_file, others })
+    let addresses = serving.addresses;
+    Ok(Found { url, token_file: addresses.admin_token_file, others, inbound_urls: addresses.inbound_urls })
 }
 
 /// The admin listener of the newest keyholder that serves the configured state; none if nobody does.

@@ -189,6 +189,9 @@ fn announce(addresses: &Addresses, loaded: &Loaded, context: &Context) {
     if addresses.gateway_tls_url != addresses.gateway_url && addresses.gateway_tls_url.is_some() {
         row("", &addresses.gateway_tls_url, "the same over https".to_owned());
     }
+    for (name, url) in &addresses.inbound_urls {
+        row(&format!("inbound {name} "), &Some(url.clone()), "your API behind verified tokens".to_owned());
+    }
     row("broker", &addresses.broker_url, format!("guard token in {}", addresses.broker_token_file.display()));
     if addresses.broker_socket_url.is_some() {
         row("", &addresses.broker_socket_url, "the same over a socket".to_owned());

@@ -18,6 +18,18 @@ use crate::{
 
 const ROUTE: &str = "[[inbound.reports.route]]\nmatch = [\"GET /a\"]\nany_token = true\n";
 
+/// Whoever starts it or asks how it is doing sees where the API is.
+#[test]
+fn the_banner_and_the_status_name_the_api() {
+    let (api, key) = (Api::start(), Key::new("k1"));
+    let installation = installed(&(of_file() + &of_api(&api, "\"corp\"", ROUTE)), &[&key]);
+    let server = installation.serve();
+    let line = format!("inbound reports {}", text(&server.ready["inbound_urls"], "reports"));
+    eventually(&true, || server.process.said().contains(&line));
+    let said = installation.run(&["status"]);
+    assert!(said.out.contains(&line), "{}{}", said.out, said.err);
+}
+
 /// Callers go on while routes, headers and issuers change under them.
 #[test]
 fn no_request_is_dropped_by_a_reload() {
