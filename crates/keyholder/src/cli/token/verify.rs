@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 use kh_core::{Clock, SystemClock, UnixMillis};
 use kh_verify::{
     Accepted, Algorithm, Algorithms, Compact, KeySet, KeySetError, Policy, Reason, Symmetric, jws::TOKEN_BYTES_MAX,
-    key_set::JWKS_BYTES_MAX,
+    key_set::JWKS_BYTES_MAX, policy::LEEWAY_MAX,
 };
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -62,7 +62,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "UNIX_SECONDS")]
     at: Option<u64>,
     /// How far the issuer's clock may differ, at most 5m [default: 30s]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = leeway)]
     leeway: Option<Duration>,
     /// Check the signature alone, over whatever payload
     #[arg(long)]
@@ -90,6 +90,14 @@ fn algorithm(name: &str) -> Result<Algorithm, String> {
         let known: Vec<&str> = Algorithm::ALL.iter().map(|algorithm| algorithm.as_str()).collect();
         format!("known are {}", known.join(", "))
     })
+}
+
+fn leeway(text: &str) -> Result<Duration, String> {
+    let leeway = duration::parse(text).map_err(|error| error.to_string())?;
+    if leeway > LEEWAY_MAX {
+        return Err(format!("give at most {}", duration::format(LEEWAY_MAX)));
+    }
+    Ok(leeway)
 }
 
 pub(super) fn run(arguments: &VerifyArgs, context: &Context) -> Result<Exit, Failure> {
