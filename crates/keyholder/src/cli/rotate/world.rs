@@ -45,6 +45,8 @@ pub(super) struct World {
     /// The stores outside, for commands that touch them.
     pub(super) targets: Targets,
     configured: Vec<CredentialName>,
+    /// Every credential, rotated or not.
+    known: Vec<CredentialName>,
 }
 
 impl World {
@@ -71,7 +73,8 @@ impl World {
             Subjects::None => (BTreeMap::new(), None, Targets::default()),
         };
         let rotation = Rotation { services, subjects };
-        Ok(Self { rotation, notices, broker, rules: rules(loaded), base, targets, configured })
+        let known = loaded.config.credentials.keys().cloned().collect();
+        Ok(Self { rotation, notices, broker, rules: rules(loaded), base, targets, configured, known })
     }
 
     /// Whether the configuration says how this credential is rotated.
@@ -84,7 +87,15 @@ impl World {
         &self.configured
     }
 
+    /// The failure of a credential that is not rotated, or not there at all.
     pub(super) fn unknown(&self, name: &CredentialName) -> Failure {
+        if !self.known.contains(name) {
+            let failure = Failure::usage(format!("there is no credential {name}"));
+            return match crate::config::nearest(name.as_str(), self.known.iter().map(CredentialName::as_str)) {
+                Some(similar) => failure.hint(format!("did you mean {similar}?")),
+                None => failure.hint("`keyholder credential list` shows the names"),
+            };
+        }
         let failure = Failure::usage(format!("the configuration does not say how {name} is rotated"));
         let similar = crate::config::nearest(name.as_str(), self.configured.iter().map(CredentialName::as_str));
         match similar {

@@ -20,6 +20,17 @@ fn under_load(world: &World) -> (Option<i32>, Value, Vec<u16>) {
 }
 
 #[test]
+fn a_credential_that_is_not_there_is_told_as_that() {
+    let world = World::new("strategy = \"pair\"", "");
+    for (name, hint) in [("ap", "did you mean app?"), ("nothing-like-it", "keyholder credential list")] {
+        let said = world.run(&["rotate", "run", name]);
+        assert_eq!(said.code, Some(2), "{name}: {}", said.err);
+        assert!(said.err.contains(&format!("there is no credential {name}")), "{name}: {}", said.err);
+        assert!(said.err.contains(hint) && !said.err.contains("add the section"), "{name}: {}", said.err);
+    }
+}
+
+#[test]
 fn a_pair_takes_over_while_an_application_calls() {
     let world = World::new("strategy = \"pair\"", "");
     let (_, plan) = world.told(&["rotate", "plan", "app"]);
