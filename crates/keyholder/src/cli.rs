@@ -39,7 +39,7 @@ use std::{
 };
 
 use clap::{
-    Args, CommandFactory, Parser, Subcommand,
+    Args, CommandFactory, FromArgMatches, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -180,7 +180,27 @@ fn got_out(exit: Exit, terminal: &Terminal) -> Result<Exit, Failure> {
 }
 
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(arguments)
+    let mut matches = keep_lines(Cli::command()).try_get_matches_from(arguments)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut Cli::command()))
+}
+
+/// Stands for a space in texts that are not to be wrapped: clap breaks lines at spaces alone.
+const KEPT_SPACE: &str = "\u{e000}";
+
+/// The command with every closing text kept as it was written: an example that is broken cannot be pasted. Its help is
+/// shown with [`with_spaces`].
+fn keep_lines(command: clap::Command) -> clap::Command {
+    let kept = command.get_after_help().map(|text| text.to_string().replace(' ', KEPT_SPACE));
+    let command = match kept {
+        Some(kept) => command.after_help(kept),
+        None => command,
+    };
+    command.mut_subcommands(keep_lines)
+}
+
+/// Rendered help of [`keep_lines`] as people read it.
+fn with_spaces(help: &str) -> String {
+    help.replace(KEPT_SPACE, " ")
 }
 
 /// The command with all its help, for man pages and completions.
@@ -228,12 +248,13 @@ fn told_by_clap(error: &clap::Error, arguments: &[OsString], environment: &Envir
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let text = error.render();
-            terminal.out(&if terminal.out_style.is_plain() { text.to_string() } else { text.ansi().to_string() });
+            let text = if terminal.out_style.is_plain() { text.to_string() } else { text.ansi().to_string() };
+            terminal.out(&with_spaces(&text));
             let ended = got_out(Exit::Done, &terminal);
             ended.inspect_err(|failure| terminal.failure(failure)).unwrap_or_else(|failure| failure.exit()).into()
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            terminal.note(error.render().to_string().trim_end());
+            terminal.note(with_spaces(&error.render().to_string()).trim_end());
             Exit::Usage.into()
         }
         _ => {

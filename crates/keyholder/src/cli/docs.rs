@@ -44,7 +44,7 @@ fn admin_api() -> String {
 }
 
 fn cli_page() -> String {
-    let mut command = super::command();
+    let mut command = super::keep_lines(super::command());
     command.build();
     let mut sections = vec!["# Commands\n\nMade by `keyholder docs cli`.\n".to_owned()];
     describe(&command, &mut sections);
@@ -53,7 +53,7 @@ fn cli_page() -> String {
 
 fn describe(command: &clap::Command, sections: &mut Vec<String>) {
     let name = command.get_bin_name().unwrap_or("keyholder").to_owned();
-    let help = command.clone().term_width(100).render_long_help().to_string();
+    let help = super::with_spaces(&command.clone().term_width(100).render_long_help().to_string());
     let help: Vec<_> = help.lines().map(str::trim_end).collect();
     sections.push(format!("\n## `{name}`\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
     for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help") {

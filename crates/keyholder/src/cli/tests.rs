@@ -26,6 +26,28 @@ fn every_command_has_examples() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
+/// However narrow a terminal is, an example can be pasted and a paragraph stays as it was written.
+#[test]
+fn closing_texts_are_not_wrapped() {
+    fn walk(command: &clap::Command, seen: &mut usize) {
+        if let Some(text) = command.get_after_help().map(|text| with_spaces(&text.to_string())) {
+            let help = with_spaces(&command.clone().term_width(40).render_long_help().to_string());
+            assert!(help.contains(text.trim_end()), "{}: {help}", command.get_name());
+            *seen += 1;
+        }
+        let below = command.get_subcommands().filter(|below| below.get_name() != "help");
+        below.for_each(|below| walk(below, seen));
+    }
+    let mut command = keep_lines(Cli::command());
+    command.build();
+    let mut seen = 0;
+    walk(&command, &mut seen);
+    assert!(seen > 20, "{seen}");
+    let arguments = ["keyholder", "token", "verify", "--help"].map(OsString::from);
+    let help = with_spaces(&parse(&arguments).unwrap_err().render().to_string());
+    assert!(help.contains("--audience my-api < token\n"), "{help}");
+}
+
 /// A flag that would take a secret is told as a secret, and what was typed is not repeated.
 #[test]
 fn a_secret_behind_a_flag_is_not_repeated() {
