@@ -150,7 +150,7 @@ fn what_looks_or_takes_away_makes_no_installation() {
     }
     // nor a part of one in a folder that is there for something else
     std::fs::create_dir(&state).unwrap();
-    std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
     assert_eq!(store.run(&["client", "list"], "").code, Some(1));
     assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0);
     store.run(&["client", "add", "billing"], "").done();
@@ -389,7 +389,7 @@ fn every_source_of_the_stores_key_opens_what_it_sealed() {
             if is_file {
                 let file = folder.path().join(place);
                 std::fs::write(&file, key).unwrap();
-                std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+                std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
             } else {
                 command.env(place, key);
             }
