@@ -1,8 +1,9 @@
 //! Finding `Content-Length` beside `Transfer-Encoding`, which hyper resolves before a handler can see it.
 //!
-//! The bytes read since our last answer, which an interim one is not, are kept up to one head's size. When a handler meets a chunked request, the
-//! head is looked up there. It is only judged if the kept bytes begin with this request's method; else (as a rule a
-//! pipelined head, or one behind a body) nothing is claimed, and hyper's own resolution stands: re-framed, closed.
+//! The bytes read since our last answer, which an interim one is not, are kept up to one head's size. When a handler
+//! meets a chunked request, the head is looked up there. It is only judged if the kept bytes begin with this request's
+//! method; else (as a rule a pipelined head, or one behind a body) nothing is claimed, and hyper's own resolution
+//! stands: re-framed, closed.
 
 use http::Method;
 use parking_lot::Mutex;
