@@ -51,7 +51,7 @@ fn an_answer_that_cannot_be_written_is_a_failure() {
         drop(reader);
         Stdio::from(writer)
     };
-    for words in [&["version"][..], &["--output", "json", "version"], &["client", "list"]] {
+    for words in [&["version"][..], &["--output", "json", "version"], &["config", "example"]] {
         let full = said(words, full());
         assert_eq!(full.code, Some(3), "{words:?}: {full:?}");
         assert!(full.err.contains("the answer could not be written"), "{words:?}: {full:?}");
@@ -181,7 +181,7 @@ listen = ["127.0.0.1:18090"]
 upstream = "http://127.0.0.1:3000"
 issuers = ["corp"]
 [[inbound.reports.route]]
-match = "GET /reports"
+match = ["GET /reports"]
 any_token = true
 "#;
 
