@@ -118,7 +118,7 @@ fn curl_over_http2_a_unix_socket_and_ipv6() {
     assert_eq!(curl(&["--unix-socket", socket.to_str().unwrap(), "http://keyholder/api/v2/users"]), "1.1 200");
     // a second one is refused while the first one listens, and the first one goes on
     let second = installation.run(&["serve"]);
-    assert_eq!(second.code, Some(2), "{}", second.err);
+    assert_eq!(second.code, Some(3), "{}", second.err);
     for told in ["the gateway cannot listen on ", "another process listens on this socket", "perhaps another keyholder"]
     {
         assert!(second.err.contains(told), "{told}: {}", second.err);

@@ -177,6 +177,7 @@ fn what_a_token_says_does_nothing_to_the_terminal() {
     };
     let claims = json!({ "iss": "https://login.example.com/", "jti": "a\u{1b}[31m\u{9b}31mb" }).to_string();
     let token = format!("eyJhbGciOiJFUzI1NiJ9.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims));
+    say(&["client", "add", "app"], "").done();
     let revoked = say(&["revoke", "token"], &token).done();
     let listed = say(&["revoke", "list"], "").done();
     for shown in [revoked, listed] {
