@@ -212,9 +212,9 @@ pub(crate) fn cannot_listen(name: &str, address: impl std::fmt::Display, error: 
             failure.hint("another program listens there, perhaps another keyholder").exiting(Exit::Unfinished)
         }
         ErrorKind::AddrNotAvailable => failure
-            .hint("this machine does not have the address; see `listen` in keyholder.toml")
+            .hint("this machine does not have the address: it has to be one of its own")
             .exiting(Exit::Unfinished),
-        _ => failure.hint("see `listen` in keyholder.toml"),
+        _ => failure.hint("look at the address, at the folder of a socket, and at what this user may listen on"),
     }
 }
 

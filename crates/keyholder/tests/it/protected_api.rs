@@ -277,6 +277,20 @@ fn what_cannot_work_is_said_at_once() {
 }
 
 #[test]
+fn an_address_that_others_reach_is_warned_of_and_one_of_another_machine_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("keys.json"), key_set(&[&Key::new("k1")])).unwrap();
+    let mut command = keyholder();
+    // an address of documents (RFC 5737), which no machine has
+    command.current_dir(folder.path()).args(["serve", "--listen", "192.0.2.1:0", "--upstream", "http://127.0.0.1:1"]);
+    let said = run(command.args(["--jwks", "keys.json", "--issuer", ISSUER]), b"");
+    assert_eq!(said.code, Some(3), "{}", said.err);
+    for told in ["send their tokens to this address in the clear", "this machine does not have the address"] {
+        assert!(said.err.contains(told), "{told}: {}", said.err);
+    }
+}
+
+#[test]
 fn keys_come_by_address_and_counts_are_told() {
     let (api, key) = (Api::start(), Key::new("k1"));
     let issuer = crate::inbound::remote::Documents::start();

@@ -126,6 +126,13 @@ fn serve(
     let listen: Listen = listen
         .parse()
         .map_err(|error| Failure::usage(format!("--listen {listen}: {error}")).hint("write it like 127.0.0.1:8080"))?;
+    if let Listen::Tcp(address) = &listen
+        && !address.ip().is_loopback()
+    {
+        let told =
+            "callers send their tokens to this address in the clear: put TLS before it, or use [inbound.NAME.tls]";
+        context.terminal.warn(told);
+    }
     // until the end of this function, which is that of the process
     let _process_log = context.start_plain_server_log()?;
     harden();
