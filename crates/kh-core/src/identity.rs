@@ -5,14 +5,16 @@
 //! [`Identity::weight`] tells what one takes.
 
 mod builder;
+mod instant;
 mod packed;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, num::NonZeroU64, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use crate::UnixMillis;
-use packed::Section;
+use instant::Instant;
+use packed::{Ends, Section};
 
 pub use builder::{IDENTITY_TEXT_MAX, IdentityBuilder, TooLarge, WORD_MAX};
 pub use packed::{Scopes, Words};
@@ -74,20 +76,8 @@ pub struct Identity {
     issued_at: Instant,
     expires_at: Instant,
     not_before: Instant,
-    ends: [u32; Section::COUNT],
+    ends: Ends,
     client_is_subject: bool,
-}
-
-/// A time, one more than its milliseconds, so that its absence takes no room. The last millisecond of `u64` is not told
-/// from the one before it.
-type Instant = Option<NonZeroU64>;
-
-fn pack(time: UnixMillis) -> Instant {
-    NonZeroU64::new(time.0.saturating_add(1))
-}
-
-fn unpack(time: Instant) -> Option<UnixMillis> {
-    time.map(|plus_one| UnixMillis(plus_one.get() - 1))
 }
 
 impl Identity {
@@ -133,17 +123,17 @@ impl Identity {
 
     /// The claim `iat`: when the token was issued.
     pub fn issued_at(&self) -> Option<UnixMillis> {
-        unpack(self.issued_at)
+        self.issued_at.time()
     }
 
     /// The claim `exp`: from this moment on the token is not valid.
     pub fn expires_at(&self) -> Option<UnixMillis> {
-        unpack(self.expires_at)
+        self.expires_at.time()
     }
 
     /// The claim `nbf`: before this moment the token is not valid.
     pub fn not_before(&self) -> Option<UnixMillis> {
-        unpack(self.not_before)
+        self.not_before.time()
     }
 
     /// What the sender must prove to hold; a token with a confirmation is no bearer token.
@@ -170,10 +160,7 @@ impl Identity {
     }
 
     fn section(&self, section: Section) -> Words<'_> {
-        let at = section as usize;
-        let end = |at: usize| self.ends.get(at).copied().unwrap_or_default() as usize;
-        let start = at.checked_sub(1).map_or(0, end);
-        Words::of(self.text.get(start..end(at)).unwrap_or_default())
+        Words::of(self.text.get(self.ends.around(section, self.text.len())).unwrap_or_default())
     }
 }
 

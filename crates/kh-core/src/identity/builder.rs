@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use super::{
-    Confirmation, Identity, Instant, pack,
-    packed::{self, Section},
+    Confirmation, Identity,
+    instant::Instant,
+    packed::{self, Ends, Section},
 };
 use crate::UnixMillis;
 
@@ -43,9 +44,9 @@ impl IdentityBuilder {
             sections: Default::default(),
             client: None,
             confirmation: None,
-            issued_at: None,
-            expires_at: None,
-            not_before: None,
+            issued_at: Instant::default(),
+            expires_at: Instant::default(),
+            not_before: Instant::default(),
             fits: true,
         }
     }
@@ -88,19 +89,19 @@ impl IdentityBuilder {
 
     /// The claim `iat`.
     pub fn issued_at(mut self, time: UnixMillis) -> Self {
-        self.issued_at = pack(time);
+        self.issued_at = Instant::of(time);
         self
     }
 
     /// The claim `exp`.
     pub fn expires_at(mut self, time: UnixMillis) -> Self {
-        self.expires_at = pack(time);
+        self.expires_at = Instant::of(time);
         self
     }
 
     /// The claim `nbf`.
     pub fn not_before(mut self, time: UnixMillis) -> Self {
-        self.not_before = pack(time);
+        self.not_before = Instant::of(time);
         self
     }
 
@@ -146,10 +147,12 @@ impl IdentityBuilder {
             return Err(TooLarge);
         }
         let mut text = String::with_capacity(length);
-        let mut ends = [0; Section::COUNT];
-        for (section, end) in self.sections.iter().zip(&mut ends) {
+        let mut ends = Ends::default();
+        for (place, section) in self.sections.iter().enumerate() {
             text.push_str(section);
-            *end = u32::try_from(text.len()).map_err(|_| TooLarge)?;
+            if !ends.set(place, text.len()) {
+                return Err(TooLarge);
+            }
         }
         Ok(Identity {
             issuer: self.issuer,

@@ -1,6 +1,8 @@
 //! How the words of an identity lie in its buffer: each is two ASCII characters of seven bits that tell its length,
 //! then the word itself. No separator exists, so no word can look like two.
 
+use std::ops::Range;
+
 use super::{ClaimValue, WORD_MAX};
 
 /// The parts of the buffer, in their order.
@@ -18,6 +20,43 @@ pub(super) enum Section {
 
 impl Section {
     pub(super) const COUNT: usize = 7;
+}
+
+/// Sections of one word at the most come first.
+const SINGLE: usize = 3;
+
+const _: () = assert!(SINGLE * (2 + WORD_MAX) <= u16::MAX as usize, "the end of the last single word fits");
+
+/// Where the sections end, each where the next one begins; the last one ends with the text.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Ends {
+    single: [u16; SINGLE],
+    lists: [u32; Section::COUNT - SINGLE - 1],
+}
+
+impl Ends {
+    /// Notes where the section with this place ends; false when that is too far.
+    pub(super) fn set(&mut self, place: usize, end: usize) -> bool {
+        if let Some(single) = self.single.get_mut(place) {
+            return u16::try_from(end).map(|end| *single = end).is_ok();
+        }
+        match place.checked_sub(SINGLE).and_then(|place| self.lists.get_mut(place)) {
+            Some(list) => u32::try_from(end).map(|end| *list = end).is_ok(),
+            None => true,
+        }
+    }
+
+    /// Where `section` lies in a text of this length.
+    pub(super) fn around(&self, section: Section, length: usize) -> Range<usize> {
+        let place = section as usize;
+        let start = place.checked_sub(1).map_or(0, |before| self.end(before).unwrap_or(length));
+        start..self.end(place).unwrap_or(length)
+    }
+
+    fn end(&self, place: usize) -> Option<usize> {
+        let single = self.single.get(place).map(|end| usize::from(*end));
+        single.or_else(|| self.lists.get(place.checked_sub(SINGLE)?).map(|end| *end as usize))
+    }
 }
 
 /// Words in the token's order.

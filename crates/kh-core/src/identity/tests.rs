@@ -103,6 +103,25 @@ fn what_does_not_fit_is_refused_and_not_cut() {
     assert_eq!(many.build(), Err(TooLarge));
 }
 
+/// With the counters of an `Arc` it fills one of the allocator's blocks of 96 bytes; one byte more takes 112.
+#[test]
+fn an_identity_fills_one_small_block_beside_its_text() {
+    assert_eq!(size_of::<Identity>() + 2 * size_of::<usize>(), 96);
+}
+
+#[test]
+fn every_section_is_found_at_its_full_length() {
+    let longest = "x".repeat(WORD_MAX);
+    let builder = Identity::builder("i".into()).subject(&longest).client("c").token_id(&longest);
+    let identity = builder.client(&longest.replace('x', "y")).audience("a").scope("s").permission("p");
+    let identity = identity.claim_text("tenant", "acme").build().unwrap();
+    assert_eq!((identity.subject(), identity.token_id()), (Some(longest.as_str()), Some(longest.as_str())));
+    assert!(identity.client().is_some_and(|client| client.len() == WORD_MAX && client.starts_with('y')));
+    assert_eq!(identity.audience().collect::<Vec<_>>(), ["a"]);
+    assert!(identity.scopes().iter().eq(["s"]) && identity.permissions().iter().eq(["p"]));
+    assert_eq!(identity.claim("tenant"), Some(ClaimValue::Text("acme")));
+}
+
 #[test]
 fn a_typical_identity_takes_at_most_350_bytes_of_heap_and_says_so() {
     for (name, builder) in [
