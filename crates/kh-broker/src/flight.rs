@@ -109,10 +109,10 @@ impl FetchFailure {
     }
 }
 
-/// Whether a refusal is one of the client, which stands in the document, and not of the refresh token (RFC 6749 section
-/// 5.2).
+/// Whether a refusal is one of the client, which stands in the document, and not of the refresh token or of its use (RFC
+/// 6749 section 5.2: `unauthorized_client` is about the grant type).
 fn names_the_client(platform_code: &str) -> bool {
-    matches!(platform_code, "invalid_client" | "unauthorized_client")
+    platform_code == "invalid_client"
 }
 
 /// Whether another refresh token came for the document's own (RFC 6749 section 6).

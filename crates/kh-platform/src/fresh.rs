@@ -25,7 +25,8 @@ const FAILED_REST: Duration = Duration::from_mins(1);
 struct Kept<K, T> {
     key: K,
     at: Duration,
-    failed_at: Option<Duration>,
+    /// When it was last tried to renew it.
+    tried_at: Option<Duration>,
     document: Arc<T>,
 }
 
@@ -51,16 +52,13 @@ impl<K: Clone + PartialEq, T> Fresh<K, T> {
         let Some(stale) = self.younger_than(key, mono, STALE_MAX) else {
             return renew().await.map(|document| self.keep(key.clone(), mono, document));
         };
-        if self.rests(key, mono) {
+        if !self.is_turn(key, mono) {
             return Ok(stale);
         }
-        if let Ok(Ok(document)) = tokio::time::timeout(RENEWAL_MAX, renew()).await {
-            return Ok(self.keep(key.clone(), mono, document));
+        match tokio::time::timeout(RENEWAL_MAX, renew()).await {
+            Ok(Ok(document)) => Ok(self.keep(key.clone(), mono, document)),
+            Ok(Err(_)) | Err(_) => Ok(stale),
         }
-        if let Some(kept) = self.0.lock().as_mut().filter(|kept| kept.key == *key) {
-            kept.failed_at = Some(mono);
-        }
-        Ok(stale)
     }
 
     /// The document of `key` if it is younger than `max_age` at `mono`.
@@ -70,17 +68,22 @@ impl<K: Clone + PartialEq, T> Fresh<K, T> {
         Some(Arc::clone(&kept.document))
     }
 
-    /// Whether a renewal failed just now.
-    fn rests(&self, key: &K, mono: Duration) -> bool {
-        let slot = self.0.lock();
-        let failed_at = slot.as_ref().filter(|kept| kept.key == *key).and_then(|kept| kept.failed_at);
-        failed_at.is_some_and(|at| mono.saturating_sub(at) < FAILED_REST)
+    /// Whether the caller is the one who renews now. Until it brings a document that counts as failed, also when the
+    /// caller goes away.
+    fn is_turn(&self, key: &K, mono: Duration) -> bool {
+        let mut slot = self.0.lock();
+        let Some(kept) = slot.as_mut().filter(|kept| kept.key == *key) else { return true };
+        let rests = kept.tried_at.is_some_and(|at| mono.saturating_sub(at) < FAILED_REST);
+        if !rests {
+            kept.tried_at = Some(mono);
+        }
+        !rests
     }
 
     /// Keeps `document`, asked for at `mono`.
     fn keep(&self, key: K, mono: Duration, document: T) -> Arc<T> {
         let document = Arc::new(document);
-        *self.0.lock() = Some(Kept { key, at: mono, failed_at: None, document: Arc::clone(&document) });
+        *self.0.lock() = Some(Kept { key, at: mono, tried_at: None, document: Arc::clone(&document) });
         document
     }
 }

@@ -158,11 +158,14 @@ impl LambdaRefresh {
         let found = self.settled(&mut identity).await?;
         let (description, mark) = Mark::split(&found.description);
         let failed = found.last_update_status.as_deref() == Some("Failed");
+        // a mark ahead of now is of a clock that was: it keeps no later promotion out
+        let now = self.account.transport().http().clock().now().wall;
+        let is_past = |at: UnixMillis| at > promotion.promoted_at && at <= now;
         match mark {
             Some(mark) if mark.delivery == promotion.delivery.to_string() && !failed => {
                 return Ok(format!("{} had this delivery before", self.function));
             }
-            Some(mark) if mark.promoted_at.is_some_and(|at| at > promotion.promoted_at) => {
+            Some(mark) if mark.promoted_at.is_some_and(is_past) => {
                 return Ok(format!(
                     "{} was refreshed after a later promotion already, that of generation {}",
                     self.function, mark.generation

@@ -179,14 +179,15 @@ impl Mail {
         message.body(body).map_err(|_| SendError::refused("the notice cannot be written as a message"))
     }
 
-    /// One transaction for one receiver.
+    /// One transaction, which the library ends with the first receiver who is refused: nobody has the message then.
     async fn hand_over(
         &self,
         transport: &AsyncSmtpTransport<Tokio1Executor>,
-        receiver: &Mailbox,
+        receivers: &[&Mailbox],
         message: &[u8],
     ) -> Result<(), Failure> {
-        let envelope = Envelope::new(Some(self.from.email.clone()), vec![receiver.email.clone()])
+        let receivers = receivers.iter().map(|receiver| receiver.email.clone()).collect();
+        let envelope = Envelope::new(Some(self.from.email.clone()), receivers)
             .map_err(|_| Failure::Receiver(SendError::refused("no envelope can be made for the receiver")))?;
         match tokio::time::timeout(MESSAGE_TIME, transport.send_raw(&envelope, message)).await {
             Ok(Ok(_)) => Ok(()),
@@ -239,11 +240,22 @@ impl Channel for Mail {
             let (message, transport) = (self.message(notice)?.formatted(), self.transport().await?);
             let mut progress = self.recall(notice.id);
             let (mut unsettled, mut refused) = (None, Vec::new());
-            for (place, receiver) in self.to.iter().enumerate() {
-                if progress.settled.contains(&place) {
-                    continue;
+            let open = self.to.iter().enumerate().filter(|(place, _)| !progress.settled.contains(place));
+            let open: Vec<(usize, &Mailbox)> = open.collect();
+            let all: Vec<&Mailbox> = open.iter().map(|(_, receiver)| *receiver).collect();
+            // as a rule one transaction does; where it does not, each one says whose fault it is
+            if all.len() > 1 {
+                match self.hand_over(&transport, &all, &message).await {
+                    Ok(()) => return Ok(()),
+                    Err(Failure::Receiver(_)) => {}
+                    Err(Failure::Server(error)) => {
+                        self.remember(notice.id, progress);
+                        return Err(error);
+                    }
                 }
-                match self.hand_over(&transport, receiver, &message).await {
+            }
+            for (place, receiver) in open {
+                match self.hand_over(&transport, &[receiver], &message).await {
                     Ok(()) => {
                         progress.settled.push(place);
                         progress.taken = true;
@@ -254,7 +266,9 @@ impl Channel for Mail {
                     }
                     Err(Failure::Receiver(error)) => unsettled = Some(error),
                     Err(Failure::Server(error)) => {
-                        unsettled = Some(error);
+                        // who has it, or was put off, is not undone by a login that is refused from here on
+                        let is_begun = progress.taken || unsettled.is_some();
+                        unsettled = Some(if is_begun { SendError::transient(error.to_string()) } else { error });
                         break;
                     }
                 }

@@ -27,10 +27,9 @@ async fn a_notice_arrives_over_either_kind_of_tls() {
         channel.send(&notice(9, Urgency::Critical)).await.unwrap();
         channel.send(&notice(9, Urgency::Critical)).await.unwrap();
         let taken = smtp.taken.lock().unwrap().clone();
-        assert_eq!(taken.len(), 4, "each receiver's is a message of its own");
+        assert_eq!(taken.len(), 2, "both receivers in one transaction");
         assert!(taken[0].from.contains("<keyholder@acme.example>"));
-        assert_eq!(taken[0].to.len(), 1);
-        assert_eq!(taken[0].text, taken[1].text, "and the same one");
+        assert_eq!(taken[0].to.len(), 2);
         let text = &taken[0].text;
         for line in [
             "Message-ID: <00000000-0000-0000-0000-000000000009@acme.example>",
@@ -54,7 +53,7 @@ async fn names_forge_no_header_and_no_line() {
     let summary = "a\r\nBcc: everybody@acme.example\r\n\r\n.\r\nMAIL FROM:<x@y.example>".to_owned();
     channel.send(&Notice { summary, ..notice(1, Urgency::Critical) }).await.unwrap();
     let taken = smtp.taken.lock().unwrap().clone();
-    assert_eq!(taken.len(), 2);
+    assert_eq!(taken.len(), 1);
     assert!(
         !taken[0].text.lines().any(|line| line.starts_with("Bcc") || line.starts_with("MAIL")),
         "{}",

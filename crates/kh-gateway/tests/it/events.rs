@@ -295,18 +295,16 @@ async fn a_delivery_out_of_its_time_is_not_read() {
     assert_eq!(sink.asked.lock().unwrap().len(), 2);
 }
 
-/// Anybody may send three headers that look signed. More of them than there are seats, and then nothing, take a few.
+/// Anybody may send three headers that look signed, and then nothing: of one address a few are waited for.
 #[tokio::test]
 async fn bodies_that_one_address_holds_back_leave_room_for_others() {
     let (world, _sink) = world().await;
     let address = world.address;
     let mut slow = JoinSet::new();
-    for _ in 0..40 {
+    for _ in 0..5 {
         slow.spawn(trickle("127.0.0.2", address));
     }
-    for _ in 0..36 {
-        assert_eq!(slow.join_next().await.unwrap().unwrap(), "HTTP/1.1 429");
-    }
+    assert_eq!(slow.join_next().await.unwrap().unwrap(), "HTTP/1.1 429");
     assert_eq!(post(&world, "/keyholder/events/main", &SIGNED[..], "{}").await.status, 202);
     assert_eq!(slow.len(), 4, "they are waited for");
 }
@@ -322,16 +320,4 @@ async fn who_holds_a_body_back_is_told_off_and_counted() {
     assert_eq!(post(&world, path, &[], "{}").await.status, 429);
     // one body is waited for all the same: its sender may be known
     assert_eq!(post(&world, path, &SIGNED[..], "{}").await.status, 202);
-}
-
-#[tokio::test]
-async fn who_has_to_wait_holds_one_body_back_and_no_more() {
-    let (world, sink) = watched(guard(1)).await;
-    post(&world, "/keyholder/events/main", &[("authorization", "Bearer bad")], "{}").await;
-    let mut slow = JoinSet::new();
-    for _ in 0..2 {
-        slow.spawn(trickle("127.0.0.1", world.address));
-    }
-    assert_eq!(slow.join_next().await.unwrap().unwrap(), "HTTP/1.1 429");
-    assert!(matches!(sink.refused.lock().unwrap()[..], [NotTaken::TooMany(wait)] if wait > Duration::from_secs(1)));
 }

@@ -23,8 +23,8 @@ const ROOM_MIN: u32 = 8;
 /// Wait after a refusal that names none, as for the platform's own clients.
 const REFUSED_WAIT: Duration = Duration::from_secs(3);
 
-/// How much later than known a window may end by answers that are slow and seconds that are whole. One that ends later
-/// than that is the next window.
+/// How far apart ends may be that are told of one window, by answers that are slow and seconds that are whole. A later end
+/// that is told about when this one came is the next window's.
 const SAME_WINDOW: Duration = Duration::from_secs(5);
 
 /// What is known of one identity's window.
@@ -75,7 +75,10 @@ impl Window {
     fn hear(&mut self, now: Duration, head: &AnswerHead) {
         if let Some(limit) = head.rate_limit {
             let ends = now.saturating_add(Duration::from_secs(u64::from(limit.reset_seconds)));
-            let is_next = self.ends.is_some_and(|known| ends > known.saturating_add(SAME_WINDOW));
+            // a later end in the middle of a window is that of another one: limits differ by kind of request
+            let is_next = self.ends.is_some_and(|known| {
+                ends > known.saturating_add(SAME_WINDOW) && now.saturating_add(SAME_WINDOW) >= known
+            });
             self.allowed = Some(limit.allowed);
             // a window that has turned earlier than it was told begins with its own count
             self.used = if is_next { limit.count } else { self.used.max(limit.count) };

@@ -198,13 +198,6 @@ async fn taken(visit: Visit<'_>, parts: &Parts, body: Incoming) -> Result<Answer
         let busy = NotTaken::TooMany(BUSY);
         let seat = events.seats.take(attempt.address);
         let (_seat, awaited) = seat.ok_or_else(|| early(busy, refusal(busy, with_token).into()))?;
-        // one body of an address is awaited whatever others did there: it may be of a sender that is known
-        if awaited.has_others()
-            && let Some(wait) = security.wait(attempt, now)
-        {
-            let throttled = (NotTaken::TooMany(wait), "throttled");
-            return Err(early(throttled.0, sender(throttled)));
-        }
         let body = read_up_to(body, body_max, SIGNED_BODY.min(body_idle)).await.map_err(|refusal| {
             if refusal.code == Code::REQUEST_MALFORMED {
                 // it did not come: whoever wants to keep others out does that
