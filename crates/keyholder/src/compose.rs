@@ -66,7 +66,7 @@ pub(crate) use rotation::{
 pub(crate) use running::Running;
 pub(crate) use schedule::{Plan, Schedule};
 pub(crate) use security::{broken_security, plain_log};
-pub(crate) use serving::{Claim, Serving, running as running_on, seen_by_all};
+pub(crate) use serving::{Claim, SEEN_WITHIN, Serving, running as running_on, seen_by_all};
 pub(crate) use sightings::host;
 pub(crate) use stores::{Targets, broken_stores, outside, targets};
 pub(crate) use systemd::{ready as tell_ready, stopping as tell_stopping, watchdog};

@@ -74,9 +74,12 @@ pub(super) fn find(which: &Which, context: &Context) -> Result<Found, Failure> {
     Ok(Found { url, token_file: addresses.admin_token_file, others, inbound_urls: addresses.inbound_urls })
 }
 
-/// The admin listener of the newest keyholder that serves the configured state; none if nobody does.
+/// The admin listener of the newest keyholder that serves the configured state by the same file; none if nobody does.
 pub(super) fn listener(context: &Context) -> Result<Option<String>, Failure> {
-    running_on(&state_folder(context)?).first().map(listener_of).transpose()
+    let whole = |file: Option<PathBuf>| file.and_then(|file| std::path::absolute(file).ok());
+    let own = whole(context.config_file());
+    let running = running_on(&state_folder(context)?);
+    running.iter().find(|serving| whole(serving.config.clone()) == own).map(listener_of).transpose()
 }
 
 fn listener_of(serving: &Serving) -> Result<String, Failure> {

@@ -2,8 +2,8 @@
 //!
 //! Container runtimes and Kubernetes run it inside the container, because the admin listener answers on loopback only.
 //!
-//! Invariant: a running keyholder is asked where it listens, whatever the file says by now: a change that it refused
-//! must not end it.
+//! Invariant: a change of the file that the running keyholder refused does not end it: where nobody answers at the
+//! address that the file has by now, it is asked where it says that it listens.
 
 use std::time::Duration;
 
@@ -29,21 +29,23 @@ pub(crate) struct HealthcheckArgs {
     /// Ask /livez in place of /readyz: does the process answer at all?
     #[arg(long)]
     live: bool,
-    /// The admin listener [default: that of the keyholder which serves the configured state]
+    /// The admin listener [default: that of the configuration, else that of the keyholder which serves by it]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 }
 
 pub(super) fn run(arguments: &HealthcheckArgs, context: &Context) -> Result<Exit, Failure> {
-    let url = match &arguments.url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None => match admin_api::listener(context)? {
-            Some(url) => url,
-            None => configured(context)?,
+    let path = if arguments.live { "livez" } else { "readyz" };
+    let (status, body) = match &arguments.url {
+        Some(url) => answer(url.trim_end_matches('/'), path)?,
+        None => match configured(context).and_then(|url| answer(&url, path)) {
+            Ok(answered) => answered,
+            Err(failure) => match admin_api::listener(context)? {
+                Some(url) => answer(&url, path)?,
+                None => return Err(failure),
+            },
         },
     };
-    let path = if arguments.live { "livez" } else { "readyz" };
-    let (status, body) = Context::runtime()?.block_on(ask(&url, path))?;
     let healthy = status == 200;
     let detail: Value = serde_json::from_str(&body).unwrap_or_default();
     context.terminal.answer(&json!({ "healthy": healthy, "status": status, "detail": detail }), || {
@@ -52,7 +54,7 @@ pub(super) fn run(arguments: &HealthcheckArgs, context: &Context) -> Result<Exit
     Ok(if healthy { Exit::Done } else { Exit::No })
 }
 
-/// What the file says, for one that is starting or not there.
+/// What the file says.
 fn configured(context: &Context) -> Result<String, Failure> {
     let address = context.load()?.config.admin.listen.ok_or_else(|| {
         Failure::new(Code::CONFIG_INVALID, "the configuration turns the admin listener off")
@@ -63,6 +65,10 @@ fn configured(context: &Context) -> Result<String, Failure> {
             .hint("name it with --url, or give it a port in [admin] listen"));
     }
     Ok(format!("http://{address}"))
+}
+
+fn answer(url: &str, path: &str) -> Result<(u16, String), Failure> {
+    Context::runtime()?.block_on(ask(url, path))
 }
 
 async fn ask(url: &str, path: &str) -> Result<(u16, String), Failure> {

@@ -4,7 +4,10 @@ use std::{path::Path, time::Duration};
 
 use kh_telemetry::logging::{self, Form, LogError, LogHandle};
 
-use crate::{config::LogFormat, output::Failure};
+use crate::{
+    config::LogFormat,
+    output::{Exit, Failure},
+};
 
 /// How long the end of a process waits for the last lines: whoever reads them may have stalled.
 const LOG_END: Duration = Duration::from_secs(2);
@@ -51,5 +54,7 @@ pub(super) fn failure(error: &LogError) -> Failure {
         LogError::Thread(_) => "see how many threads this process may have, such as TasksMax of systemd",
         LogError::Foreign => "restart keyholder to change it",
     };
-    Failure::usage(error.to_string()).caused_by(error).hint(hint)
+    let failure = Failure::usage(error.to_string()).caused_by(error).hint(hint);
+    // there may be room for a thread the next time
+    if matches!(error, LogError::Thread(_)) { failure.exiting(Exit::Unfinished) } else { failure }
 }

@@ -118,7 +118,10 @@ async fn serve(
     let senders = Senders::of(&loaded, &context.environment, Arc::clone(&base.clock));
     let deliveries = senders.all(&host())?;
     drop(senders);
-    remove_ready_file(arguments.ready_file.as_deref())?;
+    // one that serves already may have written it; this start ends at a taken address then
+    if running_on(&loaded.paths.state).is_empty() {
+        remove_ready_file(arguments.ready_file.as_deref())?;
+    }
     let running = Running::start(&loaded, base, prepared, sockets, (watches, Some(deliveries))).await?;
     announce(&running.addresses, &loaded, context);
     let claim = claim(&running, &loaded, base)?;

@@ -11,13 +11,13 @@ use kh_core::{
     port::{SessionRecord, SessionStore},
     session::{RefreshUse, SessionEnd, SessionName},
 };
-use kh_inbound::{POLL_EVERY, checked_reason};
+use kh_inbound::checked_reason;
 use kh_issuer::Issuer;
 use serde_json::{Value, json};
 
 use super::{Context, QUIET, secret::time};
 use crate::{
-    compose::{Base, harden, running_on},
+    compose::{Base, SEEN_WITHIN, harden, running_on},
     output::{Exit, Failure, Table},
 };
 
@@ -185,8 +185,7 @@ async fn named(base: &Base, name: SessionName) -> Result<SessionRecord, Failure>
 /// Waits until every serving keyholder has seen that the session's token is gone, and until one of them has wiped the
 /// platform's tokens; not for longer than that takes where the platform answers. Whether they are wiped.
 async fn taken_over(base: &Base, token: Sha256) -> Result<bool, Failure> {
-    // each looks this often for what others changed
-    tokio::time::sleep(POLL_EVERY + POLL_EVERY / 5).await;
+    tokio::time::sleep(SEEN_WITHIN).await;
     for _ in 0..LOOKS_MAX {
         if base.state.session(token).await?.is_none_or(|record| record.sealed.is_none()) {
             return Ok(true);

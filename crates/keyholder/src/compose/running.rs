@@ -58,7 +58,7 @@ use crate::{cli::Loaded, config::Config, output::Failure, sources::Sources};
 const TELEMETRY_END: Duration = Duration::from_secs(3);
 
 /// How long everything else may take when it was told to end: longer than the five seconds that the admin listener gives
-/// its last calls. Only a file system that hangs needs more, and it may need for ever.
+/// its last calls. A file system that hangs may need for ever.
 const TASKS_END: Duration = Duration::from_secs(8);
 
 /// A running keyholder.
@@ -427,6 +427,9 @@ impl Running {
         self.record.end().await;
         self.tasks.close();
         let ended = tokio::time::timeout(TASKS_END, self.tasks.wait()).await.is_ok();
+        if !ended {
+            tracing::warn!("some of the work in the background did not end");
+        }
         // when nobody can be refused any more
         let written = self.watchers.stop().await;
         // last: what the end itself had to tell is told as well

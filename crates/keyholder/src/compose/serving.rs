@@ -8,6 +8,7 @@ use std::{
     fs::{File, TryLockError},
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use kh_core::{Entropy, UnixMillis};
@@ -82,12 +83,15 @@ pub(crate) fn running(state: &Path) -> Vec<Serving> {
     found
 }
 
-/// Waits until all who serve `state` have looked for what was just changed there, as often as they look; answers how many
-/// they are.
+/// By then a serving keyholder has seen what was changed in its state, as often as it looks, unless the machine is very
+/// busy: four looks.
+pub(crate) const SEEN_WITHIN: Duration = POLL_EVERY.saturating_mul(4);
+
+/// Waits [`SEEN_WITHIN`] for those who serve `state`; answers how many they are.
 pub(crate) async fn seen_by_all(state: &Path) -> usize {
     let serving = running(state).len();
     if serving > 0 {
-        tokio::time::sleep(POLL_EVERY + POLL_EVERY / 5).await;
+        tokio::time::sleep(SEEN_WITHIN).await;
     }
     serving
 }

@@ -66,7 +66,8 @@ impl UserSessions {
                 () = self.closing.notified() => {}
                 _ = ticks.tick() => {}
             }
-            let outcome = self.tend(&mut tended).await;
+            // platforms may take their time; what was not given back is at the next start
+            let Some(outcome) = cancel.run_until_cancelled(self.tend(&mut tended)).await else { break };
             match &outcome {
                 Ok(()) if tended.failing => tracing::info!("the sessions can be tended again"),
                 Err(error) if !tended.failing => {
