@@ -29,7 +29,7 @@ fn promotion(generation: u64) -> Promotion {
         generation,
         fingerprint: Fingerprint::try_from("0123456789abcdef".to_owned()).unwrap(),
         stores: Vec::new(),
-        promoted_at: UnixMillis(1_790_000_000_000 + 1_000 * generation),
+        promoted_at: UnixMillis(1_700_000_000_000 + 1_000 * generation),
     }
 }
 
@@ -88,7 +88,7 @@ async fn a_rollback_refreshes_the_older_generation_that_is_live_again() {
     deliver_by(&fake, 8).await.unwrap();
     let back = Promotion {
         delivery: "01900000-0000-7000-9000-0000000000ff".parse().unwrap(),
-        promoted_at: UnixMillis(1_790_000_060_000),
+        promoted_at: UnixMillis(1_700_000_060_000),
         ..promotion(7)
     };
     let told = deliver_this(Arc::clone(&fake.account), &back).await.unwrap();
