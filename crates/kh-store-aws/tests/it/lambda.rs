@@ -110,8 +110,17 @@ async fn a_mark_without_a_time_is_older_and_a_long_description_keeps_its_words()
     let function = fake.aws.function("orders").unwrap();
     assert_eq!(
         (function.description, function.updates),
-        (format!("{words} [keyholder generation 7 at 1790000007000 delivery 01900000-0000-7000-9000-000000000007]"), 1)
+        (format!("{words} [keyholder generation 7 at 1700000007000 delivery 01900000-0000-7000-9000-000000000007]"), 1)
     );
+}
+
+/// The first day of the year 2100, by a clock that was wrong.
+#[tokio::test]
+async fn a_mark_ahead_of_now_keeps_nothing_out() {
+    let ahead = "[keyholder generation 9 at 4102444800000 delivery 01900000-0000-7000-9000-000000000009]";
+    let fake = with_function(Function { description: ahead.to_owned(), ..Function::default() }).await;
+    assert_eq!(deliver_by(&fake, 7).await.unwrap(), "orders starts anew with generation 7");
+    assert_eq!(fake.aws.function("orders").unwrap().updates, 1);
 }
 
 #[tokio::test]
@@ -252,7 +261,7 @@ impl kh_fakes::Fake for Expired {
     fn answer(&self, request: &Request, _: &FakeClock) -> Reply {
         if request.header("x-amz-security-token") == Some("new-session") {
             let delivery = promotion(7).delivery;
-            let description = format!("[keyholder generation 7 at 1790000007000 delivery {delivery}]");
+            let description = format!("[keyholder generation 7 at 1700000007000 delivery {delivery}]");
             return Reply::json(200, &json!({"Description": description, "LastUpdateStatus": "Successful"}));
         }
         Reply::json(403, &json!({"message": "expired"})).with("x-amzn-errortype", "ExpiredTokenException")
