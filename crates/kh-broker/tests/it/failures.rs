@@ -166,6 +166,7 @@ async fn a_refresh_token_that_works_no_more_costs_one_login_and_not_the_document
     for (answer, refreshes) in [
         (Answer::Refuses("http_401"), 1),
         (Answer::Refuses("invalid_scope"), 1),
+        (Answer::Refuses("unauthorized_client"), 1),
         (Answer::Broken, 1),
         (Answer::Down, 2),
     ] {

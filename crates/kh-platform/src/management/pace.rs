@@ -190,6 +190,15 @@ mod tests {
         assert_eq!(window.used, 4);
     }
 
+    /// Limits differ by kind of request, and one that is far from its end is not over because another one ends later.
+    #[test]
+    fn another_window_that_ends_later_takes_nothing_back() {
+        let mut window = Window::default();
+        window.hear(SECOND, &head(200, 300, 260, 59));
+        window.hear(40 * SECOND, &head(200, 300, 1, 61));
+        assert_eq!(window.used, 260);
+    }
+
     #[test]
     fn a_small_limit_lets_one_through() {
         let mut window = Window::default();
