@@ -69,7 +69,7 @@ async fn a_delivery_changes_the_description_once_and_waits_for_the_update() {
     let function = fake.aws.function("orders").unwrap();
     assert_eq!(
         function.description,
-        "takes orders [keyholder generation 7 fingerprint 0123456789abcdef at 1790000007000 \
+        "takes orders [keyholder generation 7 fingerprint 0123456789abcdef at 1700000007000 \
          delivery 01900000-0000-7000-9000-000000000007]"
     );
     assert_eq!((function.updates, function.reads_left, function.variables.len()), (1, 0, 1));
