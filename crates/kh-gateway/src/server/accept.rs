@@ -90,14 +90,19 @@ impl Listener {
         match self.incoming {
             Incoming::Tcp(listener) => {
                 let listener = listener.into_std()?;
-                for (stream, peer) in queued(|| listener.accept()) {
+                let queued = queued(|| listener.accept());
+                // at once: who connects from here on is told that nobody listens, and not cut off
+                drop(listener);
+                for (stream, peer) in queued {
                     stream.set_nonblocking(true)?;
                     last.push((Socket::Tcp(tokio::net::TcpStream::from_std(stream)?), Some(peer.ip())));
                 }
             }
             Incoming::Unix(listener) => {
                 let listener = listener.into_std()?;
-                for (stream, _) in queued(|| listener.accept()) {
+                let queued = queued(|| listener.accept());
+                drop(listener);
+                for (stream, _) in queued {
                     stream.set_nonblocking(true)?;
                     last.push((Socket::Unix(tokio::net::UnixStream::from_std(stream)?), None));
                 }
