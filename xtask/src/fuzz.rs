@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{process, root};
+use crate::{process, root, scenario};
 
 /// Inline 8-bit counters, comparison tracing and the table of program counters: what libFuzzer is guided by.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -23,19 +23,16 @@ const INPUT_BYTES_MAX: u32 = 16 * 1024;
 /// Seconds per target of the short form in CI.
 const SHORT_SECONDS: u32 = 5;
 
-/// Targets of the program's own parsers. The short form leaves them to their seeded tests: to build the whole program once
-/// more takes longer than everything else that it does.
-const OF_PROGRAM: [&str; 2] = ["config", "helper_request"];
-
 /// How to build.
 #[derive(Clone, Copy)]
 enum Form {
+    /// Everything is guided by coverage, dependencies too, and optimised.
     Long,
-    /// It builds for longer than it runs: it is optimised less.
+    /// The workspace's own crates alone: their dependencies are those that the tests have compiled.
     Short,
 }
 
-/// Every target but [`OF_PROGRAM`] for a few seconds.
+/// Every target for a few seconds.
 pub fn short() -> Result<()> {
     fuzz(Form::Short, SHORT_SECONDS, &[])
 }
@@ -62,20 +59,10 @@ pub fn run(options: &[&str]) -> Result<()> {
 }
 
 fn fuzz(form: Form, seconds: u32, wanted: &[&str]) -> Result<()> {
-    let (profile, options, left_out) = match form {
-        Form::Long => ("release", &[][..], &[][..]),
-        Form::Short => ("short", &["--no-default-features"][..], &OF_PROGRAM[..]),
-    };
-    let triple = host_triple()?;
-    // the triple is named so that build scripts and macros are built without the coverage options
-    let folder = root().join("target/fuzz");
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(root().join("fuzz")).env("RUSTFLAGS", COVERAGE).env("CARGO_TARGET_DIR", &folder);
-    process::run(cargo.args(["build", "--quiet", "--profile", profile, "--target", &triple]).args(options))?;
-    let is_chosen = |name: &str| !left_out.contains(&name) && (wanted.is_empty() || wanted.contains(&name));
-    let chosen = targets()?.into_iter().filter(|name| is_chosen(name));
-    let waiting = Mutex::new(chosen.collect::<Vec<_>>());
-    let program = |target: &str| folder.join(&triple).join(profile).join(target);
+    let mut chosen = targets()?;
+    chosen.retain(|name| wanted.is_empty() || wanted.contains(&name.as_str()));
+    let programs = build(form, &chosen)?;
+    let waiting = Mutex::new(chosen);
     // one at a time on each core; each is a process of one thread
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
@@ -83,12 +70,36 @@ fn fuzz(form: Form, seconds: u32, wanted: &[&str]) -> Result<()> {
             loop {
                 let next = waiting.lock().expect("nobody panics while holding the list").pop();
                 let Some(target) = next else { return Ok(()) };
-                run_one(&target, &program(&target), seconds)?;
+                run_one(&target, &programs.join(&target), seconds)?;
             }
         };
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| worker.join().expect("a worker returns its error"))
     })
+}
+
+/// Compiles the targets; the folder that they are in.
+fn build(form: Form, targets: &[String]) -> Result<PathBuf> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(root()).args(["build", "--quiet", "--features", "keyholder-fuzz/targets"]);
+    cargo.args(targets.iter().flat_map(|target| ["--bin", target]));
+    let folder = match form {
+        Form::Long => {
+            let triple = host_triple()?;
+            let folder = root().join("target/fuzz");
+            // the triple is named so that build scripts and macros are built without the coverage options
+            cargo.args(["--package", "keyholder-fuzz", "--profile", "fuzz", "--target", &triple]);
+            cargo.env("RUSTFLAGS", COVERAGE).env("CARGO_TARGET_DIR", &folder);
+            folder.join(triple).join("fuzz")
+        }
+        Form::Short => {
+            cargo.args(scenario::SHARED).env("KEYHOLDER_FUZZ_FLAGS", COVERAGE);
+            cargo.env("RUSTC_WORKSPACE_WRAPPER", root().join("fuzz/instrument"));
+            scenario::target_directory()?.join("debug")
+        }
+    };
+    process::run(&mut cargo)?;
+    Ok(folder)
 }
 
 /// Fuzzes one target; tells the counts, and everything that it said when it found something.

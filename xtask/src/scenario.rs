@@ -77,10 +77,15 @@ pub fn build() -> Result<PathBuf> {
 
 /// Where cargo puts the binary of `profile`.
 pub fn binary(profile: &str) -> Result<PathBuf> {
+    Ok(target_directory()?.join(profile).join("keyholder"))
+}
+
+/// Where cargo puts what it makes.
+pub fn target_directory() -> Result<PathBuf> {
     let metadata =
         output(Command::new("cargo").current_dir(root()).args(["metadata", "--format-version=1", "--no-deps"]))?;
     let metadata: Value = serde_json::from_str(&metadata)?;
-    Ok(PathBuf::from(text(&metadata, "target_directory")?).join(profile).join("keyholder"))
+    Ok(text(&metadata, "target_directory")?.into())
 }
 
 fn genesys(tools: &Tools, environment: &Environment) -> Result<()> {
