@@ -4,7 +4,6 @@
 //! guard token goes to loopback or to a unix socket and nowhere else.
 
 use std::{
-    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -44,8 +43,6 @@ pub(super) struct Found {
     token_file: PathBuf,
     /// Process ids of others that serve the same state.
     pub(super) others: Vec<u32>,
-    /// Where its protected APIs listen, by name, as far as that is known here.
-    pub(super) inbound_urls: BTreeMap<String, String>,
 }
 
 /// Finds it, or says that none runs.
@@ -53,7 +50,7 @@ pub(super) fn find(which: &Which, context: &Context) -> Result<Found, Failure> {
     if let (Some(url), Some(token_file)) = (&which.url, &which.token_file) {
         let url = url.trim_end_matches('/').to_owned();
         let token_file = token_file.clone();
-        return Ok(Found { url, token_file, others: Vec::new(), inbound_urls: BTreeMap::new() });
+        return Ok(Found { url, token_file, others: Vec::new() });
     }
     let state = state_folder(context)?;
     let mut running = running_on(&state);
@@ -70,8 +67,7 @@ pub(super) fn find(which: &Which, context: &Context) -> Result<Found, Failure> {
     let serving = running.remove(at);
     let others = running.iter().map(|other| other.pid).collect();
     let url = listener_of(&serving)?;
-    let addresses = serving.addresses;
-    Ok(Found { url, token_file: addresses.admin_token_file, others, inbound_urls: addresses.inbound_urls })
+    Ok(Found { url, token_file: serving.addresses.admin_token_file, others })
 }
 
 /// The admin listener of the newest keyholder that serves the configured state by the same file; none if nobody does.

@@ -2,8 +2,6 @@
 //!
 //! Invariant: whatever makes it unhealthy is named in the answer, and the exit code says so.
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -35,8 +33,7 @@ pub(super) fn run(arguments: &StatusArgs, context: &Context) -> Result<Exit, Fai
     harden();
     context.start_logging_at(super::QUIET)?;
     let found = find(&arguments.which, context)?;
-    let mut status = found.status()?;
-    name_apis(&mut status, &found.inbound_urls);
+    let status = found.status()?;
     let problems = problems(&status);
     let healthy = problems.is_empty();
     let mut answer = status.clone();
@@ -60,22 +57,6 @@ fn number(value: &Value, name: &str) -> Option<u64> {
 
 fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
     value.get(name).and_then(Value::as_array).into_iter().flatten()
-}
-
-/// Says of each listener of a protected API which one it is. `urls` has the first listener of each, and the others follow.
-fn name_apis(status: &mut Value, urls: &BTreeMap<String, String>) {
-    let mut current: Option<&String> = None;
-    for listener in status.get_mut("listeners").and_then(Value::as_array_mut).into_iter().flatten() {
-        if !text(listener, "name").starts_with("inbound") {
-            current = None;
-            continue;
-        }
-        let first = urls.iter().find(|(_, url)| url.as_str() == text(listener, "address"));
-        current = first.map(|(name, _)| name).or(current);
-        if let (Some(api), Some(object)) = (current, listener.as_object_mut()) {
-            object.insert("api".to_owned(), api.as_str().into());
-        }
-    }
 }
 
 /// What is wrong, one sentence each.
@@ -239,19 +220,6 @@ mod tests {
         {
             assert_eq!(span(seconds), expected);
         }
-    }
-
-    #[test]
-    fn listeners_of_apis_have_their_names() {
-        let listener = |name: &str, address: &str| json!({ "name": name, "address": address });
-        let mut status = json!({ "listeners": [
-            listener("gateway", "http://a"), listener("inbound", "http://b"), listener("inbound", "http://c"),
-            listener("inbound-tls", "https://d"), listener("admin", "http://e"),
-        ] });
-        let urls = [("one", "http://b"), ("two", "https://d")].map(|(name, url)| (name.to_owned(), url.to_owned()));
-        name_apis(&mut status, &urls.into());
-        let named: Vec<_> = list(&status, "listeners").map(|listener| text(listener, "api")).collect();
-        assert_eq!(named, ["", "one", "one", "two", ""]);
     }
 
     #[test]

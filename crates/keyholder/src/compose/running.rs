@@ -83,6 +83,8 @@ pub(crate) struct Running {
     pub(crate) telemetry: Arc<Telemetry>,
     local_metrics: LocalMetrics,
     gateways: Vec<(&'static str, GatewayHandle)>,
+    /// Where the gateways listen.
+    listeners: Vec<ListenerStatus>,
     broker: Arc<Broker>,
     /// Which secrets it logs in with.
     record: Record,
@@ -196,6 +198,7 @@ impl Running {
             start_gateways(gateway, &loaded.paths, (slot.as_ref(), clients.as_ref()), &mut sockets, &ports)?;
         live.listens(gateways.iter().map(|(_, gateway)| gateway));
         let mut addresses = addresses(loaded, &gateways);
+        let mut listeners: Vec<_> = gateways.iter().flat_map(|(name, gateway)| told(name, None, gateway)).collect();
         let inbound_ports = |site| InboundPorts {
             site,
             clock: Arc::clone(&base.clock),
@@ -207,9 +210,11 @@ impl Running {
             protection.serve(inbound, loaded, (&counts, &telling), inbound_ports, &watchers.security())?
         {
             let listener = if encrypted { "inbound-tls" } else { "inbound" };
-            if let Some(status) = told(listener, &gateway).into_iter().next() {
-                addresses.inbound_urls.insert(name, status.address);
+            let there = told(listener, Some(&name), &gateway);
+            if let Some(first) = there.first() {
+                addresses.inbound_urls.insert(name, first.address.clone());
             }
+            listeners.extend(there);
             gateways.push((listener, gateway));
         }
         let mut running = Self {
@@ -224,6 +229,7 @@ impl Running {
             telemetry,
             local_metrics: LocalMetrics::register(&mut registry),
             gateways,
+            listeners,
             broker,
             record,
             schedule,
@@ -320,7 +326,7 @@ impl Running {
             self.addresses.admin_tls_url = Some(encrypted.url());
             bound.push(encrypted);
         }
-        let told = bound.iter().map(|local| ListenerStatus { name: "admin", address: local.url() });
+        let told = bound.iter().map(|local| ListenerStatus { name: "admin", api: None, address: local.url() });
         standing.listeners.extend(told);
         if bound.is_empty() {
             return Ok(());
@@ -386,9 +392,9 @@ impl Running {
     }
 
     fn standing(&self, loaded: &Loaded, base: &Base, metrics: Arc<Metrics>, started: kh_core::Now) -> Standing {
-        let mut listeners: Vec<_> = self.gateways.iter().flat_map(|(name, gateway)| told(name, gateway)).collect();
+        let mut listeners = self.listeners.clone();
         let brokers = [self.addresses.broker_url.clone(), self.addresses.broker_socket_url.clone()];
-        let told = brokers.into_iter().flatten().map(|address| ListenerStatus { name: "broker", address });
+        let told = brokers.into_iter().flatten().map(|address| ListenerStatus { name: "broker", api: None, address });
         listeners.extend(told);
         Standing {
             base: base.clone(),
@@ -437,13 +443,13 @@ impl Running {
     }
 }
 
-/// The sessions of users, over this state.
 /// How keyholder's own tokens are bound: one memory of proofs for all listeners.
 fn own_binding(config: &Config, certificates: &Arc<AtomicBool>) -> OwnBinding {
     let proofs = ProofRules { nonce: config.token_endpoint.dpop_nonce, ..ProofRules::default() };
     OwnBinding { senders: Arc::new(Senders::default()), proofs, certificates: Arc::clone(certificates) }
 }
 
+/// The sessions of users, over this state.
 fn user_sessions(loaded: &Loaded, base: &Base, broker: &Arc<Broker>) -> Result<Arc<UserSessions>, Failure> {
     let instance = LockedInstance::claim(&loaded.paths.database, &*base.entropy)?;
     let store = Arc::clone(&base.state) as Arc<dyn SessionStore>;
@@ -489,9 +495,10 @@ fn addresses(loaded: &Loaded, gateways: &[(&'static str, GatewayHandle)]) -> Add
     }
 }
 
-fn told(name: &'static str, gateway: &GatewayHandle) -> Vec<ListenerStatus> {
+fn told(name: &'static str, api: Option<&str>, gateway: &GatewayHandle) -> Vec<ListenerStatus> {
     let scheme = if name.ends_with("-tls") { "https" } else { "http" };
     let tcp = gateway.addresses().iter().map(|address| format!("{scheme}://{address}"));
     let unix = gateway.paths().map(|path| format!("unix:{}", path.display()));
-    tcp.chain(unix).map(|address| ListenerStatus { name, address }).collect()
+    let api = api.map(str::to_owned);
+    tcp.chain(unix).map(|address| ListenerStatus { name, api: api.clone(), address }).collect()
 }

@@ -89,8 +89,11 @@ pub struct ReloadStatus {
 /// One listener.
 #[derive(Clone, Debug, Serialize)]
 pub struct ListenerStatus {
-    /// `gateway`, `gateway-tls`, `broker` or `admin`.
+    /// `gateway`, `gateway-tls`, `inbound`, `inbound-tls`, `broker` or `admin`.
     pub name: &'static str,
+    /// The protected API that is served there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
     /// Where, as a URL, or `unix:` and a path.
     pub address: String,
 }
