@@ -85,8 +85,8 @@ pub struct Overview {
 #[derive(Default)]
 struct Entry {
     working: bool,
-    /// Records of the unfinished run when it was looked at last.
-    seq: Option<u64>,
+    /// Records of the unfinished run when it was looked at last; 0 without a run.
+    seq: u64,
     told_percent: u64,
     overview: Overview,
 }
@@ -162,7 +162,8 @@ impl Scheduler {
         for subject in &self.subjects {
             let Some(entry) = entries.get_mut(&subject.credential) else { continue };
             let run = unfinished.get(&subject.credential);
-            let moved = run.is_some_and(|run| entry.seq.is_some_and(|seq| seq != run.records.len() as u64));
+            let seq = run.map_or(0, |run| run.records.len() as u64);
+            let moved = entry.seq != seq;
             if entry.working {
                 continue;
             }
@@ -176,6 +177,8 @@ impl Scheduler {
             }
             *places += 1;
             entry.working = true;
+            // a look that brings no session, such as one at a run that cannot be followed, has seen this much
+            entry.seq = seq;
             let room =
                 run.is_some() || begun.get(&subject.platform).is_none_or(|many| *many < self.limits.unfinished_max);
             let (this, subject, stop) = (Arc::clone(self), Arc::clone(subject), stop.clone());
@@ -198,13 +201,12 @@ impl Scheduler {
         overview.next_at = found.next_at;
         overview.reason = found.reason;
         overview.next_command = None;
-        entry.seq = None;
         if let Some(session) = found.session {
             let run = session.run();
             overview.state = Some(run.state());
             overview.run = run.end().is_none().then(|| run.began().run);
             overview.next_command = run.need().map(|need| need.next.clone());
-            entry.seq = overview.run.map(|_| run.seq());
+            entry.seq = overview.run.map_or(0, |_| run.seq());
         }
     }
 

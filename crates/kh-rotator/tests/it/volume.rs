@@ -11,8 +11,8 @@ use kh_core::{
     port::{RotationJournal, Strategy},
     rotation::{Marker, RunId, WriteToken},
 };
-use kh_rotation::{End, Order, State};
-use kh_rotator::{Limits, Scheduler, Standing, Subject, Wanted, open};
+use kh_rotation::{End, Level, Order, State};
+use kh_rotator::{Limits, Overview, Scheduler, Standing, Subject, Wanted, open};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::world::{Act, START, World};
@@ -59,6 +59,19 @@ fn named(subject: &Subject, number: usize) -> Arc<Subject> {
     other.credential = format!("credential-{number}").parse().unwrap();
     other.platform = format!("platform-{}", number % 3).parse().unwrap();
     Arc::new(other)
+}
+
+/// One look of the schedule, to the ends of its tasks.
+async fn look(scheduler: &Arc<Scheduler>) {
+    let tasks = TaskTracker::new();
+    tasks.close();
+    scheduler.round(&tasks, &CancellationToken::new()).await.unwrap();
+    tasks.wait().await;
+}
+
+/// What is known of the only credential.
+fn only(scheduler: &Scheduler) -> Overview {
+    scheduler.overview().borrow().values().next().unwrap().clone()
 }
 
 /// A thousand credentials are looked at once each, and are due at times of their own, which a restart does not move.
@@ -114,16 +127,12 @@ async fn a_schedule_rotates_what_is_due_and_then_rests() {
     let subject = Arc::new(subject);
     let limits = Limits::default();
     let both = [(); 2].map(|()| Scheduler::new(world.boot(), vec![Arc::clone(&subject)], limits));
-    let stop = CancellationToken::new();
     let mut rounds = 0;
     loop {
         rounds += 1;
         assert!(rounds < 1000, "it never ends");
         for scheduler in &both {
-            let tasks = TaskTracker::new();
-            tasks.close();
-            scheduler.round(&tasks, &stop).await.unwrap();
-            tasks.wait().await;
+            look(scheduler).await;
         }
         let run = world.newest().await;
         if run.is_some_and(|run| run.state() == State::Completed) {
@@ -139,16 +148,12 @@ async fn a_schedule_rotates_what_is_due_and_then_rests() {
     assert_eq!(creates, 3, "one create, one stop, one delete");
     for _ in 0..4 {
         for scheduler in &both {
-            let tasks = TaskTracker::new();
-            tasks.close();
-            scheduler.round(&tasks, &stop).await.unwrap();
-            tasks.wait().await;
+            look(scheduler).await;
         }
         world.clock.advance(Duration::from_hours(1));
     }
     assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 1, "it is not due again");
-    let overview = both[0].overview().borrow().clone();
-    let known = overview.values().next().unwrap();
+    let known = only(&both[0]);
     assert_eq!(known.generation, Some(2));
     assert!(known.due_at.unwrap() > world.clock.now().wall.plus(Duration::from_hours(70 * 24)));
 }
@@ -166,14 +171,44 @@ async fn a_run_that_was_given_up_is_not_begun_again_at_once() {
         let (standing, _) = world.until_standing(&Wanted::scheduled()).await;
         assert!(matches!(standing, Standing::Ended(_)), "{order:?}: {standing:?}");
         let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
-        let stop = CancellationToken::new();
         for (hours, runs) in [(0, 1), (23, 1), (2, 2)] {
             world.clock.advance(Duration::from_hours(hours));
-            let tasks = TaskTracker::new();
-            tasks.close();
-            scheduler.round(&tasks, &stop).await.unwrap();
-            tasks.wait().await;
+            look(&scheduler).await;
             assert_eq!(world.side.runs(None, 10).await.unwrap().len(), runs, "{order:?}: {hours} hours later");
         }
+    }
+}
+
+/// A command that began a run and did not stay is followed at the next look at the journal, however young the secret is.
+#[tokio::test]
+async fn a_run_that_another_process_began_is_seen_while_the_credential_rests() {
+    let world = World::new(Strategy::Pair, 27);
+    let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
+    look(&scheduler).await;
+    assert!(only(&scheduler).next_at > world.now().plus(Limits::default().poll), "it rests");
+    let leaked = Wanted { level: Level::Revoke, actor: "cli:ops".to_owned(), reason: "leaked".to_owned() };
+    let session = open(&world.boot(), &world.subject(), Some(leaked)).await.unwrap().unwrap();
+    let began = session.run().seq();
+    session.release().await;
+    world.clock.advance(Limits::default().poll);
+    look(&scheduler).await;
+    let run = world.newest().await.unwrap();
+    assert!(run.seq() > began, "nobody went on with it: {:?}", only(&scheduler));
+}
+
+/// Nobody else wrote to it, so that its pauses are kept.
+#[tokio::test]
+async fn a_run_that_does_not_fit_is_tried_again_after_its_pause_and_not_at_every_look() {
+    let world = World::new(Strategy::Pair, 28);
+    let session = open(&world.boot(), &world.subject(), Some(Wanted::scheduled())).await.unwrap().unwrap();
+    session.release().await;
+    let mut subject = (*world.subject()).clone();
+    subject.stores.truncate(1);
+    subject.policy.backoff.first = Duration::from_mins(1);
+    let scheduler = Scheduler::new(world.boot(), vec![Arc::new(subject)], Limits::default());
+    for (pause, failures) in [(Duration::ZERO, 1), (Limits::default().poll, 1), (Duration::from_mins(1), 2)] {
+        world.clock.advance(pause);
+        look(&scheduler).await;
+        assert_eq!(only(&scheduler).failures, failures, "{pause:?} later");
     }
 }
