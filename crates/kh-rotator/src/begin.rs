@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use kh_core::{
     Code, UnixMillis,
     port::{
-        JournalError, TargetError,
+        JournalError, ManageError, TargetError,
         rotation_journal::{NewRun, StoredRun},
     },
     rotation::{Marker, RunId},
@@ -63,6 +63,9 @@ pub enum NotBegun {
         /// Why.
         error: TargetError,
     },
+    /// The platform could not be asked when the secret was made.
+    #[error("it is not known how old the secret is: {0}")]
+    Platform(ManageError),
     /// The lease or the journal.
     #[error(transparent)]
     Halt(#[from] Halt),
@@ -74,6 +77,7 @@ impl NotBegun {
         match self {
             Self::NoStrategy { .. } | Self::NoStore => Code::ROTATION_UNSUPPORTED,
             Self::Store { error, .. } => error.code(),
+            Self::Platform(error) => error.code(),
             Self::Halt(halt) => halt.code(),
         }
     }

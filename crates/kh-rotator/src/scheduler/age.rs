@@ -1,13 +1,14 @@
 //! How old a credential's secret is, when that makes it due, and whom that concerns.
 //!
-//! Invariant: reads alone. A secret whose age nobody knows is due: nothing says that it is young.
+//! Invariant: reads alone. A secret whose age nobody knows is due: nothing says that it is young. Nobody knows it where
+//! the platform answers without a date, and not where it does not answer.
 
 use std::time::Duration;
 
 use kh_core::{
     CredentialName, UnixMillis,
     credential::CredentialDocument,
-    port::{JournalError, Notice, Urgency},
+    port::{JournalError, ManageError, Notice, Urgency},
     rotation::Marker,
 };
 use kh_rotation::{End, Policy, Record, Step, due, schedule::age_percent};
@@ -56,7 +57,7 @@ impl Scheduler {
         let created_at = match &marker {
             Some(marker) => Some(marker.created_at),
             None => match CredentialDocument::parse(&live.value) {
-                Ok(document) => self.made_at(subject, &document).await,
+                Ok(document) => made_at(subject, &document).await.map_err(NotBegun::Platform)?,
                 Err(_) => None,
             },
         };
@@ -80,14 +81,6 @@ impl Scheduler {
         Ok(due_at.max(policy.calendar.closed_until(now, now.plus(policy.backoff.most)).unwrap_or(due_at)))
     }
 
-    /// When the platform says that a secret was made that keyholder did not make.
-    async fn made_at(&self, subject: &Subject, document: &CredentialDocument) -> Option<UnixMillis> {
-        let id = subject.management.id_of(document)?;
-        let bound = crate::session::call_timeout(&subject.policy);
-        let listed = tokio::time::timeout(bound, subject.management.list(document, subject.by)).await.ok()?.ok()?;
-        listed.into_iter().find(|secret| secret.id == id)?.created_at
-    }
-
     fn tell_age(&self, subject: &Subject, generation: u64, percent: u64) {
         let Some(reached) = TOLD_AT.into_iter().find(|at| percent >= *at) else { return };
         {
@@ -109,5 +102,19 @@ impl Scheduler {
             summary: format!("the secret of {} has reached {percent}% of its longest age", subject.credential),
             next: Some(format!("keyholder rotate plan {}", subject.credential)),
         });
+    }
+}
+
+/// When the platform says that a secret was made that keyholder did not make; none where it does not tell.
+async fn made_at(subject: &Subject, document: &CredentialDocument) -> Result<Option<UnixMillis>, ManageError> {
+    let Some(id) = subject.management.id_of(document) else { return Ok(None) };
+    let bound = crate::session::call_timeout(&subject.policy);
+    let listing = tokio::time::timeout(bound, subject.management.list(document, subject.by)).await;
+    // what only reads has done nothing, however late its answer is
+    let late = |_| Err(ManageError::NotDone { reason: "it did not answer in time".to_owned() });
+    match listing.unwrap_or_else(late) {
+        Ok(listed) => Ok(listed.into_iter().find(|secret| secret.id == id).and_then(|secret| secret.created_at)),
+        Err(ManageError::Unsupported) => Ok(None),
+        Err(error) => Err(error),
     }
 }

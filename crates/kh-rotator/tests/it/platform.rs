@@ -57,6 +57,15 @@ pub(crate) struct State {
     pub(crate) limit_met: bool,
 }
 
+/// How a listing fails.
+#[derive(Clone, Debug)]
+pub(crate) enum Unlisted {
+    /// The platform says why.
+    Refused(ManageError),
+    /// It never answers.
+    Hangs,
+}
+
 pub(crate) struct Platform {
     pub(crate) strategy: Strategy,
     pub(crate) state: Mutex<State>,
@@ -66,6 +75,8 @@ pub(crate) struct Platform {
     pub(crate) tokens_survive: bool,
     /// Most active ones.
     pub(crate) active_max: usize,
+    /// How the next listing fails.
+    pub(crate) unlisted: Mutex<Option<Unlisted>>,
 }
 
 impl State {
@@ -114,7 +125,15 @@ fn secret_of(document: &CredentialDocument) -> String {
 
 impl Platform {
     pub(crate) fn new(strategy: Strategy, clock: ManualClock, gate: Arc<Gate>) -> Self {
-        let platform = Self { strategy, state: Mutex::default(), clock, gate, tokens_survive: true, active_max: 3 };
+        let platform = Self {
+            strategy,
+            state: Mutex::default(),
+            clock,
+            gate,
+            tokens_survive: true,
+            active_max: 3,
+            unlisted: Mutex::default(),
+        };
         let now = platform.clock.now().wall;
         platform.state.lock().unwrap().new_row(Some("made by a person".to_owned()), now);
         platform
@@ -201,6 +220,12 @@ impl SecretManagement for Platform {
         _by: Rotator,
     ) -> BoxFuture<'a, Result<Vec<ManagedSecret>, ManageError>> {
         Box::pin(async {
+            let unlisted = self.unlisted.lock().unwrap().take();
+            match unlisted {
+                None => {}
+                Some(Unlisted::Refused(error)) => return Err(error),
+                Some(Unlisted::Hangs) => std::future::pending::<()>().await,
+            }
             let state = self.state.lock().unwrap();
             Ok(state
                 .rows

@@ -8,14 +8,17 @@ use std::{
 
 use kh_core::{
     Clock,
-    port::{RotationJournal, Strategy},
+    port::{ManageError, RotationJournal, Strategy},
     rotation::{Marker, RunId, WriteToken},
 };
 use kh_rotation::{End, Level, Order, State};
 use kh_rotator::{Limits, Overview, Scheduler, Standing, Subject, Wanted, open};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::world::{Act, START, World};
+use crate::{
+    platform::Unlisted,
+    world::{Act, START, World},
+};
 
 /// Rotations without and with `KEYHOLDER_LONG=1`.
 const ROTATIONS: u64 = 100;
@@ -211,4 +214,42 @@ async fn a_run_that_does_not_fit_is_tried_again_after_its_pause_and_not_at_every
         look(&scheduler).await;
         assert_eq!(only(&scheduler).failures, failures, "{pause:?} later");
     }
+}
+
+/// A platform that cannot be asked says nothing of the age: it is asked again, and no secret is replaced meanwhile.
+#[tokio::test]
+async fn a_listing_that_fails_makes_no_secret_due() {
+    let reason = || "503".to_owned();
+    let denied = ManageError::Denied { platform_code: "no.right".to_owned(), hint: String::new() };
+    for fault in [
+        Unlisted::Hangs,
+        Unlisted::Refused(ManageError::Throttled { retry_after: None }),
+        Unlisted::Refused(ManageError::NotDone { reason: reason() }),
+        Unlisted::Refused(ManageError::Unknown { reason: reason() }),
+        Unlisted::Refused(denied),
+    ] {
+        let mut world = World::new(Strategy::Pair, 29);
+        // what hangs is given up at once
+        world.policy.call_bound = Duration::ZERO;
+        *world.platform.unlisted.lock().unwrap() = Some(fault.clone());
+        let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
+        for failures in [1, 0] {
+            look(&scheduler).await;
+            let known = only(&scheduler);
+            assert_eq!(known.failures, failures, "{fault:?}: {known:?}");
+            assert_eq!(known.due_at.is_some_and(|due_at| due_at > world.now()), failures == 0, "{fault:?}: {known:?}");
+            world.clock.advance(world.policy.backoff.first);
+        }
+        assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 0, "{fault:?}");
+    }
+}
+
+/// Where nobody can know the age, nothing says that the secret is young.
+#[tokio::test]
+async fn a_secret_is_due_whose_age_the_platform_does_not_tell() {
+    let world = World::new(Strategy::Pair, 30);
+    *world.platform.unlisted.lock().unwrap() = Some(Unlisted::Refused(ManageError::Unsupported));
+    let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
+    look(&scheduler).await;
+    assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 1, "{:?}", only(&scheduler));
 }

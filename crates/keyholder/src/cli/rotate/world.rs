@@ -174,6 +174,7 @@ pub(super) fn not_begun(error: &NotBegun) -> Failure {
         NotBegun::NoStore | NotBegun::Store { .. } => {
             Failure::of(error.code(), error).hint("keyholder rotate plan shows what each store allows")
         }
+        NotBegun::Platform(_) => Failure::of(error.code(), error),
     }
 }
 
