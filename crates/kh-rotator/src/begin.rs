@@ -66,6 +66,9 @@ pub enum NotBegun {
     /// The platform could not be asked when the secret was made.
     #[error("it is not known how old the secret is: {0}")]
     Platform(ManageError),
+    /// The credential's unfinished run is less urgent: it has to be made urgent by an order first.
+    #[error("the unfinished run {0} is less urgent than what is asked for")]
+    LessUrgent(RunId),
     /// The lease or the journal.
     #[error(transparent)]
     Halt(#[from] Halt),
@@ -78,6 +81,7 @@ impl NotBegun {
             Self::NoStrategy { .. } | Self::NoStore => Code::ROTATION_UNSUPPORTED,
             Self::Store { error, .. } => error.code(),
             Self::Platform(error) => error.code(),
+            Self::LessUrgent(_) => Code::ROTATION_UNFINISHED,
             Self::Halt(halt) => halt.code(),
         }
     }

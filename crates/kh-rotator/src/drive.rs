@@ -29,13 +29,20 @@ pub enum Patience {
     UntilEnd,
 }
 
-/// Resumes the credential's unfinished run, or begins one where it is wanted; none when there is nothing to do.
+/// Resumes the credential's unfinished run, or begins one where it is wanted; none when there is nothing to do. A run
+/// that is less urgent than what is wanted is left as it is and told.
 pub async fn open(
     services: &Arc<Services>,
     subject: &Arc<Subject>,
     wanted: Option<Wanted>,
 ) -> Result<Option<Session>, NotBegun> {
     if let Some(session) = Session::resume(services, subject).await? {
+        let began = session.run().began();
+        let (run, level) = (began.run, began.level);
+        if wanted.is_some_and(|wanted| level < wanted.level) {
+            session.release().await;
+            return Err(NotBegun::LessUrgent(run));
+        }
         return Ok(Some(session));
     }
     match wanted {

@@ -18,7 +18,7 @@ use kh_core::{
     port::rotation_journal::ApprovalOf,
     rotation::{ManagedId, VersionId},
 };
-use kh_rotation::{Level, Order};
+use kh_rotation::{Level, Order, Run};
 use kh_rotator::{NotTaken, Patience, Person, Wanted, orders};
 
 use self::world::{Subjects, World};
@@ -353,22 +353,31 @@ async fn now(world: &World, arguments: NowArgs, loaded: &Loaded, context: &Conte
             }
         }
     };
-    let credential = &credential;
-    let (actor, reason) = (context.environment.actor(), reasons.join(", "));
-    if let Some(run) = world.unfinished(credential).await?.filter(|run| run.began().level < level) {
-        let person = Person { actor, reason };
-        match give(world, credential, Order::Hurry { level }, &person, context).await {
-            Ok(()) => return standing::drive(world, credential, None, patience(arguments.wait), context).await,
-            Err(NotTaken::Refused(refused)) => return Err(not_hurried(&run, &refused)),
-            Err(error) => return Err(world::not_taken(&error)),
-        }
+    let (credential, patience) = (&credential, patience(arguments.wait));
+    let person = Person { actor: context.environment.actor(), reason: reasons.join(", ") };
+    let wanted = Wanted { level, actor: person.actor.clone(), reason: person.reason.clone() };
+    let run = match less_urgent(world, credential, level).await? {
+        Some(run) => run,
+        None => match standing::drive(world, credential, Some(wanted), patience, context).await {
+            Ok(exit) => return Ok(exit),
+            // a plain run that began meanwhile is in the way
+            Err(failure) => less_urgent(world, credential, level).await?.ok_or(failure)?,
+        },
+    };
+    match give(world, credential, Order::Hurry { level }, &person, context).await {
+        Ok(()) => standing::drive(world, credential, None, patience, context).await,
+        Err(NotTaken::Refused(refused)) => Err(not_hurried(&run, &refused)),
+        Err(error) => Err(world::not_taken(&error)),
     }
-    let wanted = Wanted { level, actor, reason };
-    standing::drive(world, credential, Some(wanted), patience(arguments.wait), context).await
+}
+
+/// The credential's unfinished run, where it is less urgent than `level`.
+async fn less_urgent(world: &World, credential: &CredentialName, level: Level) -> Result<Option<Run>, Failure> {
+    Ok(world.unfinished(credential).await?.filter(|run| run.began().level < level))
 }
 
 /// A run that cannot be made urgent: what its state is, and how to get a new one.
-fn not_hurried(run: &kh_rotation::Run, refused: &kh_rotation::run::Refused) -> Failure {
+fn not_hurried(run: &Run, refused: &kh_rotation::run::Refused) -> Failure {
     let began = run.began();
     let failure = Failure::new(
         kh_core::Code::ROTATION_UNFINISHED,

@@ -10,7 +10,7 @@ use kh_core::{
     rotation::ManagedId,
 };
 use kh_rotation::{End, Level, Order};
-use kh_rotator::{OldTokens, Revoked, Standing, TokenRevoker, Wanted, open};
+use kh_rotator::{NotBegun, OldTokens, Revoked, Standing, TokenRevoker, Wanted, open};
 
 use crate::{
     platform::Call,
@@ -129,6 +129,23 @@ async fn a_leaked_secret_dies_in_the_time_of_its_level() {
     let state = world.platform.state.lock().unwrap();
     assert!(state.rows.iter().all(|row| !row.active), "nothing logs in any more");
     assert!(!state.calls.iter().any(|call| matches!(call, Call::Create(_))), "and nothing replaces it");
+}
+
+/// The schedule may begin a plain run right before a person says that the secret leaked.
+#[tokio::test]
+async fn a_plain_run_is_not_taken_for_the_urgent_one_that_is_wanted() {
+    let world = World::new(Strategy::Pair, 20);
+    let plain = open(&world.boot(), &world.subject(), Some(Wanted::scheduled())).await.unwrap().unwrap();
+    let id = plain.run().began().run;
+    plain.release().await;
+    let services = world.boot();
+    let refused = open(&services, &world.subject(), Some(wanted(Level::Revoke))).await.unwrap_err();
+    assert!(matches!(refused, NotBegun::LessUrgent(run) if run == id), "{refused}");
+    world.act(Act::Order(Order::Hurry { level: Level::Revoke })).await.unwrap();
+    assert_eq!(world.now(), START, "nobody waited for a lease");
+    let session = open(&services, &world.subject(), Some(wanted(Level::Fast))).await.unwrap().unwrap();
+    let began = session.run().began();
+    assert_eq!((began.run, began.level), (id, Level::Revoke));
 }
 
 /// Kinds and summaries of what people were told about hooks and tokens.

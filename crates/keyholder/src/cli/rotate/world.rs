@@ -175,6 +175,7 @@ pub(super) fn not_begun(error: &NotBegun) -> Failure {
             Failure::of(error.code(), error).hint("keyholder rotate plan shows what each store allows")
         }
         NotBegun::Platform(_) => Failure::of(error.code(), error),
+        NotBegun::LessUrgent(run) => Failure::of(error.code(), error).hint(format!("keyholder rotate status {run}")),
     }
 }
 
