@@ -15,9 +15,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::Base;
 use crate::config::Config;
 
-/// Where Linux tells the machine's name (proc_sys_kernel(5)).
-const HOSTNAME: &str = "/proc/sys/kernel/hostname";
-
 /// Longest part of the machine's name that is told: a label of DNS.
 const HOST_MAX: usize = 63;
 
@@ -68,9 +65,14 @@ pub(crate) fn rotated(config: &Config) -> BTreeSet<CredentialName> {
     rotated.map(|(name, _)| name.clone()).collect()
 }
 
-/// The machine's name in plain letters.
+/// The machine's name in plain letters. The kernel tells it by uname(2) also to a service that sees nothing of /proc but
+/// processes (systemd's `ProcSubset=pid`).
 pub(crate) fn host() -> String {
-    let told = std::fs::read_to_string(HOSTNAME).unwrap_or_default();
+    let machine = rustix::system::uname();
+    in_plain_letters(&machine.nodename().to_string_lossy())
+}
+
+fn in_plain_letters(told: &str) -> String {
     let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '-' };
     let host: String = told.trim().chars().take(HOST_MAX).map(plain).collect();
     if host.is_empty() { "host".to_owned() } else { host }
@@ -89,6 +91,20 @@ mod tests {
     use kh_core::SeededEntropy;
 
     use super::*;
+
+    #[test]
+    fn a_machines_name_is_told_in_plain_letters() {
+        let long = "a".repeat(HOST_MAX + 1);
+        for (told, name) in [
+            ("web-1.example", "web-1.example"),
+            (" web_1\n", "web_1"),
+            ("b\u{f6}se/1", "b-se-1"),
+            ("", "host"),
+            (long.as_str(), &long[1..]),
+        ] {
+            assert_eq!(in_plain_letters(told), name, "{told:?}");
+        }
+    }
 
     #[test]
     fn processes_have_different_names_that_begin_with_their_kind() {
