@@ -58,15 +58,31 @@ fn pagerduty(alerts: &mut Alerts, request: &Received) -> Reply {
     Reply::json(202, &json!({"status": "success", "message": "Event processed", "dedup_key": key}))
 }
 
+/// A service of PagerDuty's, and the way to it.
+struct Duty {
+    files: Files,
+    alerts: Arc<Mutex<Alerts>>,
+    server: Server,
+    channel: PagerDuty,
+}
+
+impl Duty {
+    /// The way tells what is at least so urgent.
+    async fn start(threshold: Urgency) -> Self {
+        let files = Files::new();
+        let key = files.write("key", ROUTING_KEY);
+        let alerts = Arc::new(Mutex::new(Alerts::default()));
+        let shared = Arc::clone(&alerts);
+        let server = Server::start(move |request| pagerduty(&mut shared.lock().unwrap(), request)).await;
+        let region = PagerDutyRegion::At(server.url("/v2/enqueue"));
+        let channel = PagerDuty::new("pd", threshold, &region, "keyholder-1", key, client()).unwrap();
+        Self { files, alerts, server, channel }
+    }
+}
+
 #[tokio::test]
 async fn pagerduty_opens_one_alert_per_run_and_closes_it() {
-    let files = Files::new();
-    let key = files.write("key", ROUTING_KEY);
-    let alerts = Arc::new(Mutex::new(Alerts::default()));
-    let shared = Arc::clone(&alerts);
-    let server = Server::start(move |request| pagerduty(&mut shared.lock().unwrap(), request)).await;
-    let region = PagerDutyRegion::At(server.url("/v2/enqueue"));
-    let channel = PagerDuty::new("pd", Urgency::Critical, &region, "keyholder-1", key, client()).unwrap();
+    let Duty { files, alerts, server, channel } = Duty::start(Urgency::Critical).await;
     let open = || alerts.lock().unwrap().open.clone();
     channel.send(&notice(1, Urgency::Critical)).await.unwrap();
     channel.send(&Notice { summary: "\u{e4}".repeat(3000), ..notice(2, Urgency::Critical) }).await.unwrap();
@@ -87,13 +103,7 @@ async fn pagerduty_opens_one_alert_per_run_and_closes_it() {
 
 #[tokio::test]
 async fn pagerduty_closes_the_alert_of_an_old_secret_when_there_is_a_new_one() {
-    let files = Files::new();
-    let key = files.write("key", ROUTING_KEY);
-    let alerts = Arc::new(Mutex::new(Alerts::default()));
-    let shared = Arc::clone(&alerts);
-    let server = Server::start(move |request| pagerduty(&mut shared.lock().unwrap(), request)).await;
-    let region = PagerDutyRegion::At(server.url("/v2/enqueue"));
-    let channel = PagerDuty::new("pd", Urgency::Warning, &region, "keyholder-1", key, client()).unwrap();
+    let Duty { files: _files, alerts, server: _server, channel } = Duty::start(Urgency::Warning).await;
     let open = || alerts.lock().unwrap().open.keys().cloned().collect::<Vec<_>>();
     let of = |kind: &str, number, urgency| Notice { kind: kind.to_owned(), ..notice(number, urgency) };
     let age = |number, urgency| Notice { run: None, ..of("rotation.age", number, urgency) };
