@@ -72,6 +72,8 @@ impl Base {
     pub(crate) fn open(loaded: &Loaded, environment: &Environment) -> Result<Self, Failure> {
         loaded.paths.prepare()?;
         let lock = InstallationLock::shared(&loaded.paths.state)?;
+        refuse_unfinished(&loaded.paths)?;
+        refuse_remains(&loaded.paths)?;
         Self::locked(loaded, environment, lock)
     }
 
@@ -86,21 +88,18 @@ impl Base {
         refuse_unfinished(paths)?;
         refuse_missing(paths)?;
         refuse_remains(paths)?;
-        let lock = match lock {
-            Some(lock) => lock,
-            // copied without its lock file
-            None => InstallationLock::shared(&paths.state)?,
+        let Some(lock) = lock else {
+            // copied without its lock file: what was asked before the lock is asked again under it
+            drop(InstallationLock::shared(&paths.state)?);
+            return Self::open_existing(loaded, environment);
         };
         Self::locked(loaded, environment, lock)
     }
 
     fn locked(loaded: &Loaded, environment: &Environment, lock: InstallationLock) -> Result<Self, Failure> {
-        let paths = &loaded.paths;
-        refuse_unfinished(paths)?;
-        refuse_remains(paths)?;
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let unlocked = unlock(loaded, environment, &entropy)?;
-        Self::over(paths, unlocked, Some(lock))
+        Self::over(&loaded.paths, unlocked, Some(lock))
     }
 
     /// Opens what stands at `paths` over a store that is open already. Blocks.
