@@ -84,6 +84,47 @@ fn online_shows_what_each_credential_really_has() {
     assert!(tokens.iter().all(|secret| !shown.contains(secret) && !answer.to_string().contains(secret)));
 }
 
+/// A login that is not for a check is no failure; a document that is not there is one all the same.
+#[test]
+fn a_credential_that_is_not_for_a_check_is_told_and_no_failure() {
+    let lines = "[credential.users]\nplatform = \"genesys\"\nsecret = \"store:users\"\n\
+                 [credential.users.sessions]\nlife = \"30d\"\n\
+                 [credential.refreshed]\nplatform = \"genesys\"\nsecret = \"store:refreshed\"\n";
+    let installation = Installation::with("", lines);
+    let mut document = installation.sandbox.genesys_document();
+    installation.store_secret("users", &document);
+    document["refresh_token"] = json!("good-for-one-use-0123456789");
+    installation.store_secret("refreshed", &document);
+
+    let answer = installation.run(&["check", "--online", "--output", "json"]).json();
+    for (name, words) in [("users", "users log in with it"), ("refreshed", "good for one use")] {
+        let seen = credential(&answer, name);
+        assert_eq!((&seen["works"], &seen["problem"]), (&Value::Null, &Value::Null), "{seen}");
+        assert!(text(&seen["not_tried"], "detail").contains(words), "{seen}");
+        assert!(!text(&seen["not_tried"], "hint").is_empty(), "{seen}");
+    }
+    let tried = credential(&answer, "genesys");
+    assert_eq!((&tried["works"], &tried["not_tried"]), (&json!(true), &Value::Null), "{tried}");
+    assert_eq!(installation.sandbox.count("POST /oauth/token"), 1, "the one that is for it");
+    let shown = installation.run(&["check", "--online", "--credential", "refreshed"]).done();
+    assert!(shown.contains("refreshed: was not tried") && shown.contains("`keyholder token get`"), "{shown}");
+
+    // beside one that fails, the failure is told alone
+    let mut wrong = installation.sandbox.genesys_document();
+    wrong["client_secret"] = json!("x".repeat(43));
+    installation.store_secret("genesys", &wrong);
+    let said = installation.run(&["check", "--online", "--output", "json"]);
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    let problem: Value = serde_json::from_str(&said.err).unwrap();
+    let detail = text(&problem, "detail");
+    assert!(detail.contains("genesys does not work") && !detail.contains("users"), "{problem}");
+    assert_eq!(credential(&problem, "users")["works"], Value::Null, "{problem}");
+    installation.run(&["secret", "rm", "users", "--yes"]).done();
+    let said = installation.run(&["check", "--online", "--credential", "users"]);
+    assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
+    assert!(said.out.contains("users: does not work"), "{}", said.out);
+}
+
 /// A document in a Vault is read there, beside an embedded store and without any.
 #[cfg(feature = "vault")]
 #[test]

@@ -1,8 +1,8 @@
 //! `keyholder check --online`: what each credential really has.
 //!
-//! Invariants: one login per credential, never a second one with the same secret; what the platform does not tell is
-//! said to be unknown; a claim of a token that was not verified is called so; no token leaves the process but in the
-//! header of a read of its own account.
+//! Invariants: one login per credential, never a second one with the same secret, and none where a login is not for a
+//! check, which is said and is no failure; what the platform does not tell is said to be unknown; a claim of a token
+//! that was not verified is called so; no token leaves the process but in the header of a read of its own account.
 
 mod claims;
 mod report;
@@ -40,10 +40,12 @@ struct Seen {
     kind: PlatformKind,
     #[serde(skip_serializing_if = "Option::is_none")]
     environment: Option<String>,
-    /// Whether a login succeeded and the platform's API takes its token, as far as that was tried.
-    works: bool,
+    /// Whether a login succeeded and the platform's API takes its token; none where a login is not for a check.
+    works: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<Problem>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_tried: Option<NotTried>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Token>,
     api_base: String,
@@ -55,6 +57,20 @@ struct Seen {
     /// CXone: decoded, not verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     unverified_claims: Option<Claims>,
+}
+
+impl Seen {
+    fn fail(&mut self, problem: Problem) {
+        self.works = Some(false);
+        self.problem = Some(problem);
+    }
+}
+
+/// Why no login was tried, although nothing is known to be wrong.
+#[derive(Debug, Serialize)]
+struct NotTried {
+    detail: &'static str,
+    hint: &'static str,
 }
 
 /// Why it does not work.
@@ -119,7 +135,7 @@ fn conclude(seen: &[Seen], issuers: &[SeenIssuer], context: &Context) -> Result<
     let answer = serde_json::json!({ "credentials": seen, "issuers": issuers });
     let text = || report::text(seen, issuers, context.terminal.out_style);
     let lacking: Vec<_> = issuers.iter().filter(|issuer| !issuer.works).collect();
-    let failed: Vec<_> = seen.iter().filter(|seen| !seen.works).collect();
+    let failed: Vec<_> = seen.iter().filter(|seen| seen.works == Some(false)).collect();
     let problems = || failed.iter().filter_map(|seen| Some((seen, seen.problem.as_ref()?)));
     if failed.is_empty() && lacking.is_empty() {
         context.terminal.answer(&answer, text);
@@ -156,8 +172,9 @@ async fn see(spec: &CredentialSpec, sight: &Sight) -> Seen {
         platform: spec.platform.to_string(),
         kind: spec.kind,
         environment: spec.environment.as_ref().map(ToString::to_string),
-        works: false,
+        works: None,
         problem: None,
+        not_tried: None,
         token: None,
         api_base: spec.api_base.clone(),
         clock_skew_seconds: None,
@@ -167,9 +184,19 @@ async fn see(spec: &CredentialSpec, sight: &Sight) -> Seen {
     let http = HttpClient::new(Arc::clone(&spec.egress), Timeouts::default(), Arc::clone(&sight.clock));
     let login_base = spec.auth_base.as_deref().unwrap_or(&spec.api_base);
     seen.clock_skew_seconds = skew(&http, login_base, sight).await;
-    match login(spec, sight).await {
-        Ok(token) => describe(&mut seen, spec, &http, &token).await,
-        Err(problem) => seen.problem = Some(problem),
+    let document = match document(spec, sight).await {
+        Ok(document) => document,
+        Err(problem) => {
+            seen.fail(problem);
+            return seen;
+        }
+    };
+    seen.not_tried = not_for_a_check(spec, &document);
+    if seen.not_tried.is_none() {
+        match spec.endpoint.fetch(&document, None).await {
+            Ok(token) => describe(&mut seen, spec, &http, &token).await,
+            Err(error) => seen.fail(problem_of(&error)),
+        }
     }
     seen
 }
@@ -184,30 +211,30 @@ async fn skew(http: &HttpClient, base: &str, sight: &Sight) -> Option<i64> {
     Some((difference + 500).div_euclid(1000))
 }
 
-async fn login(spec: &CredentialSpec, sight: &Sight) -> Result<IssuedToken, Problem> {
-    let unusable = |detail: String, hint| Problem { code: Code::CREDENTIAL_UNUSABLE, detail, hint, unreachable: false };
+async fn document(spec: &CredentialSpec, sight: &Sight) -> Result<CredentialDocument, Problem> {
     let stored = sight.sources.read(&spec.secret).await.map_err(|error| unread(&spec.secret, &error))?;
-    let document = CredentialDocument::parse(&stored.value).map_err(|error| {
+    CredentialDocument::parse(&stored.value).map_err(|error| {
         let hint = match spec.secret {
             SecretReference::Embedded(_) => "store a credential document with `keyholder secret set`",
             SecretReference::Stored { .. } => "put a credential document there",
         };
-        unusable(error.to_string(), hint)
-    })?;
+        Problem { code: Code::CREDENTIAL_UNUSABLE, detail: error.to_string(), hint, unreachable: false }
+    })
+}
+
+/// Why a check does not log in with it.
+fn not_for_a_check(spec: &CredentialSpec, document: &CredentialDocument) -> Option<NotTried> {
     if spec.sessions.is_some() {
-        return Err(unusable(
-            "users log in with it: it gets no token by itself".to_owned(),
-            "log in as a user to try it",
-        ));
+        return Some(NotTried {
+            detail: "users log in with it: it gets no token by itself",
+            hint: "log in as a user to try it",
+        });
     }
-    if document.refresh_token.is_some() {
-        // Platforms may let a refresh token be used once: spent here, it would be lost for the running keyholder.
-        return Err(unusable(
-            "it logs in with a refresh token, which may be good for one use and is not spent on a check".to_owned(),
-            "ask the running keyholder: `keyholder token get`",
-        ));
-    }
-    spec.endpoint.fetch(&document, None).await.map_err(|error| problem_of(&error))
+    // Platforms may let a refresh token be used once: spent here, it would be lost for the running keyholder.
+    document.refresh_token.is_some().then_some(NotTried {
+        detail: "it logs in with a refresh token, which may be good for one use and is not spent on a check",
+        hint: "ask the running keyholder: `keyholder token get`",
+    })
 }
 
 /// A document that no store told.
@@ -259,7 +286,7 @@ fn problem_of(error: &FetchError) -> Problem {
 
 /// What the token tells, by platform.
 async fn describe(seen: &mut Seen, spec: &CredentialSpec, http: &HttpClient, token: &IssuedToken) {
-    seen.works = true;
+    seen.works = Some(true);
     seen.token = Some(Token { expires_in: token.expires_in.as_secs(), scope: token.scope.clone() });
     if let Some(base) = &token.api_base {
         seen.api_base.clone_from(base);
@@ -289,8 +316,7 @@ async fn of_genesys(seen: &mut Seen, http: &HttpClient, token: &SecretString) {
                     (Code::UPSTREAM_PROTOCOL, "the login worked; check api_url", false)
                 }
             };
-            seen.works = false;
-            seen.problem = Some(Problem { code, detail: error.to_string(), hint, unreachable });
+            seen.fail(Problem { code, detail: error.to_string(), hint, unreachable });
         }
     }
 }

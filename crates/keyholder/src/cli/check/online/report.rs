@@ -27,10 +27,11 @@ fn of_issuer(issuer: &SeenIssuer, style: Style) -> String {
 }
 
 fn block(seen: &Seen, style: Style) -> String {
-    let verdict = match (&seen.works, &seen.problem) {
-        (true, _) => style.green("works"),
-        (false, Some(problem)) if problem.unreachable => style.yellow("could not be tried"),
-        (false, _) => style.red("does not work"),
+    let verdict = match (seen.works, &seen.problem) {
+        (None, _) => style.yellow("was not tried"),
+        (Some(true), _) => style.green("works"),
+        (Some(false), Some(problem)) if problem.unreachable => style.yellow("could not be tried"),
+        (Some(false), _) => style.red("does not work"),
     };
     let environment = seen.environment.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
     let mut lines = vec![format!("{}{environment}: {verdict}\n", style.bold(seen.name.as_str()))];
@@ -46,6 +47,7 @@ fn rows(seen: &Seen) -> Vec<(&'static str, String)> {
     };
     let mut rows = vec![("platform", format!("{} ({kind}), {}", seen.platform, seen.api_base))];
     rows.extend(seen.problem.as_ref().map(|problem| ("problem", problem.detail.clone())));
+    rows.extend(seen.not_tried.as_ref().map(|why| ("not tried", format!("{}; {}", why.detail, why.hint))));
     if let Some(token) = &seen.token {
         let life = duration::format(Duration::from_secs(token.expires_in));
         rows.push(("token", format!("lives {life} ({} s)", token.expires_in)));
