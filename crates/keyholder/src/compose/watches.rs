@@ -1,8 +1,9 @@
 //! What watches the process, as the configuration and the OpenTelemetry variables want it.
 //!
-//! Invariant: a header for the collector comes from a file or the environment and is never shown.
+//! Invariant: a header for the collector comes from the environment, or from a file that nobody but its owner and group
+//! may read, and is never shown.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use kh_core::{Code, SecretString, metric::help};
 use kh_net::{Egress, Settings as Way, SystemRoots};
@@ -15,7 +16,7 @@ use kh_telemetry::{
 
 use prometheus_client::registry::Registry;
 
-use super::{Base, tls::read_pem};
+use super::{Base, egress::read_named, tls::read_pem};
 use crate::{
     cli::Loaded,
     config::{AccessConfig, AccessFormat},
@@ -36,9 +37,6 @@ const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 
 /// Most attributes of the resource that are taken from the environment.
 const RESOURCE_MAX: usize = 32;
-
-/// Largest file of headers, in bytes.
-const HEADERS_BYTES_MAX: u64 = 64 * 1024;
 
 /// What watches a keyholder that is about to start.
 pub(crate) struct Watches {
@@ -125,17 +123,12 @@ fn headers(loaded: &Loaded, environment: &Environment) -> Result<Option<SecretSt
     if let Some(headers) = environment.secret(HEADERS) {
         return Ok(Some(headers));
     }
-    let Some(path) = &loaded.config.telemetry.headers_file else { return Ok(None) };
-    let path = loaded.paths.resolve(path);
-    let cannot = |error: std::io::Error| {
-        Failure::new(Code::CONFIG_INVALID, format!("the headers file {} cannot be read", path.display()))
-            .caused_by(&error)
-            .hint("see [telemetry] headers_file in keyholder.toml")
-    };
-    if std::fs::metadata(&path).map_err(cannot)?.len() > HEADERS_BYTES_MAX {
-        return Err(cannot(std::io::ErrorKind::FileTooLarge.into()));
-    }
-    std::fs::read_to_string(&path).map(|text| Some(SecretString::new(text))).map_err(cannot)
+    let path = loaded.config.telemetry.headers_file.as_ref().map(|path| loaded.paths.resolve(path));
+    path.as_deref().map(headers_of).transpose()
+}
+
+fn headers_of(path: &Path) -> Result<SecretString, Failure> {
+    read_named(path).map_err(|failure| failure.hint("see [telemetry] headers_file in keyholder.toml"))
 }
 
 fn resource(environment: &Environment, instance: String) -> Vec<(String, String)> {
@@ -167,7 +160,32 @@ fn egress(loaded: &Loaded) -> Result<Arc<Egress>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::{Permissions, set_permissions},
+        os::unix::fs::PermissionsExt,
+    };
+
     use super::*;
+
+    #[test]
+    fn headers_come_from_a_file_that_others_may_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("otlp.headers");
+        std::fs::write(&path, "x-team=a\nx-api-key=collector-key-0123456789\n").unwrap();
+        for mode in [0o400, 0o440, 0o600, 0o640] {
+            set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let headers = headers_of(&path).unwrap();
+            assert_eq!(headers.expose(), "x-team=a\nx-api-key=collector-key-0123456789", "{mode:o}");
+            assert_eq!(parse_headers(&headers).unwrap().len(), 2, "{mode:o}");
+        }
+        for mode in [0o444, 0o604, 0o644, 0o660] {
+            set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let failure = headers_of(&path).unwrap_err();
+            assert_eq!(failure.code(), Code::CONFIG_INVALID, "{mode:o}");
+            assert!(failure.detail().contains("may be read by others"), "{mode:o}: {failure:?}");
+            assert!(!format!("{failure:?}").contains("collector-key"), "{mode:o}: {failure:?}");
+        }
+    }
 
     #[test]
     fn the_resource_is_named_and_extended_by_the_environment() {

@@ -1,6 +1,6 @@
 //! Traces and metrics as a collector receives them from a real `keyholder serve`.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use kh_core::trace::TraceContext;
 use kh_telemetry::otlp::parse_text;
@@ -36,7 +36,9 @@ fn of_kind(spans: &[Span], kind: SpanKind) -> Vec<Span> {
 fn a_callers_trace_is_continued_and_metrics_are_those_of_the_scrape() {
     let collector = Collector::start(Mood::Friendly);
     let installation = with(&collector, "metrics_interval = \"1h\"\nheaders_file = \"otlp.headers\"\n");
-    fs::write(installation.path("otlp.headers"), "x-api-key=collector-key-0123456789\n").unwrap();
+    let headers = installation.path("otlp.headers");
+    fs::write(&headers, "x-api-key=collector-key-0123456789\n").unwrap();
+    fs::set_permissions(&headers, fs::Permissions::from_mode(0o600)).unwrap();
     let server = installation.serve();
     exercise(&installation, &server);
     let login = installation.add_client("traced", &["--credential", "genesys", "--allow-all"]);
