@@ -262,9 +262,10 @@ async fn carry_out(wish: Wish, base: &Base, loaded: &Loaded, context: &Context) 
         issuer.revoke(token.expose().as_bytes()).await?;
     }
     let serving = seen_by_all(&loaded.paths.state).await;
-    told::done(&records, serving, context);
-    for doubt in doubts(&order, &issuer) {
-        context.terminal.warn(&doubt);
+    let doubts = doubts(&order, &issuer);
+    told::done(&records, serving, &doubts, context);
+    for doubt in &doubts {
+        context.terminal.warn(doubt);
     }
     Ok(Exit::Done)
 }

@@ -115,7 +115,15 @@ fn a_slip_is_refused_or_told_and_other_issuers_names_are_taken() {
     typo.done();
     let opaque = told(&installation, &["--output", "json", "revoke", "token"], "foo");
     assert!(opaque.err.contains("neither a JWT nor a token of keyholder's own"), "{opaque:?}");
-    opaque.json();
+    let warnings = opaque.json()["warnings"].clone();
+    assert_eq!(warnings.as_array().map(Vec::len), Some(1), "{warnings}");
+    assert!(warnings[0].as_str().unwrap().contains("neither a JWT nor a token of keyholder's own"), "{warnings}");
+    let typo = told(&installation, &["--output", "json", "revoke", "client", "biling"], "").json();
+    let warnings = typo["warnings"].as_array().unwrap();
+    assert!(warnings[0].as_str().unwrap().contains("is called \"biling\""), "{typo}");
+    assert!(warnings[1].as_str().unwrap().contains("did you mean billing?"), "{typo}");
+    let known = told(&installation, &["--output", "json", "revoke", "subject", "248289761001"], "").json();
+    assert!(known.get("warnings").is_none(), "{known}");
     for words in [
         &["revoke", "client", "biling", "--issuer", "https://login.example.com/"][..],
         &["revoke", "client", "billing"],

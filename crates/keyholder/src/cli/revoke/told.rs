@@ -12,10 +12,13 @@ use crate::{
     output::{Exit, Failure, Table, printable},
 };
 
-/// Says what was revoked.
-pub(super) fn done(records: &[RevocationRecord], serving: usize, context: &Context) {
+/// Says what was revoked; to a program also what of it may be a slip.
+pub(super) fn done(records: &[RevocationRecord], serving: usize, doubts: &[String], context: &Context) {
     let all: Vec<Value> = records.iter().map(as_json).collect();
-    let answer = json!({ "revocations": all, "serving": serving });
+    let mut answer = json!({ "revocations": all, "serving": serving });
+    if let Some(object) = answer.as_object_mut().filter(|_| !doubts.is_empty()) {
+        object.insert("warnings".to_owned(), doubts.into());
+    }
     context.terminal.answer(&answer, || {
         let what = records.last().map_or_else(String::new, |record| record.target.to_string());
         let details: String = records.last().map(lines).unwrap_or_default();
