@@ -35,7 +35,8 @@ pub(super) async fn drive(
 ) -> Result<Exit, Failure> {
     let subject = world.subject(name)?;
     let services = &world.rotation.services;
-    let session = open(services, &subject, wanted).await.map_err(|error| world::not_begun(&error))?;
+    let opening = Box::pin(open(services, &subject, wanted));
+    let session = opening.await.map_err(|error| world::not_begun(&error))?;
     let Some(mut session) = session else {
         // an order ended it: nothing is left to be done
         return newest(world, name, context).await;
