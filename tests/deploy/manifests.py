@@ -272,7 +272,7 @@ class Pod:
 def run_sidecar(kubelet, template, kustomized, ends):
     log = kubelet.folder / f"{kustomized.name}.log"
     kubelet.called.clear()
-    with kubelet.pod(template, FOLDER / "sidecar") as pod:
+    with kubelet.pod(template, kustomized) as pod:
         served = None
         for container in pod.spec["initContainers"]:
             if container.get("restartPolicy") == "Always":
