@@ -3,9 +3,11 @@
     manifests.py STATIC-BINARY
 
 1. Every object is valid, strictly, in the published schemas of Kubernetes 1.29 (native sidecars) to 1.37.
-2. What no schema knows: volumes, ports, selectors and files that are named exist, pods fit the "restricted" pod security
+2. kubectl renders each folder to what its files say and to the ConfigMaps that its pods name: no kustomization changes a
+   selector or a name behind their back.
+3. What no schema knows: volumes, ports, selectors and files that are named exist, pods fit the "restricted" pod security
    standard, commands are ones that keyholder understands, configurations pass its check, times fit into each other.
-3. Each pod's containers run in an empty root with the volumes as a kubelet lays them out (owners, modes, links): secrets
+4. Each pod's containers run in an empty root with the volumes as a kubelet lays them out (owners, modes, links): secrets
    are imported, probes answer, the application gets its token from a small platform over TLS, a changed ConfigMap is
    taken over, SIGTERM ends it well.
 """
@@ -39,11 +41,14 @@ def objects(file):
     return [one for one in yaml.safe_load_all(file.read_text()) if one]
 
 
+def folders():
+    return sorted(kustomization.parent for kustomization in FOLDER.glob("*/kustomization.yaml"))
+
+
 def manifests():
     """Every object, with the folder whose kustomization names its file."""
-    for kustomization in sorted(FOLDER.glob("*/kustomization.yaml")):
-        (made,) = objects(kustomization)
-        folder = kustomization.parent
+    for folder in folders():
+        (made,) = objects(folder / "kustomization.yaml")
         named = {*made["resources"], "kustomization.yaml"}
         for generator in made.get("configMapGenerator", []):
             named.update(generator["files"])
@@ -63,6 +68,54 @@ def check_schema(one):
     except kubernetes_validate.ValidationError:
         return
     raise AssertionError("an unknown member is accepted")
+
+
+def render(folder):
+    """What `kubectl apply --kustomize` sends: the ConfigMaps by name, and all other objects."""
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True)
+    assert done.returncode == 0, f"{folder.name}: {done.stderr}"
+    made = [one for one in yaml.safe_load_all(done.stdout) if one]
+    maps = {one["metadata"]["name"]: one for one in made if one["kind"] == "ConfigMap"}
+    return maps, [one for one in made if one["kind"] != "ConfigMap"]
+
+
+def differences(folder, written):
+    """What of `folder` reaches the cluster otherwise than `written` says."""
+    maps, others = render(folder)
+    found = [f"{one['kind']} {one['metadata']['name']} is not as written" for one in written if one not in others]
+    if len(others) != len(written):
+        found.append(f"{len(others)} objects were made of {len(written)}")
+    named = set()
+    for pod in filter(None, map(pod_of, written)):
+        named.update(volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if "configMap" in volume)
+    if named != set(maps):
+        found.append(f"the pods name the ConfigMaps {sorted(named)}, and there are {sorted(maps)}")
+    return found
+
+
+def check_rendered(all_objects):
+    for folder in folders():
+        written = [one for of, one in all_objects if of == folder]
+        assert not differences(folder, written), f"{folder.name}: {differences(folder, written)}"
+        maps, _ = render(folder)
+        for one in maps.values():
+            check_schema(one)
+            assert one["data"] == {"keyholder.toml": (folder / "keyholder.toml").read_text()}, one
+            labels = written[0]["metadata"].get("labels")
+            assert one["metadata"].get("labels") == labels, f"{folder.name}: {labels} is not on its ConfigMap"
+    # a comparison that finds nothing proves nothing
+    gateway = [one for folder, one in all_objects if folder.name == "gateway"]
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, was, becomes, found in [
+            ("labels", "resources:", "commonLabels: {app.kubernetes.io/part-of: keyholder}\nresources:", "NetworkPolicy"),
+            ("hash", "disableNameSuffixHash: true", "disableNameSuffixHash: false", "ConfigMaps"),
+        ]:
+            folder = shutil.copytree(FOLDER / "gateway", pathlib.Path(scratch) / name)
+            kustomization = folder / "kustomization.yaml"
+            text = kustomization.read_text()
+            assert text.count(was) == 1, was
+            kustomization.write_text(text.replace(was, becomes))
+            assert any(found in one for one in differences(folder, gateway)), f"{name}: {differences(folder, gateway)}"
 
 
 def pod_of(one):
@@ -336,6 +389,7 @@ def main():
         check_schema(one)
         if pod_of(one):
             check_pod(folder, one)
+    check_rendered(all_objects)
     check_gateway(all_objects)
     with tempfile.TemporaryDirectory() as state:
         configurations = [*FOLDER.glob("*/keyholder.toml"), DEPLOY / "deb/keyholder.toml"]

@@ -73,6 +73,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("zsh", "zsh"),
     ("age", "age"),
     ("haproxy", "haproxy"),
+    ("kubectl", "kubernetes-client"),
 ];
 
 /// Where the tools are.
