@@ -55,6 +55,23 @@ impl std::fmt::Debug for Meter {
     }
 }
 
+/// Every code that [`store_fault`], [`state_fault`] and an audit log tell: their series are there with zero, because the
+/// first error would be no increase of a series that begins with it.
+const FAULTS: &[(&str, &[Code])] = &[
+    (
+        "secrets",
+        &[
+            Code::STORE_UNAVAILABLE,
+            Code::STORE_WRONG_KEY,
+            Code::STORE_TAMPERED,
+            Code::STORE_TRUNCATED,
+            Code::STORE_TOO_NEW,
+        ],
+    ),
+    ("state", &[Code::STATE_UNAVAILABLE, Code::STATE_DAMAGED, Code::STORE_TOO_NEW]),
+    ("audit", &[Code::STATE_UNAVAILABLE, Code::AUDIT_BROKEN]),
+];
+
 /// Counts an operation as pending while it lives.
 struct Pending(Gauge);
 
@@ -78,12 +95,10 @@ impl Meter {
             // the series are there before the first operation
             made.pending.get_or_create(&[("store", store)]).set(0);
         }
-        for (store, code) in [
-            ("secrets", Code::STORE_UNAVAILABLE),
-            ("state", Code::STATE_UNAVAILABLE),
-            ("audit", Code::STATE_UNAVAILABLE),
-        ] {
-            drop(made.errors.get_or_create(&Failure { store, code: code.0 }));
+        for &(store, codes) in FAULTS {
+            for code in codes {
+                drop(made.errors.get_or_create(&Failure { store, code: code.0 }));
+            }
         }
         made
     }

@@ -79,3 +79,32 @@ async fn operations_errors_and_entries_are_counted() {
     }
     assert!(!text.contains("keyholder.not_found"), "a name that is not there is no error of the store");
 }
+
+/// The first error of a series that was not there is no increase to whoever watches it.
+#[test]
+fn every_error_of_a_store_has_its_series_before_it_happens() {
+    let (meter, mut registry) = (Meter::new(Arc::new(ManualClock::at(UnixMillis(1)))), Registry::default());
+    meter.register(&mut registry);
+    let text = shown(&registry);
+    let why = String::new;
+    let secrets = [
+        StoreError::WrongKey,
+        StoreError::Tampered(why()),
+        StoreError::Truncated(why()),
+        StoreError::TooNew { found: 2, known: 1 },
+        StoreError::Unavailable { reason: why(), source: None },
+    ];
+    let state = [
+        StateError::TooNew { found: 2, known: 1 },
+        StateError::Damaged(why()),
+        StateError::Unavailable { reason: why(), source: None },
+    ];
+    let of = |store, code: Option<Code>| (store, code.expect("it is a fault of the store"));
+    let mut all: Vec<_> = secrets.iter().map(|error| of("secrets", store_fault(error))).collect();
+    all.extend(state.iter().map(|error| of("state", state_fault(error))));
+    all.extend([("audit", Code::STATE_UNAVAILABLE), ("audit", Code::AUDIT_BROKEN)]);
+    for (store, code) in all {
+        let line = format!("keyholder_store_errors_total{{store=\"{store}\",code=\"{}\"}} 0\n", code.0);
+        assert!(text.contains(&line), "no {line} in\n{text}");
+    }
+}
