@@ -189,6 +189,13 @@ def check_gateway(all_objects):
     assert all(selector.items() <= labels.items() for selector in selectors), selectors
     assert by_kind["Service"]["spec"]["ports"][0]["targetPort"] in ports
     assert by_kind["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0]["port"] in ports
+    # the rules that wait for their `#` to be taken away
+    policy = (FOLDER / "gateway/networkpolicy.yaml").read_text()
+    allowed = yaml.safe_load(re.sub(r"^    #(?=-|  )", "    ", policy, flags=re.M))
+    check_schema(allowed)
+    rules = [rule["ports"] for rule in allowed["spec"]["egress"]]
+    assert rules[:2] == [rule["ports"] for rule in by_kind["NetworkPolicy"]["spec"]["egress"]], rules
+    assert [ports[0]["port"] for ports in rules[2:]] == [4318, 8200], rules
     assert by_kind["StatefulSet"]["spec"]["serviceName"] == by_kind["Service"]["metadata"]["name"]
     times = dict(re.findall(r'^(drain_delay|drain) = "(\w+)"$', config, re.M))
     grace = template["spec"]["terminationGracePeriodSeconds"]
