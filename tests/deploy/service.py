@@ -2,8 +2,9 @@
 
     service.py UNIT FOLDER-OF-THE-CREDENTIAL
 
-Asserts that keyholder says when it is ready, reloading and stopping, answers its health check, and ends with 0. What
-systemd enforces itself (the sandbox) is not imitated.
+Asserts that keyholder says when it is ready, reloading and stopping, answers its health check, and ends with 0; and that
+a bad configuration ends it with a status after which systemd does not start it again. What systemd enforces itself (the
+sandbox) is not imitated.
 """
 
 import os
@@ -27,6 +28,28 @@ def settings(name):
 def one(name):
     (value,) = settings(name)
     return value
+
+
+# the default of gateway.limits.drain, and what keyholder needs after it: notices 5 s, background work 8 s, the security
+# log 3 s, telemetry 3 s, the log 2 s
+DRAIN, END = 20, 25
+
+
+def check_settings():
+    assert int(one("TimeoutStopSec").removesuffix("s")) >= DRAIN + END
+    # systemd restarts a unit whose ExecStartPre fails, whatever its status: RestartPreventExitStatus is the main process's
+    assert one("Restart") == "on-failure" and not settings("ExecStartPre")
+
+
+def refuses(as_user, folder):
+    """A mistake in the configuration: the main process ends with a status that is not restarted."""
+    bad = folder / "bad.toml"
+    bad.write_text("[gateway]\nno_such_key = 1\n")
+    bad.chmod(0o444)
+    environment = as_user["env"] | {"KEYHOLDER_CONFIG": str(bad)}
+    done = subprocess.run(shlex.split(one("ExecStart")), capture_output=True, text=True, **as_user | {"env": environment})
+    assert str(done.returncode) in one("RestartPreventExitStatus").split(), done
+    assert "no_such_key" in done.stderr, done
 
 
 class Notifications:
@@ -65,8 +88,8 @@ def main():
     environment |= {"CREDENTIALS_DIRECTORY": str(mounted), "NOTIFY_SOCKET": str(told.path), "USER": owner.pw_name}
     as_user = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": [], "env": environment, "cwd": "/"}
 
-    for command in settings("ExecStartPre"):
-        subprocess.run(shlex.split(command), check=True, **as_user)
+    check_settings()
+    refuses(as_user, folder)
     served = subprocess.Popen(shlex.split(one("ExecStart")), **as_user)
     try:
         told.wait_for("READY=1")
