@@ -19,9 +19,14 @@ function ask(method, path, body) {
     const request = http.request({ ...place, method, path, headers, timeout: 60_000 }, (answer) => {
       let content = "";
       answer.setEncoding("utf8").on("data", (part) => (content += part));
+      answer.on("error", (cause) => reject(new Error("keyholder: the answer broke off", { cause })));
       answer.on("end", () => {
-        const told = content ? JSON.parse(content) : undefined;
-        answer.statusCode < 300 ? resolve(told) : reject(new Error(`keyholder: ${told.detail}`));
+        try {
+          const told = content ? JSON.parse(content) : undefined;
+          answer.statusCode < 300 ? resolve(told) : reject(new Error(`keyholder: ${told?.detail ?? answer.statusCode}`));
+        } catch (cause) {
+          reject(new Error(`keyholder: ${answer.statusCode}, and no JSON`, { cause }));
+        }
       });
     });
     request.on("error", reject).on("timeout", () => request.destroy(new Error("keyholder: no answer")));

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
+    net::TcpListener,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -60,6 +61,36 @@ fn python() {
 #[test]
 fn node() {
     works(&["node", shim("node/keyholder-token.mjs").to_str().unwrap()]);
+}
+
+/// An answer that is not keyholder's, or not whole, rejects the call: nothing is thrown where no caller can catch it, and
+/// nothing waits for ever.
+#[test]
+fn node_tells_what_is_no_answer() {
+    for (answer, told) in [
+        ("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", "Error: keyholder: 500\n"),
+        ("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>", "Error: keyholder: 502, and no JSON\n"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"access_", "Error: keyholder: the answer broke off\n"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = BufReader::new(stream.try_clone().unwrap());
+            let mut line = String::new();
+            // the empty line has the two bytes of its end
+            while head.read_line(&mut line).unwrap() > 2 {
+                line.clear();
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let mut command = Command::new("node");
+        command.env_clear().env("PATH", PATH).env("KEYHOLDER_URL", url).env("KEYHOLDER_PROFILE", "genesys");
+        let said = run(command.arg(shim("node/keyholder-token.mjs")).arg(CALL), b"");
+        answering.join().unwrap();
+        assert_eq!(said.code, Some(1), "{}", said.err);
+        assert!(said.err.contains(told), "no {told} in {}", said.err);
+    }
 }
 
 #[test]
