@@ -29,8 +29,8 @@ use crate::{
     sources::{Outside, Reads, Sources},
 };
 
-/// How long requests in flight may take after a stop signal, unless [gateway.limits] says otherwise: below the 30 s
-/// after which container platforms kill.
+/// How long requests in flight may take after a stop signal, unless [gateway.limits] says otherwise. Of the
+/// 30 s after which container platforms kill, unless they are told otherwise, it leaves a third to the last notices and lines.
 pub(crate) const DRAIN: Duration = Duration::from_secs(20);
 
 /// Everything that is made from a configuration and its files.

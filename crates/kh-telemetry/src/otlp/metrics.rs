@@ -68,8 +68,10 @@ fn metric(family: &Family, since: u64, now: u64) -> Metric {
         Some("bytes") => "By",
         _ => "",
     };
+    // what OTLP has no type for keeps its suffix, so that it has one name in a scrape and in what a collector passes on
+    let suffix = if family.kind == "info" { "_info" } else { "" };
     Metric {
-        name: family.name.clone(),
+        name: format!("{}{suffix}", family.name),
         description: family.help.clone(),
         unit: unit.to_owned(),
         metadata: Vec::new(),

@@ -23,7 +23,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span, span::SpanKind, status::StatusCode},
 };
 use parking_lot::Mutex;
-use prometheus_client::metrics::{gauge::Gauge, histogram::Histogram};
+use prometheus_client::metrics::{gauge::Gauge, histogram::Histogram, info::Info};
 use prost::Message;
 use tokio::net::TcpListener;
 
@@ -302,6 +302,7 @@ async fn exported_metrics_are_the_scrape_number_by_number() {
     for seconds in [0.1, 0.7, 0.8, 30.0] {
         histogram.observe(seconds);
     }
+    registry.register("keyholder_build", "Version", Info::new([("version", "1.2.3")]));
     let stop = CancellationToken::new();
     stop.cancel();
     Arc::clone(&exporter).export_metrics(Arc::new(registry), stop).await;
@@ -312,9 +313,13 @@ async fn exported_metrics_are_the_scrape_number_by_number() {
     assert_eq!(attribute(&resource.attributes, "service.name").as_deref(), Some("keyholder"));
     let metrics = &decoded.resource_metrics[0].scope_metrics[0].metrics;
     let data: Vec<_> = metrics.iter().map(|metric| (metric.unit.as_str(), metric.data.as_ref().unwrap())).collect();
-    let [("", Data::Sum(sum)), ("By", Data::Gauge(gauge)), ("s", Data::Histogram(histogram))] = data.as_slice() else {
+    let [("", Data::Sum(sum)), ("By", Data::Gauge(gauge)), ("s", Data::Histogram(histogram)), ("", Data::Gauge(build))] =
+        data.as_slice()
+    else {
         panic!("{data:?}")
     };
+    assert_eq!(metrics[3].name, "keyholder_build_info");
+    assert_eq!(attribute(&build.data_points[0].attributes, "version").as_deref(), Some("1.2.3"));
     let mut values: Vec<_> = sum
         .data_points
         .iter()
@@ -328,5 +333,5 @@ async fn exported_metrics_are_the_scrape_number_by_number() {
     let point = &histogram.data_points[0];
     assert_eq!((point.count, &point.bucket_counts, &point.explicit_bounds), (4, &vec![1, 2, 1], &vec![0.5, 1.0]));
     assert!(point.sum.is_some_and(|sum| (sum - 31.6).abs() < 1e-9));
-    assert_eq!(exporter.counters.metrics.sent.get(), 4);
+    assert_eq!(exporter.counters.metrics.sent.get(), 5);
 }
