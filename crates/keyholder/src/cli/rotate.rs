@@ -436,8 +436,13 @@ async fn give(
 async fn ordered(world: &World, of: &OfRun, order: Order, context: &Context) -> Result<Exit, Failure> {
     let credential = world.credential_of(&of.run).await?;
     let person = Person { actor: context.environment.actor(), reason: of.reason.clone() };
-    give(world, &credential, order, &person, context).await.map_err(|error| world::not_taken(&error))?;
-    standing::drive(world, &credential, None, patience(of.wait), context).await
+    let goes_on = order == Order::Resume && world.unfinished(&credential).await?.is_some();
+    match give(world, &credential, order, &person, context).await {
+        Ok(()) => standing::drive(world, &credential, None, patience(of.wait), context).await,
+        // another process was at work on the run, and has ended it meanwhile
+        Err(NotTaken::NoRun(_)) if goes_on => standing::newest(world, &credential, context).await,
+        Err(error) => Err(world::not_taken(&error)),
+    }
 }
 
 async fn hold(

@@ -102,7 +102,8 @@ fn exit_of(standing: Option<&Standing>) -> Exit {
     }
 }
 
-async fn newest(world: &World, name: &CredentialName, context: &Context) -> Result<Exit, Failure> {
+/// How the credential's newest run stands.
+pub(super) async fn newest(world: &World, name: &CredentialName, context: &Context) -> Result<Exit, Failure> {
     let journal = &world.rotation.services.journal;
     let runs = journal.runs(Some(name), 1).await.map_err(|error| world::journal(&error))?;
     let Some(stored) = runs.first() else {

@@ -137,7 +137,8 @@ impl Rig {
         let second = "[credential.second]\nplatform = \"genesys\"\nsecret = \"store:second\"\n";
         let world = match way {
             Way::Overlap => World::on("[behaviours]\nsecrets_api = true\n", "secrets_api = true\n", &rotation, ""),
-            Way::Pair => World::new(&rotation, ""),
+            // a run belongs to the process that the test looks at
+            Way::Pair => World::new(&rotation, "scheduler = false\n"),
             Way::Swap => World::on("", "rotator_second = \"second\"\n", &rotation, second),
             Way::Keys => World::keys(&rotation),
         };
