@@ -45,8 +45,12 @@ pub async fn given_up_until(
 }
 
 impl Scheduler {
-    /// When the credential is due, from what its first store and the platform say now.
+    /// When the credential is due that has no unfinished run, from what its first store and the platform say now.
     pub(super) async fn due(&self, subject: &Subject) -> Result<UnixMillis, NotBegun> {
+        // also where its age cannot be told
+        if let Some(entry) = self.entries.lock().get_mut(&subject.credential) {
+            entry.overview.run = None;
+        }
         let first = subject.stores.first().ok_or(NotBegun::NoStore)?;
         let read = first.target.live(&first.path);
         let bound = crate::session::call_timeout(&subject.policy);
@@ -72,7 +76,6 @@ impl Scheduler {
             }
             entry.overview.created_at = created_at;
             entry.overview.due_at = Some(due_at);
-            entry.overview.run = None;
         }
         if let Some(created_at) = created_at {
             self.tell_age(subject, generation, age_percent(&policy, created_at, now));

@@ -244,6 +244,25 @@ async fn a_listing_that_fails_makes_no_secret_due() {
     }
 }
 
+/// A run that a person ended is told as ended, also while the age of its secret cannot be told.
+#[tokio::test]
+async fn a_run_that_is_over_is_not_told_as_unfinished() {
+    let world = World::new(Strategy::Pair, 31);
+    world.act(Act::Hold).await.unwrap();
+    let session = open(&world.boot(), &world.subject(), Some(Wanted::scheduled())).await.unwrap().unwrap();
+    session.release().await;
+    let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
+    look(&scheduler).await;
+    assert!(only(&scheduler).run.is_some(), "{:?}", only(&scheduler));
+    world.act(Act::Order(Order::Abandon)).await.unwrap();
+    world.until_standing(&Wanted::scheduled()).await;
+    let denied = ManageError::Denied { platform_code: "no.right".to_owned(), hint: String::new() };
+    *world.platform.unlisted.lock().unwrap() = Some(Unlisted::Refused(denied));
+    look(&scheduler).await;
+    let known = only(&scheduler);
+    assert_eq!((known.run, known.failures), (None, 1), "{known:?}");
+}
+
 /// Where nobody can know the age, nothing says that the secret is young.
 #[tokio::test]
 async fn a_secret_is_due_whose_age_the_platform_does_not_tell() {
