@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{process, root, scenario};
 
 /// Inline 8-bit counters, comparison tracing and the table of program counters: what libFuzzer is guided by.
+/// Cargo does not know that the short form depends on them: after a change it needs `cargo clean`.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
      -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
@@ -60,6 +61,9 @@ pub fn run(options: &[&str]) -> Result<()> {
 
 fn fuzz(form: Form, seconds: u32, wanted: &[&str]) -> Result<()> {
     let mut chosen = targets()?;
+    if let Some(unknown) = wanted.iter().find(|wanted| !chosen.iter().any(|name| name == *wanted)) {
+        bail!("there is no fuzz target {unknown}: {}", chosen.join(" "));
+    }
     chosen.retain(|name| wanted.is_empty() || wanted.contains(&name.as_str()));
     let programs = build(form, &chosen)?;
     let waiting = Mutex::new(chosen);
