@@ -5,10 +5,12 @@
 use std::{sync::Arc, time::Duration};
 
 use kh_core::UnixMillis;
+use kh_rotation::Level;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     begin::{NotBegun, Wanted},
+    orders::unfinished,
     services::Services,
     session::{Halt, Session, Standing},
     subject::Subject,
@@ -48,6 +50,32 @@ pub async fn open(
     match wanted {
         Some(wanted) => Session::begin(services, subject, wanted).await.map(Some),
         None => Ok(None),
+    }
+}
+
+/// [`open`] for who stays until the end, where another process works on a run that is at least so urgent: waits until
+/// that one lets go. None when the run is over by then; [`Halt::Busy`] where there is no such run, or when stopped.
+pub async fn join(
+    services: &Arc<Services>,
+    subject: &Arc<Subject>,
+    least: Level,
+    stop: &CancellationToken,
+) -> Result<Option<Session>, NotBegun> {
+    let busy = || NotBegun::from(Halt::Busy(subject.credential.clone()));
+    let mut joined = false;
+    loop {
+        match unfinished(services, &subject.credential).await? {
+            Some(run) if run.began().level >= least => joined = true,
+            None if joined => return Ok(None),
+            _ => return Err(busy()),
+        }
+        if !paused(services, stop).await {
+            return Err(busy());
+        }
+        match open(services, subject, None).await {
+            Err(NotBegun::Halt(Halt::Busy(_))) => {}
+            opened => return opened,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ mod told;
 
 pub use begin::{Age, NotBegun, Wanted, age};
 pub use calendar::{Blackout, Times, Window};
-pub use drive::{Patience, drive, open};
+pub use drive::{Patience, drive, join, open};
 pub use escrow::EscrowKey;
 pub use orders::{NotTaken, Person};
 pub use scheduler::{Limits, Overview, Scheduler, given_up_until};

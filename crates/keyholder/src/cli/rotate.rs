@@ -21,7 +21,10 @@ use kh_core::{
 use kh_rotation::{Level, Order, Run};
 use kh_rotator::{NotTaken, Patience, Person, Wanted, orders};
 
-use self::world::{Subjects, World};
+use self::{
+    finding::Finding,
+    world::{Subjects, World},
+};
 use super::{Context, Loaded, QUIET};
 use crate::{
     compose::{Base, harden},
@@ -335,39 +338,46 @@ async fn now(world: &World, arguments: NowArgs, loaded: &Loaded, context: &Conte
         Urgent::Revoke => Level::Revoke,
         Urgent::Kill => Level::Kill,
     };
-    let services = &world.rotation.services;
-    let mut reasons: Vec<_> = arguments.reason.into_iter().collect();
-    let credential = match &arguments.from_finding {
-        None => arguments.credential.ok_or_else(|| Failure::bug("neither a credential nor a finding"))?,
+    let found = match &arguments.from_finding {
+        None => None,
         Some(wanted) => {
             let (file, id) = finding::place(wanted, arguments.findings.as_deref())?;
-            let found = finding::read(file, id, &services.fingerprinter)?;
-            match finding::judge(&found, arguments.credential.as_ref(), world, loaded).await? {
-                finding::Verdict::Rotate(credential) => {
-                    reasons.push(found.in_words());
-                    credential
-                }
+            Some(finding::read(file, id, &world.rotation.services.fingerprinter)?)
+        }
+    };
+    let patience = patience(arguments.wait);
+    let reasons: Vec<_> = arguments.reason.into_iter().chain(found.as_ref().map(Finding::in_words)).collect();
+    let person = Person { actor: context.environment.actor(), reason: reasons.join(", ") };
+    let wanted = Wanted { level, actor: person.actor.clone(), reason: person.reason.clone() };
+    loop {
+        let credential = match &found {
+            None => arguments.credential.clone().ok_or_else(|| Failure::bug("neither a credential nor a finding"))?,
+            Some(found) => match finding::judge(found, arguments.credential.as_ref(), world, loaded).await? {
+                finding::Verdict::Rotate(credential) => credential,
                 finding::Verdict::Dead { credential, why } => {
                     return Ok(already_dead(&found.id, &credential, &why, context));
                 }
+            },
+        };
+        let Some(run) = less_urgent(world, &credential, level).await? else {
+            match standing::drive(world, &credential, Some(wanted.clone()), patience, context).await {
+                Ok(exit) => return Ok(exit),
+                // a plain run that began meanwhile is in the way
+                Err(failure) if less_urgent(world, &credential, level).await?.is_none() => return Err(failure),
+                Err(_) => continue,
             }
+        };
+        match give(world, &credential, Order::Hurry { level }, &person, context).await {
+            Ok(()) => return standing::drive(world, &credential, None, patience, context).await,
+            Err(error) if less_urgent(world, &credential, level).await?.is_some() => {
+                return Err(match error {
+                    NotTaken::Refused(refused) => not_hurried(&run, &refused),
+                    error => world::not_taken(&error),
+                });
+            }
+            // it ended meanwhile, or somebody else made it urgent
+            Err(_) => {}
         }
-    };
-    let (credential, patience) = (&credential, patience(arguments.wait));
-    let person = Person { actor: context.environment.actor(), reason: reasons.join(", ") };
-    let wanted = Wanted { level, actor: person.actor.clone(), reason: person.reason.clone() };
-    let run = match less_urgent(world, credential, level).await? {
-        Some(run) => run,
-        None => match standing::drive(world, credential, Some(wanted), patience, context).await {
-            Ok(exit) => return Ok(exit),
-            // a plain run that began meanwhile is in the way
-            Err(failure) => less_urgent(world, credential, level).await?.ok_or(failure)?,
-        },
-    };
-    match give(world, credential, Order::Hurry { level }, &person, context).await {
-        Ok(()) => standing::drive(world, credential, None, patience, context).await,
-        Err(NotTaken::Refused(refused)) => Err(not_hurried(&run, &refused)),
-        Err(error) => Err(world::not_taken(&error)),
     }
 }
 

@@ -10,7 +10,8 @@ use kh_core::{
     rotation::ManagedId,
 };
 use kh_rotation::{End, Level, Order};
-use kh_rotator::{NotBegun, OldTokens, Revoked, Standing, TokenRevoker, Wanted, open};
+use kh_rotator::{Halt, NotBegun, OldTokens, Revoked, Standing, TokenRevoker, Wanted, join, open};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     platform::Call,
@@ -146,6 +147,25 @@ async fn a_plain_run_is_not_taken_for_the_urgent_one_that_is_wanted() {
     let session = open(&services, &world.subject(), Some(wanted(Level::Fast))).await.unwrap().unwrap();
     let began = session.run().began();
     assert_eq!((began.run, began.level), (id, Level::Revoke));
+}
+
+/// A command that stays until the end is there while another process, such as a schedule, is at work.
+#[tokio::test]
+async fn who_stays_until_the_end_waits_for_the_process_at_work() {
+    let world = World::new(Strategy::Pair, 22);
+    let (subject, stop) = (world.subject(), CancellationToken::new());
+    let working = open(&world.boot(), &subject, Some(Wanted::scheduled())).await.unwrap().unwrap();
+    let id = working.run().began().run;
+    let other = world.boot();
+    let busy = |refused: &NotBegun| matches!(refused, NotBegun::Halt(Halt::Busy(_)));
+    assert!(busy(&open(&other, &subject, None).await.unwrap_err()));
+    assert!(busy(&join(&other, &subject, Level::Revoke, &stop).await.unwrap_err()), "a plain run is not what it wants");
+    let (joined, ()) = tokio::join!(join(&other, &subject, Level::Regular, &stop), working.release());
+    let session = joined.unwrap().unwrap();
+    assert_eq!(session.run().began().run, id);
+    stop.cancel();
+    let stopped = join(&world.boot(), &subject, Level::Regular, &stop).await.unwrap_err();
+    assert!(busy(&stopped), "{stopped}");
 }
 
 /// Kinds and summaries of what people were told about hooks and tokens.

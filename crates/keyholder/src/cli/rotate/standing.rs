@@ -7,8 +7,8 @@ use kh_core::{
     CredentialName, UnixMillis,
     port::rotation_journal::{Hold, StoredRun},
 };
-use kh_rotation::{End, State, Status};
-use kh_rotator::{Outlook, Patience, Standing, Wanted, drive as driven, open};
+use kh_rotation::{End, Level, State, Status};
+use kh_rotator::{Halt, NotBegun, Outlook, Patience, Standing, Wanted, drive as driven, join, open};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -35,10 +35,25 @@ pub(super) async fn drive(
 ) -> Result<Exit, Failure> {
     let subject = world.subject(name)?;
     let services = &world.rotation.services;
-    let opening = Box::pin(open(services, &subject, wanted));
-    let session = opening.await.map_err(|error| world::not_begun(&error))?;
+    let (stop, mut signal) = (CancellationToken::new(), StopSignal::new()?);
+    let least = wanted.as_ref().map_or(Level::Regular, |wanted| wanted.level);
+    let opened = match Box::pin(open(services, &subject, wanted)).await {
+        Err(NotBegun::Halt(Halt::Busy(_))) if patience == Patience::UntilEnd => {
+            context.terminal.note(&format!("another process works on {name}; this stays until the end"));
+            let mut joining = Box::pin(join(services, &subject, least, &stop));
+            tokio::select! {
+                joined = &mut joining => joined,
+                () = signal.wait() => {
+                    stop.cancel();
+                    joining.await
+                }
+            }
+        }
+        opened => opened,
+    };
+    let session = opened.map_err(|error| world::not_begun(&error))?;
     let Some(mut session) = session else {
-        // an order ended it: nothing is left to be done
+        // an order or another process ended it: nothing is left to be done
         return newest(world, name, context).await;
     };
     let run = session.run().began().run;
@@ -46,8 +61,6 @@ pub(super) async fn drive(
     // what happened before this command stands in the journal; a run that it begins is shown from its beginning
     let before = session.run().seq();
     let mut progress = Progress::new(context, if before > 1 { before } else { 0 });
-    let stop = CancellationToken::new();
-    let mut signal = StopSignal::new()?;
     let driving = driven(&mut session, services, patience, &stop);
     tokio::pin!(driving);
     let mut redraw = tokio::time::interval(std::time::Duration::from_secs(1));
