@@ -46,8 +46,8 @@ def refuses(as_user, folder):
     bad = folder / "bad.toml"
     bad.write_text("[gateway]\nno_such_key = 1\n")
     bad.chmod(0o444)
-    environment = as_user["env"] | {"KEYHOLDER_CONFIG": str(bad)}
-    done = subprocess.run(shlex.split(one("ExecStart")), capture_output=True, text=True, **as_user | {"env": environment})
+    as_user = as_user | {"env": as_user["env"] | {"KEYHOLDER_CONFIG": str(bad)}}
+    done = subprocess.run(shlex.split(one("ExecStart")), capture_output=True, text=True, timeout=60, **as_user)
     assert str(done.returncode) in one("RestartPreventExitStatus").split(), done
     assert "no_such_key" in done.stderr, done
 
