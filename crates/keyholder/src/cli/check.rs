@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::{Look, PreparedInbound, Senders, broken_security, broken_stores, broken_ways, harden},
+    compose::{Look, PreparedInbound, Senders, broken_security, broken_stores, broken_telemetry, broken_ways, harden},
     config::{self, CollectorToken, Config, KeySource},
     output::{Exit, Failure},
 };
@@ -179,6 +179,9 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
         of(&section, Err(failure));
     }
     for (section, failure) in broken_security(loaded) {
+        of(&section, Err(failure));
+    }
+    for (section, failure) in broken_telemetry(loaded, &context.environment) {
         of(&section, Err(failure));
     }
     of("[gateway.tls]", Report::of(loaded).and_then(|report| report.as_ref().map_or(Ok(()), Report::usable)));

@@ -82,6 +82,12 @@ impl Watches {
     }
 }
 
+/// What is wrong with what `[telemetry]` and the environment name for the collector. Reaches nobody.
+pub(crate) fn broken_telemetry(loaded: &Loaded, environment: &Environment) -> Vec<(String, Failure)> {
+    let made = [otlp(loaded, environment, String::new()).map(drop), egress(loaded).map(drop)];
+    made.into_iter().filter_map(|made| Some(("[telemetry]".to_owned(), made.err()?))).collect()
+}
+
 fn access(loaded: &Loaded) -> Option<(Target, Form)> {
     let log = &loaded.config.log;
     let form = match log.access_format.unwrap_or_default() {

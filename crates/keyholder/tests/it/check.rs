@@ -1,8 +1,8 @@
 //! `keyholder check`: what it says of a real login, of other people's settings, and that it changes nothing.
 
-use std::{collections::BTreeMap, fs, path::Path, time::SystemTime};
 #[cfg(feature = "vault")]
-use std::{os::unix::fs::PermissionsExt, sync::Arc};
+use std::sync::Arc;
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, time::SystemTime};
 
 use serde_json::{Value, json};
 
@@ -225,6 +225,48 @@ fn refused_addresses_wrong_clocks_and_absent_platforms_are_named() {
     let said = run(&mut command, b"");
     assert_eq!(said.code, Some(3), "{}{}", said.out, said.err);
     assert!(said.out.contains("genesys: could not be tried"), "{}", said.out);
+}
+
+#[test]
+fn what_the_collector_of_telemetry_needs_is_looked_at() {
+    let lines = "[telemetry]\notlp_endpoint = \"http://127.0.0.1:9\"\nheaders_file = \"otlp.headers\"\n";
+    let installation = Installation::with("", lines);
+    let file = installation.path("otlp.headers");
+    let write = |content: &str, mode: u32| {
+        fs::write(&file, content).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let good = "x-api-key=collector-key-0123456789\n";
+    let refused = |told: &str| {
+        let said = installation.run(&["check", "--output", "json"]);
+        assert_eq!(said.code, Some(1), "{told}: {}", said.err);
+        assert!(!said.err.contains("collector-key"), "{}", said.err);
+        let problem: Value = serde_json::from_str(&said.err).unwrap();
+        let findings = problem["findings"].as_array().unwrap();
+        assert_eq!((findings.len(), &findings[0]["subject"]), (1, &json!("[telemetry]")), "{problem}");
+        assert!(text(&findings[0], "problem").contains(told), "{told}: {problem}");
+    };
+    refused("otlp.headers cannot be read");
+    write(good, 0o644);
+    refused("otlp.headers may be read by others");
+    let said = installation.run(&["check"]);
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.err.contains("hint: [telemetry]: ") && said.err.contains("may be read by others"), "{}", said.err);
+    // as it ends a start; the file alone is fine
+    let said = installation.run(&["serve"]);
+    assert_eq!(said.code, Some(2), "{}", said.err);
+    assert!(said.err.contains("otlp.headers may be read by others"), "{}", said.err);
+    installation.run(&["check", "--syntax"]).done();
+    write("collector-key-0123456789\n", 0o640);
+    refused("are not name=value pairs");
+    write(good, 0o640);
+    installation.run(&["check"]).done();
+
+    let config = installation.path("keyholder.toml");
+    fs::write(&config, fs::read_to_string(&config).unwrap() + "extra_ca = \"ca.pem\"\n").unwrap();
+    refused("ca.pem cannot be read");
+    fs::write(installation.path("ca.pem"), "no certificate").unwrap();
+    refused("");
 }
 
 /// Names, sizes, times and contents of everything below a folder.
