@@ -49,7 +49,7 @@ pub(crate) use environments::{bind_environments, client_fits, environment_of};
 pub(crate) use hardening::{forget_variable, harden, hide_memory};
 pub(crate) use inbound::{OneApi, PreparedInbound, SeenIssuer, look_at_issuers};
 pub(crate) use listeners::{Addresses, cannot_listen};
-pub(crate) use live::{DRAIN, Live, Prepared};
+pub(crate) use live::{DRAIN, Live, Prepared, broken_authorities};
 pub(crate) use local::{local_http, local_http_over};
 pub(crate) use lock::InstallationLock;
 pub(crate) use look::{Look, Sight};

@@ -21,7 +21,10 @@ use serde::Serialize;
 
 use super::{Context, Loaded, QUIET};
 use crate::{
-    compose::{Look, PreparedInbound, Senders, broken_security, broken_stores, broken_telemetry, broken_ways, harden},
+    compose::{
+        Look, PreparedInbound, Senders, broken_authorities, broken_security, broken_stores, broken_telemetry,
+        broken_ways, harden,
+    },
     config::{self, CollectorToken, Config, KeySource},
     output::{Exit, Failure},
 };
@@ -94,8 +97,8 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
     if let Some(warning) = certificate.as_ref().and_then(Report::warning) {
         context.terminal.warn(warning);
     }
-    let of_apis = if file_alone { Vec::new() } else { Report::of_apis(&loaded) };
-    for warning in of_apis.iter().filter_map(|(_, report)| report.as_ref().ok()?.warning()) {
+    let of_others = if file_alone { Vec::new() } else { Report::of_others(&loaded) };
+    for warning in of_others.iter().filter_map(|(_, report)| report.as_ref().ok()?.warning()) {
         context.terminal.warn(warning);
     }
     for warning in &shared {
@@ -163,7 +166,7 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
     for (section, failure) in Senders::of(loaded, &context.environment, clock).broken() {
         of(&section, Err(failure));
     }
-    let certificates = Report::of_apis(loaded);
+    let certificates = Report::of_others(loaded);
     for (section, failure) in PreparedInbound::broken(loaded) {
         // a certificate that cannot be read has a section of its own
         let told =
@@ -179,6 +182,9 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
         of(&section, Err(failure));
     }
     for (section, failure) in broken_security(loaded) {
+        of(&section, Err(failure));
+    }
+    for (section, failure) in broken_authorities(loaded) {
         of(&section, Err(failure));
     }
     for (section, failure) in broken_telemetry(loaded, &context.environment) {

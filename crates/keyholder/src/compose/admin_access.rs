@@ -1,10 +1,10 @@
 //! Who may use the admin listener, and its certificate: what a reload exchanges.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use kh_admin::{Guard, Operator, Operators};
 use kh_core::{Clock, port::security::Security};
-use kh_gateway::ClientAuth;
+use kh_gateway::{ClientAuth, ClientTrust};
 use parking_lot::Mutex;
 
 use super::{
@@ -57,14 +57,17 @@ impl AdminAccess {
         (security, clock): (Security, &Arc<dyn Clock>),
     ) -> Result<Option<Local>, Failure> {
         let (Some(tls), Some(served)) = (&loaded.config.admin.tls, &self.certificate) else { return Ok(None) };
-        // who comes without a certificate has a token
-        let trust = |path: &PathBuf| {
-            let path = loaded.paths.resolve(path);
-            client_trust(&path, &read_pem(&path)?, ClientAuth::Optional, Vec::new())
-        };
-        let clients = tls.client_ca.as_ref().map(trust).transpose()?;
+        let clients = trust(loaded)?;
         let config = server_tls(served.slot(), clients.as_ref())?;
         let speaks = kh_admin::Tls { config, security, clock: Arc::clone(clock) };
         Local::bind_tls("admin", tls.listen, speaks).await.map(Some)
     }
+}
+
+/// The operators' certificates that the https listener takes; none if it asks for none.
+pub(super) fn trust(loaded: &Loaded) -> Result<Option<ClientTrust>, Failure> {
+    let named = loaded.config.admin.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
+    let Some(path) = named.map(|path| loaded.paths.resolve(path)) else { return Ok(None) };
+    // who comes without a certificate has a token
+    client_trust(&path, &read_pem(&path)?, ClientAuth::Optional, Vec::new()).map(Some)
 }

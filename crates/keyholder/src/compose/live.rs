@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
 use super::{
-    admin_access::AdminAccess,
+    admin_access::{self, AdminAccess},
     egresses, endpoints,
     inbound::{NextInbound, PreparedInbound, Protection},
     outside,
@@ -82,6 +82,14 @@ impl Prepared {
         let leaf = self.certificate.as_ref().and_then(|certificate| certificate.key.cert.first());
         leaf.map(|leaf| Sha256::of(leaf))
     }
+}
+
+/// What is wrong with the authorities of client certificates of the gateway and of the admin listener, by section.
+pub(crate) fn broken_authorities(loaded: &Loaded) -> Vec<(String, Failure)> {
+    let gateway = loaded.config.gateway.tls.as_ref();
+    let gateway = gateway.and_then(|tls| Clients::of(&tls.clients, &loaded.paths).err());
+    let all = [("[gateway.tls]", gateway), ("[admin.tls]", admin_access::trust(loaded).err())];
+    all.into_iter().filter_map(|(section, failure)| Some((section.to_owned(), failure?))).collect()
 }
 
 /// How the end goes.

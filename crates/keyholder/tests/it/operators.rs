@@ -142,3 +142,40 @@ fn operators_that_nothing_can_prove_are_told_with_the_way_out() {
         assert!(said.err.contains(word), "{word}: {}", said.err);
     }
 }
+
+#[test]
+fn check_looks_at_the_files_of_the_admin_listener_and_at_authorities() {
+    let installation = Installation::new();
+    certificates(&installation.path("."));
+    append(
+        &installation,
+        "[gateway.tls]\nlisten = [\"127.0.0.1:0\"]\ncert = \"server.pem\"\nkey = \"server.key\"\n\
+         client_ca = \"callers.pem\"\n[admin.tls]\nlisten = \"127.0.0.1:0\"\n\
+         cert = \"admin.pem\"\nkey = \"admin.key\"\nclient_ca = \"operators.pem\"\n",
+    );
+    let ready = |from: &str, to: &str| fs::copy(installation.path(from), installation.path(to)).unwrap();
+    let refused = |told: &str| {
+        let said = installation.run(&["check"]);
+        assert_eq!(said.code, Some(1), "{told}: {}", said.err);
+        assert!(said.err.contains(told), "{told}: {}", said.err);
+        let said = installation.run(&["serve"]);
+        assert_eq!(said.code, Some(2), "{told}: {}", said.err);
+    };
+    let names =
+        [("ca.pem", "callers.pem"), ("ca.pem", "operators.pem"), ("ann.pem", "admin.pem"), ("ann.key", "admin.key")];
+    for (from, to) in names {
+        ready(from, to);
+    }
+    installation.run(&["check"]).done();
+    fs::write(installation.path("admin.key"), "no key").unwrap();
+    refused("[admin.tls]: ");
+    ready("ann.key", "admin.key");
+    for (section, file) in [("[admin.tls]: ", "operators.pem"), ("[gateway.tls]: ", "callers.pem")] {
+        fs::remove_file(installation.path(file)).unwrap();
+        refused(section);
+        fs::write(installation.path(file), "no certificate").unwrap();
+        refused("cannot be used for client certificates");
+        ready("ca.pem", file);
+    }
+    installation.run(&["check"]).done();
+}

@@ -1,4 +1,4 @@
-//! `keyholder check` of the certificates of the gateway and of protected APIs: whether it can be used, and for how long.
+//! `keyholder check` of the certificates of keyholder's own listeners: whether each can be used, and for how long.
 
 use std::path::Path;
 
@@ -29,13 +29,15 @@ impl Report {
         Self::of_files(&tls.cert, &tls.key, loaded).map(Some)
     }
 
-    /// Of those of the protected APIs that speak https, by section.
-    pub(super) fn of_apis(loaded: &Loaded) -> Vec<(String, Result<Self, Failure>)> {
+    /// Of those of the admin listener and of the protected APIs that speak https, by section.
+    pub(super) fn of_others(loaded: &Loaded) -> Vec<(String, Result<Self, Failure>)> {
         let apis = loaded.config.inbound.iter().filter_map(|(name, api)| Some((name, api.tls.as_ref()?)));
         let report = |(name, tls): (&String, &InboundTlsConfig)| {
             (format!("[inbound.{name}.tls]"), Self::of_files(&tls.cert, &tls.key, loaded))
         };
-        apis.map(report).collect()
+        let admin = loaded.config.admin.tls.iter();
+        let admin = admin.map(|tls| ("[admin.tls]".to_owned(), Self::of_files(&tls.cert, &tls.key, loaded)));
+        admin.chain(apis.map(report)).collect()
     }
 
     fn of_files(cert: &Path, key: &Path, loaded: &Loaded) -> Result<Self, Failure> {
