@@ -72,4 +72,4 @@ pub(crate) use stores::{Targets, broken_stores, outside, targets};
 pub(crate) use systemd::{ready as tell_ready, stopping as tell_stopping, watchdog};
 pub(crate) use tls::certificate;
 pub(crate) use validity::Standing;
-pub(crate) use watches::{HEADERS as OTLP_HEADERS, Watches, broken_telemetry};
+pub(crate) use watches::{HEADERS as OTLP_HEADERS, Watches, broken_logs, broken_telemetry};

@@ -22,8 +22,8 @@ use serde::Serialize;
 use super::{Context, Loaded, QUIET};
 use crate::{
     compose::{
-        Look, PreparedInbound, Senders, broken_authorities, broken_security, broken_stores, broken_telemetry,
-        broken_ways, harden,
+        Look, PreparedInbound, Senders, broken_authorities, broken_logs, broken_security, broken_stores,
+        broken_telemetry, broken_ways, harden,
     },
     config::{self, CollectorToken, Config, KeySource},
     output::{Exit, Failure},
@@ -182,6 +182,9 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
         of(&section, Err(failure));
     }
     for (section, failure) in broken_security(loaded) {
+        of(&section, Err(failure));
+    }
+    for (section, failure) in broken_logs(loaded) {
         of(&section, Err(failure));
     }
     for (section, failure) in broken_authorities(loaded) {

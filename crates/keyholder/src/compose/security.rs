@@ -211,12 +211,18 @@ pub(crate) fn broken_security(loaded: &Loaded) -> Vec<(String, Failure)> {
 }
 
 /// Why `file` could not be written. The folders `made`, with those around them, are made at the start; no other one is.
-fn not_writable(file: &Path, made: &[&Path]) -> Option<Failure> {
+pub(super) fn not_writable(file: &Path, made: &[&Path]) -> Option<Failure> {
     let refused = |path: &Path, error: std::io::Error| {
         Failure::new(Code::CONFIG_INVALID, format!("{} cannot be written", path.display())).caused_by(&error)
     };
-    if file.exists() {
-        return std::fs::OpenOptions::new().append(true).open(file).err().map(|error| refused(file, error));
+    if let Ok(about) = file.metadata() {
+        let tried = if about.is_file() || about.is_dir() {
+            std::fs::OpenOptions::new().append(true).open(file).map(drop)
+        } else {
+            // to open a pipe is to wait for its reader
+            rustix::fs::access(file, rustix::fs::Access::WRITE_OK).map_err(std::io::Error::from)
+        };
+        return tried.err().map(|error| refused(file, error));
     }
     let folder = file.ancestors().skip(1).find(|folder| folder.as_os_str().is_empty() || folder.exists())?;
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };

@@ -16,7 +16,7 @@ use kh_telemetry::{
 
 use prometheus_client::registry::Registry;
 
-use super::{Base, egress::read_named, tls::read_pem};
+use super::{Base, egress::read_named, security::not_writable, tls::read_pem};
 use crate::{
     cli::Loaded,
     config::{AccessConfig, AccessFormat},
@@ -86,6 +86,20 @@ impl Watches {
 pub(crate) fn broken_telemetry(loaded: &Loaded, environment: &Environment) -> Vec<(String, Failure)> {
     let made = [otlp(loaded, environment, String::new()).map(drop), egress(loaded).map(drop)];
     made.into_iter().filter_map(|made| Some(("[telemetry]".to_owned(), made.err()?))).collect()
+}
+
+/// What is wrong with the files of `[log]`, by key. Makes none of them.
+pub(crate) fn broken_logs(loaded: &Loaded) -> Vec<(String, Failure)> {
+    let paths = &loaded.paths;
+    let file = loaded.config.log.file.as_ref().map(|file| paths.resolve(file));
+    // it is opened before the state folder is made
+    let file = file.and_then(|file| not_writable(&file, &[]));
+    let access = match &loaded.config.log.access {
+        AccessConfig::File(path) => not_writable(&paths.resolve(path), &[&paths.state]),
+        AccessConfig::Off | AccessConfig::Stdout => None,
+    };
+    let all = [("[log] file", file), ("[log] access", access)];
+    all.into_iter().filter_map(|(key, failure)| Some((key.to_owned(), failure?))).collect()
 }
 
 fn access(loaded: &Loaded) -> Option<(Target, Form)> {

@@ -269,6 +269,25 @@ fn what_the_collector_of_telemetry_needs_is_looked_at() {
     refused("");
 }
 
+#[test]
+fn the_log_files_are_looked_at_and_not_made() {
+    let lines = "[log]\nfile = \"nowhere/keyholder.log\"\naccess = \"access\"\n";
+    let installation = Installation::with("", lines);
+    fs::create_dir(installation.path("access")).unwrap();
+    let said = installation.run(&["check"]);
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.err.contains("[log] file: ") && said.err.contains("[log] access: "), "{}", said.err);
+    assert_eq!(installation.run(&["serve"]).code, Some(2), "the one");
+    fs::create_dir(installation.path("nowhere")).unwrap();
+    assert_eq!(installation.run(&["serve"]).code, Some(2), "and the other");
+    let said = installation.run(&["check"]);
+    assert!(!said.err.contains("[log] file: ") && said.err.contains("[log] access: "), "{}", said.err);
+    fs::remove_dir(installation.path("access")).unwrap();
+    fs::remove_file(installation.path("nowhere/keyholder.log")).unwrap();
+    installation.run(&["check"]).done();
+    assert!(!installation.path("access").exists() && !installation.path("nowhere/keyholder.log").exists());
+}
+
 /// Names, sizes, times and contents of everything below a folder.
 fn picture(folder: &Path) -> BTreeMap<String, (SystemTime, Vec<u8>)> {
     let mut all = BTreeMap::new();
