@@ -28,7 +28,8 @@ pub enum DenyReason {
     /// It lives longer than revocations are remembered for.
     #[error("it lives longer than its issuer's tokens may")]
     LifeTooLong,
-    /// There are no keys of its issuer, or only ones that are too old.
+    /// There are no keys of its issuer, or only ones that are too old; or its key is not among them, and the issuer
+    /// cannot be asked for newer ones.
     #[error("there are no keys of its issuer that may be used")]
     KeysUnavailable,
     /// Its authority gave no answer.

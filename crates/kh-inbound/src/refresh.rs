@@ -163,6 +163,11 @@ impl Refresh {
         }
     }
 
+    /// Whether the last fetch brought no good set.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Until when the set that is there may be used; `None` while there is none.
     pub(crate) fn good_until(&self) -> Option<Until> {
         self.good_until

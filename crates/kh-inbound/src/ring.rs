@@ -126,6 +126,11 @@ impl Ring {
         self.state.lock().refresh.ask_in(now)
     }
 
+    /// Whether the issuer may have other keys by now, because the last fetch brought none.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.state.lock().refresh.is_behind()
+    }
+
     /// Fetches in the background; done when it is over.
     pub(crate) async fn renew(self: &Arc<Self>, tasks: &Tasks) {
         let over = {

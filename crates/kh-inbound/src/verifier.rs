@@ -398,13 +398,14 @@ impl Shared {
                     let max_age = age_left(policy, &identity, now);
                     return self.admit(place, (key, token), identity, (generation, epoch), max_age, (now, None));
                 }
-                Some((Err(reason), _)) if asked || !reason.wants_fresh_keys() => {
+                Some((Err(reason), _)) if !reason.wants_fresh_keys() => {
                     return denied(Denied::invalid(DenyReason::Token(reason)));
                 }
+                Some((Err(reason), _)) if asked => return denied(self.no_such_key(ring, reason)),
                 None if asked => return denied(self.no_keys(ring)),
                 Some((Err(reason), _)) => {
                     if ring.ask(&self.tasks).await == Asked::TooEarly {
-                        return denied(Denied::invalid(DenyReason::Token(reason)));
+                        return denied(self.no_such_key(ring, reason));
                     }
                 }
                 None => {
@@ -416,6 +417,11 @@ impl Shared {
             asked = true;
             now = self.clock.now();
         }
+    }
+
+    /// The keys that are held do not make the token good: for that `reason`, or nobody knows what newer ones would do.
+    fn no_such_key(&self, ring: &Ring, reason: Reason) -> Denied {
+        if ring.is_behind() { self.no_keys(ring) } else { Denied::invalid(DenyReason::Token(reason)) }
     }
 
     fn no_keys(&self, ring: &Ring) -> Denied {

@@ -91,6 +91,21 @@ fn a_set_is_used_until_it_is_too_old_by_either_clock() {
 }
 
 #[test]
+fn a_set_is_behind_from_a_failed_fetch_to_the_next_good_one() {
+    let mut machine = Refresh::new(Bounds::REMOTE, at(0));
+    machine.fetched(at(0), None);
+    assert!(!machine.is_behind());
+    assert!(machine.ask(at(10)));
+    assert!(!machine.is_behind(), "whoever asked waits for it");
+    machine.failed(at(11), None);
+    assert!(machine.is_behind());
+    machine.begin(at(12));
+    assert!(machine.is_behind());
+    machine.fetched(at(13), None);
+    assert!(!machine.is_behind());
+}
+
+#[test]
 fn bounds_are_put_right() {
     let zero = Duration::ZERO;
     let wild =

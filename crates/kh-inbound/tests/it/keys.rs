@@ -193,6 +193,35 @@ async fn without_keys_nobody_knows() {
     assert_eq!(keys.count(), fetched, "callers do not hammer an issuer that is down");
 }
 
+/// The issuer has turned its keys, and its key set cannot be read: the good set that is there does not tell a new key
+/// from an invented one.
+#[tokio::test(start_paused = true)]
+async fn an_unknown_key_is_no_fault_of_the_token_while_the_issuer_fails() {
+    let (old, new, forged) = (Signer::new("old"), Signer::new("new"), Signer::new("made-up"));
+    let keys = Keys::holding(&[&old]);
+    let world = world(&keys).await;
+    keys.break_down();
+    tokio::time::advance(SECONDS(10)).await;
+    let fetched = keys.count();
+    for id in ["1", "2", "3"] {
+        let denied = world.verify(&new.token("c", id, 3600)).await.unwrap_err();
+        assert_eq!(denied.reason, DenyReason::KeysUnavailable);
+        assert!(matches!(denied.kind, DeniedKind::Unavailable { .. }), "never a 401: {denied:?}");
+        assert_eq!(keys.count(), fetched + 1, "and one fetch for all of them");
+    }
+    assert_eq!(world.code(&forged.token("c", "4", 3600)).await, "keys_unavailable");
+    assert_eq!(world.code(&old.token("c", "5", 3600)).await, "ok", "with the last good set");
+    tokio::time::advance(SECONDS(30)).await;
+    assert_eq!(world.code(&old.token("c", "6", 1)).await, "expired", "no key could make it good");
+    keys.put(&[&old, &new]);
+    assert_eq!(world.code(&new.token("c", "1", 3600)).await, "ok");
+    assert_eq!(keys.count(), fetched + 2);
+    assert_eq!(world.code(&forged.token("c", "7", 3600)).await, "key_unknown", "too early for a fetch");
+    tokio::time::advance(SECONDS(10)).await;
+    assert_eq!(world.code(&forged.token("c", "8", 3600)).await, "key_unknown", "the issuer has no such key");
+    assert_eq!(keys.count(), fetched + 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_goes_away_strands_nobody() {
     let (old, new) = (Signer::new("old"), Signer::new("new"));
