@@ -1,8 +1,8 @@
 //! When a key set is fetched: a state machine without clock, lock or I/O.
 //!
 //! Invariants: between two fetches that callers ask for lies at least [`Bounds::ask_every`], taken before the fetch, so
-//! that tokens with invented key names cost the issuer nothing; a set is used for at most [`Bounds::stale_max`] after
-//! the last good fetch.
+//! that tokens with invented key names cost the issuer nothing; one that was cut off gives back what it took, but for a
+//! second; a set is used for at most [`Bounds::stale_max`] after the last good fetch.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl Bounds {
     }
 }
 
-/// Waits after failed fetches; the interval is the ceiling.
+/// Waits after failed fetches, and after one that was cut off; the interval is the ceiling.
 const RETRY_BASE: Duration = Duration::from_secs(1);
 
 /// Longest wait that an issuer's `Retry-After` can cause.
@@ -103,13 +103,22 @@ pub(crate) struct Refresh {
     /// Monotonic time from which on a caller's unknown key causes a fetch.
     ask_from: Duration,
     failures: u32,
+    /// The last fetch ended before it came to anything.
+    cut_off: bool,
     good_until: Option<Until>,
 }
 
 impl Refresh {
     /// Nothing fetched yet; the first fetch is due at once.
     pub(crate) fn new(bounds: Bounds, now: Now) -> Self {
-        Self { bounds: bounds.sane(), next: now.mono, ask_from: now.mono, failures: 0, good_until: None }
+        Self {
+            bounds: bounds.sane(),
+            next: now.mono,
+            ask_from: now.mono,
+            failures: 0,
+            cut_off: false,
+            good_until: None,
+        }
     }
 
     /// How long until the next fetch in the background; zero when it is due.
@@ -149,6 +158,7 @@ impl Refresh {
         let interval = fresh_for.unwrap_or(bounds.interval).clamp(bounds.interval_min, bounds.interval_max);
         self.next = now.mono.saturating_add(interval);
         self.failures = 0;
+        self.cut_off = false;
         self.good_until = Some(bounds.stale_max.map_or(Until::NEVER, |max| Until::after(now, max)));
     }
 
@@ -163,9 +173,18 @@ impl Refresh {
         }
     }
 
+    /// The fetch that is under way ended before it came to anything, by no fault of the issuer: the next one need not
+    /// wait as after a failure.
+    pub(crate) fn cut_off(&mut self, now: Now) {
+        let soon = now.mono.saturating_add(RETRY_BASE);
+        self.ask_from = self.ask_from.min(soon);
+        self.next = self.next.min(soon);
+        self.cut_off = true;
+    }
+
     /// Whether the last fetch brought no good set.
     pub(crate) fn is_behind(&self) -> bool {
-        self.failures > 0
+        self.failures > 0 || self.cut_off
     }
 
     /// Until when the set that is there may be used; `None` while there is none.

@@ -1,8 +1,8 @@
 //! The keys of one issuer, and their renewal.
 //!
 //! Invariants: a set is parsed before it replaces another, and a bad one replaces nothing; at most one fetch is under
-//! way; the generation moves with every change of the set, after the change, so that whoever sees the new generation
-//! sees the new keys.
+//! way; however a fetch ends, what became of it is noted before those who wait are woken; the generation moves with every
+//! change of the set, after the change, so that whoever sees the new generation sees the new keys.
 
 use std::{
     sync::{
@@ -62,6 +62,33 @@ impl State {
         // a closed channel is a fetch that ended
         self.fetching.take_if(|over| over.has_changed().is_err());
         self.fetching.clone()
+    }
+}
+
+/// A fetch that is under way.
+struct Fetch {
+    ring: Arc<Ring>,
+    concluded: bool,
+    /// Wakes those who wait, after all else.
+    _ending: watch::Sender<()>,
+}
+
+impl Fetch {
+    async fn run(mut self) {
+        let fetched = match tokio::time::timeout(FETCH_MAX, self.ring.source.fetch()).await {
+            Ok(fetched) => fetched,
+            Err(_elapsed) => Err(RemoteError::new("no key set came in time")),
+        };
+        self.ring.conclude(fetched);
+        self.concluded = true;
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        if !self.concluded {
+            self.ring.cut_off();
+        }
     }
 }
 
@@ -174,19 +201,26 @@ impl Ring {
         let mut over = match over {
             Ok(over) => over,
             Err((ending, over)) => {
-                let ring = Arc::clone(self);
-                tasks.start(async move {
-                    let fetched = match tokio::time::timeout(FETCH_MAX, ring.source.fetch()).await {
-                        Ok(fetched) => fetched,
-                        Err(_elapsed) => Err(RemoteError::new("no key set came in time")),
-                    };
-                    ring.conclude(fetched);
-                    drop(ending);
-                });
+                // made before the task, which may be dropped before it begins
+                let fetch = Fetch { ring: Arc::clone(self), concluded: false, _ending: ending };
+                tasks.start(fetch.run());
                 over
             }
         };
         while over.changed().await.is_ok() {}
+    }
+
+    /// A fetch ended before anything came of it. Its task goes with the verifier that started it, while the ring may
+    /// have another one by then.
+    fn cut_off(&self) {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        if std::thread::panicking() {
+            // by a bug, which the next one may meet again
+            state.refresh.failed(now, None);
+        } else {
+            state.refresh.cut_off(now);
+        }
     }
 
     /// Takes a good set in; a bad one leaves things as they are.

@@ -9,8 +9,8 @@ fn at(seconds: u64) -> Now {
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
-/// Runs events `second:event` and compares what is decided. `ask` prints `y` or `n`; `bg`, `ok`, `ok<fresh>`, `err` and
-/// `err<retry>` print the seconds until the next fetch in the background.
+/// Runs events `second:event` and compares what is decided. `ask` prints `y` or `n`; `bg`, `cut`, `ok`, `ok<fresh>`, `err`
+/// and `err<retry>` print the seconds until the next fetch in the background.
 fn check(bounds: Bounds, story: &str, expected: &str) {
     let mut machine = Refresh::new(bounds, at(0));
     let mut decided = Vec::new();
@@ -24,6 +24,8 @@ fn check(bounds: Bounds, story: &str, expected: &str) {
         }
         if event == "bg" {
             machine.begin(now);
+        } else if event == "cut" {
+            machine.cut_off(now);
         } else if let Some(rest) = event.strip_prefix("ok") {
             machine.fetched(now, number(rest));
         } else {
@@ -66,6 +68,14 @@ fn unknown_keys_are_asked_for_once_per_interval() {
 }
 
 #[test]
+fn a_fetch_that_was_cut_off_holds_up_the_next_one_for_a_second() {
+    check(Bounds::REMOTE, "0:bg 0:ok 100:ask 102:cut 102:ask 103:ask 104:ask", "30 300 y 1 n y n");
+    check(Bounds::REMOTE, "0:bg 20:cut 20:ask", "30 1 y");
+    // it is no failure: the waits after failures go on where they were
+    check(Bounds::REMOTE, "0:err 1:bg 2:cut 3:bg 3:err", "1 30 1 30 2");
+}
+
+#[test]
 fn a_fetch_for_a_caller_counts_for_the_background() {
     check(Bounds::REMOTE, "0:bg 0:ok 200:ask 200:ok 300:ask", "30 300 y 300 y");
 }
@@ -102,6 +112,10 @@ fn a_set_is_behind_from_a_failed_fetch_to_the_next_good_one() {
     machine.begin(at(12));
     assert!(machine.is_behind());
     machine.fetched(at(13), None);
+    assert!(!machine.is_behind());
+    machine.cut_off(at(20));
+    assert!(machine.is_behind(), "nor does one that was cut off tell");
+    machine.fetched(at(21), None);
     assert!(!machine.is_behind());
 }
 

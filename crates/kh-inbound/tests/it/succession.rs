@@ -1,10 +1,10 @@
 //! A verifier in the place of another one: what stays and what must not.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use kh_inbound::{Bounds, IssuerSpec, VerifierConfig};
+use kh_inbound::{Bounds, DeniedKind, DenyReason, IssuerSpec, VerifierConfig};
 
-use crate::support::{ISS, Keys, Signer, World, by_keys};
+use crate::support::{ISS, Keys, Signer, World, by_keys, until};
 
 fn other(keys: Arc<Keys>) -> IssuerSpec {
     IssuerSpec { name: "other".into(), issuers: vec!["https://other.example".into()], ..by_keys(keys, Bounds::REMOTE) }
@@ -56,4 +56,38 @@ async fn places_are_not_mixed_up() {
     let next = world.verifier.succeeded_by(config, |_| true).unwrap();
     assert!(next.known(token.as_bytes(), kh_core::Clock::now(&world.clock)).is_none());
     assert_eq!(next.stats().cached, 0);
+}
+
+/// A fetch goes with the verifier that began it. Who waits for it at the next verifier is not told that the key is unknown,
+/// and the keys are fetched soon.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_is_cut_off_tells_nothing_of_a_key() {
+    let (old, new) = (Signer::new("old"), Signer::new("new"));
+    let keys = Keys::holding(&[&old]);
+    let specs = || vec![by_keys(Arc::<Keys>::clone(&keys), Bounds::REMOTE)];
+    let world = Arc::new(World::new(specs()).await);
+    let next = world.verifier.succeeded_by(VerifierConfig::new(specs()), |_| true).unwrap();
+    let next = Arc::new(World { verifier: Arc::new(next), clock: world.clock, folder: Arc::clone(&world.folder) });
+    tokio::time::advance(Duration::from_secs(10)).await;
+    keys.put(&[&old, &new]);
+    keys.gate.close();
+    let ask = |world: &Arc<World>, id: &str| {
+        let (world, token) = (Arc::clone(world), new.token("c", id, 3600));
+        tokio::spawn(async move { world.verify(&token).await })
+    };
+    let leader = ask(&world, "1");
+    until(|| keys.count() == 2).await;
+    let waiter = ask(&next, "2");
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    leader.abort();
+    assert!(leader.await.unwrap_err().is_cancelled());
+    drop(world);
+    let denied = waiter.await.unwrap().unwrap_err();
+    let retry_after = Duration::from_secs(1);
+    assert_eq!((denied.reason, denied.kind), (DenyReason::KeysUnavailable, DeniedKind::Unavailable { retry_after }));
+    assert_eq!(keys.count(), 2, "it had joined the fetch of the verifier before");
+    keys.gate.reopen();
+    tokio::time::advance(retry_after).await;
+    assert_eq!(next.code(&new.token("c", "3", 3600)).await, "ok");
+    assert_eq!(keys.count(), 3);
 }
