@@ -32,6 +32,9 @@ use crate::{
     after_help = "Works whether or not `keyholder serve` runs; one that runs on the same state refuses the tokens when this command
 has ended. A revocation cannot be taken back.
 
+What was issued up to now is told by this machine's clock. Where an issuer's clock may be ahead, give such an order
+again after the issuer's leeway (30 s by default).
+
 Examples:
   keyholder revoke token < token
   keyholder revoke client reports --reason 'laptop lost, ticket 4711'
