@@ -15,7 +15,7 @@ use crate::table::{Entry, Slot, Table};
 struct Book {
     /// The next sequence number.
     next: u64,
-    /// Loads under way, by their number.
+    /// Loads and logins under way, by their number.
     loads: BTreeSet<u64>,
     /// Removed since the oldest load under way began, with the number of the removal.
     removed: HashMap<Sha256, u64>,
@@ -30,7 +30,7 @@ pub(crate) struct Ledger {
     book: Mutex<Book>,
 }
 
-/// A load under way; what it read was true when the ticket was taken or later.
+/// A load or a login under way; what it read or wrote was true when the ticket was taken or later.
 pub(crate) struct Ticket<'a> {
     ledger: &'a Ledger,
     number: u64,
@@ -70,19 +70,13 @@ impl Ledger {
         Self { table: Table::new(), book: Mutex::default() }
     }
 
-    /// Takes a ticket; to be done before the store is read.
+    /// Takes a ticket; to be done before the store is read, or a token written to it.
     pub(crate) fn begin_load(&self) -> Ticket<'_> {
         let mut book = self.book.lock();
         let number = book.next;
         book.next += 1;
         book.loads.insert(number);
         Ticket { ledger: self, number }
-    }
-
-    /// Puts a token in that was just issued here.
-    pub(crate) fn admit(&self, token: &TokenRecord, slot: Slot, now: Now) {
-        let mut book = self.book.lock();
-        self.enter(&mut book, token, slot, now);
     }
 
     fn enter(&self, book: &mut Book, token: &TokenRecord, slot: Slot, now: Now) {
@@ -150,7 +144,8 @@ impl Ledger {
 }
 
 impl Ticket<'_> {
-    /// Puts a loaded token in, unless it is there already or was removed since the load began.
+    /// Puts a token in that was loaded or just issued here, unless it is there already or was removed since the ticket was
+    /// taken.
     pub(crate) fn admit(&self, token: &TokenRecord, slot: Slot, now: Now) {
         let mut book = self.ledger.book.lock();
         let removed = book.removed.get(&token.digest).is_some_and(|removal| *removal > self.number);
@@ -196,6 +191,10 @@ mod tests {
         Arc::new(ArcSwapOption::empty())
     }
 
+    fn admit(ledger: &Ledger, name: &str, now: Now) {
+        ledger.begin_load().admit(&token(name), slot(), now);
+    }
+
     fn has(ledger: &Ledger, name: &str) -> bool {
         ledger.table.peek(&token(name).digest, |_| ()).is_some()
     }
@@ -203,7 +202,7 @@ mod tests {
     #[test]
     fn a_load_brings_no_token_back_that_was_revoked_meanwhile() {
         let (ledger, now) = (Ledger::new(), Now::default());
-        ledger.admit(&token("a"), slot(), now);
+        admit(&ledger, "a", now);
         let ticket = ledger.begin_load();
         ledger.forget(&token("a").digest, Some(&token("a").client));
         ticket.admit(&token("a"), slot(), now);
@@ -220,10 +219,10 @@ mod tests {
     fn a_load_drops_what_is_gone_and_keeps_a_login_that_came_in_meanwhile() {
         let (ledger, now) = (Ledger::new(), Now::default());
         for name in ["kept", "gone"] {
-            ledger.admit(&token(name), slot(), now);
+            admit(&ledger, name, now);
         }
         let ticket = ledger.begin_load();
-        ledger.admit(&token("login"), slot(), now);
+        admit(&ledger, "login", now);
         ticket.keep_only(&HashSet::from([token("kept").digest]));
         assert_eq!(["kept", "gone", "login"].map(|name| has(&ledger, name)), [true, false, true]);
         drop(ticket);
@@ -234,7 +233,7 @@ mod tests {
     #[test]
     fn room_counts_what_is_held_and_under_way_and_is_given_back() {
         let (ledger, client) = (Ledger::new(), token("a").client);
-        ledger.admit(&token("a"), slot(), Now::default());
+        admit(&ledger, "a", Now::default());
         let room = ledger.reserve(&client, 2).unwrap();
         assert!(ledger.reserve(&client, 2).is_none());
         drop(room);
@@ -249,7 +248,7 @@ mod tests {
         let (ledger, client) = (Ledger::new(), token("a").client);
         let at = |ms| Now { wall: UnixMillis(0), mono: Duration::from_millis(ms) };
         for (name, used) in [("a", 5), ("b", 1), ("c", 9)] {
-            ledger.admit(&token(name), slot(), at(used));
+            admit(&ledger, name, at(used));
         }
         let oldest = ledger.highest(&client, |entry| Some(entry.idle(at(10))));
         assert_eq!(oldest, Some(token("b").digest));

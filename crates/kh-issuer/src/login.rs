@@ -213,8 +213,10 @@ impl Issuer {
             scopes: narrowed,
             confirmation: bound,
         };
+        // it can be revoked as soon as it is in the store
+        let ticket = self.ledger.begin_load();
         self.store.add_token(token.clone()).await?;
-        self.ledger.admit(&token, Arc::clone(slot), now);
+        ticket.admit(&token, Arc::clone(slot), now);
         Ok(Login { access_token, expires_in, scopes, bound, client: Arc::clone(client) })
     }
 

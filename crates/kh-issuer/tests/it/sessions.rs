@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     support::{START, World, add, bytes, login, new_client},
-    unsteady::{SlowRemoval, Unsteady},
+    unsteady::{Slow, Unsteady},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -97,8 +97,8 @@ async fn a_disable_a_change_and_a_removal_reach_existing_sessions_at_once() {
 #[tokio::test]
 async fn a_revocation_whose_caller_hangs_up_is_carried_out() {
     let world = World::new();
-    let state = Arc::new(Unsteady { slow_removal: Some(SlowRemoval::default()), ..Unsteady::over(world.state()) });
-    let SlowRemoval { removed, gate } = state.slow_removal.as_ref().unwrap();
+    let state = Arc::new(Unsteady { slow_removal: Some(Slow::default()), ..Unsteady::over(world.state()) });
+    let Slow { done: removed, gate } = state.slow_removal.as_ref().unwrap();
     let (clock, entropy) = (Arc::new(world.clock.clone()), Arc::new(SystemEntropy));
     let issuer = Issuer::open(Arc::<Unsteady>::clone(&state), clock, entropy).await.unwrap();
     let (client, secret) = add(&issuer, "reports").await;
@@ -115,6 +115,31 @@ async fn a_revocation_whose_caller_hangs_up_is_carried_out() {
     }
     assert!(issuer.session(bytes(&login)).is_none());
     assert!(issuer.session_or_load(bytes(&login)).await.unwrap().is_none());
+}
+
+/// A token is in the state before it is in memory, and the state tells of it no second time.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_revoked_before_its_login_ends_is_not_good() {
+    let world = World::new();
+    let state = Arc::new(Unsteady { slow_issue: Some(Slow::default()), ..Unsteady::over(world.state()) });
+    let Slow { done: written, gate } = state.slow_issue.as_ref().unwrap();
+    let (clock, entropy) = (Arc::new(world.clock.clone()), Arc::new(SystemEntropy));
+    let issuer = Issuer::open(Arc::<Unsteady>::clone(&state), clock, entropy).await.unwrap();
+    let (client, secret) = add(&issuer, "reports").await;
+    let revocation = async {
+        written.acquire().await.unwrap().forget();
+        let revoked = issuer.revoke_tokens_of(&client.id).await.unwrap();
+        gate.add_permits(1);
+        revoked
+    };
+    let (late, revoked) = tokio::join!(login(&issuer, &client, &secret), revocation);
+    assert_eq!(revoked, 1, "it was in the state");
+    assert!(issuer.session(bytes(&late)).is_none());
+    assert!(issuer.session_or_load(bytes(&late)).await.unwrap().is_none());
+    assert_eq!(issuer.live_sessions(), 0);
+    gate.add_permits(1);
+    let next = login(&issuer, &client, &secret).await;
+    assert!(issuer.session(bytes(&next)).is_some(), "what is issued afterwards is good");
 }
 
 proptest! {

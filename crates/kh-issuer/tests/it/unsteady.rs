@@ -19,25 +19,36 @@ pub(crate) struct Unsteady {
     pub(crate) updates: AtomicUsize,
     /// How many of the next changes of clients are written and then reported as failed: the disk answers too late.
     pub(crate) lost_answers: AtomicUsize,
-    pub(crate) slow_removal: Option<SlowRemoval>,
+    /// How tokens are added.
+    pub(crate) slow_issue: Option<Slow>,
+    /// How tokens are removed.
+    pub(crate) slow_removal: Option<Slow>,
 }
 
-/// A token is removed, and nobody is told before the gate lets the answer through.
-pub(crate) struct SlowRemoval {
-    pub(crate) removed: Semaphore,
+/// A change is done, and nobody is told before the gate lets the answer through.
+pub(crate) struct Slow {
+    pub(crate) done: Semaphore,
     pub(crate) gate: Semaphore,
 }
 
-impl Default for SlowRemoval {
+impl Default for Slow {
     fn default() -> Self {
-        Self { removed: Semaphore::new(0), gate: Semaphore::new(0) }
+        Self { done: Semaphore::new(0), gate: Semaphore::new(0) }
+    }
+}
+
+impl Slow {
+    async fn pass(&self) {
+        self.done.add_permits(1);
+        self.gate.acquire().await.unwrap().forget();
     }
 }
 
 impl Unsteady {
     /// One that is steady for now.
     pub(crate) fn over(inner: Arc<SqliteState>) -> Self {
-        Self { inner, updates: AtomicUsize::new(0), lost_answers: AtomicUsize::new(0), slow_removal: None }
+        let (updates, lost_answers) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { inner, updates, lost_answers, slow_issue: None, slow_removal: None }
     }
 }
 
@@ -71,15 +82,20 @@ impl StateStore for Unsteady {
     }
 
     fn add_token(&self, token: TokenRecord) -> BoxFuture<'_, Result<(), StateError>> {
-        self.inner.add_token(token)
+        Box::pin(async move {
+            self.inner.add_token(token).await?;
+            if let Some(slow) = &self.slow_issue {
+                slow.pass().await;
+            }
+            Ok(())
+        })
     }
 
     fn remove_token(&self, digest: Sha256) -> BoxFuture<'_, Result<(), StateError>> {
         Box::pin(async move {
             self.inner.remove_token(digest).await?;
-            if let Some(SlowRemoval { removed, gate }) = &self.slow_removal {
-                removed.add_permits(1);
-                gate.acquire().await.unwrap().forget();
+            if let Some(slow) = &self.slow_removal {
+                slow.pass().await;
             }
             Ok(())
         })
