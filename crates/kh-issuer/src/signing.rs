@@ -13,10 +13,11 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use kh_core::{
-    Blame, Clock, Code, Entropy, Retry, SecretName, UnixMillis,
+    Blame, Clock, Code, Entropy, Now, Retry, SecretName, Steadiness, UnixMillis,
     audit::AuditEvent,
     port::{Expected, SecretStore, StoreError},
 };
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 pub use schedule::{Algorithm, JWT_TTL_MAX, KEYS_MAX, Order, Policy as SigningPolicy};
@@ -152,6 +153,7 @@ pub struct SigningKeys {
     policy: SigningPolicy,
     name: SecretName,
     ring: ArcSwap<Ring>,
+    wall: Mutex<Steadiness>,
     /// Held while the document is read or changed.
     turn: tokio::sync::Mutex<()>,
 }
@@ -166,7 +168,8 @@ impl SigningKeys {
     ) -> Result<Arc<Self>, SigningError> {
         let name = SecretName::own_document(DOCUMENT);
         let (ring, turn) = (ArcSwap::default(), tokio::sync::Mutex::default());
-        let keys = Self { store, clock, entropy, policy, name, ring, turn };
+        let wall = Mutex::new(Steadiness::new(clock.now()));
+        let keys = Self { store, clock, entropy, policy, name, ring, wall, turn };
         keys.refresh().await?;
         Ok(Arc::new(keys))
     }
@@ -197,15 +200,21 @@ impl SigningKeys {
     }
 
     /// Does what is due by schedule: the first key, the next one, the end of old ones. `Ok(true)`: something was done.
+    /// While the wall clock cannot be believed, only the first key is made: a change takes keys out that seem to have
+    /// ended.
     pub async fn tend(&self) -> Result<bool, SigningError> {
-        let done = self.change("keyholder", |times, now| Ok(schedule::due(times, &self.policy, now))).await?;
-        Ok(done.is_some())
+        let decide = |times: &[Times], now: Now| {
+            let believed = self.wall.lock().holds(now);
+            let due = schedule::due(times, &self.policy, now.wall);
+            Ok(due.filter(|_| believed || times.is_empty()))
+        };
+        Ok(self.change("keyholder", decide).await?.is_some())
     }
 
     /// Carries out a person's order; answers the `kid` of the key that signs next. `actor` is for the audit log.
     pub async fn order(&self, order: Order, actor: &str) -> Result<String, SigningError> {
-        let decide = |times: &[Times], now| {
-            schedule::ordered(times, &self.policy, order, now).map(Some).ok_or(SigningError::Refused)
+        let decide = |times: &[Times], now: Now| {
+            schedule::ordered(times, &self.policy, order, now.wall).map(Some).ok_or(SigningError::Refused)
         };
         self.change(actor, decide).await?.ok_or(SigningError::Refused)
     }
@@ -214,16 +223,16 @@ impl SigningKeys {
     async fn change(
         &self,
         actor: &str,
-        decide: impl Fn(&[Times], UnixMillis) -> Result<Option<Step>, SigningError>,
+        decide: impl Fn(&[Times], Now) -> Result<Option<Step>, SigningError>,
     ) -> Result<Option<String>, SigningError> {
         let _turn = self.turn.lock().await;
         let mut tries = 1;
         loop {
             self.read_if_changed().await?;
             let ring = self.ring.load_full();
-            let now = self.clock.now().wall;
+            let now = self.clock.now();
             let Some(step) = decide(&ring.times(), now)? else { return Ok(None) };
-            match self.carry_out(&ring, step, now, actor).await {
+            match self.carry_out(&ring, step, now.wall, actor).await {
                 Err(SigningError::Store(StoreError::Conflict { .. })) if tries < CHANGE_TRIES => tries += 1,
                 done => return done.map(Some),
             }
@@ -235,37 +244,41 @@ impl SigningKeys {
         let published = ring.keys.iter().enumerate().filter(|(place, _)| schedule::is_published(&times, *place, now));
         let kept = published.map(|(_, key)| copy(key)).collect::<Result<Vec<_>, _>>();
         let mut keys = kept?;
-        // with a clock that was set back a newer key still stands behind the older ones
-        let last = |keys: &[Key]| keys.last().map_or(UnixMillis(0), |key| key.times.signs_from);
-        let action = match step {
+        // the keys are in the order in which they sign
+        let (place, action) = match step {
             Step::Add(signs_from) => {
-                keys.push(self.make(signs_from.max(last(&keys)), now).await?);
-                "signing_key.add"
+                let place = keys.partition_point(|key| key.times.signs_from <= signs_from);
+                keys.insert(place, self.make(signs_from, now).await?);
+                (place, "signing_key.add")
             }
             Step::Hasten(signs_from) => {
-                let mut newest = keys.pop().ok_or(SigningError::NoKey)?;
-                newest.times.signs_from = signs_from.max(last(&keys));
-                keys.push(newest);
-                "signing_key.hasten"
+                for key in &mut keys {
+                    key.times.signs_from = key.times.signs_from.min(signs_from);
+                }
+                (keys.len().saturating_sub(1), "signing_key.hasten")
+            }
+            Step::Begin(signs_from) => {
+                keys.first_mut().ok_or(SigningError::NoKey)?.times.signs_from = signs_from;
+                (0, "signing_key.hasten")
             }
             Step::Replace(signs_from) => {
                 keys.clear();
                 keys.push(self.make(signs_from, now).await?);
-                "signing_key.replace_all"
+                (0, "signing_key.replace_all")
             }
         };
-        let newest = keys.last().ok_or(SigningError::NoKey)?;
-        let kid = newest.kid.clone();
+        let changed = keys.get(place).ok_or(SigningError::NoKey)?;
+        let kid = changed.kid.clone();
         let event = AuditEvent::new(&*self.entropy, now, actor, action, &kid)
-            .with("algorithm", &newest.times.algorithm.as_str())
-            .with("signs_from_ms", &newest.times.signs_from.0)
+            .with("algorithm", &changed.times.algorithm.as_str())
+            .with("signs_from_ms", &changed.times.signs_from.0)
             .with("published", &keys.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>().join(" "));
         let expected = if ring.version == 0 { Expected::Absent } else { Expected::Version(ring.version) };
         let version = self.store.put(&self.name, document::encode(&keys)?, expected, event).await?;
         tracing::info!(
             key.id = kid,
-            key.algorithm = newest.times.algorithm.as_str(),
-            key.signs_from_ms = newest.times.signs_from.0,
+            key.algorithm = changed.times.algorithm.as_str(),
+            key.signs_from_ms = changed.times.signs_from.0,
             action,
             "changed the signing keys"
         );

@@ -3,6 +3,9 @@
 //! Invariants, each tried by a property test: the key that signs is published; a key that took over by schedule was
 //! published for [`Policy::ahead`] before; a key stays published until the last token that it signed has expired, and
 //! [`LEEWAY`] longer.
+//!
+//! A key that a clock placed far ahead does not stop the schedule, and is not moved by it while another key signs before
+//! it: whether that clock or this one is wrong is not known here.
 
 use std::time::Duration;
 
@@ -104,8 +107,11 @@ pub enum Order {
 pub(crate) enum Step {
     /// Make a key that signs from this time on.
     Add(UnixMillis),
-    /// Let the newest key sign from this time on: it waits already.
+    /// Let every key that waits sign from this time on: the newest signs.
     Hasten(UnixMillis),
+    /// Let the oldest key sign from this time on. All keys are far ahead, so that it signs already; no other key is
+    /// published for a shorter time because of it.
+    Begin(UnixMillis),
     /// Make a key that signs from this time on and forget all others.
     Replace(UnixMillis),
 }
@@ -127,7 +133,10 @@ pub(crate) fn is_published(keys: &[Times], place: usize, now: UnixMillis) -> boo
 
 /// What is due by schedule at `now`.
 pub(crate) fn due(keys: &[Times], policy: &Policy, now: UnixMillis) -> Option<Step> {
-    let Some(newest) = keys.last() else { return Some(Step::Add(now)) };
+    if keys.is_empty() {
+        return Some(Step::Add(now));
+    }
+    let Some(newest) = newest(keys, policy, now) else { return Some(Step::Begin(now)) };
     if newest.signs_from > now || live(keys, now) >= KEYS_MAX {
         return None;
     }
@@ -141,15 +150,23 @@ pub(crate) fn due(keys: &[Times], policy: &Policy, now: UnixMillis) -> Option<St
 
 /// What `order` means at `now`; none where a key waits already or there are as many as can be.
 pub(crate) fn ordered(keys: &[Times], policy: &Policy, order: Order, now: UnixMillis) -> Option<Step> {
-    let waits = keys.last().is_some_and(|newest| newest.signs_from > now);
+    let waits = |key: &Times| key.signs_from > now;
     match order {
         Order::Compromised => Some(Step::Replace(now)),
-        Order::Now if waits => Some(Step::Hasten(now)),
-        _ if live(keys, now) >= KEYS_MAX || waits => None,
+        Order::Now if keys.last().is_some_and(waits) => Some(Step::Hasten(now)),
+        _ if live(keys, now) >= KEYS_MAX => None,
         Order::Now => Some(Step::Add(now)),
         Order::Ahead if keys.is_empty() => Some(Step::Add(now)),
+        Order::Ahead if newest(keys, policy, now).is_none_or(waits) => None,
         Order::Ahead => Some(Step::Add(now.plus(policy.ahead()))),
     }
+}
+
+/// The newest key, but for those that wait longer than any that is made at `now`: a clock that ran ahead placed them, or
+/// the clock was set back since. They are published, and sign when their time comes.
+fn newest<'a>(keys: &'a [Times], policy: &Policy, now: UnixMillis) -> Option<&'a Times> {
+    let latest = now.plus(policy.ahead()).plus(LEEWAY);
+    keys.iter().rfind(|key| key.signs_from <= latest)
 }
 
 fn live(keys: &[Times], now: UnixMillis) -> usize {
@@ -174,8 +191,13 @@ mod tests {
     fn carry_out(keys: &mut Vec<Times>, step: Step, policy: &Policy, now: UnixMillis) {
         let new = |signs_from| Times { algorithm: policy.algorithm, signs_from };
         match step {
-            Step::Add(at) => keys.push(new(at)),
-            Step::Hasten(at) => keys.last_mut().unwrap().signs_from = at,
+            Step::Add(at) => keys.insert(keys.partition_point(|key| key.signs_from <= at), new(at)),
+            Step::Hasten(at) => {
+                for key in keys.iter_mut() {
+                    key.signs_from = key.signs_from.min(at);
+                }
+            }
+            Step::Begin(at) => keys[0].signs_from = at,
             Step::Replace(at) => *keys = vec![new(at)],
         }
         let kept: Vec<_> = (0..keys.len()).filter(|place| is_published(keys, *place, now)).collect();
@@ -233,8 +255,43 @@ mod tests {
     fn a_clock_that_was_set_back_still_has_a_signer_and_makes_no_key() {
         let keys = [Times { algorithm: Algorithm::Es256, signs_from: START }];
         assert_eq!(signer(&keys, UnixMillis(0)), Some(0));
-        assert_eq!(due(&keys, &policy(30 * DAY), UnixMillis(0)), None);
+        assert_eq!(due(&keys, &policy(30 * DAY), START.minus(HOUR)), None);
+        assert_eq!(due(&keys, &policy(30 * DAY), UnixMillis(0)), Some(Step::Begin(UnixMillis(0))));
         assert_eq!(signer(&[], START), None);
+    }
+
+    #[test]
+    fn keys_that_a_clock_placed_far_ahead_neither_stop_the_schedule_nor_move() {
+        let policy = policy(30 * DAY);
+        let at = |signs_from| Times { algorithm: Algorithm::Es256, signs_from };
+        let (soon, far) = (START.plus(DAY), START.plus(365 * DAY));
+        let mut keys = vec![at(START), at(far), at(far.plus(DAY))];
+        assert_eq!(due(&keys, &policy, START), None);
+        assert_eq!(ordered(&keys, &policy, Order::Ahead, START), Some(Step::Add(soon)));
+        carry_out(&mut keys, Step::Add(soon), &policy, START);
+        assert_eq!(keys, [at(START), at(soon), at(far), at(far.plus(DAY))]);
+        assert_eq!(ordered(&keys, &policy, Order::Ahead, START), None, "one waits already");
+        let next = START.plus(30 * DAY);
+        assert_eq!(due(&keys, &policy, next), Some(Step::Add(next.plus(DAY))));
+        let rest = START.plus(20 * DAY);
+        assert_eq!((signer(&keys, rest), due(&keys, &policy, rest)), (Some(1), None));
+        assert_eq!(ordered(&keys, &policy, Order::Now, rest), Some(Step::Hasten(rest)));
+        carry_out(&mut keys, Step::Hasten(rest), &policy, rest);
+        assert_eq!((signer(&keys, rest), keys.last()), (Some(2), Some(&at(rest))), "the newest, at once");
+    }
+
+    #[test]
+    fn a_set_that_begins_far_ahead_is_replaced_by_schedule_all_the_same() {
+        let policy = policy(30 * DAY);
+        let at = |signs_from| Times { algorithm: Algorithm::Es256, signs_from };
+        let far = START.plus(365 * DAY);
+        let mut keys = vec![at(far), at(far.plus(30 * DAY))];
+        assert_eq!((signer(&keys, START), ordered(&keys, &policy, Order::Ahead, START)), (Some(0), None));
+        assert_eq!(due(&keys, &policy, START), Some(Step::Begin(START)));
+        carry_out(&mut keys, Step::Begin(START), &policy, START);
+        assert_eq!(keys, [at(START), at(far.plus(30 * DAY))]);
+        let next = START.plus(29 * DAY);
+        assert_eq!((due(&keys, &policy, START), due(&keys, &policy, next)), (None, Some(Step::Add(next.plus(DAY)))));
     }
 
     #[derive(Clone, Debug)]

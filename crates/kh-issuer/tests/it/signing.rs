@@ -8,7 +8,7 @@ use std::{
 };
 
 use kh_core::{
-    Entropy, ManualClock, SecretBytes, SeededEntropy, SystemEntropy,
+    Clock, Entropy, ManualClock, SecretBytes, SeededEntropy, SystemEntropy,
     port::{AuditLog, Expected, SecretStore},
 };
 use kh_issuer::{Algorithm, KeyState, Order, SigningError, SigningKeys, SigningPolicy};
@@ -22,6 +22,10 @@ const DAY: Duration = Duration::from_hours(24);
 fn kids(keys: &SigningKeys) -> Vec<String> {
     let set: Value = serde_json::from_str(&keys.key_set()).unwrap();
     set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+fn signing(keys: &SigningKeys) -> String {
+    keys.describe().into_iter().find(|key| key.state == KeyState::Signing).unwrap().kid
 }
 
 fn states(keys: &SigningKeys) -> Vec<KeyState> {
@@ -93,6 +97,82 @@ async fn a_changed_algorithm_takes_over_with_overlap() {
         let signing = keys.describe().into_iter().find(|key| key.state == KeyState::Signing).unwrap();
         assert_eq!((signing.algorithm, signing.algorithm.as_str()), (algorithm, name));
     }
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_jumps_ahead_withdraws_no_key_and_stops_no_schedule() {
+    let world = World::new();
+    let issuer = world.authority().await;
+    let keys = Arc::clone(&issuer.authority().unwrap().keys);
+    let (client, secret) = issuer.add_client(jwt_client("c", &[]), "cli:test").await.unwrap();
+    let asking = kh_core::port::ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
+    let is_active = async |token: &[u8]| issuer.introspect(&asking, token).await.unwrap().is_some();
+    world.clock.advance(29 * DAY);
+    assert!(keys.tend().await.unwrap());
+    world.clock.advance(DAY - Duration::from_secs(1));
+    let before = login(&issuer, &client, &secret).await;
+    world.clock.advance(Duration::from_secs(1));
+    let after = login(&issuer, &client, &secret).await;
+    assert_eq!(states(&keys), [KeyState::Retiring, KeyState::Signing]);
+
+    let (now, version, second) = (world.clock.now().wall, keys.version(), signing(&keys));
+    world.clock.jump_wall(now.plus(365 * DAY));
+    assert!(!keys.tend().await.unwrap());
+    world.clock.advance(Duration::from_secs(5));
+    assert!(!keys.tend().await.unwrap());
+    world.clock.jump_wall(now.plus(Duration::from_secs(5)));
+    assert!(!keys.tend().await.unwrap());
+    assert_eq!((keys.version(), states(&keys)), (version, vec![KeyState::Retiring, KeyState::Signing]));
+    assert!(is_active(bytes(&before)).await && is_active(bytes(&after)).await);
+
+    world.clock.advance(31 * DAY);
+    assert!(keys.tend().await.unwrap());
+    world.clock.advance(DAY);
+    assert_ne!(signing(&keys), second);
+    assert!(is_active(bytes(&login(&issuer, &client, &secret).await)).await);
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_before_the_first_key_is_made_holds_up_no_login() {
+    let world = World::new();
+    let keys = world.keys(SigningPolicy::default()).await;
+    world.clock.jump_wall(START.plus(365 * DAY));
+    assert!(keys.tend().await.unwrap());
+    world.clock.jump_wall(START);
+    assert!(!keys.tend().await.unwrap());
+    let first = signing(&keys);
+    world.clock.advance(Duration::from_mins(10));
+    assert!(keys.tend().await.unwrap(), "its time begins now");
+    assert_eq!((states(&keys), signing(&keys)), (vec![KeyState::Signing], first));
+    world.clock.advance(29 * DAY);
+    assert!(keys.tend().await.unwrap());
+    assert_eq!(states(&keys), [KeyState::Signing, KeyState::Waiting]);
+}
+
+/// Nothing tells a process that starts then that the clock runs ahead.
+#[tokio::test]
+async fn a_key_that_a_process_placed_far_ahead_does_not_stop_the_schedule() {
+    let world = World::new();
+    let keys = world.keys(SigningPolicy::default()).await;
+    keys.tend().await.unwrap();
+    let first = signing(&keys);
+    world.clock.jump_wall(START.plus(365 * DAY));
+    let ahead = world.keys(SigningPolicy::default()).await;
+    assert!(ahead.tend().await.unwrap());
+    world.clock.jump_wall(START);
+    assert!(!keys.tend().await.unwrap());
+    assert_eq!((states(&keys), signing(&keys)), (vec![KeyState::Signing, KeyState::Waiting], first.clone()));
+    let far = kids(&keys).pop().unwrap();
+
+    world.clock.advance(31 * DAY);
+    assert!(keys.tend().await.unwrap());
+    assert!(!keys.tend().await.unwrap(), "one waits for its turn");
+    assert_eq!(signing(&keys), first);
+    world.clock.advance(DAY);
+    assert_eq!(states(&keys), [KeyState::Retiring, KeyState::Signing, KeyState::Waiting]);
+    assert!(signing(&keys) != first && signing(&keys) != far);
+    assert_eq!((kids(&keys).first(), kids(&keys).last()), (Some(&first), Some(&far)));
+    keys.order(Order::Ahead, "cli:test").await.unwrap();
 }
 
 #[tokio::test]
