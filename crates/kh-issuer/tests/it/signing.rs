@@ -109,7 +109,7 @@ async fn a_wall_clock_that_jumps_ahead_withdraws_no_key_and_stops_no_schedule() 
     let is_active = async |token: &[u8]| issuer.introspect(&asking, token).await.unwrap().is_some();
     world.clock.advance(29 * DAY);
     assert!(keys.tend().await.unwrap());
-    world.clock.advance(DAY - Duration::from_secs(1));
+    world.clock.advance(DAY.saturating_sub(Duration::from_secs(1)));
     let before = login(&issuer, &client, &secret).await;
     world.clock.advance(Duration::from_secs(1));
     let after = login(&issuer, &client, &secret).await;
