@@ -131,9 +131,14 @@ impl Denial {
         Self { reason: "no_route", refusal: Refusal::new(Code::NOT_FOUND, "there is no such resource") }
     }
 
-    /// The path has routes for these methods alone.
+    /// The path has routes for these methods alone, and takes HEAD wherever it takes GET.
     pub(super) fn no_method<'a>(allowed: impl Iterator<Item = &'a str>) -> Self {
-        let allowed: Vec<&str> = allowed.collect();
+        let mut allowed: Vec<&str> = allowed.collect();
+        if let Some(at) = allowed.iter().position(|name| *name == "GET")
+            && !allowed.contains(&"HEAD")
+        {
+            allowed.insert(at + 1, "HEAD");
+        }
         let refusal = Refusal::new(Code::METHOD_NOT_ALLOWED, "this resource does not answer this method");
         let refusal = Refusal { told: Some(allowed.join(", ").into()), ..refusal };
         Self { reason: "method_not_allowed", refusal }
@@ -204,7 +209,9 @@ mod tests {
                 403,
                 r#"Bearer realm="api", error="insufficient_scope", error_description="the access token does not allow this request", scope="a b""#,
             ),
-            (Denial::no_method(["GET", "PUT"].into_iter()), 405, "GET, PUT"),
+            (Denial::no_method(["GET", "PUT"].into_iter()), 405, "GET, HEAD, PUT"),
+            (Denial::no_method(["DELETE", "GET", "HEAD"].into_iter()), 405, "DELETE, GET, HEAD"),
+            (Denial::no_method(["POST"].into_iter()), 405, "POST"),
         ] {
             assert_eq!((denial.refusal.status.as_u16(), denial.refusal.told.as_deref()), (status, Some(told)));
         }

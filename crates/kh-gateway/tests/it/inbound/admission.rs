@@ -57,7 +57,7 @@ async fn each_refusal_is_answered_by_the_book_and_never_forwarded() {
     ] {
         let got = check(&site, call, authorization, expected).await;
         assert_eq!(got.header("retry-after"), if got.status == 503 { "7" } else { "" });
-        assert_eq!(got.header("allow"), if got.status == 405 { "GET, POST" } else { "" }, "{call}");
+        assert_eq!(got.header("allow"), if got.status == 405 { "GET, HEAD, POST" } else { "" }, "{call}");
     }
     assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
 }
