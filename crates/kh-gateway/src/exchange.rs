@@ -96,6 +96,18 @@ impl<'a> Outgoing<'a> {
     fn has_moved(&self, least: usize) -> bool {
         self.body.as_ref().is_some_and(|body| body.has_moved(least))
     }
+
+    /// Why there is no answer after all this time.
+    fn overdue(&self) -> UpstreamError {
+        let awaited = self.body.as_ref().is_some_and(|body| body.is_awaited());
+        if awaited { UpstreamError::BodySlow } else { UpstreamError::AnswerTimeout }
+    }
+
+    /// Why the exchange failed with `error`: it does so too when what it sends breaks off.
+    fn lost(&self, error: hyper::Error) -> UpstreamError {
+        let broken = self.body.as_ref().is_some_and(|body| body.has_broken());
+        if broken { UpstreamError::BodyBroken } else { UpstreamError::of_exchange(error) }
+    }
 }
 
 /// The upstream's answer and the connection it comes over.
@@ -214,14 +226,14 @@ fn send(
                 Some(result) => break result,
                 // a long upload is progress; only then is the time counted anew
                 None if outgoing.has_moved(least) => due = Instant::now() + patience,
-                None => return Err(Lost { error: UpstreamError::AnswerTimeout, unsent: None, reused }),
+                None => return Err(Lost { error: outgoing.overdue(), unsent: None, reused }),
             }
         };
         match result {
             Ok(response) => Ok(Received { response, conn }),
             Err(mut lost) => {
                 let unsent = lost.take_message().map(Box::new);
-                Err(Lost { error: UpstreamError::of_exchange(lost.into_error()), unsent, reused })
+                Err(Lost { error: outgoing.lost(lost.into_error()), unsent, reused })
             }
         }
     }

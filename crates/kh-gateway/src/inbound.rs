@@ -387,11 +387,12 @@ impl Call<'_> {
 }
 
 /// Reasons of denials that are the gateway's own, for the reference; those of tokens are the verifier's.
-pub const REASONS: [(&str, Code); 17] = [
+pub const REASONS: [(&str, Code); 18] = [
     ("no_route", Code::NOT_FOUND),
     ("method_not_allowed", Code::METHOD_NOT_ALLOWED),
     ("ambiguous", Code::REQUEST_AMBIGUOUS),
     ("too_large", Code::REQUEST_TOO_LARGE),
+    ("body_incomplete", Code::REQUEST_MALFORMED),
     ("token_missing", Code::INBOUND_TOKEN_MISSING),
     ("basic_refused", Code::INBOUND_TOKEN_MISSING),
     ("scheme_refused", Code::INBOUND_TOKEN_MISSING),

@@ -81,9 +81,23 @@ struct TeeState {
     /// Bytes that came in so far.
     taken: u64,
     replayable: bool,
-    ended: bool,
+    /// How far the caller is with it.
+    stage: Stage,
     /// Which send may read; an older one is a connection that has been given up.
     send: u32,
+}
+
+/// How far a caller is with its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// More may be there to be read.
+    Begun,
+    /// Whoever sends it on has taken all that there is, and waits for more.
+    Awaited,
+    /// It came whole.
+    Ended,
+    /// It broke off.
+    Broken,
 }
 
 impl TeeState {
@@ -104,7 +118,8 @@ impl Tee {
     ) -> Arc<Self> {
         let size = incoming.size_hint();
         let replayable = size.lower() <= budget.per_body as u64;
-        let state = TeeState { incoming, kept: Vec::new(), kept_bytes: 0, taken: 0, replayable, ended: false, send: 0 };
+        let state =
+            TeeState { incoming, kept: Vec::new(), kept_bytes: 0, taken: 0, replayable, stage: Stage::Begun, send: 0 };
         Arc::new(Self { state: Mutex::new(state), budget, moved: AtomicUsize::new(0), size, trailers, trail })
     }
 
@@ -115,7 +130,17 @@ impl Tee {
 
     /// Whether the body was read to its end.
     pub(crate) fn has_ended(&self) -> bool {
-        self.state.lock().ended
+        self.state.lock().stage == Stage::Ended
+    }
+
+    /// Whether its sender broke it off.
+    pub(crate) fn has_broken(&self) -> bool {
+        self.state.lock().stage == Stage::Broken
+    }
+
+    /// Whether it is its sender that keeps everybody waiting.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.state.lock().stage == Stage::Awaited
     }
 
     /// Whether at least so many bytes have passed since this was asked last, or what was left of the body.
@@ -128,6 +153,10 @@ impl Tee {
     pub(crate) fn send(self: &Arc<Self>) -> OutBody {
         let mut state = self.state.lock();
         state.send += 1;
+        if state.stage == Stage::Awaited {
+            // what is kept of it goes out first
+            state.stage = Stage::Begun;
+        }
         OutBody::Tee { tee: Arc::clone(self), next: 0, send: state.send, size: self.size }
     }
 }
@@ -170,23 +199,26 @@ impl Body for OutBody {
             *next += 1;
             return Poll::Ready(Some(Ok(Frame::data(bytes.clone()))));
         }
-        if state.ended {
+        if state.stage == Stage::Ended {
             return Poll::Ready(None);
         }
+        // until something else is known
+        state.stage = Stage::Awaited;
         let frame = match ready!(Pin::new(&mut state.incoming).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
+                state.stage = Stage::Broken;
                 state.give_up_replay(&tee.budget);
                 return Poll::Ready(Some(Err(error)));
             }
             None => {
-                state.ended = true;
+                state.stage = Stage::Ended;
                 return Poll::Ready(None);
             }
         };
         tee.moved.fetch_add(frame.data_ref().map_or(0, Bytes::len), Ordering::Relaxed);
         if frame.is_trailers() && tee.trailers == Trailers::Drop {
-            state.ended = true;
+            state.stage = Stage::Ended;
             return Poll::Ready(None);
         }
         if let (Some(trail), Some(bytes)) = (&tee.trail, frame.data_ref()) {
@@ -209,7 +241,7 @@ impl Body for OutBody {
             // trailers are passed on and not kept
             None => state.give_up_replay(&tee.budget),
         }
-        state.ended = state.incoming.is_end_stream();
+        state.stage = if state.incoming.is_end_stream() { Stage::Ended } else { Stage::Begun };
         Poll::Ready(Some(Ok(frame)))
     }
 
@@ -218,7 +250,7 @@ impl Body for OutBody {
             Self::Empty => true,
             Self::Tee { tee, next, .. } => {
                 let state = tee.state.lock();
-                state.ended && state.kept.len() <= *next
+                state.stage == Stage::Ended && state.kept.len() <= *next
             }
         }
     }

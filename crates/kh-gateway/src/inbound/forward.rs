@@ -93,6 +93,9 @@ fn tell_origin(call: &Call<'_>, headers: &mut HeaderMap, host: &Arc<Host>, versi
 }
 
 fn failed(call: &Call<'_>, error: &UpstreamError) -> Denial {
+    if let Some(refusal) = error.of_caller() {
+        return Denial { reason: "body_incomplete", refusal };
+    }
     if call.asked.caller.worker.may_warn() {
         tracing::warn!(
             inbound.name = call.site.realm(),

@@ -179,6 +179,9 @@ fn aim(call: &Call<'_>, lease: &Lease, parts: &mut Parts, target: &Uri) -> Resul
 }
 
 fn failed(call: &Call<'_>, error: &UpstreamError) -> Refusal {
+    if let Some(refusal) = error.of_caller() {
+        return refusal;
+    }
     let detail = error.detail();
     if call.caller.worker.may_warn() {
         tracing::warn!(

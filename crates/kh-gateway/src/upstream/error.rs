@@ -1,7 +1,10 @@
-//! Why a platform did not answer. No variant holds a header or a body.
+//! Why a platform did not answer, be it that the caller did not finish its request. No variant holds a header or a body.
 
+use http::StatusCode;
 use kh_core::Code;
 use kh_net::ConnectError;
+
+use crate::answer::Refusal;
 
 /// A failed attempt to reach a platform.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,12 @@ pub(crate) enum UpstreamError {
     /// The connection broke or what came was not HTTP.
     #[error("the platform's answer broke off or is not HTTP")]
     Protocol(#[source] hyper::Error),
+    /// The caller's body broke off, so that there was no whole request to answer.
+    #[error("the request body broke off")]
+    BodyBroken,
+    /// The caller's body did not move on in time.
+    #[error("the request body did not come in time")]
+    BodySlow,
 }
 
 impl UpstreamError {
@@ -33,6 +42,19 @@ impl UpstreamError {
         }
     }
 
+    /// The refusal of a request that its own caller did not finish; none where it is the platform that failed.
+    pub(crate) fn of_caller(&self) -> Option<Refusal> {
+        let status = match self {
+            Self::BodyBroken => StatusCode::BAD_REQUEST,
+            // RFC 9110 section 15.5.9
+            Self::BodySlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Connect(_) | Self::Tls(_) | Self::Address(_) | Self::AnswerTimeout | Self::Protocol(_) => {
+                return None;
+            }
+        };
+        Some(Refusal { status, close: true, ..Refusal::new(self.code(), self.detail()) })
+    }
+
     /// The stable code.
     pub(crate) fn code(&self) -> Code {
         match self {
@@ -41,6 +63,7 @@ impl UpstreamError {
             Self::AnswerTimeout => Code::UPSTREAM_TIMEOUT,
             Self::Tls(_) => Code::UPSTREAM_TLS,
             Self::Protocol(_) => Code::UPSTREAM_PROTOCOL,
+            Self::BodyBroken | Self::BodySlow => Code::REQUEST_MALFORMED,
         }
     }
 
@@ -51,6 +74,8 @@ impl UpstreamError {
             Self::Connect(ConnectError::Tls(_)) | Self::Tls(_) => "tls",
             Self::Connect(_) | Self::Address(_) => "connect",
             Self::Protocol(_) => "protocol",
+            // as where the caller is gone before anybody could notice why
+            Self::BodyBroken | Self::BodySlow => "cancelled",
         }
     }
 
@@ -60,7 +85,7 @@ impl UpstreamError {
             Self::Connect(error) => error.detail(),
             Self::Tls(source) => format!("{self}: {}", kh_net::tls::explain_tls(source)),
             Self::Address(source) => format!("{self}: {source}"),
-            Self::AnswerTimeout | Self::Protocol(_) => self.to_string(),
+            Self::AnswerTimeout | Self::Protocol(_) | Self::BodyBroken | Self::BodySlow => self.to_string(),
         }
     }
 }

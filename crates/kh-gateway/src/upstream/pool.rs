@@ -163,15 +163,16 @@ impl Upstreams {
         Ok(Conn { link, host: Arc::clone(host), reused: false })
     }
 
-    /// Counts a failed attempt by its kind.
+    /// Counts a failed attempt by its kind, if it is the platform's.
     pub(crate) fn count(&self, error: &UpstreamError) {
-        match error {
+        let counter = match error {
             UpstreamError::Connect(ConnectError::Timeout) | UpstreamError::AnswerTimeout => &self.metrics.timeouts,
             UpstreamError::Connect(ConnectError::Tls(_)) | UpstreamError::Tls(_) => &self.metrics.tls_errors,
             UpstreamError::Connect(_) | UpstreamError::Address(_) => &self.metrics.connect_errors,
             UpstreamError::Protocol(_) => &self.metrics.protocol_errors,
-        }
-        .inc();
+            UpstreamError::BodyBroken | UpstreamError::BodySlow => return,
+        };
+        counter.inc();
     }
 
     /// Closes what has been idle or open for too long, and forgets what the platform closed.

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::{mpsc, oneshot},
 };
@@ -182,6 +183,45 @@ async fn what_is_not_http_is_a_502() {
         let got = world.call("POST /api/v2/users").await;
         assert_eq!((got.status, got.json()["code"].as_str()), (502, Some("keyholder.upstream.protocol")));
     }
+}
+
+/// What breaks is the caller, and nobody is to look for it at the platform.
+#[tokio::test]
+async fn an_upload_that_its_caller_breaks_off_is_no_failure_of_the_platform() {
+    let upstream = Upstream::start(|request| {
+        Box::pin(async {
+            drop(request.into_body().collect().await);
+            reply(200, &[], "")
+        })
+    })
+    .await;
+    let world = Setup::new(upstream.address).start().await;
+    let upload = format!(
+        "POST /api/v2/uploads HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Length: 100\r\n\r\nten bytes.",
+        world.token
+    );
+    // one that listens for the answer all the same, and one that is gone
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    stream.write_all(upload.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("it is answered").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("the request body broke off"), "{answer}");
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    stream.write_all(upload.as_bytes()).await.unwrap();
+    drop(stream);
+    let both = async {
+        while !world.scrape().contains("keyholder_gateway_requests_total{outcome=\"refused\",status=\"4xx\"} 2\n") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, both).await.expect("both are counted");
+    let text = world.scrape();
+    let failures = text.lines().filter(|line| {
+        line.starts_with("keyholder_gateway_upstream_errors_total{")
+            || line.starts_with("keyholder_gateway_requests_total{outcome=\"failed\"")
+    });
+    assert_eq!(failures.filter(|line| !line.ends_with(" 0")).collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
 #[tokio::test]

@@ -329,6 +329,29 @@ async fn an_upgrade_is_a_tunnel_for_those_who_may() {
     assert_eq!(value(&upstream.seen()[0].headers, "x-user"), "alice");
 }
 
+#[tokio::test]
+async fn a_body_that_its_caller_breaks_off_is_no_failure_of_the_api() {
+    let upstream = Upstream::start(|request| {
+        Box::pin(async {
+            use http_body_util::BodyExt;
+            drop(request.into_body().collect().await);
+            reply(200, &[], "")
+        })
+    })
+    .await;
+    let site = Setup::new(upstream.address).start();
+    let mut stream = TcpStream::connect(site.address).await.unwrap();
+    let head = "POST /any HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer nothing\r\nContent-Length: 100\r\n\r\n";
+    stream.write_all(format!("{head}ten bytes.").as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("it is answered").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("keyholder.request.malformed"), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    assert_eq!(site.metric(r#"keyholder_inbound_refusals_total{site="api",reason="body_incomplete"}"#), 1);
+    assert_eq!(site.metric(r#"keyholder_gateway_upstream_errors_total{kind="protocol"}"#), 0);
+}
+
 /// What is told outside names no address inside.
 #[tokio::test]
 async fn an_api_that_does_not_answer_is_a_problem_without_its_address() {

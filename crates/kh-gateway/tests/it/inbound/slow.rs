@@ -82,10 +82,12 @@ async fn a_body_that_trickles_holds_the_api_for_a_bounded_time() {
     let (_upstream, site) = impatient().await;
     let head = "POST /any HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer nothing\r\nConnection: close\r\n";
     let (answer, sent) = slowly(&site, &format!("{head}Content-Length: 100000\r\n\r\n"), "y", PIECES).await;
-    assert!(sent < PIECES && answer.starts_with("HTTP/1.1 504 "), "{sent}: {answer}");
+    assert!(sent < PIECES && answer.starts_with("HTTP/1.1 408 "), "{sent}: {answer}");
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
     let (answer, sent) = slowly(&site, &chunked, "1\r\ny\r\n", PIECES).await;
-    assert!(sent < PIECES && answer.starts_with("HTTP/1.1 504 "), "{sent}: {answer}");
+    assert!(sent < PIECES && answer.starts_with("HTTP/1.1 408 "), "{sent}: {answer}");
+    assert_eq!(site.metric(r#"keyholder_inbound_refusals_total{site="api",reason="body_incomplete"}"#), 2);
+    assert_eq!(site.metric(r#"keyholder_gateway_upstream_errors_total{kind="timeout"}"#), 0);
     // slow, and moving on: three times as long as a body that does not
     let piece = "y".repeat(2_000);
     let whole = format!("{head}Content-Length: {}\r\n\r\n", 30 * piece.len());
