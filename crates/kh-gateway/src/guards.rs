@@ -7,6 +7,8 @@
 
 use http::{HeaderMap, Method, Uri, Version, header};
 
+use crate::exchange::headers::OF_PROXY;
+
 /// What is worth knowing of a request head, found in one pass over the headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "seven independent facts, not a state")]
@@ -59,9 +61,11 @@ pub(crate) fn check(method: &Method, uri: &Uri, version: Version, headers: &Head
             | "x-real-ip"
             | "x-client-ip"
             | "true-client-ip"
-            | "cf-connecting-ip" => head.rare = true,
+            | "cf-connecting-ip"
+            | "client-cert"
+            | "client-cert-chain" => head.rare = true,
             "cookie" | "dpop" => head.own = true,
-            name if name.starts_with("x-forwarded-") => head.rare = true,
+            name if name.starts_with(OF_PROXY) => head.rare = true,
             name if name.starts_with("x-") && OVERRIDES.contains(&name) => {
                 return Err("the request asks for another method or path than its request line");
             }
@@ -227,6 +231,11 @@ mod tests {
         assert!(check(&Method::GET, &Uri::from_static("/"), Version::HTTP_10, &none).is_ok());
         for line in ["cookie: a=b", "dpop: x"] {
             assert_eq!(read("/", &["host: a", line]), Ok(Head { own: true, ..Head::default() }), "{line}");
+        }
+        for line in
+            ["x-forwarded-user: root", "X-Forwarded-Client-Cert: x", "client-cert: :AAAA:", "Client-Cert-Chain: x"]
+        {
+            assert_eq!(read("/", &["host: a", line]), Ok(Head { rare: true, ..Head::default() }), "{line}");
         }
         for (method, target) in [("TRACE", "/"), ("trace", "/"), ("Track", "/"), ("CONNECT", "a:1")] {
             let method = Method::from_bytes(method.as_bytes()).unwrap();

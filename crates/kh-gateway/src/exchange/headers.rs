@@ -31,6 +31,14 @@ pub(crate) static OF_CALLER: [HeaderName; 13] = [
     HeaderName::from_static("cf-connecting-ip"),
 ];
 
+/// Names that begin so are for proxies to write: beside those of [`OF_CALLER`] who the caller is and what it may, such as
+/// `x-forwarded-user`, `x-forwarded-groups` and `x-forwarded-client-cert`.
+pub(crate) const OF_PROXY: &str = "x-forwarded-";
+
+/// The certificate that a proxy says the caller has shown (RFC 9440).
+pub(crate) static CERTIFICATES: [HeaderName; 2] =
+    [HeaderName::from_static("client-cert"), HeaderName::from_static("client-cert-chain")];
+
 /// What a platform says about its own origin, which the caller would take for keyholder's: cookies may hold a session
 /// of the platform, the others redirect a caller or make it refuse plain http.
 static OF_PLATFORM: [HeaderName; 4] = [
@@ -92,6 +100,15 @@ fn remove_named(headers: &mut HeaderMap) {
     headers.remove(header::CONNECTION);
 }
 
+/// Takes off what only a proxy in front of the API may say of its caller. The API's proxy is keyholder, which says its own
+/// afterwards.
+fn remove_of_proxies(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OF_PROXY)).cloned().collect();
+    for name in named.iter().chain(&CERTIFICATES) {
+        headers.remove(name);
+    }
+}
+
 /// One field of the cookies that HTTP/2 may split over several, as browsers do: many servers read the first one of
 /// HTTP/1.1 only (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
@@ -132,6 +149,9 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, head: Head, behind: Behind) {
         }
         for name in &OF_CALLER {
             headers.remove(name);
+        }
+        if behind == Behind::OwnApi {
+            remove_of_proxies(headers);
         }
     }
     if head.own && behind == Behind::Platform {
@@ -340,6 +360,17 @@ mod tests {
         let mut request = map(&[("cookie", "a=b"), ("x-forwarded-for", "192.0.2.1"), ("te", "trailers")]);
         to_upstream(&mut request, Head { rare: true, own: true, ..Head::default() }, Behind::OwnApi);
         assert_eq!(request, map(&[("cookie", "a=b"), ("via", "1.1 keyholder")]));
+        let mut request = map(&[
+            ("x-forwarded-user", "root"),
+            ("x-forwarded-user", "admin"),
+            ("x-forwarded-client-cert", "Subject=root"),
+            ("x-forwarded-anything", "1"),
+            ("client-cert", ":AAAA:"),
+            ("client-cert-chain", ":AAAA:"),
+            ("x-forwarder", "kept"),
+        ]);
+        to_upstream(&mut request, Head { rare: true, ..Head::default() }, Behind::OwnApi);
+        assert_eq!(request, map(&[("x-forwarder", "kept"), ("via", "1.1 keyholder")]));
         for (behind, kept) in [(Behind::OwnApi, true), (Behind::Platform, false)] {
             let mut request = map(&[("cookie", "a=b"), ("dpop", "x")]);
             to_upstream(&mut request, Head { own: true, ..Head::default() }, behind);

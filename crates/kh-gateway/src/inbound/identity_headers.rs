@@ -10,7 +10,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use kh_core::{ClaimValue, Identity};
 
 use super::api::{ApiError, IDENTITY_HEADERS_MAX};
-use crate::{exchange::headers::OF_CALLER, guards::OVERRIDES};
+use crate::{
+    exchange::headers::{CERTIFICATES, OF_CALLER, OF_PROXY},
+    guards::OVERRIDES,
+};
 
 /// What is told of an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +71,8 @@ pub(super) struct Unfit;
 #[derive(Debug, Default)]
 pub(super) struct IdentityHeaders {
     told: Box<[IdentityHeader]>,
-    /// Names that are kept for us and for HTTP. Those of [`OVERRIDES`] are refused in their own spelling.
+    /// Names that are kept for us, for HTTP and for proxies, as are all that begin with [`OF_PROXY`]. Those of
+    /// [`OVERRIDES`] are refused in their own spelling.
     kept: Box<[Box<str>]>,
 }
 
@@ -80,7 +84,8 @@ impl IdentityHeaders {
         if let Some(header) = told.iter().find(|header| !may_tell(&header.name)) {
             return Err(ApiError::Header(header.name.clone()));
         }
-        let names = told.iter().map(|header| &header.name).chain(&OWN).chain(&OF_CALLER).map(HeaderName::as_str);
+        let names = told.iter().map(|header| &header.name).chain(&OWN).chain(&OF_CALLER).chain(&CERTIFICATES);
+        let names = names.map(HeaderName::as_str);
         let mut kept: Vec<Box<str>> = names.chain(OVERRIDES).map(one_spelling).collect();
         kept.sort_unstable();
         kept.dedup();
@@ -104,7 +109,7 @@ impl IdentityHeaders {
 
     fn is_kept(&self, name: &HeaderName) -> bool {
         let name = one_spelling(name.as_str());
-        self.kept.binary_search(&name).is_ok()
+        name.starts_with(OF_PROXY) || self.kept.binary_search(&name).is_ok()
     }
 
     /// What tells who calls.

@@ -63,7 +63,23 @@ async fn nobody_writes_who_or_where_they_are() {
     let (upstream, site) = site().await;
     let spellings = ["X-User", "x_user", "X_USER", "X.User", "x~user", "X-Client", "X_Scopes", "X-Tenant", "x_tenant"];
     let addresses = ["X-Forwarded-For", "X_Forwarded_For", "X-Real-IP", "x_real_ip", "True-Client-IP", "Forwarded"];
-    for name in spellings.iter().chain(&addresses) {
+    // what another proxy would have said
+    let others = [
+        "X-Forwarded-User",
+        "X_Forwarded_User",
+        "X-Forwarded-Email",
+        "X-Forwarded-Groups",
+        "X-Forwarded-Preferred-Username",
+        "X-Forwarded-Access-Token",
+        "X-Forwarded-Uri",
+        "X-Forwarded-Method",
+        "X-Forwarded-Client-Cert",
+        "X.Forwarded_Client-Cert",
+        "Client-Cert",
+        "client_cert",
+        "Client-Cert-Chain",
+    ];
+    for name in spellings.iter().chain(&addresses).chain(&others) {
         for call in ["GET /any", "GET /health"] {
             let head = format!("{call} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer nothing\r\n{name}: forged\r\n");
             for more in ["", "Connection: close, X-User, X-Client\r\n"] {
