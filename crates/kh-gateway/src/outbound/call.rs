@@ -102,7 +102,7 @@ pub(crate) async fn forward(mut call: Call<'_>, parts: &mut Parts, incoming: InB
             && let Some(wait) = wait(worker, &received.response, &outgoing, sent)
         {
             worker.ports.metrics.waits.inc();
-            drop(received);
+            refused::give_back(received, &outgoing).await;
             tokio::time::sleep(wait).await;
             // the token may have run out meanwhile
             lease = match call.tokens.current_at(worker.ports.clock.now()) {

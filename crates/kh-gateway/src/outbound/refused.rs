@@ -1,4 +1,5 @@
-//! Reading a platform's 401: its code decides whether a fresh token can help.
+//! Answers of a platform that are not passed on: a 401, whose code decides whether a fresh token can help, and one that is
+//! waited out. Their connections are used again.
 
 use std::{borrow::Cow, io::Read, time::Duration};
 
@@ -15,6 +16,9 @@ use crate::{
 
 /// Error bodies of the platforms have a few hundred bytes. It bounds them as they come and decompressed.
 const BODY_MAX: usize = 16 * 1024;
+/// How long the rest of an answer that nobody reads may take: it mostly comes with its head, and a new connection takes no
+/// longer.
+const REST_WAIT: Duration = Duration::from_millis(250);
 /// Longest platform code that is repeated.
 const CODE_MAX: usize = 64;
 
@@ -50,10 +54,24 @@ pub(super) async fn read(received: Received, outgoing: &Outgoing<'_>, within: Du
     let body = Limited::new(response.into_body(), BODY_MAX);
     let collected = timeout(within, body.collect()).await;
     let Ok(Ok(collected)) = collected else { return RefusedToken { code: None, correlation_id } };
-    if outgoing.body.as_ref().is_none_or(|body| body.has_ended()) {
+    if is_sent(outgoing) {
         conn.finish();
     }
     RefusedToken { code: code(&decoded(coding.as_ref(), &collected.to_bytes())), correlation_id }
+}
+
+/// Gives the connection of an answer back that nobody reads, if there is little left of it.
+pub(super) async fn give_back(received: Received, outgoing: &Outgoing<'_>) {
+    let Received { response, conn } = received;
+    let rest = Limited::new(response.into_body(), BODY_MAX);
+    if matches!(timeout(REST_WAIT, rest.collect()).await, Ok(Ok(_))) && is_sent(outgoing) {
+        conn.finish();
+    }
+}
+
+/// Whether nothing of the request is still to come.
+fn is_sent(outgoing: &Outgoing<'_>) -> bool {
+    outgoing.body.as_ref().is_none_or(|body| body.has_ended())
 }
 
 /// The body without its coding (RFC 9110 section 8.4.1): the platform compresses also an error if the caller takes

@@ -237,6 +237,26 @@ async fn a_short_retry_after_is_waited_out_for_idempotent_calls_only() {
     }
 }
 
+/// Who is asked for patience is not to answer it with a handshake.
+#[tokio::test]
+async fn what_is_waited_out_is_asked_again_on_the_same_connection() {
+    // of the rest of a long refusal nobody waits for the end
+    for (refusal, opened) in [(100, 1), (100_000, 2)] {
+        let left = Arc::new(AtomicU64::new(1));
+        let upstream = Upstream::start(move |_| {
+            let first = left.swap(0, Ordering::SeqCst) == 1;
+            Box::pin(async move {
+                if first { reply(429, &[("retry-after", "0")], "x".repeat(refusal)) } else { reply(200, &[], "ok") }
+            })
+        })
+        .await;
+        let world = Setup::new(upstream.address).start().await;
+        assert_status(&world.call("GET /api/v2/users").await, StatusCode::OK);
+        assert_eq!(world.metric("keyholder_gateway_rate_limit_waits_total"), 1);
+        assert_eq!(world.metric(r#"keyholder_gateway_upstream_connections_total{how="opened"}"#), opened, "{refusal}");
+    }
+}
+
 #[tokio::test]
 async fn a_body_too_large_to_keep_is_not_sent_again() {
     let good = Arc::new(AtomicU64::new(2));
