@@ -67,6 +67,8 @@ fn headers_with_a_meaning_of_their_own_tell_no_identity() {
         let header = IdentityHeader { name: HeaderName::from_static(name), tells: IdentityField::Subject };
         assert!(matches!(IdentityHeaders::new(vec![header]), Err(ApiError::Header(_))), "{name}");
     }
+    // a caller's is removed before, in any spelling, and many servers ask for it
+    assert!(may_tell(&HeaderName::from_static("x-forwarded-user")));
 }
 
 #[test]
