@@ -199,8 +199,11 @@ impl Body for OutBody {
             *next += 1;
             return Poll::Ready(Some(Ok(Frame::data(bytes.clone()))));
         }
-        if state.stage == Stage::Ended {
-            return Poll::Ready(None);
+        match state.stage {
+            Stage::Ended => return Poll::Ready(None),
+            // the source ends after its error, which is no end of the body
+            Stage::Broken => return Poll::Ready(Some(Err(io::Error::other("the request body broke off")))),
+            Stage::Begun | Stage::Awaited => {}
         }
         // until something else is known
         state.stage = Stage::Awaited;

@@ -60,11 +60,15 @@ pub(super) async fn read(received: Received, outgoing: &Outgoing<'_>, within: Du
     RefusedToken { code: code(&decoded(coding.as_ref(), &collected.to_bytes())), correlation_id }
 }
 
-/// Gives the connection of an answer back that nobody reads, if there is little left of it.
+/// Gives the connection of an answer back that nobody reads, if there is little left of it. Where the request is still on its
+/// way it ends at once: what is read of the body meanwhile might not be kept for the next send.
 pub(super) async fn give_back(received: Received, outgoing: &Outgoing<'_>) {
+    if !is_sent(outgoing) {
+        return;
+    }
     let Received { response, conn } = received;
     let rest = Limited::new(response.into_body(), BODY_MAX);
-    if matches!(timeout(REST_WAIT, rest.collect()).await, Ok(Ok(_))) && is_sent(outgoing) {
+    if matches!(timeout(REST_WAIT, rest.collect()).await, Ok(Ok(_))) {
         conn.finish();
     }
 }

@@ -6,16 +6,22 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use flate2::{Compression, write::GzEncoder};
 use http::StatusCode;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    task::JoinSet,
+};
 
 use crate::{
     stores::platform_token,
-    support::{Setup, World, assert_status},
+    support::{PATIENCE, Setup, World, assert_status},
     upstream::{Upstream, reply, token, whole},
 };
 
@@ -255,6 +261,46 @@ async fn what_is_waited_out_is_asked_again_on_the_same_connection() {
         assert_eq!(world.metric("keyholder_gateway_rate_limit_waits_total"), 1);
         assert_eq!(world.metric(r#"keyholder_gateway_upstream_connections_total{how="opened"}"#), opened, "{refusal}");
     }
+}
+
+/// What is sent again is the whole body or none: not what was left of it when its caller went away in between.
+#[tokio::test]
+async fn a_body_that_breaks_off_while_a_refusal_comes_is_not_sent_again_as_a_whole_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = Setup::new(listener.local_addr().unwrap()).start().await;
+    let upload = format!(
+        "PUT /api/v2/users/1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nTransfer-Encoding: chunked\r\n\r\n\
+         5\r\nfirst\r\n",
+        world.token
+    );
+    let mut caller = TcpStream::connect(world.address).await.unwrap();
+    caller.write_all(upload.as_bytes()).await.unwrap();
+    let (mut platform, _) = listener.accept().await.unwrap();
+    let mut heard = Vec::new();
+    while !heard.ends_with(b"first\r\n") {
+        platform.read_buf(&mut heard).await.unwrap();
+    }
+    let refusal = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 0\r\nContent-Length: 4\r\n\r\nwa";
+    platform.write_all(refusal).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    caller.shutdown().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(platform.write_all(b"it").await);
+    let again = async {
+        let (mut platform, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        while platform.read_buf(&mut heard).await.is_ok_and(|read| read > 0) {
+            assert!(!heard.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&heard));
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut answer = String::new();
+    let answered = async { caller.read_to_string(&mut answer).await.map(drop).unwrap() };
+    tokio::select! {
+        () = again => (),
+        done = tokio::time::timeout(PATIENCE, answered) => done.expect("it is answered"),
+    }
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("the request body broke off"), "{answer}");
 }
 
 #[tokio::test]
