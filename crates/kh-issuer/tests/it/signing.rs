@@ -8,10 +8,10 @@ use std::{
 };
 
 use kh_core::{
-    Clock, Entropy, ManualClock, SecretBytes, SeededEntropy, SystemEntropy,
-    port::{AuditLog, Expected, SecretStore},
+    Clock, Entropy, ManualClock, SecretBytes, SecretString, SeededEntropy, SystemEntropy,
+    port::{AuditLog, ClientRecord, Expected, SecretStore},
 };
-use kh_issuer::{Algorithm, KeyState, Order, SigningError, SigningKeys, SigningPolicy};
+use kh_issuer::{Algorithm, Issuer, KeyState, Login, Order, SigningError, SigningKeys, SigningPolicy};
 use kh_store::{FileStore, StoreKey};
 use serde_json::Value;
 
@@ -30,6 +30,35 @@ fn signing(keys: &SigningKeys) -> String {
 
 fn states(keys: &SigningKeys) -> Vec<KeyState> {
     keys.describe().iter().map(|key| key.state).collect()
+}
+
+/// A client with tokens that these keys sign.
+struct Caller {
+    issuer: Arc<Issuer>,
+    keys: Arc<SigningKeys>,
+    client: ClientRecord,
+    secret: SecretString,
+    /// Who may ask about them.
+    asking: ClientRecord,
+}
+
+impl Caller {
+    async fn of(world: &World) -> Self {
+        let issuer = world.authority().await;
+        let keys = Arc::clone(&issuer.authority().unwrap().keys);
+        let (client, secret) = issuer.add_client(jwt_client("c", &[]), "cli:test").await.unwrap();
+        let asking = ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
+        Self { issuer, keys, client, secret, asking }
+    }
+
+    async fn login(&self) -> Login {
+        login(&self.issuer, &self.client, &self.secret).await
+    }
+
+    /// Whether `login` is still one.
+    async fn has(&self, login: &Login) -> bool {
+        self.issuer.introspect(&self.asking, bytes(login)).await.unwrap().is_some()
+    }
 }
 
 #[tokio::test]
@@ -63,24 +92,21 @@ async fn a_key_is_published_before_it_signs_and_after_it_stopped() {
 #[tokio::test]
 async fn a_token_can_be_verified_through_every_change_of_keys_but_a_compromise() {
     let world = World::new();
-    let issuer = world.authority().await;
-    let keys = Arc::clone(&issuer.authority().unwrap().keys);
-    let (client, secret) = issuer.add_client(jwt_client("c", &[]), "cli:test").await.unwrap();
-    let asking = kh_core::port::ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
-    let is_active = async |token: &[u8]| issuer.introspect(&asking, token).await.unwrap().is_some();
-    let before = login(&issuer, &client, &secret).await;
+    let caller = Caller::of(&world).await;
+    let keys = &caller.keys;
+    let before = caller.login().await;
     let waiting = keys.order(Order::Ahead, "cli:test").await.unwrap();
     assert!(matches!(keys.order(Order::Ahead, "cli:test").await, Err(SigningError::Refused)), "one waits already");
     let hastened = keys.order(Order::Now, "cli:test").await.unwrap();
     assert_eq!(waiting, hastened, "the one that is published already");
-    let after = login(&issuer, &client, &secret).await;
-    assert!(is_active(bytes(&before)).await && is_active(bytes(&after)).await);
+    let after = caller.login().await;
+    assert!(caller.has(&before).await && caller.has(&after).await);
     let header = |token: &[u8]| token.split(|byte| *byte == b'.').next().unwrap().to_vec();
     assert_ne!(header(bytes(&before)), header(bytes(&after)));
     keys.order(Order::Compromised, "cli:test").await.unwrap();
-    assert!(!is_active(bytes(&before)).await && !is_active(bytes(&after)).await);
-    assert_eq!(kids(&keys).len(), 1);
-    assert!(is_active(bytes(&login(&issuer, &client, &secret).await)).await);
+    assert!(!caller.has(&before).await && !caller.has(&after).await);
+    assert_eq!(kids(keys).len(), 1);
+    assert!(caller.has(&caller.login().await).await);
 }
 
 #[tokio::test]
@@ -102,34 +128,31 @@ async fn a_changed_algorithm_takes_over_with_overlap() {
 #[tokio::test]
 async fn a_wall_clock_that_jumps_ahead_withdraws_no_key_and_stops_no_schedule() {
     let world = World::new();
-    let issuer = world.authority().await;
-    let keys = Arc::clone(&issuer.authority().unwrap().keys);
-    let (client, secret) = issuer.add_client(jwt_client("c", &[]), "cli:test").await.unwrap();
-    let asking = kh_core::port::ClientRecord { may_introspect: true, audience: Vec::new(), ..client.clone() };
-    let is_active = async |token: &[u8]| issuer.introspect(&asking, token).await.unwrap().is_some();
+    let caller = Caller::of(&world).await;
+    let keys = &caller.keys;
     world.clock.advance(29 * DAY);
     assert!(keys.tend().await.unwrap());
     world.clock.advance(DAY.saturating_sub(Duration::from_secs(1)));
-    let before = login(&issuer, &client, &secret).await;
+    let before = caller.login().await;
     world.clock.advance(Duration::from_secs(1));
-    let after = login(&issuer, &client, &secret).await;
-    assert_eq!(states(&keys), [KeyState::Retiring, KeyState::Signing]);
+    let after = caller.login().await;
+    assert_eq!(states(keys), [KeyState::Retiring, KeyState::Signing]);
 
-    let (now, version, second) = (world.clock.now().wall, keys.version(), signing(&keys));
+    let (now, version, second) = (world.clock.now().wall, keys.version(), signing(keys));
     world.clock.jump_wall(now.plus(365 * DAY));
     assert!(!keys.tend().await.unwrap());
     world.clock.advance(Duration::from_secs(5));
     assert!(!keys.tend().await.unwrap());
     world.clock.jump_wall(now.plus(Duration::from_secs(5)));
     assert!(!keys.tend().await.unwrap());
-    assert_eq!((keys.version(), states(&keys)), (version, vec![KeyState::Retiring, KeyState::Signing]));
-    assert!(is_active(bytes(&before)).await && is_active(bytes(&after)).await);
+    assert_eq!((keys.version(), states(keys)), (version, vec![KeyState::Retiring, KeyState::Signing]));
+    assert!(caller.has(&before).await && caller.has(&after).await);
 
     world.clock.advance(31 * DAY);
     assert!(keys.tend().await.unwrap());
     world.clock.advance(DAY);
-    assert_ne!(signing(&keys), second);
-    assert!(is_active(bytes(&login(&issuer, &client, &secret).await)).await);
+    assert_ne!(signing(keys), second);
+    assert!(caller.has(&caller.login().await).await);
 }
 
 #[tokio::test]
