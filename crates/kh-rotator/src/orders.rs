@@ -10,7 +10,7 @@ use kh_core::{
     audit::AuditEvent,
     port::{
         JournalError,
-        rotation_journal::{Append, Approval, ApprovalOf, Hold},
+        rotation_journal::{Append, Approval, ApprovalOf, Hold, StoredRun},
     },
     rotation::RunId,
 };
@@ -64,9 +64,17 @@ pub struct Person {
 /// The credential's unfinished run, as it stands in the journal.
 pub async fn unfinished(services: &Services, credential: &CredentialName) -> Result<Option<Run>, Halt> {
     let newest = services.journal.runs(Some(credential), 1).await?;
-    let Some(stored) = newest.into_iter().next().filter(|run| run.ended_at.is_none()) else { return Ok(None) };
-    let run = readable(&stored);
-    run.map(Some).ok_or(Halt::Unreadable { run: stored.id, why: "its records do not fit together".to_owned() })
+    newest.iter().find(|run| run.ended_at.is_none()).map(read).transpose()
+}
+
+/// A run, as it stands in the journal.
+pub async fn run(services: &Services, id: RunId) -> Result<Run, Halt> {
+    read(&services.journal.run(id).await?)
+}
+
+fn read(stored: &StoredRun) -> Result<Run, Halt> {
+    let why = || "its records do not fit together".to_owned();
+    readable(stored).ok_or_else(|| Halt::Unreadable { run: stored.id, why: why() })
 }
 
 /// Gives an order to the credential's unfinished run.

@@ -18,7 +18,7 @@ use kh_core::{
     port::rotation_journal::ApprovalOf,
     rotation::{ManagedId, VersionId},
 };
-use kh_rotation::{Level, Order, Run};
+use kh_rotation::{End, Level, Order, Run};
 use kh_rotator::{NotTaken, Patience, Person, Wanted, orders};
 
 use self::{
@@ -375,8 +375,14 @@ async fn now(world: &World, arguments: NowArgs, loaded: &Loaded, context: &Conte
                     error => world::not_taken(&error),
                 });
             }
-            // it ended meanwhile, or somebody else made it urgent
-            Err(_) => {}
+            // it ended meanwhile, or somebody else made it urgent, and that may have done what is wanted
+            Err(_) => {
+                let run = world.run(run.began().run).await?;
+                let is_done = matches!(run.end(), Some(End::Completed { .. } | End::Killed));
+                if is_done && run.began().level >= level {
+                    return standing::newest(world, &credential, context).await;
+                }
+            }
         }
     }
 }

@@ -35,11 +35,15 @@ pub(super) async fn drive(
 ) -> Result<Exit, Failure> {
     let subject = world.subject(name)?;
     let services = &world.rotation.services;
-    let (stop, mut signal) = (CancellationToken::new(), StopSignal::new()?);
+    let stop = CancellationToken::new();
     let least = wanted.as_ref().map_or(Level::Regular, |wanted| wanted.level);
     let opened = match Box::pin(open(services, &subject, wanted)).await {
-        Err(NotBegun::Halt(Halt::Busy(_))) if patience == Patience::UntilEnd => {
+        Err(NotBegun::Halt(Halt::Busy(_)))
+            if patience == Patience::UntilEnd
+                && world.unfinished(name).await?.is_some_and(|run| run.began().level >= least) =>
+        {
             context.terminal.note(&format!("another process works on {name}; this stays until the end"));
+            let mut signal = StopSignal::new()?;
             let mut joining = Box::pin(join(services, &subject, least, &stop));
             tokio::select! {
                 joined = &mut joining => joined,
@@ -61,6 +65,7 @@ pub(super) async fn drive(
     // what happened before this command stands in the journal; a run that it begins is shown from its beginning
     let before = session.run().seq();
     let mut progress = Progress::new(context, if before > 1 { before } else { 0 });
+    let mut signal = StopSignal::new()?;
     let driving = driven(&mut session, services, patience, &stop);
     tokio::pin!(driving);
     let mut redraw = tokio::time::interval(std::time::Duration::from_secs(1));

@@ -131,6 +131,11 @@ impl World {
         orders::unfinished(&self.rotation.services, name).await.map_err(|error| halt(&error))
     }
 
+    /// A run, as it stands by now.
+    pub(super) async fn run(&self, id: RunId) -> Result<Run, Failure> {
+        orders::run(&self.rotation.services, id).await.map_err(|error| halt(&error))
+    }
+
     /// Ends what was started; notices get some time to arrive.
     pub(super) async fn close(&self) {
         self.notices.close(NOTICES_END).await;
