@@ -38,8 +38,12 @@ struct Entry {
     /// Milliseconds of the monotonic clock.
     seen: u64,
     until: u64,
+    /// From the last failure, or from when a strike was last forgiven, to `seen`.
+    quiet_ms: u32,
     strikes: u8,
 }
+
+const _: () = assert!(size_of::<Entry>() <= 40, "as the limits tell it");
 
 /// What a failure brought about.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -94,6 +98,7 @@ impl Table {
             return Failed { began: None, untracked: true };
         };
         entry.leak(now, &self.rule);
+        entry.quiet_ms = 0;
         // who waits is not made to wait longer by what others do in its name
         if entry.until > now {
             return Failed::default();
@@ -146,10 +151,12 @@ impl Entry {
             let left = (f64::from(*count) - leaked).max(0.0) as f32;
             *count = left;
         }
-        let forgiven = idle.checked_div(millis(rule.strike_memory)).unwrap_or(0);
-        if forgiven > 0 {
-            self.strikes = self.strikes.saturating_sub(u8::try_from(forgiven).unwrap_or(u8::MAX));
-        }
+        // a success moves `seen` and must not begin the hour anew
+        let quiet = u64::from(self.quiet_ms).saturating_add(idle);
+        let memory = millis(rule.strike_memory);
+        let forgiven = quiet.checked_div(memory).unwrap_or(0);
+        self.strikes = self.strikes.saturating_sub(u8::try_from(forgiven).unwrap_or(u8::MAX));
+        self.quiet_ms = u32::try_from(quiet.checked_rem(memory).unwrap_or(0)).unwrap_or(u32::MAX);
         self.seen = self.seen.max(now);
     }
 

@@ -89,6 +89,30 @@ fn waits_decay() {
     assert_eq!(check(&guard, offender, None, at(5 + 5 * 3_600)).unwrap_err().seconds(), 5);
 }
 
+/// An address that is shared, or the client itself with its right secret, succeeds now and then.
+#[test]
+fn waits_decay_from_the_last_failure_whatever_succeeds() {
+    const HALF_HOUR: u64 = 1_800;
+    for (now_and_then, wait) in [("nothing", 5), ("a success", 5), ("a failure", 20)] {
+        let guard = guard(Limits::default());
+        let address = ip("192.0.2.1");
+        fails(&guard, address, None, 1_000, at(0));
+        fails(&guard, address, None, 1_000, at(5));
+        assert_eq!(check(&guard, address, None, at(5)).unwrap_err().seconds(), 10);
+        for half_hours in 1..=10 {
+            let now = at(5 + half_hours * HALF_HOUR);
+            match now_and_then {
+                "a success" => succeeded(&guard, address, None, now),
+                "a failure" => assert_eq!(failed(&guard, address, None, now), None),
+                _ => {}
+            }
+        }
+        let now = at(5 + 10 * HALF_HOUR);
+        fails(&guard, address, None, 1_000, now);
+        assert_eq!(check(&guard, address, None, now).unwrap_err().seconds(), wait, "{now_and_then}");
+    }
+}
+
 #[test]
 fn a_slow_program_with_a_wrong_secret_is_never_refused() {
     let guard = guard(Limits::default());
