@@ -171,11 +171,17 @@ fn moment_or_now(text: &str) -> Result<When, String> {
     if text == "now" { Ok(When(None)) } else { moment(text).map(|time| When(Some(time))) }
 }
 
+/// The last second of the year 9999, as far as RFC 3339 goes. Milliseconds of any time since 1979 are more.
+const SECONDS_MAX: u64 = 253_402_300_799;
+
 /// RFC 3339, or whole seconds since 1970, as `iat` has them.
 fn moment(text: &str) -> Result<UnixMillis, String> {
     let wrong = || "write a time like 2026-11-21T08:00:00Z, or seconds since 1970".to_owned();
     if let Ok(seconds) = text.parse::<u64>() {
-        return seconds.checked_mul(1000).map(UnixMillis).ok_or_else(wrong);
+        if seconds > SECONDS_MAX {
+            return Err(format!("{}, not milliseconds", wrong()));
+        }
+        return Ok(UnixMillis(seconds * 1000));
     }
     let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
     u64::try_from(time.as_millisecond()).map(UnixMillis).map_err(|_| wrong())

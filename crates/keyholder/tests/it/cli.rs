@@ -242,6 +242,7 @@ fn the_examples_in_hints_are_readable() {
     std::fs::write(store.0.path().join("bad.toml"), "[security.alerts]\nexempt_asns=[\"foo\"]\n").unwrap();
     for (words, shown) in [
         (&["revoke", "before", "tomorrow"][..], "write a time like 2026-11-21T08:00:00Z, or seconds since 1970"),
+        (&["revoke", "client", "c", "--before", "1700000000000"], "or seconds since 1970, not milliseconds"),
         (&["secret", "list", "--log", "foo=bar=baz"], "a filter such as info,kh_broker=debug"),
         (&["init", "--yes", "--region", "?"], "use2.us-gov-pure.cloud  Ohio (FedRAMP)"),
         (&["check", "--config", "bad.toml"], "exempt_asns=[\"foo\"]"),

@@ -235,6 +235,8 @@ fn orders_are_listed_and_what_is_no_order_is_told() {
         (&["revoke", "client", "c", "--before", "2999-01-01T00:00:00Z"], ""),
         (&["revoke", "client", ""], ""),
         (&["revoke", "subject", "s", "--issued-at", "5"], ""),
+        (&["revoke", "subject", "s", "--issuer", issuer, "--issued-at", "1700000000000"], ""),
+        (&["revoke", "subject", "s", "--issuer", issuer, "--issued-at", "2999-01-01T00:00:00Z"], ""),
         (&["revoke", "subject", "s", "--reason", "two\nlines"], ""),
         (&["revoke", "before", "now"], ""),
         (&["revoke", "list", "--limit", "0"], ""),

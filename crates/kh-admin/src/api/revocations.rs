@@ -30,6 +30,9 @@ use crate::operators::{Operator, Role};
 const LIMIT: u32 = 100;
 const LIMIT_MAX: u32 = 1_000;
 
+/// The earliest time that an order may name, in September 2001. Seconds, as `iat` has them, reach it in the year 33658.
+const TIME_MIN: u64 = 1_000_000_000_000;
+
 /// What orders are carried out with.
 #[derive(Clone)]
 pub struct RevocationDesk {
@@ -54,7 +57,8 @@ pub(super) struct Revoke {
     subject: Option<String>,
     /// `iss` of the tokens; for a client, a subject or everything it may be left out, which means every issuer.
     issuer: Option<String>,
-    /// With `issuer` and `subject`: the tokens that were issued at this moment (`iat`), in milliseconds since 1970.
+    /// With `issuer` and `subject`: the tokens that were issued at this moment, in milliseconds since 1970: 1,000 times
+    /// their `iat`.
     issued_at: Option<u64>,
     /// For a client or a subject: what was issued up to this moment, in milliseconds since 1970; now, unless it is said.
     /// Alone or with `issuer`: everything that was issued up to then, for which the role admin is needed.
@@ -99,6 +103,14 @@ impl Revoke {
             },
             _ => Err("name only one of token, jti, client and subject"),
         }
+    }
+
+    /// Whether its times can be what they are taken for. Seconds would be answered as done and hit nothing.
+    fn check_unit(&self) -> Result<(), &'static str> {
+        if [self.before, self.issued_at].into_iter().flatten().any(|time| time < TIME_MIN) {
+            return Err("before and issued_at are milliseconds since 1970: a thousand times the seconds that iat has");
+        }
+        Ok(())
     }
 }
 
@@ -223,6 +235,7 @@ pub(super) async fn add(
         let detail = "to revoke everything needs the role admin";
         return Err(Refused(Problem::new(Code::CALL_NOT_ALLOWED, detail)));
     }
+    wanted.check_unit().map_err(malformed)?;
     let records = order.records(now, Some(REMEMBERED)).map_err(unfit)?;
     let warnings = doubts(&order, &ports);
     let desk = &ports.revocations;

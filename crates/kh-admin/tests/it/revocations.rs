@@ -144,6 +144,7 @@ async fn nobody_revokes_without_the_right_and_nobody_revokes_everything_but_an_a
 async fn an_order_that_is_not_exactly_one_is_refused_and_does_nothing() {
     let rig = rig().await;
     let long = "x".repeat(5000);
+    let at = START.0;
     for order in [
         json!({}),
         json!({ "issuer": "i" }),
@@ -155,9 +156,9 @@ async fn an_order_that_is_not_exactly_one_is_refused_and_does_nothing() {
         json!({ "token": "kht_cut" }),
         json!({ "token": "khs_of-a-client" }),
         json!({ "jti": "1" }),
-        json!({ "jti": "1", "issuer": "i", "before": 5 }),
-        json!({ "subject": "s", "issued_at": 5 }),
-        json!({ "client": "c", "issuer": "i", "issued_at": 5 }),
+        json!({ "jti": "1", "issuer": "i", "before": at }),
+        json!({ "subject": "s", "issued_at": at }),
+        json!({ "client": "c", "issuer": "i", "issued_at": at }),
         json!({ "client": "c", "subject": "s" }),
         json!({ "client": "" }),
         json!({ "client": long }),
@@ -178,6 +179,27 @@ async fn an_order_that_is_not_exactly_one_is_refused_and_does_nothing() {
         let reply = call(&rig, Role::Read, &format!("GET /v1/revocations?{query}"), &Value::Null).await;
         assert_eq!(reply.code(), "keyholder.request.malformed", "{query}");
     }
+}
+
+/// A token's `iat` is in seconds, an order's times are in milliseconds.
+#[tokio::test]
+async fn a_time_in_another_unit_is_refused_with_the_unit_and_does_nothing() {
+    let rig = rig().await;
+    let seconds = START.0 / 1000;
+    for (order, words) in [
+        (json!({ "client": "c", "before": seconds }), "milliseconds since 1970"),
+        (json!({ "subject": "s", "issuer": "i", "before": seconds }), "milliseconds since 1970"),
+        (json!({ "before": seconds }), "milliseconds since 1970"),
+        (json!({ "subject": "s", "issuer": "i", "issued_at": seconds }), "milliseconds since 1970"),
+        (json!({ "subject": "s", "issuer": "i", "issued_at": START.0 * 1000 }), "in the future"),
+    ] {
+        let reply = call(&rig, Role::Admin, LINE, &order).await;
+        assert_eq!((reply.status, reply.code()), (400, "keyholder.request.malformed".to_owned()), "{order}");
+        assert!(reply.json()["detail"].as_str().unwrap().contains(words), "{order}: {reply:?}");
+    }
+    assert!(listed(&rig).await.is_empty());
+    let entries = log(&rig);
+    assert!(!entries.iter().any(|entry| entry.contains("revocation.add")), "{entries:#?}");
 }
 
 #[tokio::test]

@@ -91,6 +91,14 @@ fn what_is_yet_to_be_issued_is_out_of_reach() {
     assert_eq!(everything(UnixMillis(NOW.0 + 1)).records(NOW, LIFE), Err(OrderError::Future));
     let records = everything(NOW).records(NOW, LIFE).unwrap();
     assert_eq!((records.len(), records.first().unwrap().before), (1, NOW));
+    let issued = |at| {
+        let target = RevocationTarget::Issued { issuer: "i".to_owned(), subject: "s".to_owned(), at };
+        RevocationOrder::Of(target, NOW).records(NOW, LIFE)
+    };
+    let last = NOW.plus(LEEWAY_MAX);
+    assert!(issued(last).is_ok(), "an issuer's clock may be ahead");
+    assert_eq!(issued(UnixMillis(last.0 + 1)), Err(OrderError::Future));
+    assert_eq!(issued(UnixMillis(NOW.0 * 1000)), Err(OrderError::Future), "not in milliseconds");
     for client in [String::new(), "x".repeat(PART_MAX + 1)] {
         let target = RevocationTarget::Client { issuer: None, client };
         assert_eq!(RevocationOrder::Of(target, NOW).records(NOW, LIFE), Err(OrderError::Target(BadTarget)));
