@@ -4,17 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use kh_audit::{Entry, Filter, PublicKey, READ_LIMIT_MAX, Report};
-use kh_core::Code;
+use kh_core::{Code, UnixMillis};
 use serde_json::json;
 
-use super::{Context, secret::time};
+use super::{Context, revoke::moment, secret::time};
 use crate::{
     compose::{audit_key, refuse_missing},
     output::{Exit, Failure, Table},
 };
 
-/// Entries that `audit list` shows without --limit.
-const LIST_DEFAULT: usize = 100;
+const _: () = assert!(READ_LIMIT_MAX == 10_000, "as --limit of `audit list` has it");
 
 /// Read and verify the audit log
 #[derive(Debug, Subcommand)]
@@ -49,7 +48,12 @@ pub(crate) struct VerifyArgs {
 /// List entries, the newest last
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  keyholder audit list\n  keyholder audit list --actor cli:root --action secret.set --output json"
+    after_help = "A TIME is RFC 3339, or seconds since 1970. Entries that --limit leaves out are reached with --until.
+
+Examples:
+  keyholder audit list
+  keyholder audit list --actor cli:root --action secret.set --output json
+  keyholder audit list --since 2026-11-21T08:00:00Z --until 2026-11-21T18:00:00Z --limit 10000"
 )]
 pub(crate) struct ListArgs {
     /// Only this action, such as client.add; with a final dot every action of a noun
@@ -61,9 +65,15 @@ pub(crate) struct ListArgs {
     /// Only what was done to this client, secret or setting
     #[arg(long)]
     subject: Option<String>,
-    /// At most the newest so many
-    #[arg(long, default_value_t = LIST_DEFAULT)]
-    limit: usize,
+    /// Only what is from this time or later
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<UnixMillis>,
+    /// Only what is from before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<UnixMillis>,
+    /// At most the newest so many, up to 10,000
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    limit: u16,
 }
 
 pub(super) fn run(command: AuditCommand, context: &Context) -> Result<Exit, Failure> {
@@ -130,11 +140,12 @@ fn list(arguments: ListArgs, context: &Context) -> Result<Exit, Failure> {
     }
     refuse_missing(&loaded.paths)?;
     let filter = Filter {
+        since: arguments.since,
+        until: arguments.until,
         actor: arguments.actor,
         action: arguments.action,
         subject: arguments.subject,
-        limit: Some(arguments.limit.min(READ_LIMIT_MAX)),
-        ..Filter::default()
+        limit: Some(arguments.limit.into()),
     };
     let entries = kh_audit::read(log, filter)?.collect::<Result<Vec<_>, _>>()?;
     let all: Vec<_> = entries.iter().map(entry_json).collect();

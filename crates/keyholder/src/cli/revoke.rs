@@ -175,7 +175,7 @@ fn moment_or_now(text: &str) -> Result<When, String> {
 const SECONDS_MAX: u64 = 253_402_300_799;
 
 /// RFC 3339, or whole seconds since 1970, as `iat` has them.
-fn moment(text: &str) -> Result<UnixMillis, String> {
+pub(super) fn moment(text: &str) -> Result<UnixMillis, String> {
     let wrong = || "write a time like 2026-11-21T08:00:00Z, or seconds since 1970".to_owned();
     if let Ok(seconds) = text.parse::<u64>() {
         if seconds > SECONDS_MAX {

@@ -283,6 +283,46 @@ fn an_edited_audit_log_is_found() {
 }
 
 #[test]
+fn the_audit_log_is_listed_from_a_time_to_a_time_and_up_to_a_limit() {
+    let store = Store::new();
+    let now_ms = || {
+        let output = std::process::Command::new("date").arg("+%s%3N").output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse::<i64>().unwrap()
+    };
+    store.run(&["client", "add", "older"], "").done();
+    let between = jiff::Timestamp::from_millisecond(now_ms() + 1).unwrap().to_string();
+    let between = between.as_str();
+    store.run(&["client", "add", "newer"], "").done();
+    let listed = |words: &[&str]| {
+        let list = ["--output", "json", "audit", "list", "--action", "client.add"];
+        let log = store.run(&[&list[..], words].concat(), "").json();
+        let entries = log["entries"].as_array().unwrap();
+        entries.iter().map(|entry| text(entry, "subject").to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    for (words, subjects) in [
+        (&["--limit", "10000"][..], "older newer"),
+        (&["--limit", "1"], "newer"),
+        (&["--limit", "1", "--until", between], "older"),
+        (&["--since", between], "newer"),
+        (&["--since", "2000-01-01T00:00:00Z", "--until", between], "older"),
+        (&["--since", between, "--until", between], ""),
+        (&["--until", "946684800"], ""),
+    ] {
+        assert_eq!(listed(words), subjects, "{words:?}");
+    }
+    for (flag, value, told) in [
+        ("--limit", "0", "0 is not in 1..=10000"),
+        ("--limit", "10001", "10001 is not in 1..=10000"),
+        ("--since", "yesterday", "write a time like 2026-11-21T08:00:00Z"),
+        ("--until", "1700000000000", "not milliseconds"),
+    ] {
+        let said = store.run(&["audit", "list", flag, value], "");
+        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{flag} {value}");
+        assert!(said.err.contains(told), "{flag} {value}: {}", said.err);
+    }
+}
+
+#[test]
 fn errors_with_json_are_one_problem_object() {
     for words in [
         &["--output", "json", "client", "show", "nobody"][..],
