@@ -117,6 +117,17 @@ fn parse_words(head: &AnswerHead, body: &[u8]) -> Words {
     Words { code, text, spoken: value.is_object() || head.status_text.is_some() }
 }
 
+/// Whether this answer of a platform's API refuses the address that keyholder calls from: it then says nothing about the
+/// token that was sent.
+pub(crate) fn is_refused_address(dialect: &Dialect, head: &AnswerHead, body: &[u8]) -> bool {
+    if !matches!(head.status, 401 | 403) {
+        return false;
+    }
+    let words = parse_words(head, body);
+    let code = words.code.as_deref().unwrap_or("");
+    dialect.address_codes.contains(&code) || refuses_the_address(&words.text)
+}
+
 /// Whether the words say that an IP address is not allowed, as an allow-list of addresses would. Both an address word
 /// and a refusal word are needed: a description may mention an address for other reasons.
 pub(crate) fn refuses_the_address(text: &str) -> bool {

@@ -114,6 +114,22 @@ fn cxone_refusals() {
     assert!(matches!(classify_failure(&CXONE, &limited, b""), FetchError::RateLimited { .. }));
 }
 
+#[test]
+fn a_refused_address_is_told_from_a_dead_token() {
+    for (status, body, expected) in [
+        (401, r#"{"code":"ip.not.authorized","status":401}"#, true),
+        (403, r#"{"code":"ip.not.authorized"}"#, true),
+        (401, r#"{"code":"unnamed","message":"The request IP address is not authorized."}"#, true),
+        (401, r#"{"code":"bad.credentials","message":"Invalid login credentials."}"#, false),
+        (401, r#"{"code":"authentication.required"}"#, false),
+        (401, "", false),
+        (200, r#"{"code":"ip.not.authorized"}"#, false),
+        (429, r#"{"code":"ip.not.authorized"}"#, false),
+    ] {
+        assert_eq!(is_refused_address(&GENESYS, &head(status), body.as_bytes()), expected, "{status} {body}");
+    }
+}
+
 proptest! {
     #[test]
     fn only_three_statuses_can_reject(status in 100_u16..600, code in "[a-z_]{0,20}", text in ".{0,60}") {

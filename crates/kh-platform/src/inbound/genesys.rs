@@ -24,7 +24,12 @@ pub use roles::GenesysRoles;
 pub(crate) use roles::granted;
 
 use super::{is_document, unreached, unusable};
-use crate::{Address, HttpClient, answer::parse_object, http::Answer};
+use crate::{
+    Address, HttpClient,
+    answer::parse_object,
+    classify::{GENESYS, is_refused_address},
+    http::Answer,
+};
 
 /// Describes the token that asks.
 const TOKENS_ME: &str = "/api/v2/tokens/me";
@@ -71,6 +76,15 @@ fn of_organization(body: &[u8], organization: &str) -> Result<Option<TokenInfo>,
     let named = info.organization.as_ref().and_then(|organization| organization.id.as_deref());
     let ours = named.ok_or("names no organisation")? == organization;
     Ok(ours.then_some(info))
+}
+
+/// An error where the platform refuses the address that keyholder calls from. `remedy` is what helps.
+fn check_address(what: &str, remedy: &str, answer: &Answer) -> Result<(), RemoteError> {
+    if is_refused_address(&GENESYS, &answer.head, &answer.body) {
+        let reason = "the platform refuses the address that keyholder calls from (ip.not.authorized)";
+        return Err(RemoteError::new(format!("{what}: {reason}: {remedy}")));
+    }
+    Ok(())
 }
 
 /// For the fuzz body: whether an answer with this body is about a token of the organisation.

@@ -119,11 +119,13 @@ impl Calls {
         let (effect, about) = (ask.effect, ask.about);
         let answer = self.exchange(&token, ask).await?;
         self.shared.pace.heard(by, self.mono(), &answer.head);
-        if answer.head.status == 401 {
-            self.tokens.refused(by, &token);
-        }
         if !(200..300).contains(&answer.head.status) {
-            return Err(refused(effect, about, &answer.head, &answer.body));
+            let refusal = refused(effect, about, &answer.head, &answer.body);
+            // a 401 that refuses keyholder's address says nothing about the token
+            if answer.head.status == 401 && matches!(refusal, ManageError::NotDone { .. }) {
+                self.tokens.refused(by, &token);
+            }
+            return Err(refusal);
         }
         if answer.head.media == Media::Other {
             return Err(super::refusal::unreadable(effect, &answer.head, "JSON"));

@@ -2,7 +2,8 @@
 //!
 //! Invariants: one role is read once at a time, however many ask, and who asks for another one does not wait for it; what
 //! is kept is at most [`FRESH`] old and tells its age; a wildcard becomes the words that it stands for, because permissions
-//! are compared whole; a policy with a condition grants nothing here, where its condition cannot be evaluated.
+//! are compared whole; a policy with a condition grants nothing here, where its condition cannot be evaluated; a refused
+//! address costs no token.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,6 +21,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
+use super::check_address;
 use crate::{
     Address, HttpClient,
     answer::parse_object,
@@ -177,6 +179,7 @@ impl GenesysRoles {
         let url = self.api.join(&format!("/api/v2/authorization/roles/{id}"));
         let request = Request::new(Method::GET, url).bearer(token).map_err(|error| unreached(WHAT, &error))?;
         let answer: Answer = self.http.send(request).await.map_err(|error| unreached(WHAT, &error))?.into();
+        check_address(WHAT, "allow it for keyholder's own credential", &answer)?;
         if answer.head.status == 401 {
             self.token.refused(token);
         }

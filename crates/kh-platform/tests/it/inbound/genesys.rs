@@ -162,6 +162,22 @@ async fn a_dead_token_of_our_own_is_replaced_once() {
     assert_eq!(own.refused.load(Ordering::SeqCst), 2);
 }
 
+#[tokio::test]
+async fn a_refused_address_leaves_our_own_token_alone() {
+    let rig = rig().await;
+    let target = rig.login(&rig.document(TARGET)).await.unwrap();
+    let own = admin(&rig).await;
+    let tokens = tokens_of(&rig, ORGANISATION, Arc::clone(&own));
+    let effect = json!({"kind": "unauthorized", "code": "ip.not.authorized"});
+    rig.fault("GET", "/api/v2/authorization/roles/*", effect).await;
+    let error = ask(&tokens, &target).await.unwrap_err();
+    assert!(told(&error).contains("ip.not.authorized"), "{error:?}");
+    assert_eq!(own.refused.load(Ordering::SeqCst), 0);
+    let reads = rig.sandbox.requests().iter().filter(|entry| entry.path.contains("/roles/")).count();
+    assert_eq!(reads, 1, "a second token would be refused as well");
+    assert!(ask(&tokens, &target).await.unwrap().is_some(), "and nothing of it is remembered");
+}
+
 /// The sandbox serves no user's token without a browser, and no condition: these answers have the published shape.
 #[tokio::test]
 async fn users_have_scopes_and_conditions_grant_nothing() {

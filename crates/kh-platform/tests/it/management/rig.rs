@@ -174,6 +174,14 @@ impl Rig {
         self.api(Method::GET, &format!("/api/v2/oauth/clients/{id}"), Value::Null).await.1
     }
 
+    /// From now on the client's secret and tokens are for this range of addresses alone.
+    pub(crate) async fn allow_only(&self, client: &str, range: &str) {
+        let mut shown = self.shown(client).await;
+        shown["allowedIps"] = json!([range]);
+        let path = format!("/api/v2/oauth/clients/{client}");
+        assert_eq!(self.api(Method::PUT, &path, shown).await.0, 200);
+    }
+
     async fn control(&self, method: Method, path: &str, body: Value) {
         let url = format!("{}{path}", self.sandbox.control_url);
         let (status, answer) = self.send(method, &url, None, body).await;

@@ -8,7 +8,7 @@ use kh_core::port::{
 };
 use kh_sandbox::SandboxConfig;
 
-use super::rig::{FIRST, Rig, TARGET, word};
+use super::rig::{FIRST, Rig, SECOND, TARGET, word};
 
 #[tokio::test]
 async fn a_secret_is_made_anew_once_and_the_old_one_is_dead() {
@@ -66,14 +66,30 @@ async fn a_probe_tells_a_dead_token_from_a_refused_address() {
     let token = rig.login(&current).await.unwrap();
     assert!(genesys.probe(&token).await.unwrap());
     let id = current.client_id.clone().unwrap();
-    let mut shown = rig.shown(&id).await;
-    shown["allowedIps"] = serde_json::json!(["192.0.2.0/24"]);
-    let path = format!("/api/v2/oauth/clients/{id}");
-    assert_eq!(rig.api(http::Method::PUT, &path, shown).await.0, 200);
+    rig.allow_only(&id, "192.0.2.0/24").await;
     let refused = genesys.probe(&token).await;
     assert_eq!(word(&refused), "denied ip.not.authorized", "the token is not dead");
     rig.revoke(&id).await;
     assert!(!genesys.probe(&token).await.unwrap(), "now it is");
+    rig.sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_refused_address_leaves_the_rotators_token_alone() {
+    let mut config = SandboxConfig::default();
+    config.behaviours.enforce_allowed_ips = true;
+    let rig = Rig::start(config).await;
+    let (genesys, current) = (rig.genesys(), rig.document(TARGET));
+    let second = rig.sandbox.clients[SECOND].id.clone();
+    rig.allow_only(&second, "192.0.2.0/24").await;
+    for _ in 0..2 {
+        assert_eq!(word(&genesys.list(&current, Second).await), "denied ip.not.authorized");
+        assert_eq!(word(&genesys.regenerate(&current, Second).await), "denied ip.not.authorized");
+    }
+    assert_eq!(rig.tokens.refused.load(Ordering::SeqCst), 0, "it is as good as before");
+    rig.revoke(&second).await;
+    assert_eq!(word(&genesys.list(&current, Second).await), "not done");
+    assert_eq!(rig.tokens.refused.load(Ordering::SeqCst), 1, "now it is dead");
     rig.sandbox.shutdown().await;
 }
 
