@@ -4,7 +4,8 @@
 //! idle token alive. A client-credentials caller may do what the roles in its `roleDivisions` grant (scopes do not
 //! apply to that grant); roles are read with keyholder's own credential. Invariants: a token of another organisation is
 //! not active, because any organisation of the region has working tokens; a role that cannot be read makes the whole
-//! answer an error; a grant under a condition is no grant here.
+//! answer an error, and so does an address that is refused, which says nothing about the token; a grant under a condition
+//! is no grant here.
 
 mod roles;
 
@@ -115,6 +116,7 @@ impl GenesysTokens {
         url.set_query(Some("preserveIdleTTL=true"));
         let request = Request::new(Method::GET, url).bearer(token).map_err(|error| unreached(what, &error))?;
         let answer: Answer = self.http.send(request).await.map_err(|error| unreached(what, &error))?.into();
+        check_address(what, "allow it for the caller's client", &answer)?;
         if answer.head.status == 401 {
             return Ok(TokenAnswer::Inactive);
         }

@@ -128,6 +128,23 @@ async fn unknown_and_revoked_tokens_are_not_active() {
 }
 
 #[tokio::test]
+async fn a_refused_address_says_nothing_about_the_token() {
+    let mut config = SandboxConfig::default();
+    config.genesys.organization.id = Some(ORGANISATION.to_owned());
+    config.behaviours.enforce_allowed_ips = true;
+    let rig = Rig::start(config).await;
+    let tokens = tokens_of(&rig, ORGANISATION, admin(&rig).await);
+    let target = rig.login(&rig.document(TARGET)).await.unwrap();
+    assert!(ask(&tokens, &target).await.unwrap().is_some());
+    let id = rig.sandbox.clients[TARGET].id.as_str();
+    rig.allow_only(id, "192.0.2.0/24").await;
+    let error = ask(&tokens, &target).await.unwrap_err();
+    assert!(told(&error).contains("ip.not.authorized"), "{error:?}");
+    rig.revoke(id).await;
+    assert_eq!(ask(&tokens, &target).await, Ok(None), "a dead token is not active, wherever it is asked for");
+}
+
+#[tokio::test]
 async fn roles_that_cannot_be_read_are_no_roles() {
     let rig = rig().await;
     let target = rig.login(&rig.document(TARGET)).await.unwrap();
