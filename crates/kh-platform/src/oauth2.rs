@@ -1,5 +1,8 @@
 //! Any RFC 6749 issuer: client_credentials or refresh_token at a token URL, or at the endpoint that RFC 8414 metadata
 //! names.
+//!
+//! Invariant: metadata that do not come in `DISCOVERY_MAX` are an error of their own, so that nobody takes a token
+//! request that was never sent for one whose answer is lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,11 +19,15 @@ use crate::{
     classify::OAUTH2,
     document::read_document,
     fresh::Fresh,
-    http::{get, post},
+    http::{Answer, HttpError, get, post},
 };
 
 mod metadata;
 pub use metadata::{Metadata, MetadataError, parse_metadata};
+
+/// Longest wait for the metadata, both addresses together. Whoever waits for a token gives up after 15 s and has to take a
+/// refresh token for sent then: what is left is enough to learn that there is no connection to send it on (5 s).
+const DISCOVERY_MAX: Duration = Duration::from_secs(8);
 
 /// Where the token endpoint is.
 #[derive(Debug)]
@@ -104,14 +111,20 @@ impl OAuth2Endpoint {
     }
 
     async fn discover(&self, issuer: &Address) -> Result<Metadata, FetchError> {
+        let answer = tokio::time::timeout(DISCOVERY_MAX, self.well_known(issuer)).await;
+        let answer = answer.unwrap_or(Err(HttpError::Timeout { sent: true }));
+        read_document("the issuer's metadata", answer, |body| parse_metadata(body, issuer))
+    }
+
+    async fn well_known(&self, issuer: &Address) -> Result<Answer, HttpError> {
         // RFC 8414 section 3.1 puts the well-known part between host and path; OpenID discovery appends it.
         let mut rfc8414 = issuer.url().clone();
         rfc8414.set_path(&format!("/.well-known/oauth-authorization-server{}", issuer.path()));
-        let mut answer = get(&self.http, rfc8414).await;
-        if answer.as_ref().is_ok_and(|answer| answer.head.status == 404) {
-            answer = get(&self.http, issuer.join("/.well-known/openid-configuration")).await;
+        let answer = get(&self.http, rfc8414).await?;
+        if answer.head.status != 404 {
+            return Ok(answer);
         }
-        read_document("the issuer's metadata", answer, |body| parse_metadata(body, issuer))
+        get(&self.http, issuer.join("/.well-known/openid-configuration")).await
     }
 }
 

@@ -6,10 +6,13 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use kh_core::port::TokenEndpoint;
+use kh_core::{
+    SecretString,
+    port::{Grant, TokenEndpoint},
+};
 use kh_platform::{ClientAuth, OAuth2Endpoint, OAuth2Settings, OAuth2Source};
 
-use crate::fake::{Fake, address, client, document, json, word};
+use crate::fake::{Fake, Reply, address, client, document, json, word};
 
 const DOCUMENT: &str = r#"{"client_id":"c:id","client_secret":"MARKED-SECRET %+"}"#;
 const TOKEN: &str = r#"{"access_token":"opaque-1","token_type":"Bearer","expires_in":600}"#;
@@ -74,6 +77,30 @@ async fn metadata_is_found_and_cached() {
         endpoint.fetch(&document(DOCUMENT), None).await.unwrap();
         assert_eq!(fake.lines().len(), expected.len() + lines.len() + 1);
     }
+}
+
+/// Whoever waits for a grant gives it up after 15 s, and must know by then that it was never sent.
+#[tokio::test]
+async fn metadata_that_hang_are_given_up_before_a_grant_is() {
+    let fake = Fake::start(|request| match request.line().as_str() {
+        RFC8414 => json(404, ""),
+        OPENID => Reply::Hang,
+        _ => json(200, TOKEN),
+    })
+    .await;
+    let source = OAuth2Source::Issuer(address(&format!("{}/t1", fake.url())));
+    let endpoint = OAuth2Endpoint::new(client().0, settings(source));
+    let (document, refresh) = (document(DOCUMENT), SecretString::copied("MARKED-SECRET-1"));
+    let granted = endpoint.grant(&document, Grant::Refresh(&refresh));
+    let (granted, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(15), granted), async {
+        fake.arrived(2).await;
+        // From here on time runs only as fast as everybody waits.
+        tokio::time::pause();
+    });
+    let error = granted.expect("it is given up in time").unwrap_err();
+    assert_eq!((word(&error.cause), error.may_be_done), ("unreachable", false));
+    assert!(error.cause.to_string().contains("the issuer's metadata"), "{error}");
+    assert_eq!(fake.lines(), [RFC8414, OPENID]);
 }
 
 #[tokio::test]
