@@ -125,6 +125,9 @@ impl Calls {
             if answer.head.status == 401 && matches!(refusal, ManageError::NotDone { .. }) {
                 self.tokens.refused(by, &token);
             }
+            if let ManageError::Throttled { retry_after } = &refusal {
+                self.shared.pace.refused(by, self.mono(), *retry_after);
+            }
             return Err(refusal);
         }
         if answer.head.media == Media::Other {

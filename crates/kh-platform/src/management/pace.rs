@@ -23,6 +23,10 @@ const ROOM_MIN: u32 = 8;
 /// Wait after a refusal that names none, as for the platform's own clients.
 const REFUSED_WAIT: Duration = Duration::from_secs(3);
 
+/// Longest wait after a refusal, whatever it says: one wrong answer must not stop every rotation of a platform for days. A
+/// platform that means it refuses again, which costs a request.
+const REFUSED_MAX: Duration = Duration::from_hours(1);
+
 /// How far apart ends may be that are told of one window, by answers that are slow and seconds that are whole. A later end
 /// that is told about when this one came is the next window's.
 const SAME_WINDOW: Duration = Duration::from_secs(5);
@@ -57,7 +61,7 @@ impl Window {
             if !wait.is_zero() {
                 return Err(wait);
             }
-            // what the platform asked for was waited; its next answer tells of the window
+            // the refusal is over; the platform's next answer tells of the window
             (self.used, self.ends, self.refused_until) = (0, None, None);
         }
         if self.ends.is_some_and(|ends| ends <= now) {
@@ -84,10 +88,11 @@ impl Window {
             self.used = if is_next { limit.count } else { self.used.max(limit.count) };
             self.ends = Some(ends);
         }
-        if head.status == 429 {
-            let until = now.saturating_add(head.retry_after.unwrap_or(REFUSED_WAIT));
-            self.refused_until = self.refused_until.max(Some(until));
-        }
+    }
+
+    fn refuse(&mut self, now: Duration, retry_after: Option<Duration>) {
+        let until = now.saturating_add(retry_after.unwrap_or(REFUSED_WAIT).min(REFUSED_MAX));
+        self.refused_until = self.refused_until.max(Some(until));
     }
 }
 
@@ -112,6 +117,13 @@ impl Pace {
             window.hear(now, head);
         }
     }
+
+    /// The platform refused for its limit, in whatever words; `retry_after` is what it said of the wait.
+    pub(super) fn refused(&self, by: Rotator, now: Duration, retry_after: Option<Duration>) {
+        if let Some(window) = self.0.lock().get_mut(place(by)) {
+            window.refuse(now, retry_after);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -121,10 +133,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn head(status: u16, allowed: u32, count: u32, reset_seconds: u32) -> AnswerHead {
+    fn head(allowed: u32, count: u32, reset_seconds: u32) -> AnswerHead {
         AnswerHead {
-            status,
-            retry_after: (status == 429).then_some(7 * SECOND),
+            status: 200,
+            retry_after: None,
             correlation_id: None,
             status_text: None,
             media: Media::MaybeJson,
@@ -139,7 +151,7 @@ mod tests {
         let mut sent = 0;
         while window.take(SECOND).is_ok() {
             sent += 1;
-            window.hear(SECOND, &head(200, 300, sent, 60));
+            window.hear(SECOND, &head(300, sent, 60));
         }
         assert_eq!(sent, 270);
         assert_eq!(window.take(21 * SECOND), Err(40 * SECOND));
@@ -150,30 +162,38 @@ mod tests {
     #[test]
     fn requests_that_overtake_each_other_are_counted_before_their_answers() {
         let mut window = Window::default();
-        window.hear(SECOND, &head(200, 300, 268, 60));
+        window.hear(SECOND, &head(300, 268, 60));
         assert_eq!(window.take(SECOND), Ok(()));
         assert_eq!(window.take(SECOND), Ok(()));
         assert_eq!(window.take(SECOND), Err(60 * SECOND), "no answer came yet, and there is no place");
         // an older answer comes late
-        window.hear(2 * SECOND, &head(200, 300, 269, 59));
+        window.hear(2 * SECOND, &head(300, 269, 59));
         assert!(window.take(2 * SECOND).is_err());
     }
 
     #[test]
     fn a_refusal_stops_everybody_for_as_long_as_it_says() {
-        let mut window = Window::default();
-        window.hear(SECOND, &AnswerHead { rate_limit: None, ..head(429, 0, 0, 0) });
-        assert_eq!(window.take(2 * SECOND), Err(6 * SECOND));
-        assert_eq!(window.take(8 * SECOND), Ok(()));
+        for (said, wait) in [
+            (Some(7 * SECOND), 7 * SECOND),
+            (None, REFUSED_WAIT),
+            (Some(REFUSED_MAX), REFUSED_MAX),
+            (Some(604_800 * SECOND), REFUSED_MAX),
+            (Some(Duration::MAX), REFUSED_MAX),
+        ] {
+            let mut window = Window::default();
+            window.refuse(SECOND, said);
+            assert_eq!(window.take(2 * SECOND), Err(wait - SECOND), "{said:?}");
+            assert_eq!(window.take(SECOND + wait), Ok(()), "{said:?}");
+        }
     }
 
     #[test]
     fn an_answer_that_comes_late_does_not_end_a_refusal() {
         let mut window = Window::default();
-        window.hear(SECOND, &AnswerHead { rate_limit: None, ..head(429, 0, 0, 0) });
-        window.hear(2 * SECOND, &head(200, 300, 5, 1));
-        let shorter = AnswerHead { retry_after: Some(SECOND), ..head(429, 300, 300, 1) };
-        window.hear(2 * SECOND, &shorter);
+        window.refuse(SECOND, Some(7 * SECOND));
+        window.hear(2 * SECOND, &head(300, 5, 1));
+        window.hear(2 * SECOND, &head(300, 300, 1));
+        window.refuse(2 * SECOND, Some(SECOND));
         assert_eq!(window.take(4 * SECOND), Err(4 * SECOND));
         assert_eq!(window.take(8 * SECOND), Ok(()));
     }
@@ -181,12 +201,12 @@ mod tests {
     #[test]
     fn a_window_that_turns_early_is_not_waited_for_twice() {
         let mut window = Window::default();
-        window.hear(SECOND, &head(200, 300, 290, 58));
+        window.hear(SECOND, &head(300, 290, 58));
         assert!(window.take(2 * SECOND).is_err());
-        window.hear(57 * SECOND, &head(200, 300, 3, 60));
+        window.hear(57 * SECOND, &head(300, 3, 60));
         assert_eq!((window.take(57 * SECOND), window.used), (Ok(()), 4));
         // an answer of the same window that took its time takes nothing back
-        window.hear(60 * SECOND, &head(200, 300, 2, 60));
+        window.hear(60 * SECOND, &head(300, 2, 60));
         assert_eq!(window.used, 4);
     }
 
@@ -194,15 +214,15 @@ mod tests {
     #[test]
     fn another_window_that_ends_later_takes_nothing_back() {
         let mut window = Window::default();
-        window.hear(SECOND, &head(200, 300, 260, 59));
-        window.hear(40 * SECOND, &head(200, 300, 1, 61));
+        window.hear(SECOND, &head(300, 260, 59));
+        window.hear(40 * SECOND, &head(300, 1, 61));
         assert_eq!(window.used, 260);
     }
 
     #[test]
     fn a_small_limit_lets_one_through() {
         let mut window = Window::default();
-        window.hear(SECOND, &head(200, 3, 0, 60));
+        window.hear(SECOND, &head(3, 0, 60));
         assert_eq!(window.take(SECOND), Ok(()));
         assert!(window.take(SECOND).is_err());
     }
@@ -211,10 +231,10 @@ mod tests {
     async fn a_short_wait_is_waited_and_a_long_one_told() {
         let (pace, start) = (Pace::default(), tokio::time::Instant::now());
         let now = || start.elapsed();
-        pace.heard(Rotator::First, now(), &head(200, 20, 19, 1));
+        pace.heard(Rotator::First, now(), &head(20, 19, 1));
         pace.turn(Rotator::First, now).await.unwrap();
         assert!(start.elapsed() >= SECOND);
-        pace.heard(Rotator::First, now(), &head(200, 20, 19, 30));
+        pace.heard(Rotator::First, now(), &head(20, 19, 30));
         let told = pace.turn(Rotator::First, now).await.unwrap_err();
         assert!(matches!(told, ManageError::Throttled { retry_after: Some(wait) } if wait > 25 * SECOND), "{told:?}");
         pace.turn(Rotator::Second, now).await.unwrap();

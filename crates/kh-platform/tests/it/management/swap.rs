@@ -131,3 +131,29 @@ async fn limits_are_told_with_their_wait() {
     assert_eq!(word(&genesys.regenerate(&current, Second).await), "throttled");
     rig.sandbox.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_limit_stops_the_next_request_whatever_its_status_and_for_an_hour_at_most() {
+    let body = r#"{"code":"bad.request","message":"rate limit exceeded"}"#;
+    for (effect, wait) in [
+        (serde_json::json!({"kind": "status", "status": 400, "body": body}), 3),
+        (serde_json::json!({"kind": "status", "status": 400, "body": body, "retry_after": "60"}), 60),
+        (serde_json::json!({"kind": "status", "status": 429, "retry_after": "60"}), 60),
+        (serde_json::json!({"kind": "status", "status": 429, "retry_after": "604800"}), 3600),
+    ] {
+        let rig = Rig::start(SandboxConfig::default()).await;
+        let genesys = rig.genesys();
+        let id = genesys.id_of(&rig.document(TARGET)).unwrap();
+        rig.fault("GET", "/api/v2/oauth/clients/*", effect.clone()).await;
+        assert_eq!(word(&genesys.rights(&id, First).await), "throttled", "{effect}");
+        let next = genesys.rights(&id, First).await;
+        let Err(ManageError::Throttled { retry_after: Some(told) }) = &next else { panic!("{effect}: {next:?}") };
+        assert_eq!(told.as_secs(), wait, "{effect}");
+        let sent = rig.sandbox.requests().iter().filter(|entry| entry.path.contains("/oauth/clients/")).count();
+        assert_eq!(sent, 1, "{effect}: the next one was not sent");
+        assert!(genesys.rights(&id, Second).await.is_ok(), "{effect}: the limit is one identity's");
+        rig.clock.advance(*told);
+        assert!(genesys.rights(&id, First).await.is_ok(), "{effect}");
+        rig.sandbox.shutdown().await;
+    }
+}
