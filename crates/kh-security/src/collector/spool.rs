@@ -180,9 +180,10 @@ impl Spool {
         let open =
             self.segments.back().is_some_and(|last| last.is_open() && last.bytes() + record.len() as u64 <= full);
         if !open {
-            let segment = Segment::create(&self.folder, self.next)?;
-            self.next = self.next.saturating_add(1);
-            self.segments.push_back(segment);
+            let number = self.next;
+            // used once, whatever comes of it: a file that is in the way stops no later batch
+            self.next = number.saturating_add(1);
+            self.segments.push_back(Segment::create(&self.folder, number)?);
         }
         let segment = self.segments.back_mut().expect("there is an open segment now");
         let appended = segment.append(&record, batch.lines, self.write);

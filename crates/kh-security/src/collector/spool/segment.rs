@@ -5,7 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -71,12 +71,16 @@ fn scan(file: &File, size: u64) -> io::Result<Scanned> {
 }
 
 impl Segment {
-    /// A new one.
+    /// A new one. Where that fails, a file that was made for it is taken away again, if that works.
     pub(super) fn create(folder: &Path, number: u64) -> io::Result<Self> {
-        let file =
-            OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path(folder, number))?;
+        let path = path(folder, number);
+        let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&path)?;
         // the file's name is durable before anything in it counts
-        File::open(folder)?.sync_all()?;
+        if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+            // one that stays is empty, and goes with the next start
+            fs::remove_file(&path).ok();
+            return Err(error);
+        }
         let records = VecDeque::new();
         Ok(Self { number, file, open: true, damaged: false, length: 0, offset: 0, records, torn: 0 })
     }

@@ -321,6 +321,20 @@ fn a_full_disk_leaves_whole_records() {
 }
 
 #[test]
+fn a_file_in_the_way_of_the_next_segment_costs_one_try() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(folder.path());
+    let in_the_way = segment::path(folder.path(), 0);
+    fs::write(&in_the_way, "in the way").unwrap();
+    assert_eq!(spool.push(&batch(0, 2)).unwrap_err().error.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read_to_string(&in_the_way).unwrap(), "in the way", "it is somebody else's");
+    for number in 1..3 {
+        spool.push(&batch(number, 2)).unwrap();
+    }
+    assert_eq!(drain(&mut spool), [batch(1, 2), batch(2, 2)]);
+}
+
+#[test]
 fn a_folder_has_one_owner_and_other_files_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let names = ["notes.txt", "1.spool", "0000000000000000000x.spool", "00000000000000000001.spool.bak"];
