@@ -6,7 +6,8 @@
 //! and what the process loses when it is killed is what happened within that time. A line may be sent twice after a crash
 //! or a lost answer: it has an id by which the receiver may know it (`metadata.uid`).
 //!
-//! Without a spool, or while the disk is full, batches wait in memory, at most [`MEMORY_MAX`] bytes of them.
+//! Without a spool, or while the disk is full, batches wait in memory, at most [`MEMORY_MAX`] bytes of them. They are
+//! written before any later one once the disk takes them.
 //!
 //! Invariants: offering a line never waits; what is lost is counted with its reason; nothing here asks the wall clock;
 //! the bearer token appears in no line, no file and no log.

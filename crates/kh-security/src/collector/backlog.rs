@@ -1,6 +1,7 @@
 //! Batches that wait: on disk, or in memory where that is not to be had; and what the collector refused for good.
 //!
-//! Invariant: both are bounded, the oldest go first, and every lost line is counted.
+//! Invariants: both are bounded, the oldest go first, and every lost line is counted; what is on disk is older than what is
+//! in memory, and nothing waits in memory while the disk takes it.
 
 use std::{
     collections::VecDeque,
@@ -30,6 +31,8 @@ pub(super) struct Backlog {
     memory_bytes: usize,
     /// Where the batch that [`Backlog::front`] gave out stands on disk; none for one from memory.
     front: Option<At>,
+    /// The batch that [`Backlog::front`] gave out, while it is on no disk.
+    on_its_way: Option<Batch>,
     disk_failing: bool,
     counters: CollectorCounters,
 }
@@ -42,6 +45,7 @@ impl Backlog {
             memory: VecDeque::new(),
             memory_bytes: 0,
             front: None,
+            on_its_way: None,
             disk_failing: false,
             counters,
         };
@@ -75,15 +79,34 @@ impl Backlog {
 
     /// Keeps a batch.
     pub(super) fn push(&mut self, batch: Batch) {
-        let kept = self.spool.as_mut().map(|spool| spool.push(&batch));
-        match kept {
-            Some(Ok(Lost { lines })) => {
+        self.memory_bytes += batch.body.len();
+        self.memory.push_back(batch);
+        self.settle();
+    }
+
+    /// Puts on disk what is in memory, the oldest first, as far as the disk takes it.
+    fn settle(&mut self) {
+        while self.settle_oldest() {}
+        while self.memory_bytes > MEMORY_MAX {
+            let Some(oldest) = self.memory.pop_front() else { break };
+            self.memory_bytes -= oldest.body.len();
+            self.counters.spool_full.inc_by(u64::from(oldest.lines));
+        }
+        self.tell();
+    }
+
+    /// Whether there was one and the disk took it.
+    fn settle_oldest(&mut self) -> bool {
+        let Some(spool) = &mut self.spool else { return false };
+        let Some(oldest) = self.on_its_way.as_ref().or_else(|| self.memory.front()) else { return false };
+        match spool.push(oldest) {
+            Ok(Lost { lines }) => {
                 self.counters.spool_full.inc_by(lines);
                 if std::mem::take(&mut self.disk_failing) {
                     tracing::info!("the security log's spool can be written again");
                 }
             }
-            Some(Err(NotKept { error, lost: Lost { lines } })) => {
+            Err(NotKept { error, lost: Lost { lines } }) => {
                 self.counters.spool_full.inc_by(lines);
                 if !std::mem::replace(&mut self.disk_failing, true) {
                     tracing::error!(
@@ -91,21 +114,18 @@ impl Backlog {
                         "the security log's spool cannot be written; lines for the collector wait in memory until it can"
                     );
                 }
-                self.remember(batch);
+                return false;
             }
-            None => self.remember(batch),
         }
-        self.tell();
-    }
-
-    fn remember(&mut self, batch: Batch) {
-        self.memory_bytes += batch.body.len();
-        self.memory.push_back(batch);
-        while self.memory_bytes > MEMORY_MAX {
-            let Some(oldest) = self.memory.pop_front() else { break };
-            self.memory_bytes -= oldest.body.len();
-            self.counters.spool_full.inc_by(u64::from(oldest.lines));
+        if self.on_its_way.take().is_some() {
+            // given out from memory because nothing waited on disk: it is the first there now
+            let (front, lost) = spool.front();
+            self.counters.damaged.inc_by(lost.lines);
+            self.front = front.map(|(at, _)| at);
+        } else if let Some(settled) = self.memory.pop_front() {
+            self.memory_bytes -= settled.body.len();
         }
+        true
     }
 
     /// The oldest batch on disk, else the oldest in memory.
@@ -120,24 +140,31 @@ impl Backlog {
         }
         self.front = None;
         // taken out at once: it must not be the one that is dropped while it is on its way
-        let batch = self.memory.pop_front();
-        self.memory_bytes -= batch.as_ref().map_or(0, |batch| batch.body.len());
-        batch
+        self.on_its_way = self.memory.pop_front();
+        self.memory_bytes -= self.on_its_way.as_ref().map_or(0, |batch| batch.body.len());
+        self.on_its_way.clone()
     }
 
     /// The batch of [`Backlog::front`] is done with.
     pub(super) fn pop(&mut self) {
+        self.on_its_way = None;
         if let Some((spool, at)) = self.spool.as_mut().zip(self.front.take()) {
             spool.pop(at);
         }
         self.tell();
     }
 
-    /// The batch of [`Backlog::front`] was in memory alone and is not sent: it is kept again, on disk if that works now.
-    pub(super) fn give_back(&mut self, batch: Batch) {
-        if self.front.is_none() {
-            self.push(batch);
+    /// Nothing is on its way any more. `rest` is what was not sent of the batch of [`Backlog::front`], the next piece last:
+    /// if the batch was in memory alone, that is kept again, before all else in memory. What the disk takes now goes there.
+    pub(super) fn give_back(&mut self, rest: Vec<Batch>) {
+        if self.on_its_way.take().is_some() {
+            for piece in rest {
+                self.memory_bytes += piece.body.len();
+                self.memory.push_front(piece);
+            }
         }
+        self.front = None;
+        self.settle();
     }
 
     /// Lines that would be lost with the process, those on their way aside.
@@ -174,7 +201,10 @@ fn bury(path: &Path, lines: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{collector::SPOOL_MIN, counters::Counters};
+    use crate::{
+        collector::{SPOOL_MIN, spool::write_durably},
+        counters::Counters,
+    };
 
     fn half_a_mib() -> Batch {
         Batch { lines: 1, body: vec![b'x'; 512 * 1024].into() }
@@ -182,6 +212,78 @@ mod tests {
 
     fn disk_full(_: &std::fs::File, _: &[u8]) -> io::Result<()> {
         Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn spooled(folder: &Path) -> Backlog {
+        Backlog::open(Some(&(folder.to_owned(), SPOOL_MIN)), Counters::default().collector).unwrap()
+    }
+
+    fn batch(text: &str) -> Batch {
+        Batch { lines: 1, body: format!("{text}\n").into() }
+    }
+
+    /// What is sent, in order.
+    fn drain(backlog: &mut Backlog) -> String {
+        let mut sent = String::new();
+        while let Some(batch) = backlog.front() {
+            sent += std::str::from_utf8(&batch.body).unwrap().trim_end();
+            backlog.pop();
+        }
+        sent
+    }
+
+    #[test]
+    fn what_a_failing_disk_left_in_memory_is_on_disk_before_what_comes_later() {
+        for on_its_way in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut backlog = spooled(folder.path());
+            backlog.write_by(disk_full);
+            backlog.push(batch("A"));
+            backlog.push(batch("B"));
+            let given = on_its_way.then(|| backlog.front().expect("the oldest"));
+            assert_eq!(given, on_its_way.then(|| batch("A")));
+            backlog.write_by(write_durably);
+            backlog.push(batch("C"));
+            assert_eq!(backlog.waits_in_memory(), 0);
+            assert!(backlog.on_its_way.is_none(), "also the one that is on its way");
+            // as a kill leaves it
+            drop(backlog);
+            assert_eq!(drain(&mut spooled(folder.path())), "ABC", "{on_its_way}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_reaches_the_disk_on_its_way_is_sent_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut backlog = spooled(folder.path());
+        // so that there is a segment of which all was sent
+        backlog.push(batch("sent"));
+        assert_eq!(drain(&mut backlog), "sent");
+        backlog.write_by(disk_full);
+        backlog.push(batch("A"));
+        assert_eq!(backlog.front(), Some(batch("A")));
+        backlog.write_by(write_durably);
+        backlog.push(batch("B"));
+        backlog.pop();
+        assert_eq!(drain(&mut backlog), "B");
+    }
+
+    #[test]
+    fn the_end_puts_on_disk_what_the_disk_takes_by_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut backlog = spooled(folder.path());
+        backlog.write_by(disk_full);
+        backlog.push(Batch { lines: 2, body: "A1\nA2\n".into() });
+        backlog.push(batch("B"));
+        assert_eq!(backlog.front().expect("the oldest").lines, 2);
+        // it was cut in halves, and the first was sent
+        backlog.give_back(vec![batch("A2")]);
+        assert_eq!(backlog.waits_in_memory(), 2);
+        backlog.write_by(write_durably);
+        backlog.give_back(Vec::new());
+        assert_eq!(backlog.waits_in_memory(), 0);
+        drop(backlog);
+        assert_eq!(drain(&mut spooled(folder.path())), "A2B");
     }
 
     #[test]

@@ -67,7 +67,6 @@ struct Sending {
     /// Pieces, the next one last; the whole batch at first.
     pieces: Vec<Batch>,
     refusals: u32,
-    whole: Batch,
 }
 
 /// All that the loop works with.
@@ -168,7 +167,7 @@ impl<P: Post + Send + Sync + 'static> Run<P> {
     fn next_request(&mut self) -> Option<OnItsWay> {
         if self.sending.is_none() {
             let whole = self.backlog.front()?;
-            self.sending = Some(Sending { pieces: vec![whole.clone()], refusals: 0, whole });
+            self.sending = Some(Sending { pieces: vec![whole], refusals: 0 });
         }
         let piece = self.sending.as_ref()?.pieces.last()?.clone();
         let post = Arc::clone(&self.post);
@@ -258,6 +257,12 @@ impl<P: Post + Send + Sync + 'static> Run<P> {
         }
     }
 
+    /// What was not sent of the batch that is being sent waits with the others again.
+    fn give_back(&mut self) {
+        let rest = self.sending.take().map_or_else(Vec::new, |sending| sending.pieces);
+        self.backlog.give_back(rest);
+    }
+
     /// One last try for what is on its way and what can be sent at once; the rest stays on disk, or is counted as unsent.
     async fn finish(mut self, mut on_its_way: Option<OnItsWay>) {
         let last = async {
@@ -276,9 +281,7 @@ impl<P: Post + Send + Sync + 'static> Run<P> {
         };
         // what was not answered in time is sent again by the next start
         timeout(LAST_TRY, last).await.ok();
-        if let Some(sending) = self.sending.take() {
-            self.backlog.give_back(sending.whole);
-        }
+        self.give_back();
         self.counters.unsent.inc_by(self.backlog.waits_in_memory());
     }
 }

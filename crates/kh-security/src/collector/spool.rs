@@ -65,7 +65,7 @@ pub(crate) struct At {
 /// How bytes become durable; exchanged in tests for a disk that is full.
 pub(crate) type Write = fn(&fs::File, &[u8]) -> io::Result<()>;
 
-fn write_durably(mut file: &fs::File, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_durably(mut file: &fs::File, bytes: &[u8]) -> io::Result<()> {
     io::Write::write_all(&mut file, bytes)?;
     file.sync_data()
 }

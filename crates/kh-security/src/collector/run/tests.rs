@@ -296,6 +296,40 @@ async fn with_a_full_disk_lines_are_sent_from_memory() {
     assert_eq!(counters.collector.unsent.get(), 10);
 }
 
+/// Whether [`full_for_a_while`] still is.
+static FULL: AtomicBool = AtomicBool::new(true);
+
+fn full_for_a_while(mut file: &std::fs::File, bytes: &[u8]) -> std::io::Result<()> {
+    if FULL.load(Ordering::Relaxed) {
+        return Err(std::io::ErrorKind::StorageFull.into());
+    }
+    std::io::Write::write_all(&mut file, bytes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_of_a_short_disk_failure_are_on_disk_again_before_later_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::new(|_| later());
+    let rig = Rig::start(&receiver, Some(folder.path()), |backlog| backlog.write_by(full_for_a_while));
+    // of the first batch it is tried to send, and the second one waits
+    for numbers in [0..10, 10..20] {
+        rig.offer(numbers);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    assert_eq!((*receiver.requests.lock() > 0, rig.counters.collector.backlog_lines.get()), (true, 10));
+    FULL.store(false, Ordering::Relaxed);
+    rig.offer(20..30);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(rig.counters.collector.backlog_lines.get(), 30, "all on disk");
+    let counters = rig.end().await;
+    assert_eq!((counters.collector.sent.get(), counters.collector.unsent.get()), (0, 0));
+    receiver.set(|_| Verdict::Taken);
+    let rig = Rig::start(&receiver, Some(folder.path()), |_| {});
+    until(|| receiver.taken().len() == 30).await;
+    assert_eq!(receiver.taken(), lines(0..30));
+    rig.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_drops_and_counts_and_never_waits() {
     let receiver = Receiver::new(|_| Verdict::Taken);
