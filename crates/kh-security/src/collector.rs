@@ -7,7 +7,8 @@
 //! or a lost answer: it has an id by which the receiver may know it (`metadata.uid`).
 //!
 //! Without a spool, or while the disk is full, batches wait in memory, at most [`MEMORY_MAX`] bytes of them. They are
-//! written before any later one once the disk takes them.
+//! written before any later one once the disk takes them. A folder has one owner: a second process keeps its batches in
+//! memory too, and takes the folder over, with what is in it, when the first has ended.
 //!
 //! Invariants: offering a line never waits; what is lost is counted with its reason; nothing here asks the wall clock;
 //! the bearer token appears in no line, no file and no log.
@@ -121,7 +122,8 @@ impl Intake {
 }
 
 impl Collector {
-    /// Opens the spool and starts a thread, on which all writing, waiting and sending is done.
+    /// Opens the spool and starts a thread, on which all writing, waiting and sending is done. A spool that another process
+    /// uses is no error; one that cannot be used is.
     pub fn start(
         settings: &Collecting,
         client: CollectorClient,

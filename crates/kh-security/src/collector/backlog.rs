@@ -1,7 +1,7 @@
 //! Batches that wait: on disk, or in memory where that is not to be had; and what the collector refused for good.
 //!
 //! Invariants: both are bounded, the oldest go first, and every lost line is counted; what is on disk is older than what is
-//! in memory, and nothing waits in memory while the disk takes it.
+//! in memory, and nothing waits in memory while the disk takes it; a folder that another process uses is left alone.
 
 use std::{
     collections::VecDeque,
@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Batch,
-    spool::{At, Lost, NotKept, Spool},
+    spool::{At, Lost, NotKept, OpenError, Spool},
 };
 use crate::counters::CollectorCounters;
 
@@ -25,8 +25,10 @@ const DEAD_LETTERS_MAX: u64 = 4 * 1024 * 1024;
 
 /// All batches that wait.
 pub(super) struct Backlog {
+    /// None without a folder, and while another process uses it.
     spool: Option<Spool>,
-    folder: Option<PathBuf>,
+    /// The spool's folder and its limit in bytes.
+    place: Option<(PathBuf, u64)>,
     memory: VecDeque<Batch>,
     memory_bytes: usize,
     /// Where the batch that [`Backlog::front`] gave out stands on disk; none for one from memory.
@@ -38,10 +40,11 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    pub(super) fn open(spool: Option<&(PathBuf, u64)>, counters: CollectorCounters) -> io::Result<Self> {
+    /// Opens the spool in its `place`, if it has one. One that another process uses is no error: see [`Backlog::take_over`].
+    pub(super) fn open(place: Option<&(PathBuf, u64)>, counters: CollectorCounters) -> io::Result<Self> {
         let mut backlog = Self {
             spool: None,
-            folder: spool.map(|(folder, _)| folder.clone()),
+            place: place.cloned(),
             memory: VecDeque::new(),
             memory_bytes: 0,
             front: None,
@@ -49,25 +52,68 @@ impl Backlog {
             disk_failing: false,
             counters,
         };
-        if let Some((folder, max_bytes)) = spool {
-            let (spool, opened) = Spool::open(folder, *max_bytes)?;
-            if opened.torn_bytes > 0 {
-                tracing::warn!(
-                    bytes = opened.torn_bytes,
-                    "the security log's spool ended in a half-written batch, which was cut off"
-                );
-            }
-            if opened.damaged > 0 {
-                backlog.counters.damaged.inc_by(opened.damaged);
-                tracing::warn!(
-                    segments = opened.damaged,
-                    "a part of the security log's spool is damaged; what could be read of it is sent, and the file is set aside"
-                );
-            }
-            backlog.spool = Some(spool);
+        match backlog.open_spool() {
+            Ok(()) => {}
+            Err(OpenError::Taken) => tracing::warn!(
+                "another process uses the security log's spool; lines for the collector wait in memory until it ends"
+            ),
+            Err(OpenError::Unusable(error)) => return Err(error),
         }
         backlog.tell();
         Ok(backlog)
+    }
+
+    fn open_spool(&mut self) -> Result<(), OpenError> {
+        let Some((folder, max_bytes)) = &self.place else { return Ok(()) };
+        let (spool, opened) = Spool::open(folder, *max_bytes)?;
+        if opened.torn_bytes > 0 {
+            tracing::warn!(
+                bytes = opened.torn_bytes,
+                "the security log's spool ended in a half-written batch, which was cut off"
+            );
+        }
+        if opened.damaged > 0 {
+            self.counters.damaged.inc_by(opened.damaged);
+            tracing::warn!(
+                segments = opened.damaged,
+                "a part of the security log's spool is damaged; what could be read of it is sent, and the file is set aside"
+            );
+        }
+        self.spool = Some(spool);
+        Ok(())
+    }
+
+    /// Whether another process uses the spool's folder, as far as is known.
+    pub(super) fn is_taken(&self) -> bool {
+        self.place.is_some() && self.spool.is_none()
+    }
+
+    /// Takes the folder over, if the process that used it has ended; answers whether that was done. Then what is in memory
+    /// waits behind what that process left: the batch of [`Backlog::front`] is to be given back.
+    pub(super) fn take_over(&mut self) -> bool {
+        if !self.is_taken() {
+            return false;
+        }
+        match self.open_spool() {
+            Ok(()) => {
+                tracing::info!("the security log's spool was taken over: the process that used it has ended");
+                true
+            }
+            Err(OpenError::Taken) => false,
+            Err(OpenError::Unusable(error)) => {
+                self.disk_fails(&error);
+                false
+            }
+        }
+    }
+
+    fn disk_fails(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.disk_failing, true) {
+            tracing::error!(
+                %error,
+                "the security log's spool cannot be written; lines for the collector wait in memory until it can"
+            );
+        }
     }
 
     #[cfg(test)]
@@ -108,12 +154,7 @@ impl Backlog {
             }
             Err(NotKept { error, lost: Lost { lines } }) => {
                 self.counters.spool_full.inc_by(lines);
-                if !std::mem::replace(&mut self.disk_failing, true) {
-                    tracing::error!(
-                        %error,
-                        "the security log's spool cannot be written; lines for the collector wait in memory until it can"
-                    );
-                }
+                self.disk_fails(&error);
                 return false;
             }
         }
@@ -172,10 +213,10 @@ impl Backlog {
         self.memory.iter().map(|batch| u64::from(batch.lines)).sum()
     }
 
-    /// Keeps lines that were refused for good, as long as there is room, and counts them.
+    /// Counts lines that were refused for good, and keeps them in the spool's folder, as long as there is room.
     pub(super) fn bury(&self, batch: &Batch) {
         self.counters.dead_letter.inc_by(u64::from(batch.lines));
-        if let Some(folder) = &self.folder
+        if let Some((folder, _)) = self.place.as_ref().filter(|_| self.spool.is_some())
             && let Err(error) = bury(&folder.join("dead-letter.jsonl"), &batch.body)
         {
             tracing::warn!(%error, "a line that the collector refused could not be kept");
@@ -200,6 +241,8 @@ fn bury(path: &Path, lines: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, ffi::OsString};
+
     use super::*;
     use crate::{
         collector::{SPOOL_MIN, spool::write_durably},
@@ -256,9 +299,6 @@ mod tests {
     fn a_batch_that_reaches_the_disk_on_its_way_is_sent_once() {
         let folder = tempfile::tempdir().unwrap();
         let mut backlog = spooled(folder.path());
-        // so that there is a segment of which all was sent
-        backlog.push(batch("sent"));
-        assert_eq!(drain(&mut backlog), "sent");
         backlog.write_by(disk_full);
         backlog.push(batch("A"));
         assert_eq!(backlog.front(), Some(batch("A")));
@@ -284,6 +324,53 @@ mod tests {
         assert_eq!(backlog.waits_in_memory(), 0);
         drop(backlog);
         assert_eq!(drain(&mut spooled(folder.path())), "A2B");
+    }
+
+    /// Its files by name, with what stands in them.
+    fn files(folder: &Path) -> BTreeMap<OsString, Vec<u8>> {
+        let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+        entries.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_folder_that_another_process_uses_is_left_alone_until_that_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = spooled(folder.path());
+        first.push(batch("A"));
+        first.push(batch("B"));
+        let before = files(folder.path());
+        let mut second = spooled(folder.path());
+        assert!(second.is_taken() && !first.is_taken());
+        second.push(batch("C"));
+        second.push(batch("D"));
+        second.bury(&batch("refused"));
+        assert_eq!(second.front(), Some(batch("C")), "its own are sent from memory");
+        assert!(!second.take_over());
+        second.give_back(vec![batch("C")]);
+        assert_eq!((second.waits_in_memory(), files(folder.path())), (2, before));
+        assert_eq!(second.front(), Some(batch("C")));
+        second.push(batch("E"));
+        drop(first);
+        assert!(second.take_over());
+        second.give_back(vec![batch("C")]);
+        assert!(!second.is_taken() && !second.take_over());
+        assert_eq!(second.waits_in_memory(), 0);
+        second.bury(&batch("refused"));
+        assert!(folder.path().join("dead-letter.jsonl").exists());
+        drop(second);
+        assert_eq!(drain(&mut spooled(folder.path())), "ABCDE", "what the first one left comes first");
+    }
+
+    #[test]
+    fn memory_is_bounded_while_another_process_uses_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = spooled(folder.path());
+        let counters = Counters::default().collector;
+        let mut second = Backlog::open(Some(&(folder.path().to_owned(), SPOOL_MIN)), counters.clone()).unwrap();
+        for _ in 0..20 {
+            second.push(half_a_mib());
+        }
+        assert_eq!((second.waits_in_memory(), counters.spool_full.get()), (16, 4));
     }
 
     #[test]

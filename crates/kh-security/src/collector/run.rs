@@ -32,6 +32,10 @@ const BATCH_BYTES: usize = 512 * 1024;
 /// Tries of a batch that is refused, before it is cut in halves.
 const REFUSED_TRIES: u32 = 3;
 
+/// How often a spool's folder that another process uses is looked at: soon enough for what that one leaves, and one system
+/// call a second.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Longest time for sending what is left at the end. Whoever stops the collector has to wait longer: what was not sent is
 /// kept, or counted, after it.
 pub const LAST_TRY: Duration = Duration::from_secs(2);
@@ -80,6 +84,8 @@ pub(super) struct Run<P> {
     /// Tries in a row that failed.
     failures: u32,
     retry_at: Option<Instant>,
+    /// When to look next whether the spool's folder can be taken over; none: at the next turn without a request.
+    look_at: Option<Instant>,
     /// Told that it holds, and not yet that it goes on.
     told_held: bool,
     told_away: bool,
@@ -106,6 +112,7 @@ impl<P: Post + Send + Sync + 'static> Run<P> {
             sending: None,
             failures: 0,
             retry_at: None,
+            look_at: None,
             told_held: false,
             told_away: false,
             told_refused: false,
@@ -123,10 +130,13 @@ impl<P: Post + Send + Sync + 'static> Run<P> {
         let mut gathered = Gathered::default();
         let mut on_its_way: Option<OnItsWay> = None;
         loop {
-            if on_its_way.is_none() && self.retry_at.is_none() {
-                on_its_way = self.next_request();
+            if on_its_way.is_none() {
+                self.look();
+                if self.retry_at.is_none() {
+                    on_its_way = self.next_request();
+                }
             }
-            let (due, retry_at) = (gathered.due, self.retry_at);
+            let (due, retry_at, look_at) = (gathered.due, self.retry_at, self.look_at);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -136,6 +146,7 @@ impl<P: Post + Send + Sync + 'static> Run<P> {
                 }
                 () = at(due) => self.keep(&mut gathered),
                 () = at(retry_at) => self.retry_at = None,
+                () = at(look_at) => self.look_at = None,
                 line = intake.next() => match line {
                     Some(line) => {
                         gathered.add(&line, self.timing.delay);
@@ -160,6 +171,18 @@ impl<P: Post + Send + Sync + 'static> Run<P> {
     fn keep(&mut self, gathered: &mut Gathered) {
         if let Some(batch) = gathered.take() {
             self.backlog.push(batch);
+        }
+    }
+
+    /// Takes the spool's folder over, if the process that used it has ended. Only while no request is under way.
+    fn look(&mut self) {
+        if self.look_at.is_some() || !self.backlog.is_taken() {
+            return;
+        }
+        if self.backlog.take_over() {
+            self.give_back();
+        } else {
+            self.look_at = Some(Instant::now() + LOOK_EVERY);
         }
     }
 
@@ -281,6 +304,7 @@ impl<P: Post + Send + Sync + 'static> Run<P> {
         };
         // what was not answered in time is sent again by the next start
         timeout(LAST_TRY, last).await.ok();
+        self.backlog.take_over();
         self.give_back();
         self.counters.unsent.inc_by(self.backlog.waits_in_memory());
     }

@@ -55,6 +55,17 @@ pub(crate) struct NotKept {
     pub(crate) lost: Lost,
 }
 
+/// Why a folder was not opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// It is locked.
+    #[error("another process uses the folder")]
+    Taken,
+    /// Everything else.
+    #[error(transparent)]
+    Unusable(#[from] io::Error),
+}
+
 /// Which record a batch came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct At {
@@ -90,12 +101,15 @@ impl Drop for Spool {
 }
 
 impl Spool {
-    /// Opens or makes the folder, and reads what a process before left in it.
-    pub(crate) fn open(folder: &Path, max_bytes: u64) -> io::Result<(Self, Opened)> {
+    /// Opens or makes the folder, and reads what a process before left in it. Of a folder that is taken nothing is changed.
+    pub(crate) fn open(folder: &Path, max_bytes: u64) -> Result<(Self, Opened), OpenError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let lock =
             fs::OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(folder.join("lock"))?;
-        lock.try_lock()?;
+        lock.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => OpenError::Taken,
+            fs::TryLockError::Error(error) => OpenError::Unusable(error),
+        })?;
         let mut spool = Self {
             folder: folder.to_owned(),
             max_bytes: max_bytes.max(SPOOL_MIN),

@@ -5,7 +5,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::attempt::{call, log_in, revoke};
-use crate::harness::{Installation, run, text};
+use crate::{
+    harness::{Installation, Server, run, text},
+    telemetry::{scrape, value},
+};
 
 const USERS: &str = "/api/v2/users?pageSize=1";
 
@@ -35,6 +38,28 @@ fn two_servers_on_one_state_share_clients_tokens_and_revocations() {
     second.process.kill();
     assert_eq!(first.call(&at_second, "GET", USERS).status, 200, "a neighbour's death harms nobody");
     assert_eq!(first.try_login(&login).status, 200);
+}
+
+/// Lines that wait for the collector, those aside that are on their way from memory.
+fn waiting(server: &Server) -> f64 {
+    value(&scrape(server), "keyholder_security_backlog_lines")
+}
+
+#[test]
+fn a_second_server_takes_over_what_waits_for_the_collector() {
+    // nobody listens there
+    let collector = "[security]\n[security.collector]\nurl = \"http://127.0.0.1:1/\"\n";
+    let installation = Installation::with("", collector);
+    let first = installation.serve();
+    assert_eq!(first.call("kht_nobody", "GET", USERS).status, 401);
+    eventually("the line in the spool", || waiting(&first) >= 1.0);
+    let second = installation.serve();
+    assert_eq!(second.call("kht_nobody", "GET", USERS).status, 401, "it serves");
+    assert_eq!(first.process.stop().0, Some(0));
+    eventually("both lines in the spool of the second", || waiting(&second) >= 2.0);
+    assert_eq!(second.process.stop().0, Some(0));
+    let third = installation.serve();
+    assert!(waiting(&third) >= 2.0, "they are on disk");
 }
 
 #[test]

@@ -180,6 +180,61 @@ async fn a_restart_sends_what_the_process_before_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_second_process_goes_on_in_memory_and_takes_over_what_the_first_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let (of_first, of_second) = (Receiver::new(|_| later()), Receiver::new(|_| Verdict::Taken));
+    let first = Rig::start(&of_first, Some(folder.path()), |_| {});
+    first.offer(0..10);
+    until(|| *of_first.requests.lock() > 0).await;
+    let second = Rig::start(&of_second, Some(folder.path()), |_| {});
+    second.offer(10..20);
+    until(|| of_second.taken().len() == 10).await;
+    of_second.set(|_| later());
+    second.offer(20..30);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    second.offer(30..40);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(first.end().await.collector.unsent.get(), 0);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(second.counters.collector.backlog_lines.get(), 30, "those of the first one, and its own, all on disk");
+    of_second.set(|_| Verdict::Taken);
+    until(|| of_second.taken().len() == 40).await;
+    let sent = [lines(10..20), lines(0..10), lines(20..40)].concat();
+    assert_eq!(of_second.taken(), sent, "in order, and none twice");
+    let counters = second.end().await;
+    assert_eq!((counters.collector.sent.get(), counters.collector.unsent.get()), (40, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_first_process_leaves_is_sent_without_lines_of_the_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let (away, receiver) = (Receiver::new(|_| later()), Receiver::new(|_| Verdict::Taken));
+    let first = Rig::start(&away, Some(folder.path()), |_| {});
+    let second = Rig::start(&receiver, Some(folder.path()), |_| {});
+    first.offer(0..10);
+    until(|| *away.requests.lock() > 0).await;
+    assert!(receiver.taken().is_empty());
+    first.end().await;
+    until(|| receiver.taken() == lines(0..10)).await;
+    second.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_ends_before_the_owner_of_the_folder_counts_what_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::new(|_| later());
+    let first = Rig::start(&receiver, Some(folder.path()), |_| {});
+    let second = Rig::start(&receiver, Some(folder.path()), |_| {});
+    second.offer(0..10);
+    assert_eq!(second.end().await.collector.unsent.get(), 10);
+    // and where the owner ended a moment ago, it leaves it to the next start
+    let third = Rig::start(&receiver, Some(folder.path()), |_| {});
+    third.offer(10..20);
+    first.end().await;
+    assert_eq!(third.end().await.collector.unsent.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn poison_is_given_up_alone_and_kept_for_a_person() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::new(|lines| {

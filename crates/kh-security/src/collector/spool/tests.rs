@@ -65,7 +65,8 @@ fn first_in_first_out_over_restarts() {
 fn a_program_that_is_being_started_does_not_hold_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let (spool, _) = open(folder.path());
-    assert!(Spool::open(folder.path(), SPOOL_MIN).is_err(), "one at a time");
+    let second = Spool::open(folder.path(), SPOOL_MIN);
+    assert!(matches!(second, Err(OpenError::Taken)), "one at a time: {second:?}");
     let inherited = spool.lock.try_clone().unwrap();
     drop(spool);
     open(folder.path());
@@ -343,12 +344,20 @@ fn a_folder_has_one_owner_and_other_files_are_left_alone() {
     }
     std::os::unix::fs::symlink("/dev/zero", folder.path().join("00000000000000000005.spool")).unwrap();
     let (mut spool, _) = open(folder.path());
-    assert!(Spool::open(folder.path(), SPOOL_MIN).is_err(), "a second owner");
+    assert!(matches!(Spool::open(folder.path(), SPOOL_MIN), Err(OpenError::Taken)), "a second owner");
     spool.push(&batch(0, 1)).unwrap();
     assert_eq!(drain(&mut spool), [batch(0, 1)]);
     for name in names {
         assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), name);
     }
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_not_one_that_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("spool");
+    fs::write(&file, "").unwrap();
+    assert!(matches!(Spool::open(&file, SPOOL_MIN), Err(OpenError::Unusable(_))));
 }
 
 #[test]
