@@ -28,6 +28,9 @@ const MANIFEST_MAX: u64 = 64 * 1024;
 /// What is read or written at once.
 const CHUNK: usize = 64 * 1024;
 
+/// Lower hex digits of an id.
+const ID_DIGITS: usize = 32;
+
 /// The secret store.
 pub(crate) const STORE: &str = "secrets.db";
 /// The state.
@@ -268,6 +271,11 @@ fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Whether this is an id of a backup or a restore, in the form in which `store` makes them.
+fn is_id(text: &str) -> bool {
+    text.len() == ID_DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// A private folder that goes with everything in it when the value is dropped, unless it is kept.
 pub(crate) struct Staging {
     path: PathBuf,
@@ -275,13 +283,14 @@ pub(crate) struct Staging {
 }
 
 impl Staging {
-    /// Makes it. `prefix` names leftovers of killed processes, which are removed; the caller holds a lock that says
-    /// that none of them is in use.
+    /// Makes it. Folders with `prefix` and another id are leftovers of killed processes, which are removed; the caller
+    /// holds a lock that says that none of them is in use. Other names are somebody else's.
     pub(crate) fn new(parent: &Path, prefix: &str, id: &str) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         for entry in fs::read_dir(parent)? {
             let entry = entry?;
-            let is_leftover = entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix));
+            let name = entry.file_name();
+            let is_leftover = name.to_str().and_then(|name| name.strip_prefix(prefix)).is_some_and(is_id);
             if is_leftover && entry.file_type()?.is_dir() {
                 fs::remove_dir_all(entry.path())?;
             }

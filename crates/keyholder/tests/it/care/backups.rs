@@ -97,6 +97,32 @@ fn a_restore_replaces_only_when_told_and_keeps_what_was_there() {
 }
 
 #[test]
+fn only_leftovers_of_killed_processes_are_taken_away() {
+    let world = World::furnished();
+    let state = world.path("state");
+    let folder = |name: &str| {
+        let folder = state.join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("a.age"), "mine").unwrap();
+        folder
+    };
+    let digits = "0123456789abcdef0123456789abcdef";
+    let (upper, longer) = (digits.to_uppercase(), format!("{digits}0"));
+    let kept: Vec<_> = ["weekly", "rehearsal", "", &digits[1..], &upper, &longer]
+        .iter()
+        .flat_map(|rest| [folder(&format!("backup-{rest}")), folder(&format!("restore-{rest}"))])
+        .collect();
+    let leftovers = [folder(&format!("backup-{digits}")), folder(&format!("restore-{digits}"))];
+    let file = world.backup("state", "backup.age");
+    assert_eq!(leftovers.each_ref().map(|folder| folder.exists()), [false, true], "each takes its own away");
+    world.said("state", &World::restore(&file, &["--replace"], &world.identity()), b"").done();
+    assert_eq!(leftovers.each_ref().map(|folder| folder.exists()), [false, false]);
+    for folder in kept {
+        assert_eq!(fs::read_to_string(folder.join("a.age")).unwrap(), "mine", "{}", folder.display());
+    }
+}
+
+#[test]
 fn an_audit_log_elsewhere_and_a_key_of_the_operators_are_restored_too() {
     let world = World::new();
     let (key, other_key) = (world.path("operator.key"), world.path("other.key"));
