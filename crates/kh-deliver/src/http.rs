@@ -8,9 +8,6 @@ use std::time::Duration;
 use kh_core::port::HookError;
 use kh_net::http::{Answer, HttpClient, HttpError, Request};
 
-/// Largest accepted answer of a receiver where nothing is read from it.
-pub(crate) const IGNORED_ANSWER_MAX: usize = 16 * 1024;
-
 /// Why something was not delivered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {

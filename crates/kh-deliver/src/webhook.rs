@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use crate::{
     Place, SecretFile, SendError, SigningKeys,
     hook::rfc3339,
-    http::{IGNORED_ANSWER_MAX, exchange, judge},
+    http::{exchange, judge},
 };
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -104,7 +104,7 @@ impl Sender {
             .header(TIMESTAMP, HeaderValue::from(seconds))
             .header(SIGNATURE, header(&signature)?)
             .body(OutBody::new("application/json", Zeroizing::new(payload)))
-            .answer_max(IGNORED_ANSWER_MAX);
+            .ignore_body();
         let answer = exchange(&self.client, request).await?;
         judge("the receiver", &answer)?;
         Ok(answer.head.status)

@@ -28,6 +28,7 @@ use rustls_pki_types::ServerName;
 use url::{Position, Url};
 use zeroize::Zeroizing;
 
+use self::answer::Wanted;
 pub use self::{
     answer::{Answer, AnswerHead, Media, printable},
     body::{Form, OutBody},
@@ -122,7 +123,7 @@ pub struct Request {
     url: Url,
     headers: HeaderMap,
     body: Option<OutBody>,
-    answer_max: usize,
+    wanted: Wanted,
 }
 
 impl fmt::Debug for Request {
@@ -134,7 +135,7 @@ impl fmt::Debug for Request {
 impl Request {
     /// A request without a body that takes an answer of at most [`ANSWER_MAX`] bytes.
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: None, answer_max: ANSWER_MAX }
+        Self { method, url, headers: HeaderMap::new(), body: None, wanted: Wanted::Whole { max: ANSWER_MAX } }
     }
 
     /// Adds a header, or replaces one of `Accept` and `User-Agent`, which have defaults. A secret one is marked with
@@ -169,7 +170,13 @@ impl Request {
     /// Takes an answer of at most `bytes`.
     #[must_use]
     pub fn answer_max(self, bytes: usize) -> Self {
-        Self { answer_max: bytes, ..self }
+        Self { wanted: Wanted::Whole { max: bytes }, ..self }
+    }
+
+    /// Takes the head of any answer: its body is nobody's concern, however long it is and however it ends.
+    #[must_use]
+    pub fn ignore_body(self) -> Self {
+        Self { wanted: Wanted::Nothing, ..self }
     }
 
     fn into_outgoing(self) -> Result<Outgoing, HttpError> {
@@ -235,13 +242,13 @@ impl HttpClient {
 
     /// Sends `request` once. Dropping the future closes the connection; the other side may have carried it out.
     pub async fn send(&self, request: Request) -> Result<Answer, HttpError> {
-        let answer_max = request.answer_max;
+        let wanted = request.wanted;
         let Outgoing { url, server_name, request } = request.into_outgoing()?;
         let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let port = url.port_or_known_default().unwrap_or(443);
         let target = Target { host, port, server_name: server_name.as_ref() };
         let sent = AtomicBool::new(false);
-        let exchange = self.exchange(target, request, answer_max, &sent);
+        let exchange = self.exchange(target, request, wanted, &sent);
         match tokio::time::timeout(self.timeouts.total, exchange).await {
             Ok(answer) => answer,
             Err(_elapsed) => Err(HttpError::Timeout { sent: sent.load(Ordering::Relaxed) }),
@@ -254,7 +261,7 @@ impl HttpClient {
         &self,
         target: Target<'_>,
         request: ::http::Request<Full<Bytes>>,
-        answer_max: usize,
+        wanted: Wanted,
         sent: &AtomicBool,
     ) -> Result<Answer, HttpError> {
         let stream = self.egress.connect(target, self.timeouts.connect).await.map_err(|error| not_connected(&error))?;
@@ -265,7 +272,7 @@ impl HttpClient {
         sent.store(true, Ordering::Relaxed);
         let answer = async move {
             let response = sender.send_request(request).await.map_err(|error| exchange_error(&error))?;
-            answer::read(response, self.clock.now().wall, answer_max).await
+            answer::read(response, self.clock.now().wall, wanted).await
         };
         let (mut connection, mut answer) = (pin!(connection), pin!(answer));
         tokio::select! {

@@ -16,7 +16,7 @@ use super::{AGE, COMPLETED, Channel, is_over, text};
 use crate::{
     PlaceError, SecretFile, SendError,
     hook::rfc3339,
-    http::{IGNORED_ANSWER_MAX, exchange, judge},
+    http::{exchange, judge},
     place,
 };
 
@@ -126,9 +126,8 @@ impl Channel for PagerDuty {
                     payload: (!resolves).then(|| self.payload(notice)),
                     client: "keyholder",
                 };
-                let request = Request::new(Method::POST, self.enqueue.clone())
-                    .body(OutBody::json(&event))
-                    .answer_max(IGNORED_ANSWER_MAX);
+                let request =
+                    Request::new(Method::POST, self.enqueue.clone()).body(OutBody::json(&event)).ignore_body();
                 judge("PagerDuty", &exchange(&self.client, request).await?)?;
             }
             Ok(())

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Channel, text};
 use crate::{
     Place, SecretFile, SendError,
-    http::{IGNORED_ANSWER_MAX, exchange, judge},
+    http::{exchange, judge},
 };
 
 /// A Slack channel.
@@ -45,7 +45,7 @@ impl Channel for Slack {
         Box::pin(async move {
             let url = self.place.url().await.map_err(SendError::Refused)?;
             let body = OutBody::json(&json!({ "text": message(notice) }));
-            let request = Request::new(Method::POST, url).body(body).answer_max(IGNORED_ANSWER_MAX);
+            let request = Request::new(Method::POST, url).body(body).ignore_body();
             judge("Slack", &exchange(&self.client, request).await?)
         })
     }

@@ -99,6 +99,22 @@ async fn what_an_answer_means() {
 }
 
 #[tokio::test]
+async fn the_length_of_an_answer_changes_nothing() {
+    let files = Files::new();
+    let keys = files.write("keys", &format!("whsec_{KEY}"));
+    let status = Arc::new(Mutex::new(200));
+    let told = Arc::clone(&status);
+    let server = Server::start(move |_| Reply::new(*told.lock().unwrap(), "x".repeat(20_000))).await;
+    let hook = Webhook::new("crm", place(&server.url("/")), keys, client());
+    assert_eq!(deliver(&hook).await.unwrap(), "the receiver answered 200");
+    assert_eq!(server.received().len(), 1);
+    *status.lock().unwrap() = 410;
+    assert_eq!(refused(deliver(&hook).await), "the receiver answered 410");
+    *status.lock().unwrap() = 503;
+    assert_eq!(transient(deliver(&hook).await), "the receiver answered 503");
+}
+
+#[tokio::test]
 async fn without_a_receiver_or_a_key() {
     let files = Files::new();
     let keys = files.write("keys", &format!("whsec_{KEY}"));

@@ -5,6 +5,7 @@
 use std::{fmt, time::Duration};
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use kh_core::UnixMillis;
@@ -14,6 +15,21 @@ use super::HttpError;
 
 /// Longest text of a header passed on, in characters.
 const HEADER_TEXT_MAX: usize = 128;
+
+/// Most that is taken in of a body that nobody reads, so that the other side can end what it says.
+const IGNORED_MAX: usize = 16 * 1024;
+
+/// How long such a body may take. The head has said everything by then.
+const IGNORED_TIME: Duration = Duration::from_millis(500);
+
+/// What a request wants of the body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wanted {
+    /// All of it, at most `max` bytes.
+    Whole { max: usize },
+    /// Nothing.
+    Nothing,
+}
 
 /// What a body claims to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +91,7 @@ impl fmt::Debug for AnswerHead {
 pub struct Answer {
     /// Status and headers.
     pub head: AnswerHead,
-    /// The body, at most as long as the request allowed.
+    /// The body, at most as long as the request allowed; empty where the request ignores it.
     pub body: Zeroizing<Vec<u8>>,
 }
 
@@ -85,11 +101,22 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// The whole answer, at most `max` bytes of body.
-pub(super) async fn read(response: Response<Incoming>, now: UnixMillis, max: usize) -> Result<Answer, HttpError> {
-    let (parts, mut incoming) = response.into_parts();
+/// The answer with what is wanted of its body.
+pub(super) async fn read(response: Response<Incoming>, now: UnixMillis, wanted: Wanted) -> Result<Answer, HttpError> {
+    let (parts, incoming) = response.into_parts();
     let head = AnswerHead { status: parts.status.as_u16(), headers: parts.headers, received: now };
-    let announced = usize::try_from(incoming.size_hint().exact().unwrap_or(0)).unwrap_or(usize::MAX);
+    let body = match wanted {
+        Wanted::Whole { max } => whole(incoming, max).await?,
+        Wanted::Nothing => {
+            let _in_time = tokio::time::timeout(IGNORED_TIME, let_it_end(incoming)).await;
+            Zeroizing::default()
+        }
+    };
+    Ok(Answer { head, body })
+}
+
+async fn whole(mut incoming: Incoming, max: usize) -> Result<Zeroizing<Vec<u8>>, HttpError> {
+    let announced = announced(&incoming);
     if announced > max {
         return Err(HttpError::TooLarge { max });
     }
@@ -100,11 +127,35 @@ pub(super) async fn read(response: Response<Incoming>, now: UnixMillis, max: usi
             return Err(HttpError::TooLarge { max });
         }
         append_wiped(&mut body, &chunk);
-        if let Ok(mut owned) = chunk.try_into_mut() {
-            owned.as_mut().zeroize();
+        wipe(chunk);
+    }
+    Ok(body)
+}
+
+/// Takes a short body in. It does not matter whether it is longer, breaks off or never ends.
+async fn let_it_end(mut incoming: Incoming) {
+    if announced(&incoming) > IGNORED_MAX {
+        return;
+    }
+    let mut taken = 0;
+    while let Some(Ok(frame)) = incoming.frame().await {
+        let Ok(chunk) = frame.into_data() else { continue };
+        taken += chunk.len();
+        wipe(chunk);
+        if taken > IGNORED_MAX {
+            return;
         }
     }
-    Ok(Answer { head, body })
+}
+
+fn announced(incoming: &Incoming) -> usize {
+    usize::try_from(incoming.size_hint().exact().unwrap_or(0)).unwrap_or(usize::MAX)
+}
+
+fn wipe(chunk: Bytes) {
+    if let Ok(mut owned) = chunk.try_into_mut() {
+        owned.as_mut().zeroize();
+    }
 }
 
 /// Appends without leaving an unwiped copy behind when the buffer has to grow.

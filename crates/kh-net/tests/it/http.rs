@@ -17,6 +17,8 @@ use url::Url;
 #[derive(Clone, Copy)]
 enum Then {
     Answer(&'static str),
+    /// The same, and the connection stays open.
+    AnswerAndHang(&'static str),
     Close,
     Hang,
 }
@@ -49,6 +51,10 @@ async fn serve(mut stream: TcpStream, then: Then, tell: mpsc::UnboundedSender<St
     tell.send(String::from_utf8(read).unwrap()).unwrap();
     match then {
         Then::Answer(text) => stream.write_all(text.as_bytes()).await.unwrap(),
+        Then::AnswerAndHang(text) => {
+            stream.write_all(text.as_bytes()).await.unwrap();
+            std::future::pending().await
+        }
         Then::Close => {}
         Then::Hang => std::future::pending().await,
     }
@@ -104,6 +110,31 @@ async fn an_answer_larger_than_allowed_is_refused() {
     let error = client().send(get().answer_max(8)).await.unwrap_err();
     assert_eq!(error, HttpError::TooLarge { max: 8 });
     assert_eq!(client().send(get().answer_max(9)).await.unwrap().body.len(), 9);
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_changes_nothing() {
+    let long = "x".repeat(20_000);
+    let announced = format!("HTTP/1.1 410 Gone\r\nRetry-After: 9\r\nContent-Length: 20000\r\n\r\n{long}");
+    let chunked =
+        format!("HTTP/1.1 410 Gone\r\nRetry-After: 9\r\nTransfer-Encoding: chunked\r\n\r\n4e20\r\n{long}\r\n0\r\n\r\n");
+    let short = "HTTP/1.1 410 Gone\r\nRetry-After: 9\r\nContent-Length: 4\r\n\r\ngone";
+    let broken_off = "HTTP/1.1 410 Gone\r\nRetry-After: 9\r\nContent-Length: 9\r\n\r\n1234";
+    for then in [
+        Then::Answer(announced.leak()),
+        Then::Answer(chunked.leak()),
+        Then::Answer(short),
+        Then::Answer(broken_off),
+        Then::AnswerAndHang(broken_off),
+    ] {
+        let mut server = server(then).await;
+        let request = Request::new(Method::POST, server.url.clone()).ignore_body();
+        let answer = client().send(request).await.unwrap();
+        assert_eq!((answer.head.status, answer.body.len()), (410, 0));
+        assert_eq!(answer.head.retry_after(), Some(Duration::from_secs(9)));
+        assert!(server.seen.recv().await.is_some());
+        assert!(server.seen.try_recv().is_err(), "one request");
+    }
 }
 
 #[tokio::test]
