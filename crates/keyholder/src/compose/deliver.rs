@@ -189,7 +189,8 @@ fn hook(
     })
 }
 
-/// The way to the cluster: named, or the one of the pod that keyholder runs in.
+/// The way to the cluster: named, or the one of the pod that keyholder runs in. A token and an authority of the
+/// section's own take the place of the pod's.
 fn access(
     api_url: Option<&kh_platform::Address>,
     token_file: Option<&Path>,
@@ -206,16 +207,19 @@ fn access(
             Access::in_cluster(&host, &port, account, clock)
         }
         Some(url) => {
-            // a mounted token is a link that everybody in the pod may read, so its mode is not looked at
-            let token = token_file.map_or_else(|| account.join("token"), |path| paths.resolve(path));
-            let trust = match &config.extra_ca {
-                Some(path) => Trust::File(paths.resolve(path)),
-                None => Trust::Way(Arc::clone(&parts.egress)),
-            };
-            Access::new(&url.to_string(), SecretFile::new(token), trust, clock)
+            let token = SecretFile::new(account.join("token"));
+            Access::new(&url.to_string(), token, Trust::Way(Arc::clone(&parts.egress)), clock)
         }
     };
-    access.map_err(|error| parts.wrong(&error))
+    let mut access = access.map_err(|error| parts.wrong(&error))?;
+    if let Some(path) = token_file {
+        // a mounted token is a link that everybody in the pod may read, so its mode is not looked at
+        access = access.with_token(SecretFile::new(paths.resolve(path)));
+    }
+    if let Some(path) = &config.extra_ca {
+        access = access.with_authority(paths.resolve(path));
+    }
+    Ok(access)
 }
 
 fn channel(name: &str, config: &NotifyConfig, source: &str, parts: &Parts<'_>) -> Result<Arc<dyn Channel>, Failure> {

@@ -75,6 +75,18 @@ impl Access {
         Ok(Self { server, token, trust: Trust::File(account.join("ca.crt")), clock })
     }
 
+    /// The same with another token.
+    #[must_use]
+    pub fn with_token(self, token: SecretFile) -> Self {
+        Self { token, ..self }
+    }
+
+    /// The same, trusting exactly the authorities of this PEM file.
+    #[must_use]
+    pub fn with_authority(self, ca_file: impl Into<PathBuf>) -> Self {
+        Self { trust: Trust::File(ca_file.into()), ..self }
+    }
+
     /// What may be told of it.
     pub(super) fn told(&self) -> String {
         place::origin(&self.server)

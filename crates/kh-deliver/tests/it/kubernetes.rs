@@ -146,8 +146,12 @@ async fn the_way_in_a_pod() {
     let (host, port) = ("127.0.0.1", cluster.server.address.port().to_string());
     let access = Access::in_cluster(host, &port, files.folder(), clock()).unwrap();
     let workload = Workload::new(WorkloadKind::Deployment, "prod", "crm").unwrap();
-    let hook = Rollout::new("k8s", workload, access).waiting(Duration::from_secs(30), Duration::from_millis(1));
+    let hook = Rollout::new("k8s", workload.clone(), access).waiting(Duration::from_secs(30), Duration::from_millis(1));
     deliver(&hook).await.unwrap();
+    // a token and an authority of one's own take the place of the account's
+    let access = Access::in_cluster(host, &port, &files.path("nothing"), clock()).unwrap();
+    let access = access.with_token(files.write("own.token", TOKEN)).with_authority(files.path("ca.crt"));
+    deliver(&Rollout::new("k8s", workload, access)).await.unwrap();
     assert!(Access::in_cluster("", "443", files.folder(), clock()).is_err());
     assert!(Access::in_cluster("10.0.0.1", "no", files.folder(), clock()).is_err());
     assert!(Access::in_cluster("fd00::1", "443", files.folder(), clock()).is_ok());

@@ -3,7 +3,12 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use clap::Parser;
-use kh_core::ManualClock;
+use kh_core::{
+    Fingerprint, ManualClock,
+    credential::CredentialDocument,
+    port::{HookError, Promotion},
+    rotation::RunId,
+};
 
 use super::*;
 use crate::{
@@ -64,12 +69,12 @@ user = "kh"
 password_file = "secret"
 "#;
 
-fn loaded(folder: &Path) -> Loaded {
+fn loaded(folder: &Path, config: &str) -> Loaded {
     let environment = Environment::of_pairs(&[("HOME", "/nonexistent")]);
     let globals = Words::parse_from(["keyholder"]).globals;
     let context = Context::new(globals, Terminal::new(crate::output::OutputFormat::Text, &environment), environment);
     context
-        .load_text(&folder.join("keyholder.toml"), CONFIG.as_bytes())
+        .load_text(&folder.join("keyholder.toml"), config.as_bytes())
         .unwrap_or_else(|failure| panic!("{}", failure.detail()))
 }
 
@@ -83,7 +88,7 @@ fn everything_is_made_and_says_what_it_does() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("keys"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n", 0o600);
     write(&folder.path().join("secret"), "https://hooks.example/MARKED\n", 0o600);
-    let loaded = loaded(folder.path());
+    let loaded = loaded(folder.path(), CONFIG);
     let pod = [("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
     let environment = Environment::of_pairs(&pod);
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(kh_core::UnixMillis(0)));
@@ -117,7 +122,7 @@ fn a_check_tells_what_is_wrong_with_each() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("keys"), "MARKED-no-key", 0o600);
     write(&folder.path().join("secret"), "MARKED", 0o644);
-    let (loaded, environment) = (loaded(folder.path()), Environment::of_pairs(&[]));
+    let (loaded, environment) = (loaded(folder.path(), CONFIG), Environment::of_pairs(&[]));
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(kh_core::UnixMillis(0)));
     let broken = Senders::of(&loaded, &environment, clock).broken();
     let sections: Vec<&str> = broken.iter().map(|(section, _)| section.as_str()).collect();
@@ -126,4 +131,55 @@ fn a_check_tells_what_is_wrong_with_each() {
         ["[hook.ci]", "[hook.pods]", "[hook.web]", "[notify.chat]", "[notify.duty]", "[notify.mail]", "[notify.own]"]
     );
     assert!(broken.iter().all(|(_, failure)| !failure.detail().contains("MARKED")));
+}
+
+const PODS: &str = r#"
+[hook.pods]
+kind = "kubernetes"
+namespace = "prod"
+deployment = "crm"
+token_file = "token"
+extra_ca = "ca.pem"
+"#;
+
+/// What the only hook of this configuration in a pod says to a promotion; between its making and the promotion the
+/// folder may change.
+async fn delivered(folder: &Path, config: &str, change: impl FnOnce()) -> Result<String, HookError> {
+    let pod = [("KUBERNETES_SERVICE_HOST", "127.0.0.1"), ("KUBERNETES_SERVICE_PORT", "1")];
+    let (loaded, environment) = (loaded(folder, config), Environment::of_pairs(&pod));
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(kh_core::UnixMillis(0)));
+    let senders = Senders::of(&loaded, &environment, clock);
+    let (_, made) = senders.hooks().next().unwrap();
+    let hook = made.unwrap_or_else(|failure| panic!("{}", failure.detail()));
+    change();
+    let promotion = Promotion {
+        run: RunId(uuid::Uuid::from_u128(1)),
+        delivery: uuid::Uuid::from_u128(2),
+        credential: "acme".parse().unwrap(),
+        generation: 1,
+        fingerprint: Fingerprint::try_from("0123456789abcdef".to_owned()).unwrap(),
+        stores: Vec::new(),
+        promoted_at: kh_core::UnixMillis(0),
+    };
+    hook.deliver(&promotion, &CredentialDocument::default()).await
+}
+
+/// A token, and the authority of a cluster that nobody answers for.
+fn cluster_files(folder: &Path) {
+    write(&folder.join("token"), "a-token", 0o600);
+    let names = vec!["cluster.example".to_owned()];
+    write(&folder.join("ca.pem"), &rcgen::generate_simple_self_signed(names).unwrap().cert.pem(), 0o644);
+}
+
+#[tokio::test]
+async fn in_a_pod_a_token_and_an_authority_of_ones_own_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    cluster_files(folder.path());
+    for file in ["ca.pem", "token"] {
+        let path = folder.path().join(file);
+        let result = delivered(folder.path(), PODS, || fs::remove_file(&path).unwrap()).await;
+        let Err(HookError::Refused(reason)) = result else { panic!("{file}: {result:?}") };
+        assert!(reason.contains(path.to_str().unwrap()), "{reason}");
+        cluster_files(folder.path());
+    }
 }
