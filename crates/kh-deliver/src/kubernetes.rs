@@ -5,7 +5,8 @@
 //! changed; `kubectl rollout restart` does the same with `kubectl.kubernetes.io/restartedAt`). The same delivery finds
 //! its annotation there and only waits. Needs the verbs `get` and `patch` on the workload.
 //!
-//! Invariant: the wait ends: with the rollout, with a state that no waiting changes, or with the patience.
+//! Invariants: the wait ends: with the rollout, with a state that no waiting changes, or with the patience; a rollout is
+//! told as done only of a template that has the annotation.
 
 mod access;
 mod api;
@@ -18,7 +19,7 @@ use kh_core::{
     credential::CredentialDocument,
     port::{BoxFuture, DeliveryHook, HookError, Promotion},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use access::{Access, AccessError, Trust};
 use status::{Progress, progress};
@@ -132,16 +133,24 @@ impl Rollout {
 
     async fn roll_out(&self, promotion: &Promotion) -> Result<String, SendError> {
         let (key, value) = (annotation(&promotion.credential), annotated(promotion));
+        let (key, value) = (key.as_str(), value.as_str());
+        let path = ["spec", "template", "metadata", "annotations", key];
+        let is_changed = |object: &Value| {
+            path.iter().try_fold(object, |at, member| at.get(*member)).and_then(Value::as_str) == Some(value)
+        };
         let mut object = self.access.get(&self.workload).await?;
-        let path = ["spec", "template", "metadata", "annotations", key.as_str()];
-        let there = path.iter().try_fold(&object, |at, member| at.get(*member)).and_then(|at| at.as_str());
-        if there != Some(value.as_str()) {
+        if !is_changed(&object) {
             let patch = json!({"spec": {"template": {"metadata": {"annotations": {key: value}}}}});
             object = self.access.patch(&self.workload, &patch).await?;
         }
         let mut waiting = String::new();
         let done = tokio::time::timeout(self.patience, async {
             loop {
+                // a rollout that was undone comes to an end as well
+                if !is_changed(&object) {
+                    let told = format!("the change of the {} was taken back by somebody else", self.workload);
+                    return Err(SendError::transient(told));
+                }
                 match progress(self.workload.kind, &object) {
                     Progress::Done(told) => return Ok(told),
                     Progress::Stuck(told) => return Err(SendError::Refused(format!("{}: {told}", self.workload))),
@@ -200,7 +209,7 @@ fn annotated(promotion: &Promotion) -> String {
 
 /// An answer as each kind of workload.
 #[cfg(fuzzing)]
-pub(crate) fn look_at(object: &serde_json::Value) {
+pub(crate) fn look_at(object: &Value) {
     for kind in [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::DaemonSet] {
         let _progress = progress(kind, object);
     }

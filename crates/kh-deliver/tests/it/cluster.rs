@@ -30,6 +30,8 @@ pub(crate) struct World {
     pub(crate) tokens: Vec<String>,
     /// Whether controllers work.
     pub(crate) is_frozen: bool,
+    /// Whether somebody takes each change back before it is looked at again.
+    pub(crate) is_undone: bool,
     pub(crate) patches: usize,
 }
 
@@ -105,13 +107,15 @@ fn answer(world: &mut World, request: &Received) -> Reply {
     if world.forbidden.contains(verb) {
         return status(403, "Forbidden");
     }
-    let (is_frozen, path) = (world.is_frozen, path.to_owned());
+    let (is_frozen, is_undone, path) = (world.is_frozen, world.is_undone, path.to_owned());
     let Some((_, object)) = world.objects.iter_mut().find(|(at, _)| *at == path) else {
         return status(404, "NotFound");
     };
     match request.method {
         Method::GET => {
-            if !is_frozen {
+            if is_undone {
+                undo(object);
+            } else if !is_frozen {
                 reconcile(object);
             }
             Reply::json(200, object)
@@ -185,6 +189,16 @@ fn merge(target: &mut Value, change: &Value) {
             merge(target.entry(name.clone()).or_insert(Value::Null), value);
         }
     }
+}
+
+/// `kubectl rollout undo` of a deployment, which brings the former template back, and the rollout that follows it.
+fn undo(object: &mut Value) {
+    let annotations = object["spec"]["template"]["metadata"]["annotations"].as_object_mut().unwrap();
+    annotations.retain(|name, _| !name.starts_with("keyholder/"));
+    let generation = object["metadata"]["generation"].as_i64().unwrap() + 1;
+    object["metadata"]["generation"] = json!(generation);
+    object["status"]["observedGeneration"] = json!(generation);
+    object["status"]["updatedReplicas"] = object["spec"]["replicas"].clone();
 }
 
 /// One step of the controller: it sees the change, then replaces one pod with each look.

@@ -98,6 +98,17 @@ async fn a_rollout_that_takes_too_long_is_waited_for_again() {
 }
 
 #[tokio::test]
+async fn a_rollout_that_is_undone_meanwhile_is_not_told_as_done() {
+    let (cluster, _files, hook) = deployed().await;
+    cluster.world().is_undone = true;
+    let reason = transient(deliver(&hook).await);
+    assert_eq!(reason, "the change of the deployment crm in prod was taken back by somebody else");
+    cluster.world().is_undone = false;
+    assert_eq!(deliver(&hook).await.unwrap(), "3 pods are new and available");
+    assert_eq!(cluster.world().patches, 2, "the next attempt changes it again");
+}
+
+#[tokio::test]
 async fn refusals_are_told_apart_and_nothing_of_the_token_is_told() {
     let (cluster, files, hook) = deployed().await;
     for verb in ["get", "patch"] {
