@@ -54,7 +54,7 @@ pub struct Egress {
     id: EgressId,
     digest: Sha256,
     tls: TlsConnector,
-    proxy: ProxyRules,
+    proxy: Arc<ProxyRules>,
     source: Source,
     reach: Reach,
     resolver: Arc<dyn Resolve>,
@@ -65,14 +65,22 @@ impl Egress {
     pub fn new(settings: Settings, system: &SystemRoots) -> Result<Self, SetupError> {
         let Settings { extra_ca, identity, proxy, source } = settings;
         let (config, trust) = tls::client_config(system, &extra_ca, identity.as_ref())?;
-        let digest = digest_of(&[trust, proxy.digest(), Sha256::of(format!("{source:?}").as_bytes())]);
-        Ok(Self::of(config, digest, proxy, source))
+        Ok(Self::of(config, digest(trust, &proxy, source), Arc::new(proxy), source))
     }
 
     /// A direct way that trusts exactly these authorities and not the system's: for a platform on this machine.
     pub fn trusting(roots: &[CertificateDer<'static>]) -> Result<Self, SetupError> {
         let (config, trust) = tls::trusting(roots)?;
-        Ok(Self::of(config, trust, ProxyRules::none(), Source::default()))
+        Ok(Self::of(config, trust, Arc::new(ProxyRules::none()), Source::default()))
+    }
+
+    /// The same proxy, source and reach, trusting exactly these authorities and not the system's, without a client
+    /// certificate.
+    pub fn trusting_only(&self, roots: &[CertificateDer<'static>]) -> Result<Self, SetupError> {
+        let (config, trust) = tls::trusting(roots)?;
+        let digest = digest(trust, &self.proxy, self.source);
+        let way = Self::of(config, digest, Arc::clone(&self.proxy), self.source);
+        Ok(way.with_resolver(Arc::clone(&self.resolver)).with_reach(self.reach))
     }
 
     /// The same with another source of addresses.
@@ -87,7 +95,7 @@ impl Egress {
         Self { reach, digest, id: id_of(digest), ..self }
     }
 
-    fn of(config: Arc<ClientConfig>, digest: Sha256, proxy: ProxyRules, source: Source) -> Self {
+    fn of(config: Arc<ClientConfig>, digest: Sha256, proxy: Arc<ProxyRules>, source: Source) -> Self {
         let (tls, resolver) = (TlsConnector::from(config), Arc::new(SystemResolver));
         Self { id: id_of(digest), digest, tls, proxy, source, reach: Reach::Anywhere, resolver }
     }
@@ -142,6 +150,10 @@ impl Egress {
         }
         dial(allowed, self.source).await
     }
+}
+
+fn digest(trust: Sha256, proxy: &ProxyRules, source: Source) -> Sha256 {
+    digest_of(&[trust, proxy.digest(), Sha256::of(format!("{source:?}").as_bytes())])
 }
 
 fn id_of(digest: Sha256) -> EgressId {

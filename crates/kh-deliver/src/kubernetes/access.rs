@@ -26,10 +26,12 @@ const CA_MAX: usize = 256 * 1024;
 /// Whose certificates are believed.
 #[derive(Clone)]
 pub enum Trust {
-    /// Exactly those in this PEM file, not the system's.
+    /// Exactly those in this PEM file, not the system's. The way is direct, as within a cluster.
     File(PathBuf),
     /// Those of a way out, such as the system's.
     Way(Arc<Egress>),
+    /// Exactly those in this PEM file, by the proxy and from the source address of a way out.
+    FileOnWay(PathBuf, Arc<Egress>),
 }
 
 /// The way to one API server.
@@ -81,10 +83,14 @@ impl Access {
         Self { token, ..self }
     }
 
-    /// The same, trusting exactly the authorities of this PEM file.
+    /// The same way, trusting exactly the authorities of this PEM file.
     #[must_use]
     pub fn with_authority(self, ca_file: impl Into<PathBuf>) -> Self {
-        Self { trust: Trust::File(ca_file.into()), ..self }
+        let trust = match self.trust {
+            Trust::File(_) => Trust::File(ca_file.into()),
+            Trust::Way(way) | Trust::FileOnWay(_, way) => Trust::FileOnWay(ca_file.into(), way),
+        };
+        Self { trust, ..self }
     }
 
     /// What may be told of it.
@@ -96,13 +102,14 @@ impl Access {
     pub(super) async fn client(&self) -> Result<HttpClient, SendError> {
         let egress = match &self.trust {
             Trust::Way(egress) => Arc::clone(egress),
-            Trust::File(path) => Arc::new(trusting(path).await?),
+            Trust::File(path) => Arc::new(trusting(path, None).await?),
+            Trust::FileOnWay(path, way) => Arc::new(trusting(path, Some(way)).await?),
         };
         Ok(HttpClient::new(egress, Timeouts::default(), Arc::clone(&self.clock)))
     }
 }
 
-async fn trusting(path: &Path) -> Result<Egress, SendError> {
+async fn trusting(path: &Path, way: Option<&Egress>) -> Result<Egress, SendError> {
     let unusable = |what: &str| SendError::Refused(format!("the CA file {} {what}", path.display()));
     let pem = tokio::fs::read(path).await.map_err(|error| unusable(&format!("cannot be read: {}", error.kind())))?;
     if pem.len() > CA_MAX {
@@ -110,5 +117,6 @@ async fn trusting(path: &Path) -> Result<Egress, SendError> {
     }
     let roots = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     let roots = roots.ok().filter(|roots| !roots.is_empty()).ok_or_else(|| unusable("holds no certificate"))?;
-    Egress::trusting(&roots).map_err(|error| unusable(&error.to_string()))
+    let trusting = way.map_or_else(|| Egress::trusting(&roots), |way| way.trusting_only(&roots));
+    trusting.map_err(|error| unusable(&error.to_string()))
 }

@@ -1,9 +1,10 @@
 //! Rollouts against the strict API server.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kh_core::port::DeliveryHook;
 use kh_deliver::{Access, Rollout, Trust, Workload, WorkloadKind};
+use kh_net::Egress;
 use serde_json::json;
 
 use crate::{
@@ -149,6 +150,20 @@ async fn only_the_clusters_own_authority_is_believed() {
     std::fs::write(files.path("ca.crt"), "no certificate").unwrap();
     assert!(refused(deliver(&hook).await).contains("holds no certificate"));
     assert!(cluster.server.received().is_empty());
+}
+
+#[tokio::test]
+async fn an_authority_of_its_own_takes_the_place_of_those_of_a_way() {
+    let (cluster, files, _hook) = deployed().await;
+    let way = Trust::Way(Arc::new(Egress::trusting(&[]).unwrap()));
+    let access = Access::new(&cluster.server.url("/"), files.write("token", TOKEN), way, clock()).unwrap();
+    let hook = |access: Access| {
+        let workload = Workload::new(WorkloadKind::Deployment, "prod", "crm").unwrap();
+        Rollout::new("k8s", workload, access).waiting(Duration::from_secs(30), Duration::from_millis(1))
+    };
+    transient(deliver(&hook(access.clone())).await);
+    assert!(cluster.server.received().is_empty());
+    deliver(&hook(access.with_authority(files.path("ca.crt")))).await.unwrap();
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use kh_core::{
     port::{HookError, Promotion},
     rotation::RunId,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::{
@@ -182,4 +183,38 @@ async fn in_a_pod_a_token_and_an_authority_of_ones_own_are_taken() {
         assert!(reason.contains(path.to_str().unwrap()), "{reason}");
         cluster_files(folder.path());
     }
+}
+
+#[tokio::test]
+async fn a_named_cluster_is_reached_by_the_proxy_whoever_vouches_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    cluster_files(folder.path());
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = proxy.local_addr().unwrap();
+    let in_a_pod = format!("[network]\nproxy = \"http://{address}\"\nsource_address = [\"127.0.0.2\"]\n{PODS}");
+    let named = format!("{in_a_pod}api_url = \"https://127.0.0.1:1\"\n");
+    let system = named.replace("extra_ca", "# extra_ca");
+    let seen = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let (mut stream, from) = proxy.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap() > 0 {}
+            stream.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            let line = String::from_utf8(head).unwrap().lines().next().unwrap_or_default().to_owned();
+            seen.push((from.ip().to_string(), line));
+        }
+        seen
+    });
+    for config in [&system, &named] {
+        let result = delivered(folder.path(), config, || {}).await;
+        let Err(HookError::Transient(reason)) = result else { panic!("{config}: {result:?}") };
+        assert!(reason.contains(&format!("the proxy {address} refused the connection")), "{config}: {reason}");
+    }
+    let tunnel = ("127.0.0.2".to_owned(), "CONNECT 127.0.0.1:1 HTTP/1.1".to_owned());
+    assert_eq!(seen.await.unwrap(), [tunnel.clone(), tunnel]);
+    // the pod's own API server is in the same cluster
+    let result = delivered(folder.path(), &in_a_pod, || {}).await;
+    let Err(HookError::Transient(reason)) = result else { panic!("{result:?}") };
+    assert!(!reason.contains("proxy"), "{reason}");
 }
