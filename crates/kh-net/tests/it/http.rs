@@ -53,7 +53,7 @@ async fn serve(mut stream: TcpStream, then: Then, tell: mpsc::UnboundedSender<St
         Then::Answer(text) => stream.write_all(text.as_bytes()).await.unwrap(),
         Then::AnswerAndHang(text) => {
             stream.write_all(text.as_bytes()).await.unwrap();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         Then::Close => {}
         Then::Hang => std::future::pending().await,
