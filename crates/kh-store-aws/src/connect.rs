@@ -18,6 +18,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_secretsmanager::{Client, config::retry::RetryConfig, config::timeout::TimeoutConfig};
 
 use crate::{
+    outage::Watched,
     settings::{AssumedRole, CredentialSource, Settings},
     transport::{SdkTime, Transport},
 };
@@ -47,6 +48,7 @@ impl Account {
             Some(role) => assumed(role, &settings, &transport, credentials).await,
             None => credentials,
         };
+        let credentials = SharedCredentialsProvider::new(Watched(credentials));
         Self { settings, transport, credentials, regions: Mutex::default() }
     }
 

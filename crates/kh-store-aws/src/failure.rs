@@ -14,7 +14,10 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use kh_core::{port::TargetError, rotation::SecretPath};
 use kh_net::http::printable;
 
-use crate::transport::{chain, http_error};
+use crate::{
+    outage::Outage,
+    transport::{chain, http_error},
+};
 
 /// Longest text of the service that is passed on.
 const TEXT_MAX: usize = 300;
@@ -24,6 +27,10 @@ const CODE_MAX: usize = 64;
 
 /// Longest wait that the service may ask for; a longer one is cut.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(10);
+
+/// Security Token Service could not reach the provider that signed a web identity; a new try is recommended (API
+/// reference, `AssumeRoleWithWebIdentity`). Its status is 400.
+const PROVIDER_SILENT: &str = "IDPCommunicationError";
 
 /// How messages begin that name an identity, an action and a resource, and nothing that was sent ("Troubleshoot access
 /// denied error messages" in the IAM user guide).
@@ -123,9 +130,24 @@ fn no_credentials(error: &CredentialsError) -> Failure {
     if passes(error) { Failure::Unavailable(text) } else { Failure::Identity(text) }
 }
 
-/// Whether credentials may come at another try: their source was not reached, or was slow.
+/// Whether credentials may come at another try: their source was not reached, or was slow, or does not serve now.
 pub(crate) fn passes(error: &CredentialsError) -> bool {
-    http_error(error).is_some() || matches!(error, CredentialsError::ProviderTimedOut(_))
+    http_error(error).is_some()
+        || matches!(error, CredentialsError::ProviderTimedOut(_))
+        || chain(error).any(|error| error.downcast_ref::<Outage>().is_some())
+}
+
+/// What an answer of a source of credentials tells, if another try may go better: too many requests, or a failure
+/// inside.
+pub(crate) fn not_now(raw: &HttpResponse) -> Option<String> {
+    let status = raw.status().as_u16();
+    if status < 400 {
+        return None;
+    }
+    let code = raw.body().bytes().and_then(|body| element(body, "Code")).unwrap_or_default();
+    let meant = meaning(status, &code, "", None, Intent::Read);
+    let passes = code == PROVIDER_SILENT || matches!(meant, Failure::Throttled(_) | Failure::Unavailable(_));
+    passes.then(|| told(status, &code, ""))
 }
 
 /// Why there are no credentials, in words.
@@ -266,6 +288,32 @@ mod tests {
         ] {
             let told = format!("{:?}", meaning(status, code, "", None, intent));
             assert!(told.starts_with(expected), "{status} {code}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_source_of_credentials_that_refuses_and_one_that_does_not_serve_are_told_apart() {
+        let answer = |status: u16, body: &'static str| {
+            let status = aws_smithy_runtime_api::http::StatusCode::try_from(status).unwrap();
+            not_now(&HttpResponse::new(status, aws_smithy_types::body::SdkBody::from(body)))
+        };
+        for (status, body, expected) in [
+            (503, "<html>busy</html>", Some("status 503")),
+            (500, "", Some("status 500")),
+            (429, "", Some("status 429")),
+            (400, "<Error><Code>Throttling</Code></Error>", Some("Throttling")),
+            (503, "<Error><Code>RequestLimitExceeded</Code></Error>", Some("RequestLimitExceeded")),
+            (400, "<Error><Code>IDPCommunicationError</Code></Error>", Some("IDPCommunicationError")),
+            (400, "<Error><Code>ExpiredTokenException</Code></Error>", None),
+            (403, "<Error><Code>AccessDenied</Code></Error>", None),
+            (401, "", None),
+            (404, "", None),
+            (302, "", None),
+            (200, "<Code>Throttling</Code>", None),
+        ] {
+            let told = answer(status, body);
+            let fits = expected.map_or(told.is_none(), |part| told.as_deref().is_some_and(|told| told.contains(part)));
+            assert!(fits, "{status} {body}: {told:?}");
         }
     }
 

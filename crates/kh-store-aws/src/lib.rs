@@ -9,6 +9,7 @@ mod check;
 mod connect;
 mod failure;
 pub mod lambda;
+mod outage;
 mod promote;
 mod settings;
 mod store;

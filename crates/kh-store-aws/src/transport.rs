@@ -28,6 +28,8 @@ use kh_net::{
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::outage::note;
+
 /// Largest answer: a value of 65,536 bytes whose every byte is escaped in JSON has six times as many.
 const ANSWER_MAX: usize = 6 * 65_536 + 65_536;
 
@@ -100,6 +102,7 @@ impl HttpConnector for Connector {
                     debug_assert!(appended.is_ok(), "what came as a header is one");
                 }
             }
+            note(&response);
             Ok(response)
         })
     }

@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 
 use kh_core::{
     SystemClock,
-    port::{SecretTarget, TargetError},
+    port::{SecretTarget, TargetError, delivery::HookError},
 };
-use kh_fakes::{FakeClock, Options, Reply, Request, Running, start};
+use kh_fakes::{FakeClock, Fault, Options, Reply, Request, Running, start};
 use kh_store_aws::{
     Account, AssumedRole, AwsStore, CredentialSource, Credentials, Settings, SharedCredentialsProvider,
 };
@@ -241,25 +241,81 @@ async fn without_credentials_nothing_is_sent_and_no_variable_tells_where_to() {
     assert_eq!((fake.operations().len(), elsewhere.operations().len()), (1, 0));
 }
 
+/// An account by a role that is assumed with a static key.
+async fn by_role(fake: &Fake, issuing: &Running, external_id: &str) -> Arc<Account> {
+    let role = AssumedRole {
+        arn: "arn:aws:iam::000000000000:role/r".to_owned(),
+        external_id: Some(external_id.to_owned()),
+        session_name: "keyholder".to_owned(),
+    };
+    let settings =
+        Settings { role: Some(role), token_endpoint: Some(issuing.url.clone()), ..settings(&fake.running.url) };
+    let base = crate::bench::static_key("AKIABASE", "base-secret");
+    Arc::new(Account::with_provider(settings, transport(Arc::new(SystemClock::new())), base).await)
+}
+
 #[tokio::test]
 async fn a_role_is_assumed_with_the_base_credentials_and_its_external_id() {
     let (fake, issuing) = (Fake::start().await, endpoints().await);
     fake.aws.add_key(ISSUED.0, ISSUED.1, Some(ISSUED.2));
     for (external_id, good) in [("tenant", true), ("other", false)] {
-        let role = AssumedRole {
-            arn: "arn:aws:iam::000000000000:role/r".to_owned(),
-            external_id: Some(external_id.to_owned()),
-            session_name: "keyholder".to_owned(),
-        };
-        let settings =
-            Settings { role: Some(role), token_endpoint: Some(issuing.url.clone()), ..settings(&fake.running.url) };
-        let base = crate::bench::static_key("AKIABASE", "base-secret");
-        let account = Account::with_provider(settings, transport(Arc::new(SystemClock::new())), base).await;
-        match AwsStore::new(Arc::new(account)).live(&path("x")).await {
+        match AwsStore::new(by_role(&fake, &issuing, external_id).await).live(&path("x")).await {
             Err(TargetError::NotFound(_)) => assert!(good, "{external_id}"),
             Err(TargetError::Unauthenticated(text)) => assert!(!good && text.contains("no AWS credentials"), "{text}"),
             other => panic!("{other:?}"),
         }
     }
     assert_eq!(fake.operations().len(), 1, "without the role nothing is asked of the store");
+}
+
+/// Answers of a source that does not serve now: a failure inside, and too many requests as Security Token Service tells
+/// them.
+fn not_now() -> [Fault; 2] {
+    let throttling = "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code>\
+                      <Message>Rate exceeded</Message></Error></ErrorResponse>";
+    [(503, "<html>busy</html>"), (400, throttling)]
+        .map(|(status, body)| Fault::Answer { status, body: body.to_owned() })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_does_not_serve_now_is_no_refused_login() {
+    let (fake, issuing) = (Fake::start().await, endpoints().await);
+    let folder = tempfile::tempdir().unwrap();
+    let web = BTreeMap::from([
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", file(folder.path(), "token", "web-token")),
+        ("AWS_ROLE_ARN", "arn:aws:iam::000000000000:role/r".to_owned()),
+        ("AWS_ENDPOINT_URL_STS", issuing.url.clone()),
+    ]);
+    let container = BTreeMap::from([("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/container", issuing.url))]);
+    for fault in not_now() {
+        issuing.control.fault(fault.clone().always());
+        for (name, environment) in [("web identity", &web), ("chain", &web), ("container", &container)] {
+            let told = told(&fake, name, environment).await;
+            assert!(told.starts_with("Err(Unavailable("), "{name} {fault:?}: {told}");
+            assert!(told.contains("no AWS credentials"), "{name} {fault:?}: {told}");
+        }
+        issuing.control.heal();
+    }
+    // without its token the container's endpoint refuses
+    let told = told(&fake, "container", &container).await;
+    assert!(told.starts_with("Err(Unauthenticated("), "{told}");
+    assert_eq!(fake.operations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_role_that_cannot_be_assumed_now_is_no_refused_login() {
+    let (fake, issuing) = (Fake::start().await, endpoints().await);
+    for fault in not_now() {
+        issuing.control.fault(fault.clone().always());
+        let account = by_role(&fake, &issuing, "tenant").await;
+        let found = AwsStore::new(Arc::clone(&account)).live(&path("x")).await;
+        assert!(
+            matches!(&found, Err(TargetError::Unavailable(text)) if text.contains("no AWS credentials")),
+            "{fault:?}: {found:?}"
+        );
+        let delivered = crate::lambda::deliver(account, 7).await;
+        assert!(matches!(delivered, Err(HookError::Transient(_))), "{fault:?}: {delivered:?}");
+        issuing.control.heal();
+    }
+    assert_eq!(fake.operations(), Vec::<String>::new());
 }
