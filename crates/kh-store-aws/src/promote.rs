@@ -10,6 +10,7 @@ use kh_core::{
     port::TargetError,
     rotation::{SecretPath, VersionId, WriteToken},
 };
+use tokio::time::Instant;
 
 use crate::{
     calls::{CURRENT, Described, PENDING},
@@ -59,15 +60,17 @@ impl AwsStore {
         expect: &VersionId,
     ) -> Result<VersionId, TargetError> {
         let write = token.to_string();
-        self.copied(path, true).await?;
+        if let Some(region) = self.still_copying(path).await? {
+            let told = format!("the copy in {region} is still under way; nothing was promoted");
+            return Err(TargetError::Unavailable(told));
+        }
         match self.calls.move_label(path.as_str(), CURRENT, Some(&expect.0), Some(&write)).await {
             Ok(()) => {}
             Err(Failure::Parameter(text)) => return self.refused(path, token, expect, &text).await,
             Err(Failure::NotFound) => return self.refused(path, token, expect, "a version is gone").await,
             Err(other) => return Err(other.at(path)),
         }
-        self.copied(path, false).await?;
-        self.leave_label(path, token).await;
+        self.leave_label_of_copied(path, token).await?;
         Ok(VersionId(write))
     }
 
@@ -119,7 +122,7 @@ impl AwsStore {
         }
     }
 
-    /// The write is live: what is left of its waiting is removed. Is not done while a copy is under way.
+    /// The write is live: what is left of its waiting is removed.
     async fn tidied(
         &self,
         path: &SecretPath,
@@ -128,8 +131,7 @@ impl AwsStore {
         was_first: bool,
     ) -> Result<VersionId, TargetError> {
         if found.holder(PENDING) == Some(token.to_string().as_str()) {
-            self.copied(path, false).await?;
-            self.leave_label(path, token).await;
+            self.leave_label_of_copied(path, token).await?;
         }
         if was_first && let Err(error) = self.drop_beside(path, token).await {
             tracing::warn!(
@@ -151,16 +153,26 @@ impl AwsStore {
         }
     }
 
-    /// Waits until no copy is under way, bounded. Before a promotion a copy that stays under way is a reason to stop;
-    /// after it (`demanded` is false) it is told by `replicas`, which pruning waits for.
-    async fn copied(&self, path: &SecretPath, demanded: bool) -> Result<(), TargetError> {
-        let looks = self.account.settings().settle.copies;
-        let found = self.settled(path, looks, |found| found.copying().is_none()).await?;
-        match found.copying() {
-            Some(region) if demanded => {
-                Err(TargetError::Unavailable(format!("the copy in {region} is still under way; nothing was promoted")))
+    /// The same once no copy is under way. With one that stays so the label stays too: `replicas` tells of it, which
+    /// pruning waits for.
+    async fn leave_label_of_copied(&self, path: &SecretPath, token: WriteToken) -> Result<(), TargetError> {
+        if self.still_copying(path).await?.is_none() {
+            self.leave_label(path, token).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until no copy is under way, bounded. Tells the region of one that still is.
+    async fn still_copying(&self, path: &SecretPath) -> Result<Option<String>, TargetError> {
+        let settle = self.account.settings().settle;
+        let until = Instant::now() + settle.copies;
+        loop {
+            let found = self.described(path).await?;
+            let Some(region) = found.copying() else { return Ok(None) };
+            if Instant::now() + settle.pause > until {
+                return Ok(Some(region.to_owned()));
             }
-            _ => Ok(()),
+            tokio::time::sleep(settle.pause).await;
         }
     }
 }

@@ -51,7 +51,7 @@ pub struct Settings {
     pub token_endpoint: Option<String>,
     /// Whether to use the endpoints that are validated by FIPS 140.
     pub fips: bool,
-    /// How often a state is asked for that has to settle: copies in other regions, reads that lag behind a change.
+    /// How long a state is waited for that has to settle: copies in other regions, reads that lag behind a change.
     pub settle: Settle,
 }
 
@@ -78,15 +78,17 @@ pub struct Settle {
     /// Looks for what a lagging read may hide. Secrets Manager says that all its operations are eventually
     /// consistent; a label that was just set has been seen missing for about a second.
     pub reads: u32,
-    /// Looks for copies in other regions.
-    pub copies: u32,
+    /// Longest wait for copies in other regions. A promotion waits for them twice, and whoever calls it has to wait for
+    /// longer than that: a call that was given up is not known to have done nothing.
+    pub copies: Duration,
     /// Looks for a Lambda function's update.
     pub updates: u32,
 }
 
 impl Default for Settle {
-    /// 4 s for lagging reads, 60 s for copies, 3 min for a function in a VPC ("can take a minute").
+    /// 4 s for lagging reads, 20 s for copies (twice in the minute of a rotation's usual call), 3 min for a function in a
+    /// VPC ("can take a minute").
     fn default() -> Self {
-        Self { pause: Duration::from_secs(1), reads: 4, copies: 60, updates: 180 }
+        Self { pause: Duration::from_secs(1), reads: 4, copies: Duration::from_secs(20), updates: 180 }
     }
 }

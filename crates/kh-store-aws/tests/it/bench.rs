@@ -20,8 +20,9 @@ use kh_store_aws::{Account, AwsStore, Credentials, Settings, Settle, SharedCrede
 
 pub(crate) const REGION: &str = "eu-central-1";
 
-/// A pause that only lets others run; how often is bounded.
-pub(crate) const SETTLE: Settle = Settle { pause: Duration::from_millis(1), reads: 6, copies: 40, updates: 40 };
+/// A pause that only lets others run; how often, or how long, is bounded.
+pub(crate) const SETTLE: Settle =
+    Settle { pause: Duration::from_millis(1), reads: 6, copies: Duration::from_secs(1), updates: 40 };
 
 pub(crate) fn transport(clock: Arc<dyn Clock>) -> Transport {
     let egress = Egress::trusting(&[]).expect("no authority is a set too");
