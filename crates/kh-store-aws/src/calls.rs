@@ -27,10 +27,11 @@ pub(crate) const AWS_PENDING: &str = "AWSPENDING";
 /// keyholder's own label of a version that is not live yet.
 pub(crate) const PENDING: &str = "KH_PENDING";
 
-/// Most entries of one page of `ListSecrets`.
-const PAGE: i32 = 100;
+/// Most entries of one page of `ListSecrets`, which takes up to 100: so many that the largest ones fit in an answer of the
+/// transport's.
+const PAGE: i32 = 20;
 /// Most pages that are read: 100,000 secrets.
-const PAGES_MAX: usize = 1000;
+const PAGES_MAX: usize = 5000;
 
 /// A version as it was read.
 pub(crate) struct Read {

@@ -1,12 +1,15 @@
 //! What can go wrong between the adapter and the service: each call of a staging and a promotion fails in each way,
 //! and the same write again ends in the same state.
 
+use std::sync::Arc;
+
 use kh_core::{
     port::{SecretTarget, TargetError},
     rotation::{SecretPath, VersionId, WriteToken},
 };
-use kh_fakes::{Fault, Rule};
+use kh_fakes::{FakeClock, Fault, Options, Reply, Request, Rule, start};
 use kh_store_aws::AwsStore;
+use serde_json::{Value, json};
 
 use crate::bench::{Fake, path, write};
 
@@ -284,4 +287,63 @@ async fn a_key_of_the_kms_that_is_gone_is_told_as_a_missing_right_and_nothing_is
         assert_eq!(store.live_version(&at).await.unwrap(), one);
     }
     stage_and_promote(&store, &at, 2, Some(&one)).await.unwrap();
+}
+
+/// How many secrets [`Large`] has.
+const MANY: usize = 100;
+
+/// A service that lists secrets with the largest tags that there are: 50, with keys of 128 and values of 256 characters.
+struct Large;
+
+impl kh_fakes::Fake for Large {
+    fn operation(&self, _: &Request) -> String {
+        "ListSecrets".to_owned()
+    }
+
+    fn answer(&self, request: &Request, _: &FakeClock) -> Reply {
+        let asked: Value = serde_json::from_slice(&request.body).expect("it is JSON");
+        let most = asked["MaxResults"].as_u64().and_then(|most| usize::try_from(most).ok()).unwrap_or(MANY);
+        let skip: usize = asked["NextToken"].as_str().map_or(0, |token| token.parse().expect("it is ours"));
+        let tag = json!({"Key": "\u{5bc6}".repeat(128), "Value": "\u{5bc6}".repeat(256)});
+        let tags = vec![tag; 50];
+        let entry = |number: usize| {
+            let stages = json!({"01900000-0000-7000-8000-000000000001": ["AWSCURRENT"]});
+            json!({"Name": format!("large/{number}"), "Tags": tags, "SecretVersionsToStages": stages})
+        };
+        let entries: Vec<Value> = (skip..MANY).take(most).map(entry).collect();
+        let next = skip + entries.len();
+        let mut page = json!({"SecretList": entries});
+        if next < MANY {
+            page["NextToken"] = json!(next.to_string());
+        }
+        Reply::json(200, &page)
+    }
+
+    fn forbidden(&self) -> Reply {
+        Reply::empty(403)
+    }
+
+    fn throttled(&self, _: Option<u64>) -> Reply {
+        Reply::empty(429)
+    }
+
+    fn failed(&self) -> Reply {
+        Reply::empty(500)
+    }
+
+    fn credentials(&self) -> Value {
+        json!({})
+    }
+
+    fn command(&self, _: &str, _: &Value) -> Result<Value, String> {
+        Err("there is none".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_secrets_with_the_largest_tags_is_read_to_its_end() {
+    let running = start(Arc::new(Large), Options::default()).await.expect("a free port");
+    let store = AwsStore::new(crate::bench::account_at(&running.url, "AKIALARGE", "secret").await);
+    let found = store.list("large/", 2 * MANY).await.unwrap();
+    assert_eq!(found.len(), MANY);
 }
