@@ -67,7 +67,7 @@ pub struct TokenCore {
     generation: u64,
     /// Newest version known to be in the store; 0 before the first reading.
     newest_version: u64,
-    /// The version that a refresh was begun for because it is newer than the token's.
+    /// The version that a refresh was begun for because it is newer than the token's; 0 when that came to nothing.
     version_tried: u64,
     /// Version of the document whose login gave the refresh token that is held.
     refresh_held: Option<u64>,
@@ -143,6 +143,8 @@ impl TokenCore {
         if let Some(until) = self.rejections.refused_until(digest, now.mono) {
             self.rejections.block(until);
             self.phase = Phase::Idle;
+            // The block keeps the next refresh away until then, and that one is due however young the held token is.
+            self.version_tried = 0;
             return Permit::Rejected;
         }
         *kind = if self.refresh_held == Some(version) { FetchKind::Refresh } else { FetchKind::Login };

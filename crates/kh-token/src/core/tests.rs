@@ -377,6 +377,15 @@ fn a_new_version_refreshes_early_and_once() {
         "? ok:A/1000 ver:2 ? read:b@2 fail:rejected ? read:b@2 ?",
         "fetch new1 news serve1+fetch login serve1+fetch known-bad serve1",
     );
+    // One that is refused is tried again after its pause, also while the old token lives.
+    check(
+        "? ok:A/1000 ver:2 ? read:b@2 fail:rejected ? read:b@2 ? +1 ? +1 ? read:b@2 ok:B/1000 ?",
+        "fetch new1 news serve1+fetch login serve1+fetch known-bad serve1 serve1 serve1+fetch login new2 serve2",
+    );
+    check(
+        "? fail:rejected +1 ? read:b@2 ok:A/86400 ver:3 ? read:a@3 ? +598 ? +1 ? read:a@3",
+        "fetch fetch login new1 news serve1+fetch known-bad serve1 serve1 serve1+fetch login",
+    );
     // A store that answers with an older version now and then causes no loop.
     check(
         "? ok:A/1000 ver:2 ? read:a@1 ok:B/1000 ? ver:2 ? ver:1 ?",
