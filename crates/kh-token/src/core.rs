@@ -13,9 +13,9 @@ use kh_resilience::{RETRY_AFTER_FAIL_FAST, Share};
 use crate::{
     event::{Cause, Decision, Failure, FetchKind, FetchOrder, Fetched, Invalidation, Outcome, Permit, Refusal, Want},
     life::{Lifetime, elapsed},
+    pause::pause_after,
     policy::{
-        FAILURE_PAUSE_MAX, LIFE_MAX, PATIENCE, PAUSE_MAX, PAUSE_MIN, RATE_LIMIT_BACKOFF, REPLACED_AGAIN,
-        REPLACED_PATIENCE, REPLACED_TRIES, STORE_BACKOFF, STORM_BACKOFF, STORM_FREE, TRANSIENT_BACKOFF, TTL_MEMORY,
+        LIFE_MAX, PATIENCE, REPLACED_AGAIN, REPLACED_PATIENCE, REPLACED_TRIES, STORM_BACKOFF, STORM_FREE, TTL_MEMORY,
         TokenPolicy, YOUNG,
     },
     rejections::Rejections,
@@ -384,19 +384,7 @@ impl TokenCore {
     }
 
     fn pause_after_failure(&mut self, now: Now, cause: Cause, retry_after: Option<Duration>, share: Share) {
-        let drawn = match cause {
-            Cause::RateLimited => {
-                // Half fixed, half random: the limit is real, a pause of nothing would only meet it again.
-                let ceiling = RATE_LIMIT_BACKOFF.ceiling(self.failures);
-                ceiling / 2 + share.of(ceiling / 2)
-            }
-            Cause::Store => STORE_BACKOFF.delay_at(self.failures, share),
-            Cause::Transient | Cause::Aborted | Cause::Storm => TRANSIENT_BACKOFF.delay_at(self.failures, share),
-        };
-        // The platform's own word counts; but when it failed again after that, it was too short.
-        let told = retry_after.map(|wait| if self.failures == 0 { wait } else { wait.max(drawn) });
-        let longest = if cause == Cause::RateLimited { PAUSE_MAX } else { FAILURE_PAUSE_MAX };
-        let span = told.unwrap_or(drawn).clamp(PAUSE_MIN, longest);
+        let span = pause_after(cause, self.failures, retry_after, share);
         self.failures = self.failures.saturating_add(1);
         self.lengthen_pause(Pause { until: now.mono.saturating_add(span), cause });
     }

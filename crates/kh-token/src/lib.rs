@@ -7,6 +7,7 @@
 pub mod core;
 pub mod event;
 pub mod life;
+mod pause;
 pub mod policy;
 mod rejections;
 pub mod session;
@@ -16,4 +17,5 @@ pub use event::{
     Cause, Decision, Failure, FetchKind, FetchOrder, Fetched, Invalidation, Outcome, Permit, Refusal, Want,
 };
 pub use life::Lifetime;
+pub use pause::pause_after;
 pub use policy::TokenPolicy;

@@ -14,7 +14,7 @@ use kh_core::{
 };
 use kh_resilience::Share;
 use kh_token::{
-    policy::{FAILURE_PAUSE_MAX, PAUSE_MIN, TRANSIENT_BACKOFF},
+    Cause, pause_after,
     session::{Landing, begin, land},
 };
 
@@ -67,12 +67,8 @@ impl Renewal {
         inner.flying = false;
         let failed = error.is_some();
         if let Some(error) = error {
-            let asked = match error.retry() {
-                Retry::After(wait) => wait,
-                Retry::Never | Retry::Now => Duration::ZERO,
-            };
-            let backoff = TRANSIENT_BACKOFF.delay(inner.failures, &*sessions.broker.ports().entropy);
-            let pause = asked.max(backoff).clamp(PAUSE_MIN, FAILURE_PAUSE_MAX);
+            let (cause, asked) = why(&error);
+            let pause = pause_after(cause, inner.failures, asked, Share::draw(&*sessions.broker.ports().entropy));
             inner.failures = inner.failures.saturating_add(1);
             inner.paused_until = Some(now.mono.saturating_add(pause));
             inner.last_error = Some(error);
@@ -120,6 +116,7 @@ impl Renewal {
                     "a session was not renewed: {error}"
                 );
                 self.record(&credential, &sent, journal, Arc::clone(&sent.tokens)).await;
+                // the pause is drawn where the renewal ends
                 let retry_in = Duration::ZERO;
                 Err(TokenError::Endpoint { source: Arc::new(error.cause), retry_in })
             }
@@ -234,6 +231,22 @@ impl Drop for Renewal {
             let reason = "it ended without an answer";
             self.end(Some(TokenError::NoToken { reason, retry_in: Duration::ZERO }));
         }
+    }
+}
+
+/// Why a renewal is not tried again at once, and what was asked for: the platform's own word, where it has one.
+fn why(error: &TokenError) -> (Cause, Option<Duration>) {
+    let TokenError::Endpoint { source, .. } = error else {
+        let asked = match error.retry() {
+            Retry::After(wait) => (!wait.is_zero()).then_some(wait),
+            Retry::Never | Retry::Now => None,
+        };
+        return (Cause::Transient, asked);
+    };
+    match source.as_ref() {
+        FetchError::RateLimited { retry_after, .. } => (Cause::RateLimited, *retry_after),
+        FetchError::Transient { retry_after, .. } => (Cause::Transient, *retry_after),
+        FetchError::Rejected { .. } | FetchError::Unusable(_) => (Cause::Transient, None),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Users' sessions over a real state: crowds, lost answers, kills, two processes, ends of every kind.
 
 mod looking;
+mod paused;
+mod refusals;
 mod tending;
 mod world;
 
@@ -137,7 +139,7 @@ async fn without_the_retry_a_lost_answer_costs_the_session_when_its_access_token
 async fn what_was_not_carried_out_is_tried_again_and_never_counts_as_lost() {
     let world = World::new();
     let (process, token) = world.begun().await;
-    for fault in [Fault::NotSent, Fault::Limited] {
+    for fault in [Fault::Limited(Some(Duration::from_millis(10))), Fault::NotSent] {
         world.platform.next(fault);
     }
     world.clock.advance(LIFE);

@@ -39,8 +39,8 @@ pub(crate) enum Fault {
     LostAfter,
     /// Never sent.
     NotSent,
-    /// Refused for a while.
-    Limited,
+    /// Refused for a while, which it may name.
+    Limited(Option<Duration>),
     Panic,
 }
 
@@ -53,6 +53,8 @@ struct Users {
     over: bool,
     given_back: Vec<String>,
     asked: u32,
+    /// Requests with a refresh token, whatever became of them.
+    requests: u32,
     at_once: u32,
     most_at_once: u32,
 }
@@ -102,6 +104,7 @@ impl Platform {
         let Grant::Refresh(token) = grant else { return self.answer(None) };
         let fault = {
             let mut users = self.users.lock().unwrap();
+            users.requests += 1;
             users.at_once += 1;
             users.most_at_once = users.most_at_once.max(users.at_once);
             users.script.pop_front()
@@ -122,9 +125,8 @@ impl Platform {
                 Err(GrantError { cause: transient(), may_be_done: true })
             }
             Some(Fault::NotSent) => Err(GrantError::not_done(transient())),
-            Some(Fault::Limited) => {
-                let (retry_after, correlation_id) = (Some(Duration::from_millis(10)), None);
-                Err(GrantError::not_done(FetchError::RateLimited { retry_after, correlation_id }))
+            Some(Fault::Limited(retry_after)) => {
+                Err(GrantError::not_done(FetchError::RateLimited { retry_after, correlation_id: None }))
             }
             Some(Fault::Panic) => panic!("the endpoint panics, as the script says"),
         }
@@ -142,6 +144,11 @@ impl Platform {
     /// How often refresh tokens were taken, in all.
     pub(crate) fn uses(&self) -> u32 {
         self.users.lock().unwrap().uses.values().sum()
+    }
+
+    /// How many requests with refresh tokens came, refused ones too.
+    pub(crate) fn requests(&self) -> u32 {
+        self.users.lock().unwrap().requests
     }
 
     pub(crate) fn most_uses_of_one(&self) -> u32 {
