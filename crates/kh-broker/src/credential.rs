@@ -24,6 +24,7 @@ use crate::{
     broker::Ports,
     flight::{Arrival, FetchFailure, Flight, Landing},
     lease::Bases,
+    sessions::Gate,
     status::{Counters, count},
 };
 
@@ -83,6 +84,8 @@ pub struct Credential {
     counters: Counters,
     /// Clients whose last 401 was not the token's fault, with the token and the monotonic time.
     doubts: Mutex<HashMap<ClientId, (Sha256, Duration)>>,
+    /// What its sessions' renewals have met.
+    pub(crate) gate: Mutex<Gate>,
     /// A task looks for a newer document, see [`crate::lookout`].
     pub(crate) is_looking: AtomicBool,
     /// It looks at once.
@@ -112,6 +115,7 @@ impl Credential {
             tide: watch::Sender::new(Tide::default()),
             counters: Counters::default(),
             doubts: Mutex::default(),
+            gate: Mutex::default(),
             is_looking: AtomicBool::new(false),
             look_now: Notify::new(),
             has_told_replaced: AtomicBool::new(false),

@@ -6,6 +6,7 @@
 
 mod ending;
 mod error;
+mod gate;
 mod live;
 mod renewal;
 mod sealed;
@@ -24,6 +25,7 @@ use kh_token::{TokenPolicy, policy::PATIENCE, session::RenewalPolicy};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
+pub(crate) use self::gate::Gate;
 use self::{
     ending::Counters,
     live::{Live, Step},
@@ -137,6 +139,7 @@ impl UserSessions {
         let document = self.document(credential).await?;
         let asked_at = self.broker.ports().clock.now().wall;
         let issued = spec.endpoint.grant(&document, code).await.map_err(SessionError::Grant)?;
+        credential.gate.lock().accepted(document.sha256());
         let bases = Bases { api: spec.api_base.clone(), auth: spec.auth_base.clone() };
         let tokens = Tokens::issued(issued, asked_at, (&None, bases));
         Ok(Granted { tokens, credential: credential.name().clone(), policy })

@@ -19,3 +19,4 @@ pub use event::{
 pub use life::Lifetime;
 pub use pause::pause_after;
 pub use policy::TokenPolicy;
+pub use rejections::Rejections;

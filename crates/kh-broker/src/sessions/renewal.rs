@@ -15,6 +15,7 @@ use kh_core::{
 use kh_resilience::Share;
 use kh_token::{
     Cause, pause_after,
+    policy::PAUSE_MIN,
     session::{Landing, begin, land},
 };
 
@@ -67,8 +68,7 @@ impl Renewal {
         inner.flying = false;
         let failed = error.is_some();
         if let Some(error) = error {
-            let (cause, asked) = why(&error);
-            let pause = pause_after(cause, inner.failures, asked, Share::draw(&*sessions.broker.ports().entropy));
+            let pause = pause_of(&error, inner.failures, Share::draw(&*sessions.broker.ports().entropy));
             inner.failures = inner.failures.saturating_add(1);
             inner.paused_until = Some(now.mono.saturating_add(pause));
             inner.last_error = Some(error);
@@ -83,6 +83,8 @@ impl Renewal {
         let sessions = &self.sessions;
         let credential = sessions.credential_of(&self.live)?;
         let document = sessions.document(&credential).await?;
+        let (mono, deadline) = (sessions.broker.ports().clock.now().mono, credential.spec().policy.fetch_deadline);
+        let pass = credential.gate.lock().permit(document.sha256(), mono, deadline)?;
         let Some(sent) = self.let_out(&credential).await? else { return Ok(()) };
         let refresh = sent.tokens.refresh.clone();
         let Some(refresh) = refresh else { return Ok(()) };
@@ -100,25 +102,27 @@ impl Renewal {
         };
         match issued {
             Ok(issued) => {
+                credential.gate.lock().worked(pass);
                 let tokens = Tokens::issued(issued, asked_at, (&sent.tokens.refresh, sent.tokens.bases()));
                 self.record(&credential, &sent, journal, Arc::new(tokens)).await;
                 count(&sessions.counters.renewed);
                 Ok(())
             }
             Err(error) => {
+                let (source, ports) = (Arc::new(error.cause), sessions.broker.ports());
+                let (mono, share) = (ports.clock.now().mono, Share::draw(&*ports.entropy));
+                let retry_in = credential.gate.lock().failed(pass, mono, &source, share);
                 count(if error.may_be_done { &sessions.counters.lost } else { &sessions.counters.failed });
                 tracing::warn!(
                     credential.name = %self.live.credential,
                     client.id = %self.live.client,
                     session.id = %SessionName::of(self.live.token),
-                    error.code = %error.cause.code(),
+                    error.code = %source.code(),
                     may_be_done = error.may_be_done,
-                    "a session was not renewed: {error}"
+                    "a session was not renewed: {source}"
                 );
                 self.record(&credential, &sent, journal, Arc::clone(&sent.tokens)).await;
-                // the pause is drawn where the renewal ends
-                let retry_in = Duration::ZERO;
-                Err(TokenError::Endpoint { source: Arc::new(error.cause), retry_in })
+                Err(TokenError::Endpoint { source, retry_in })
             }
         }
     }
@@ -234,20 +238,22 @@ impl Drop for Renewal {
     }
 }
 
-/// Why a renewal is not tried again at once, and what was asked for: the platform's own word, where it has one.
-fn why(error: &TokenError) -> (Cause, Option<Duration>) {
-    let TokenError::Endpoint { source, .. } = error else {
-        let asked = match error.retry() {
+/// How long a session is not renewed after this failure, which came after `failures` others.
+fn pause_of(error: &TokenError, failures: u32, share: Share) -> Duration {
+    let asked = match error {
+        TokenError::Endpoint { source, retry_in } => match source.as_ref() {
+            // all sessions wait a limit out alike
+            FetchError::RateLimited { .. } => return (*retry_in).max(PAUSE_MIN),
+            FetchError::Transient { retry_after, .. } => *retry_after,
+            // the document is soon read again: it may be another one by then
+            FetchError::Rejected { .. } | FetchError::Unusable(_) => None,
+        },
+        other => match other.retry() {
             Retry::After(wait) => (!wait.is_zero()).then_some(wait),
             Retry::Never | Retry::Now => None,
-        };
-        return (Cause::Transient, asked);
+        },
     };
-    match source.as_ref() {
-        FetchError::RateLimited { retry_after, .. } => (Cause::RateLimited, *retry_after),
-        FetchError::Transient { retry_after, .. } => (Cause::Transient, *retry_after),
-        FetchError::Rejected { .. } | FetchError::Unusable(_) => (Cause::Transient, None),
-    }
+    pause_after(Cause::Transient, failures, asked, share)
 }
 
 fn landing(issued: &Result<IssuedToken, GrantError>, sent: &Sha256) -> Landing {

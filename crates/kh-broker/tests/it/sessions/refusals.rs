@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kh_broker::{Lease, SessionError, TokenError};
-use kh_core::{Code, Retry};
+use kh_broker::{Broker, Lease, SessionError, TokenError, UserSessions};
+use kh_core::{Code, Retry, Sha256};
 use tokio::time::{Instant, sleep};
 
 use super::{LIFE, paused::Bench, world::Fault};
@@ -14,6 +14,17 @@ fn refused(outcome: Result<Arc<Lease>, SessionError>) -> (Code, Duration) {
         Err(SessionError::Token(TokenError::Endpoint { source, retry_in })) => (source.code(), retry_in),
         other => panic!("the platform refused nothing: {:?}", other.map(|lease| lease.generation())),
     }
+}
+
+type Process = (Arc<Broker>, Arc<UserSessions>);
+
+/// Three users who are logged in.
+async fn three(bench: &Bench, process: &Process) -> [Sha256; 3] {
+    let mut users = [Sha256::of(b""); 3];
+    for (name, user) in ["one", "two", "three"].iter().zip(&mut users) {
+        *user = bench.login_of(name, process).await;
+    }
+    users
 }
 
 #[tokio::test(start_paused = true)]
@@ -38,6 +49,25 @@ async fn a_rate_limit_is_waited_out_for_as_long_as_the_platform_asks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rate_limit_is_one_for_all_sessions_of_a_credential() {
+    let bench = Bench::new();
+    let process = bench.start(1);
+    let users = three(&bench, &process).await;
+    sleep(LIFE).await;
+    bench.platform.next(Fault::Limited(Some(Duration::from_mins(2))));
+    for user in users {
+        let (code, retry_in) = refused(process.1.lease(user).await);
+        assert_eq!((code, retry_in.as_secs()), (Code::TOKEN_RATE_LIMITED, 120));
+    }
+    assert_eq!(bench.platform.requests(), 1);
+    sleep(Duration::from_mins(2)).await;
+    for user in users {
+        process.1.lease(user).await.unwrap();
+    }
+    assert_eq!(bench.platform.requests(), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rate_limit_without_a_time_is_waited_out_for_seconds() {
     let bench = Bench::new();
     let process = bench.start(1);
@@ -48,4 +78,80 @@ async fn a_rate_limit_without_a_time_is_waited_out_for_seconds() {
     assert_eq!(process.1.lease(token).await.unwrap().token().expose(), "access-2");
     assert!((2..=4).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     assert_eq!(bench.platform.requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_refused_is_not_sent_again_by_any_session_before_its_document_changes() {
+    let bench = Bench::new();
+    let process = bench.start(1);
+    let users = three(&bench, &process).await;
+    sleep(LIFE).await;
+    bench.platform.next(Fault::Refused("invalid_client"));
+    for user in users.iter().cycle().take(20) {
+        assert_eq!(refused(process.1.lease(*user).await).0, Code::CREDENTIAL_REJECTED);
+        sleep(Duration::from_secs(3)).await;
+    }
+    assert_eq!(bench.platform.requests(), 1, "every user would send it again and again");
+    bench.source.write("next");
+    sleep(Duration::from_secs(30)).await;
+    for user in users {
+        process.1.lease(user).await.unwrap();
+    }
+    assert_eq!(bench.platform.requests(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unchanged_client_is_tried_again_after_its_pause_by_one_session_alone() {
+    let bench = Bench::new();
+    let process = bench.start(1);
+    let users = three(&bench, &process).await;
+    let [one, two, three] = users;
+    sleep(LIFE).await;
+    bench.platform.next(Fault::Refused("invalid_client"));
+    refused(process.1.lease(one).await);
+    sleep(Duration::from_mins(10)).await;
+    bench.platform.next(Fault::Refused("invalid_client"));
+    let sessions = &process.1;
+    let all = tokio::join!(sessions.lease(one), sessions.lease(two), sessions.lease(three));
+    for outcome in [all.0, all.1, all.2] {
+        refused(outcome);
+    }
+    assert_eq!(bench.platform.requests(), 2);
+    sleep(Duration::from_mins(11)).await;
+    refused(sessions.lease(two).await);
+    assert_eq!(bench.platform.requests(), 2, "the second pause is twice as long");
+    sleep(Duration::from_mins(9)).await;
+    for user in users {
+        sessions.lease(user).await.unwrap();
+    }
+    assert_eq!(bench.platform.requests(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_with_the_client_that_was_refused_lets_the_sessions_renew_again() {
+    let bench = Bench::new();
+    let process = bench.start(1);
+    let [one, two, _] = three(&bench, &process).await;
+    sleep(LIFE).await;
+    bench.platform.next(Fault::Refused("invalid_client"));
+    refused(process.1.lease(one).await);
+    refused(process.1.lease(two).await);
+    bench.login_of("another", &process).await;
+    sleep(Duration::from_secs(30)).await;
+    process.1.lease(one).await.unwrap();
+    assert_eq!(bench.platform.requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_may_be_about_one_refresh_token_stops_nobody_else() {
+    let bench = Bench::new();
+    let process = bench.start(1);
+    let [one, two, _] = three(&bench, &process).await;
+    sleep(LIFE).await;
+    for _ in 0..3 {
+        bench.platform.next(Fault::Refused("http_401"));
+    }
+    assert_eq!(refused(process.1.lease(one).await).0, Code::CREDENTIAL_REJECTED);
+    process.1.lease(two).await.unwrap();
+    assert_eq!(bench.platform.requests(), 4);
 }

@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     NotSent,
     /// Refused for a while, which it may name.
     Limited(Option<Duration>),
+    /// Refused for good, with this code.
+    Refused(&'static str),
     Panic,
 }
 
@@ -127,6 +129,10 @@ impl Platform {
             Some(Fault::NotSent) => Err(GrantError::not_done(transient())),
             Some(Fault::Limited(retry_after)) => {
                 Err(GrantError::not_done(FetchError::RateLimited { retry_after, correlation_id: None }))
+            }
+            Some(Fault::Refused(code)) => {
+                let platform_code = code.to_owned();
+                Err(GrantError::not_done(FetchError::Rejected { platform_code, correlation_id: None }))
             }
             Some(Fault::Panic) => panic!("the endpoint panics, as the script says"),
         }

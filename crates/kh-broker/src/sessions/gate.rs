@@ -1,0 +1,121 @@
+//! What the platform has against every renewal of a credential's sessions: the secret that they share, or how many they are.
+//!
+//! Invariants: a document that the platform refused is not sent again before its pause has passed, and then by one
+//! renewal alone, so that a thousand users lock no account; nothing is sent while a rate limit is waited out; pauses run on
+//! the monotonic clock.
+
+use std::{sync::Arc, time::Duration};
+
+use kh_core::{Sha256, port::FetchError};
+use kh_resilience::Share;
+use kh_token::{Cause, Rejections, pause_after};
+
+use crate::TokenError;
+
+/// A renewal that may be sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass {
+    document: Sha256,
+    sent_at: Duration,
+}
+
+/// The last refusal of a document that counted.
+struct Refused {
+    document: Sha256,
+    at: Duration,
+    error: Arc<FetchError>,
+}
+
+struct Limited {
+    until: Duration,
+    error: Arc<FetchError>,
+}
+
+/// What holds for all sessions of one credential.
+#[derive(Default)]
+pub(crate) struct Gate {
+    rejections: Rejections,
+    refused: Option<Refused>,
+    limited: Option<Limited>,
+    /// Rate limits one after the other.
+    limits: u32,
+}
+
+impl Gate {
+    /// Whether `document` may be sent at `mono`, to be answered within `deadline`; else what the platform said.
+    pub(crate) fn permit(&mut self, document: Sha256, mono: Duration, deadline: Duration) -> Result<Pass, TokenError> {
+        let told = |error: &Arc<FetchError>, until: Duration| TokenError::Endpoint {
+            source: Arc::clone(error),
+            retry_in: until.saturating_sub(mono),
+        };
+        if let Some(limited) = self.limited.as_ref().filter(|limited| mono < limited.until) {
+            return Err(told(&limited.error, limited.until));
+        }
+        let rejected = self.rejections.refused_until(document, mono);
+        if let Some((end, refused)) = rejected.zip(self.refused.as_ref()) {
+            return Err(told(&refused.error, end));
+        }
+        self.rejections.try_alone(document, mono, deadline);
+        Ok(Pass { document, sent_at: mono })
+    }
+
+    /// A renewal brought a token.
+    pub(crate) fn worked(&mut self, pass: Pass) {
+        self.accepted(pass.document);
+        if self.is_after_limit(pass) {
+            (self.limited, self.limits) = (None, 0);
+        }
+    }
+
+    /// The platform took `document`.
+    pub(crate) fn accepted(&mut self, document: Sha256) {
+        self.rejections.forgive(document);
+    }
+
+    /// A renewal failed at `mono`. Returns for how long no other is sent; nothing where the failure is its own.
+    pub(crate) fn failed(&mut self, pass: Pass, mono: Duration, error: &Arc<FetchError>, share: Share) -> Duration {
+        let until = match error.as_ref() {
+            FetchError::Rejected { platform_code, .. } if is_about_the_client(platform_code) => {
+                self.refused(pass, mono, error)
+            }
+            FetchError::RateLimited { retry_after, .. } => {
+                let before = if self.is_after_limit(pass) { self.limits } else { self.limits.saturating_sub(1) };
+                let until = mono.saturating_add(pause_after(Cause::RateLimited, before, *retry_after, share));
+                self.limits = before.saturating_add(1);
+                self.limited(until, error)
+            }
+            FetchError::Rejected { .. } | FetchError::Transient { .. } | FetchError::Unusable(_) => mono,
+        };
+        until.saturating_sub(mono)
+    }
+
+    fn refused(&mut self, pass: Pass, mono: Duration, error: &Arc<FetchError>) -> Duration {
+        let Pass { document, sent_at } = pass;
+        // those that were under way when the first one was refused are the same try
+        if self.refused.as_ref().is_none_or(|last| last.document != document || last.at < sent_at) {
+            self.rejections.strike(document, mono);
+            self.refused = Some(Refused { document, at: mono, error: Arc::clone(error) });
+        }
+        self.rejections.refused_until(document, mono).unwrap_or(mono)
+    }
+
+    fn limited(&mut self, until: Duration, error: &Arc<FetchError>) -> Duration {
+        let longest = self.limited.as_ref().map_or(until, |limited| limited.until.max(until));
+        self.limited = Some(Limited { until: longest, error: Arc::clone(error) });
+        longest
+    }
+
+    /// Whether a renewal was sent when no limit was known, or after the last one had been waited out.
+    fn is_after_limit(&self, pass: Pass) -> bool {
+        self.limited.as_ref().is_none_or(|limited| limited.until <= pass.sent_at)
+    }
+}
+
+/// Whether a refusal is about the client, and so about every session. A bare 401 and the like may be about one user's
+/// refresh token, which must not stop the others.
+fn is_about_the_client(platform_code: &str) -> bool {
+    matches!(
+        platform_code,
+        "invalid_client" | "unauthorized_client" | "unsupported_grant_type" | "client.disabled" | "bad.credentials"
+    )
+}
