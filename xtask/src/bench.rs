@@ -9,6 +9,7 @@ mod load;
 mod outbound;
 mod rig;
 mod rotation;
+pub mod training;
 
 use std::path::Path;
 

@@ -1,11 +1,13 @@
 //! What is handed to operators: `cargo xtask dist` makes the static binary, its bill of materials, a Debian package and
-//! checksums in `target/dist`; `dist image` a container image; `dist --verify` builds twice and compares.
+//! checksums in `target/dist`; `dist image` a container image; `dist --verify` builds twice and compares; `dist profile`
+//! measures what the compiler optimises for.
 //!
 //! Invariant: the same commit gives the same bytes, on every machine with the same toolchain and C compiler.
 
 pub mod binary;
 pub mod deb;
 pub mod image;
+pub mod profile;
 pub mod sbom;
 pub mod twice;
 
@@ -24,6 +26,7 @@ pub fn run(words: &[&str]) -> Result<()> {
     let folder = folder()?;
     match words {
         ["--verify"] => return twice::run(),
+        ["profile"] => return profile::write(),
         [] => {
             let binary = release()?;
             let materials = sbom::write(&folder)?;
@@ -38,7 +41,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         }
         ["image"] => println!("built {}", image::build(&release()?, &folder)?.display()),
         ["sbom"] => println!("wrote {}", sbom::write(&folder)?.display()),
-        _ => bail!("cargo xtask dist [deb|image|sbom|--verify]"),
+        _ => bail!("cargo xtask dist [deb|image|sbom|profile|--verify]"),
     }
     Ok(())
 }

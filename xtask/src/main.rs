@@ -45,6 +45,7 @@ cargo xtask COMMAND
   delivery             install the package, run the units and the image, check the manifests (part of test)
   dist                 the static release binary, its SBOM, a .deb and checksums, in target/dist-out
   dist deb|image|sbom  one of them
+  dist profile         measure under load what the binary is optimised for, after new dependencies or a new compiler
   dist --verify        build the last commit twice, in different folders, and compare
   tools                install what the tests and benches need into .test-tools
   docs [BINARY]        write the generated reference pages again

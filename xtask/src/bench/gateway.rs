@@ -14,9 +14,10 @@ use std::{path::Path, time::Instant};
 use anyhow::{Result, ensure};
 
 pub use self::options::Options;
+pub(super) use self::peers::{AUDIENCE, Algorithm, ISSUER, sign_tokens};
 use self::{
     options::Part,
-    peers::{Algorithm, Peer, Stage},
+    peers::{Peer, Stage},
 };
 use super::{
     cpu, instructions,
@@ -26,7 +27,7 @@ use super::{
 use crate::stats::Spread;
 
 /// The path that is called: one of the routes, which wants two of the token's three scopes.
-const PATH: &str = "/api/v2/users/me";
+pub(super) const PATH: &str = "/api/v2/users/me";
 /// Tokens that the warm-up of a row "every token new" uses; the measured part does not use them.
 const WARM_UP: usize = 1;
 /// Each proxy runs on this core alone.
@@ -126,12 +127,15 @@ fn float(count: usize) -> f64 {
     count as f64
 }
 
-/// The peers' medians, and each one's ratio to nginx in the same round.
+/// The peers' medians, and each one's ratio to nginx in the same round, if nginx takes part.
 fn report(peers: &[Peer], samples: &[Vec<f64>]) {
-    let Some(nginx) = samples.first() else { return };
+    let nginx = peers.iter().position(|peer| *peer == Peer::Nginx).and_then(|index| samples.get(index));
     for (peer, sample) in peers.iter().zip(samples) {
-        let ratios: Vec<f64> = sample.iter().zip(nginx).map(|(own, plain)| own / plain).collect();
-        println!("  {:28} {}   x nginx {}", peer.name(), Spread::of(sample), Spread::of(&ratios));
+        let ratio = nginx.map_or(String::new(), |nginx| {
+            let ratios: Vec<f64> = sample.iter().zip(nginx).map(|(own, plain)| own / plain).collect();
+            format!("   x nginx {}", Spread::of(&ratios))
+        });
+        println!("  {:28} {}{ratio}", peer.name(), Spread::of(sample));
     }
 }
 

@@ -58,7 +58,13 @@ pub(super) struct Load {
 
 /// Loads one address with `wrk`.
 pub(super) fn wrk(url: &str, header: &str, connections: u32, seconds: u32) -> Result<Load> {
-    load(pinned(connections, seconds).args(["-H", header, url]))
+    wrk_headers(url, &[header], connections, seconds)
+}
+
+/// Loads one address with `wrk`, each request with these headers.
+pub(super) fn wrk_headers(url: &str, headers: &[&str], connections: u32, seconds: u32) -> Result<Load> {
+    let headers = headers.iter().flat_map(|header| ["-H", header]);
+    load(pinned(connections, seconds).args(headers).arg(url))
 }
 
 /// Loads a path of `origin` with the tokens of a file in turn: `count` of them after the first `skip`.

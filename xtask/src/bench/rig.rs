@@ -32,6 +32,24 @@ pub struct Rig {
     _folder: TempDir,
 }
 
+/// What nginx shows where it speaks TLS.
+pub(super) struct Certificate {
+    /// The certificate's file.
+    pub(super) cert: PathBuf,
+    /// Its key's file.
+    pub(super) key: PathBuf,
+}
+
+/// A keyholder that serves a configuration with the credential and the client `bench`.
+pub(super) struct Keyholder {
+    /// Where it listens, from its ready file.
+    pub(super) addresses: Value,
+    /// The client's id and secret.
+    pub(super) client: Value,
+    /// The process.
+    pub(super) server: Server,
+}
+
 /// One proxy under test.
 pub struct Proxy {
     /// Its origin.
@@ -54,7 +72,7 @@ impl Rig {
         let folder = tempfile::tempdir()?;
         let (platform_port, nginx_port) = (free_port()?, free_port()?);
         let platform_config = folder.path().join("platform.conf");
-        fs::write(&platform_config, nginx_config(folder.path(), "platform", &platform_server(platform_port)))?;
+        fs::write(&platform_config, nginx_config(folder.path(), "platform", &platform_server(platform_port, None)))?;
         let platform = start_nginx(&["taskset", "-c", "1"], &platform_config, folder.path(), platform_port)?;
         let proxy_config = folder.path().join("proxy.conf");
         fs::write(&proxy_config, nginx_config(folder.path(), "proxy", &proxy_server(nginx_port, platform_port)))?;
@@ -113,11 +131,15 @@ pub(super) fn nginx_config(folder: &Path, name: &str, server: &str) -> String {
     )
 }
 
-pub(super) fn platform_server(port: u16) -> String {
+pub(super) fn platform_server(port: u16, shows: Option<&Certificate>) -> String {
     let body = "x".repeat(BODY_BYTES - 12);
     let token = "t".repeat(86);
+    let tls = shows.map_or(String::new(), |shows| {
+        format!("ssl_certificate {}; ssl_certificate_key {};\n", shows.cert.display(), shows.key.display())
+    });
+    let ssl = if shows.is_some() { "ssl " } else { "" };
     format!(
-        "server {{ listen 127.0.0.1:{port} backlog=4096; default_type application/json;\n\
+        "server {{ listen 127.0.0.1:{port} {ssl}backlog=4096; {tls}default_type application/json;\n\
          location /oauth/token {{ return 200 '{{\"access_token\":\"{token}\",\"token_type\":\"bearer\",\"expires_in\":86400}}'; }}\n\
          location / {{ return 200 '{{\"name\":\"{body}\"}}'; }} }}"
     )
@@ -137,13 +159,22 @@ fn start_keyholder(
     platform: &str,
     folder: &Path,
 ) -> Result<(Proxy, (String, PathBuf), String)> {
-    let config = folder.join("keyholder.toml");
-    fs::write(&config, keyholder_config(folder, platform))?;
+    let Keyholder { addresses, client, server } = serve(program, wrapper, &keyholder_config(folder, platform), folder)?;
+    let url = text(&addresses, "gateway_url")?.to_owned();
+    let broker = (text(&addresses, "broker_url")?.to_owned(), PathBuf::from(text(&addresses, "broker_token_file")?));
+    let token = login(&url, &client)?;
+    Ok((Proxy::new(url, server), broker, token))
+}
+
+/// Stores the credential `bench`, adds a client for it, and serves.
+pub(super) fn serve(program: &Path, wrapper: &[&str], config: &str, folder: &Path) -> Result<Keyholder> {
+    let file = folder.join("keyholder.toml");
+    fs::write(&file, config)?;
     let document = folder.join("secret");
     fs::write(&document, r#"{"client_id":"bench","client_secret":"bench-secret"}"#)?;
     let command = |words: &[&str]| {
         let mut command = Command::new(program);
-        command.arg("--config").arg(&config).args(words);
+        command.arg("--config").arg(&file).args(words);
         command
     };
     process::run(command(&["secret", "set", "bench", "--file"]).arg(&document))?;
@@ -152,16 +183,14 @@ fn start_keyholder(
     let client: Value = serde_json::from_str(&process::output(&mut command(&words))?)?;
     let ready = folder.join("ready.json");
     let mut serve = wrapped(wrapper, program);
-    serve.arg("--config").arg(&config).args(["serve", "--ready-file"]).arg(&ready);
+    serve.arg("--config").arg(&file).args(["serve", "--ready-file"]).arg(&ready);
     let mut server = Server::start("keyholder", &mut serve, &folder.join("keyholder.log"))?;
     let addresses = server.wait_for_json(&ready)?;
-    let url = text(&addresses, "gateway_url")?.to_owned();
-    let broker = (text(&addresses, "broker_url")?.to_owned(), PathBuf::from(text(&addresses, "broker_token_file")?));
-    let token = login(&url, &client)?;
-    Ok((Proxy::new(url, server), broker, token))
+    Ok(Keyholder { addresses, client, server })
 }
 
-fn login(url: &str, client: &Value) -> Result<String> {
+/// A token for the client, by a login with its secret.
+pub(super) fn login(url: &str, client: &Value) -> Result<String> {
     let form = [
         ("grant_type", "client_credentials"),
         ("client_id", text(client, "client_id")?),

@@ -33,6 +33,17 @@ impl Part {
     }
 }
 
+/// Whom keyholder is measured beside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Company {
+    /// nginx, haproxy and Envoy.
+    All,
+    /// nginx and haproxy.
+    WithoutEnvoy,
+    /// Nobody.
+    None,
+}
+
 /// All of it.
 pub struct Options {
     /// How long.
@@ -44,7 +55,7 @@ pub struct Options {
     pub(super) memory: usize,
     /// How many new tokens a second of load may take: none of these proxies can check as many on one core.
     fastest: usize,
-    envoy: bool,
+    company: Company,
     /// Another binary than the one that is shipped.
     pub binary: Option<PathBuf>,
 }
@@ -54,7 +65,8 @@ impl Options {
     pub fn parse(words: &[&str]) -> Result<Self> {
         let plan = Plan { pairs: 9, seconds: 3 };
         let (cached, memory, fastest) = (10_000, 100_000, 50_000);
-        let mut options = Self { plan, parts: Vec::new(), cached, memory, fastest, envoy: true, binary: None };
+        let mut options =
+            Self { plan, parts: Vec::new(), cached, memory, fastest, company: Company::All, binary: None };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} needs a value"));
@@ -62,7 +74,7 @@ impl Options {
                 "--pairs" => options.plan.pairs = value()?.parse()?,
                 "--seconds" => options.plan.seconds = value()?.parse()?,
                 "--binary" => options.binary = Some(value()?.into()),
-                "--without-envoy" => options.envoy = false,
+                "--without-envoy" => options.company = Company::WithoutEnvoy,
                 "--short" => options = Self { binary: options.binary, ..Self::short() },
                 part => options.parts.push(Part::parse(part)?),
             }
@@ -77,7 +89,16 @@ impl Options {
     pub fn short() -> Self {
         let plan = Plan { pairs: 1, seconds: 1 };
         let parts = vec![Part::Cpu, Part::Memory, Part::Start];
-        Self { plan, parts, cached: 200, memory: 1_000, fastest: 10_000, envoy: false, binary: None }
+        let company = Company::WithoutEnvoy;
+        Self { plan, parts, cached: 200, memory: 1_000, fastest: 10_000, company, binary: None }
+    }
+
+    /// For a profile: each part once, keyholder alone, as many tokens as where it is measured.
+    pub fn alone() -> Self {
+        let plan = Plan { pairs: 1, seconds: 5 };
+        let parts = vec![Part::Cpu, Part::Memory, Part::Start];
+        let (cached, memory, fastest, company) = (10_000, 100_000, 20_000, Company::None);
+        Self { plan, parts, cached, memory, fastest, company, binary: None }
     }
 
     /// How many tokens of each algorithm have to be signed.
@@ -94,9 +115,12 @@ impl Options {
         self.parts.iter().map(of_part).max().unwrap_or(1)
     }
 
-    /// Who takes part; nginx first.
+    /// Who takes part; what the others are compared with first.
     pub(super) fn peers(&self) -> &'static [Peer] {
-        const ALL: &[Peer] = &[Peer::Nginx, Peer::Keyholder, Peer::Haproxy, Peer::Envoy];
-        if self.envoy { ALL } else { ALL.split_last().map_or(ALL, |(_envoy, rest)| rest) }
+        match self.company {
+            Company::All => &[Peer::Nginx, Peer::Keyholder, Peer::Haproxy, Peer::Envoy],
+            Company::WithoutEnvoy => &[Peer::Nginx, Peer::Keyholder, Peer::Haproxy],
+            Company::None => &[Peer::Keyholder],
+        }
     }
 }

@@ -14,10 +14,15 @@ use super::{
     super::rig::{self, Proxy},
     PATH,
 };
-use crate::{process, process::Server, root, tools};
+use crate::{
+    process,
+    process::Server,
+    root,
+    tools::{self, Tools},
+};
 
-const ISSUER: &str = "https://issuer.example.com";
-const AUDIENCE: &str = "https://api.example.com";
+pub(in crate::bench) const ISSUER: &str = "https://issuer.example.com";
+pub(in crate::bench) const AUDIENCE: &str = "https://api.example.com";
 
 /// How often a starting proxy is asked whether it answers; start-up is measured with it.
 const ASK_EVERY: Duration = Duration::from_micros(200);
@@ -52,7 +57,7 @@ impl Peer {
 
 /// How the tokens are signed.
 #[derive(Clone, Copy)]
-pub(super) enum Algorithm {
+pub(in crate::bench) enum Algorithm {
     Rs256,
     Es256,
 }
@@ -66,6 +71,12 @@ impl Algorithm {
             Self::Es256 => "ES256",
         }
     }
+}
+
+/// Writes `rs256.tokens` or `es256.tokens`, a token a line, and beside it the key as `.jwks.json` and `.pem`.
+pub(in crate::bench) fn sign_tokens(tools: &Tools, folder: &Path, algorithm: Algorithm, count: usize) -> Result<()> {
+    let script = root().join("tests/bench/tokens.py");
+    process::run(Command::new(tools.python()).arg(script).arg(folder).arg(algorithm.name()).arg(count.to_string()))
 }
 
 /// Everything but the proxies.
@@ -85,13 +96,11 @@ impl Stage {
         let tools = tools::install()?;
         let folder = tempfile::tempdir()?;
         for algorithm in Algorithm::ALL {
-            let script = root().join("tests/bench/tokens.py");
-            let mut sign = Command::new(tools.python());
-            process::run(sign.arg(script).arg(folder.path()).arg(algorithm.name()).arg(count.to_string()))?;
+            sign_tokens(&tools, folder.path(), algorithm, count)?;
         }
         let upstream_port = rig::free_port()?;
         let config = folder.path().join("platform.conf");
-        fs::write(&config, rig::nginx_config(folder.path(), "platform", &rig::platform_server(upstream_port)))?;
+        fs::write(&config, rig::nginx_config(folder.path(), "platform", &rig::platform_server(upstream_port, None)))?;
         let upstream = rig::start_nginx(&["taskset", "-c", "1"], &config, folder.path(), upstream_port)?;
         let keyholder = keyholder.to_owned();
         let envoy = if peers.contains(&Peer::Envoy) { Some(tools.envoy()?) } else { None };
