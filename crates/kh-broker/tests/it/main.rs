@@ -16,3 +16,4 @@ mod sessions;
 mod sightings;
 mod stress;
 mod swaps;
+mod watching;
