@@ -29,16 +29,17 @@ pub fn release(source: &Path, target: &Path, epoch: &str) -> Result<PathBuf> {
     build(source, target, epoch, profile::of(source, target)?)
 }
 
-/// Builds `source` in the `dist` profile below `target`, with fixed names in place of this machine's folders and one more
-/// flag for rustc.
-pub fn build(source: &Path, target: &Path, epoch: &str, flag: OsString) -> Result<PathBuf> {
+/// Builds `source` in the `dist` profile below `target`, with fixed names in place of this machine's folders and more
+/// flags for rustc.
+pub fn build(source: &Path, target: &Path, epoch: &str, more: Vec<OsString>) -> Result<PathBuf> {
     let mut renamed = vec![(source.to_owned(), "/keyholder"), (target.to_owned(), "/target")];
     let sysroot = process::output(Command::new("rustc").args(["--print", "sysroot"]))?;
     renamed.push((PathBuf::from(sysroot.trim()), "/rust"));
     renamed.push((cargo_home()?, "/cargo"));
     // Of several prefixes rustc takes the last that fits, so the longest must come last.
     renamed.sort_by_key(|(folder, _)| folder.as_os_str().len());
-    let mut flags = vec![OsString::from(STATIC), flag];
+    let mut flags = more;
+    flags.push(STATIC.into());
     let mut c_flags = String::from("-Wno-builtin-macro-redefined");
     for (folder, name) in &renamed {
         let pair = format!("{}={name}", folder.display());

@@ -33,7 +33,7 @@ pub fn write() -> Result<()> {
         fs::remove_dir_all(&counts)?;
     }
     println!("building with counters");
-    let program = binary::build(&source, &folder, &super::source_date_epoch("HEAD")?, flag("generate", &counts))?;
+    let program = binary::build(&source, &folder, &super::source_date_epoch("HEAD")?, vec![flag("generate", &counts)])?;
     training::run(&program)?;
     let mut files = Vec::new();
     for file in fs::read_dir(&counts).context("the processes left no counts")? {
@@ -47,7 +47,7 @@ pub fn write() -> Result<()> {
 
 /// What rustc is told so that it uses the profile of `source`. Cargo looks at a flag and not at the file that it names,
 /// so each profile has a name of its own below `target`.
-pub fn of(source: &Path, target: &Path) -> Result<OsString> {
+pub fn of(source: &Path, target: &Path) -> Result<Vec<OsString>> {
     let counts = source.join(COUNTS);
     let recorded = fs::read_to_string(source.join(MADE_WITH))?;
     let now = made_with(source)?;
@@ -62,7 +62,8 @@ pub fn of(source: &Path, target: &Path) -> Result<OsString> {
     let named = target.join(format!("{}.profdata", super::sha256(&counts)?));
     fs::create_dir_all(target)?;
     fs::copy(&counts, &named)?;
-    Ok(flag("use", &named))
+    // each function that was changed since would be a warning
+    Ok(vec![flag("use", &named), "-Cllvm-args=-no-pgo-warn-mismatch".into()])
 }
 
 fn flag(what: &str, path: &Path) -> OsString {
