@@ -70,7 +70,7 @@ impl AwsStore {
             Err(Failure::NotFound) => return self.refused(path, token, expect, "a version is gone").await,
             Err(other) => return Err(other.at(path)),
         }
-        self.leave_label_of_copied(path, token).await?;
+        self.leave_label(path, token).await;
         Ok(VersionId(write))
     }
 
@@ -131,7 +131,7 @@ impl AwsStore {
         was_first: bool,
     ) -> Result<VersionId, TargetError> {
         if found.holder(PENDING) == Some(token.to_string().as_str()) {
-            self.leave_label_of_copied(path, token).await?;
+            self.leave_label(path, token).await;
         }
         if was_first && let Err(error) = self.drop_beside(path, token).await {
             tracing::warn!(
@@ -142,24 +142,21 @@ impl AwsStore {
         Ok(VersionId(token.to_string()))
     }
 
-    /// Removes keyholder's label from a version that is live. That it stays does no harm (the next staging moves it),
-    /// and the promotion is done: so a failure here is no failure of the promotion.
+    /// Removes keyholder's label from a version that is live, once no copy is under way. That it stays does no harm (the
+    /// next staging moves it), and the promotion is done: so a failure here is no failure of the promotion. With a copy
+    /// that stays under way the label stays too: `replicas` tells of it, which pruning waits for.
     async fn leave_label(&self, path: &SecretPath, token: WriteToken) {
-        if let Err(error) = self.drop_label(path, token).await {
+        let left = match self.still_copying(path).await {
+            Ok(Some(_region)) => return,
+            Ok(None) => self.drop_label(path, token).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = left {
             tracing::debug!(
                 secret.path = %path, secret.write = %token, error.message = %error,
                 "the label KH_PENDING stays until the next rotation"
             );
         }
-    }
-
-    /// The same once no copy is under way. With one that stays so the label stays too: `replicas` tells of it, which
-    /// pruning waits for.
-    async fn leave_label_of_copied(&self, path: &SecretPath, token: WriteToken) -> Result<(), TargetError> {
-        if self.still_copying(path).await?.is_none() {
-            self.leave_label(path, token).await;
-        }
-        Ok(())
     }
 
     /// Waits until no copy is under way, bounded. Tells the region of one that still is.

@@ -26,7 +26,7 @@ const STATIC: &str = "-Ctarget-feature=+crt-static";
 
 /// The binary that is shipped, of `source`.
 pub fn release(source: &Path, target: &Path, epoch: &str) -> Result<PathBuf> {
-    build(source, target, epoch, profile::of(source, target)?)
+    build(source, target, epoch, profile::of(source)?)
 }
 
 /// Builds `source` in the `dist` profile below `target`, with fixed names in place of this machine's folders and more

@@ -1,8 +1,8 @@
 //! What the shipped binary does under load, for the compiler: `cargo xtask dist profile` builds it with counters, sends
 //! the benches' load through it and writes `xtask/data/keyholder.profdata`, with which every `dist` is built.
 //!
-//! Invariant: a profile decides on speed and layout and nothing else; where none of its counts fit, the same program is
-//! built, only slower, and `dist` says so.
+//! Invariant: a profile decides on speed and layout and nothing else; where its counts do not fit, the same program is
+//! built, only slower, and `dist` says so. A compiler whose LLVM is older than the profile's cannot read it.
 
 use std::{
     collections::BTreeSet,
@@ -27,6 +27,7 @@ pub fn write() -> Result<()> {
     tools::install()?;
     let merge = merger()?;
     let source = root();
+    let made_with = made_with(&source)?;
     let folder = target()?.join("counting");
     let counts = folder.join("counts");
     if counts.exists() {
@@ -39,31 +40,27 @@ pub fn write() -> Result<()> {
     for file in fs::read_dir(&counts).context("the processes left no counts")? {
         files.push(file?.path());
     }
-    process::run(Command::new(merge).args(["merge", "--sparse", "--output"]).arg(source.join(COUNTS)).args(files))?;
-    fs::write(source.join(MADE_WITH), made_with(&source)?)?;
+    let merged = folder.join("merged.profdata");
+    process::run(Command::new(merge).args(["merge", "--sparse", "--output"]).arg(&merged).args(files))?;
+    fs::copy(&merged, source.join(COUNTS))?;
+    fs::write(source.join(MADE_WITH), made_with)?;
     println!("wrote {COUNTS}: build `cargo xtask dist` with it, look at `cargo xtask bench gateway`, and commit it");
     Ok(())
 }
 
-/// What rustc is told so that it uses the profile of `source`. Cargo looks at a flag and not at the file that it names,
-/// so each profile has a name of its own below `target`.
-pub fn of(source: &Path, target: &Path) -> Result<Vec<OsString>> {
-    let counts = source.join(COUNTS);
+/// What rustc is told so that it uses the profile of `source`. It names the file among what it read, so cargo builds anew
+/// when the file has changed.
+pub fn of(source: &Path) -> Result<Vec<OsString>> {
     let recorded = fs::read_to_string(source.join(MADE_WITH))?;
     let now = made_with(source)?;
     let others: Vec<&str> = now.lines().filter(|line| !recorded.lines().any(|old| old == *line)).collect();
     if let [first, ..] = others.as_slice() {
         let count = others.len();
-        eprintln!(
-            "xtask: the profile knows {count} of this build's crates in other versions or not at all, as {first}"
-        );
-        eprintln!("xtask: the binary will be slower than it could be; cargo xtask dist profile makes a new profile");
+        eprintln!("xtask: the profile does not know {count} of this build's crates in these versions, as {first}");
+        eprintln!("xtask: they and what uses them will be slower; cargo xtask dist profile makes a new profile");
     }
-    let named = target.join(format!("{}.profdata", super::sha256(&counts)?));
-    fs::create_dir_all(target)?;
-    fs::copy(&counts, &named)?;
     // each function that was changed since would be a warning
-    Ok(vec![flag("use", &named), "-Cllvm-args=-no-pgo-warn-mismatch".into()])
+    Ok(vec![flag("use", &source.join(COUNTS)), "-Cllvm-args=-no-pgo-warn-mismatch".into()])
 }
 
 fn flag(what: &str, path: &Path) -> OsString {

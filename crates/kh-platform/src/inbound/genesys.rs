@@ -4,8 +4,7 @@
 //! idle token alive. A client-credentials caller may do what the roles in its `roleDivisions` grant (scopes do not
 //! apply to that grant); roles are read with keyholder's own credential. Invariants: a token of another organisation is
 //! not active, because any organisation of the region has working tokens; a role that cannot be read makes the whole
-//! answer an error, and so does an address that is refused, which says nothing about the token; a grant under a condition
-//! is no grant here.
+//! answer an error; a grant under a condition is no grant here.
 
 mod roles;
 
@@ -18,7 +17,9 @@ use kh_core::{
     port::{BoxFuture, RemoteError, TokenAnswer, TokenAuthority},
 };
 use kh_net::http::Request;
+use parking_lot::Mutex;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 pub use roles::GenesysRoles;
 #[cfg(any(test, fuzzing))]
@@ -37,6 +38,9 @@ const TOKENS_ME: &str = "/api/v2/tokens/me";
 
 /// Most roles of one caller that are read: a client has a handful.
 const ROLES_MAX: usize = 50;
+
+/// Pause between two warnings of a refused address, whoever calls how often.
+const TELL_EVERY: Duration = Duration::from_mins(1);
 
 /// The grant whose rights come from roles (published swagger, `OAuthClient.authorizedGrantType`).
 const CLIENT_CREDENTIALS: &str = "CLIENT-CREDENTIALS";
@@ -79,15 +83,6 @@ fn of_organization(body: &[u8], organization: &str) -> Result<Option<TokenInfo>,
     Ok(ours.then_some(info))
 }
 
-/// An error where the platform refuses the address that keyholder calls from. `remedy` is what helps.
-fn check_address(what: &str, remedy: &str, answer: &Answer) -> Result<(), RemoteError> {
-    if is_refused_address(&GENESYS, &answer.head, &answer.body) {
-        let reason = "the platform refuses the address that keyholder calls from (ip.not.authorized)";
-        return Err(RemoteError::new(format!("{what}: {reason}: {remedy}")));
-    }
-    Ok(())
-}
-
 /// For the fuzz body: whether an answer with this body is about a token of the organisation.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn is_of(body: &[u8], organization: &str) -> bool {
@@ -101,13 +96,29 @@ pub struct GenesysTokens {
     issuer: Arc<str>,
     organization: String,
     roles: GenesysRoles,
+    /// When it was last told that the platform refuses keyholder's address for a caller's token.
+    told_address_at: Mutex<Option<Instant>>,
 }
 
 impl GenesysTokens {
     /// Tokens of the organisation with this id, asked for at `api` (`https://api.<domain>`). `issuer` is the name that
     /// their identities carry as `iss`.
     pub fn new(http: HttpClient, api: Address, issuer: Arc<str>, organization: String, roles: GenesysRoles) -> Self {
-        Self { http, api, issuer, organization, roles }
+        Self { http, api, issuer, organization, roles, told_address_at: Mutex::new(None) }
+    }
+
+    /// A caller's client may allow addresses without keyholder's. Then nothing is known of the token, which is not taken
+    /// like any other that does not work: each caller of the region can have such a client.
+    fn tell_refused_address(&self) {
+        let now = Instant::now();
+        let mut told = self.told_address_at.lock();
+        if told.is_none_or(|at| now.duration_since(at) >= TELL_EVERY) {
+            *told = Some(now);
+            tracing::warn!(
+                issuer.name = %self.issuer,
+                "the platform refuses a caller's token because of keyholder's address (ip.not.authorized): allow it for the caller's client"
+            );
+        }
     }
 
     async fn me(&self, token: &SecretString) -> Result<TokenAnswer, RemoteError> {
@@ -116,8 +127,10 @@ impl GenesysTokens {
         url.set_query(Some("preserveIdleTTL=true"));
         let request = Request::new(Method::GET, url).bearer(token).map_err(|error| unreached(what, &error))?;
         let answer: Answer = self.http.send(request).await.map_err(|error| unreached(what, &error))?.into();
-        check_address(what, "allow it for the caller's client", &answer)?;
         if answer.head.status == 401 {
+            if is_refused_address(&GENESYS, &answer.head, &answer.body) {
+                self.tell_refused_address();
+            }
             return Ok(TokenAnswer::Inactive);
         }
         if !is_document(&answer) {

@@ -1,6 +1,7 @@
 //! One management call: the rotator's token, one request, and what its answer means.
 //!
-//! Invariant: one call here is at most one request, sent when the platform's limit has a place for it; a token that the platform refused is reported before anything else.
+//! Invariant: one call here is at most one request, sent when the platform's limit has a place for it; a token that the platform
+//! refused is reported before the call returns, unless it was the address that was refused.
 
 use std::{sync::Arc, time::Duration};
 
@@ -125,10 +126,12 @@ impl Calls {
             if answer.head.status == 401 && matches!(refusal, ManageError::NotDone { .. }) {
                 self.tokens.refused(by, &token);
             }
-            if let ManageError::Throttled { retry_after } = &refusal {
-                self.shared.pace.refused(by, self.mono(), *retry_after);
-            }
-            return Err(refusal);
+            return Err(match refusal {
+                ManageError::Throttled { retry_after } => {
+                    ManageError::Throttled { retry_after: self.shared.pace.refused(by, self.mono(), retry_after) }
+                }
+                other => other,
+            });
         }
         if answer.head.media == Media::Other {
             return Err(super::refusal::unreadable(effect, &answer.head, "JSON"));

@@ -90,9 +90,12 @@ impl Window {
         }
     }
 
-    fn refuse(&mut self, now: Duration, retry_after: Option<Duration>) {
-        let until = now.saturating_add(retry_after.unwrap_or(REFUSED_WAIT).min(REFUSED_MAX));
+    /// Answers how much of what was said is waited.
+    fn refuse(&mut self, now: Duration, said: Option<Duration>) -> Option<Duration> {
+        let said = said.map(|wait| wait.min(REFUSED_MAX));
+        let until = now.saturating_add(said.unwrap_or(REFUSED_WAIT));
         self.refused_until = self.refused_until.max(Some(until));
+        said
     }
 }
 
@@ -118,11 +121,10 @@ impl Pace {
         }
     }
 
-    /// The platform refused for its limit, in whatever words; `retry_after` is what it said of the wait.
-    pub(super) fn refused(&self, by: Rotator, now: Duration, retry_after: Option<Duration>) {
-        if let Some(window) = self.0.lock().get_mut(place(by)) {
-            window.refuse(now, retry_after);
-        }
+    /// The platform refused for its limit, in whatever words; `said` is what it said of the wait. Answers how much of that
+    /// is waited.
+    pub(super) fn refused(&self, by: Rotator, now: Duration, said: Option<Duration>) -> Option<Duration> {
+        self.0.lock().get_mut(place(by)).and_then(|window| window.refuse(now, said))
     }
 }
 
@@ -181,7 +183,7 @@ mod tests {
             (Some(Duration::MAX), REFUSED_MAX),
         ] {
             let mut window = Window::default();
-            window.refuse(SECOND, said);
+            assert_eq!(window.refuse(SECOND, said), said.map(|_| wait));
             assert_eq!(window.take(2 * SECOND), Err(wait.saturating_sub(SECOND)), "{said:?}");
             assert_eq!(window.take(SECOND + wait), Ok(()), "{said:?}");
         }
@@ -190,10 +192,10 @@ mod tests {
     #[test]
     fn an_answer_that_comes_late_does_not_end_a_refusal() {
         let mut window = Window::default();
-        window.refuse(SECOND, Some(7 * SECOND));
+        assert_eq!(window.refuse(SECOND, Some(7 * SECOND)), Some(7 * SECOND));
         window.hear(2 * SECOND, &head(300, 5, 1));
         window.hear(2 * SECOND, &head(300, 300, 1));
-        window.refuse(2 * SECOND, Some(SECOND));
+        assert_eq!(window.refuse(2 * SECOND, Some(SECOND)), Some(SECOND));
         assert_eq!(window.take(4 * SECOND), Err(4 * SECOND));
         assert_eq!(window.take(8 * SECOND), Ok(()));
     }

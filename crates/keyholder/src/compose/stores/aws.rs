@@ -2,14 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kh_core::port::{SecretTarget, secret_target::TargetTraits};
+use kh_core::port::{SecretTarget, rotation_journal::LEASE_MAX, secret_target::TargetTraits};
 use kh_platform::Timeouts;
 use kh_rotation::Policy;
 use kh_rotator::session::call_timeout;
 use kh_store_aws::{Account, AssumedRole, AwsStore, CredentialSource, Settings, Settle, Transport, VALUE_MAX};
 
 use super::{Parts, lazy::Lazy};
-use crate::{config::SecretStoreDetail, output::Failure};
+use crate::{
+    config::{CALL_MIN, SecretStoreDetail},
+    output::Failure,
+};
 
 /// How the assumed role's session is called in CloudTrail.
 const SESSION: &str = "keyholder";
@@ -18,7 +21,8 @@ const SESSION: &str = "keyholder";
 /// is for its reads and changes.
 fn copies_within(call_max: Option<Duration>) -> Duration {
     let usual = Policy::default();
-    call_timeout(&Policy { call_bound: call_max.unwrap_or(usual.call_bound), ..usual }) / 3
+    let call_bound = call_max.unwrap_or(usual.call_bound).clamp(CALL_MIN, LEASE_MAX);
+    call_timeout(&Policy { call_bound, ..usual }) / 3
 }
 
 pub(super) fn target(detail: &SecretStoreDetail, parts: &Parts<'_>) -> Result<Arc<dyn SecretTarget>, Failure> {
@@ -54,7 +58,7 @@ mod tests {
     #[test]
     fn a_promotion_has_time_for_both_of_its_waits_and_for_its_calls() {
         assert_eq!(copies_within(None), Settle::default().copies);
-        for (call_max, within) in [(20, 3_333), (120, 20_000), (3_600, 600_000)] {
+        for (call_max, within) in [(5, 3_333), (20, 3_333), (120, 20_000), (3_600, 600_000)] {
             let found = copies_within(Some(Duration::from_secs(call_max)));
             assert_eq!(found.as_millis(), within, "{call_max} s");
         }

@@ -9,6 +9,7 @@ const REQUEST_TIMEOUT: Key =
     Key::new("timeout", Shape::Duration, "How long one request may take: at most half of call_max less 6s.")
         .default(r#""15s""#);
 const EXTRA_CA: Key = Key::new("extra_ca", Shape::Path, "PEM file of a private CA to trust beside the system's.");
+const ONLY_CA: Key = Key::new("extra_ca", Shape::Path, "PEM file of a private CA to trust in place of the system's.");
 const URGENCY: Key =
     Key::new("urgency", Shape::Choice(&["info", "warning", "critical"]), "The least urgent notice that is sent.")
         .default(r#""info""#);
@@ -55,7 +56,7 @@ const KUBERNETES: Section = Section::new(
         Key::new("api_url", Shape::Url, "The API server; without it the one of the pod that keyholder runs in."),
         Key::new("token_file", Shape::Path, "File with a service account's token; without it the pod's own."),
         TIMEOUT,
-        EXTRA_CA,
+        ONLY_CA,
     ],
 );
 
@@ -139,7 +140,7 @@ const SMTP: Section = Section::new(
         Key::new("user", Shape::Text, "The account."),
         Key::new("password_file", Shape::Path, "File with its password, mode 0600."),
         URGENCY,
-        EXTRA_CA,
+        ONLY_CA,
     ],
 )
 .beside(&[("user", "password_file"), ("password_file", "user")]);

@@ -21,10 +21,10 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
-use super::check_address;
 use crate::{
     Address, HttpClient,
     answer::parse_object,
+    classify::{GENESYS, is_refused_address},
     http::Answer,
     inbound::{is_document, unreached, unusable},
 };
@@ -179,7 +179,10 @@ impl GenesysRoles {
         let url = self.api.join(&format!("/api/v2/authorization/roles/{id}"));
         let request = Request::new(Method::GET, url).bearer(token).map_err(|error| unreached(WHAT, &error))?;
         let answer: Answer = self.http.send(request).await.map_err(|error| unreached(WHAT, &error))?.into();
-        check_address(WHAT, "allow it for keyholder's own credential", &answer)?;
+        if is_refused_address(&GENESYS, &answer.head, &answer.body) {
+            let reason = "the platform refuses the address that keyholder calls from (ip.not.authorized)";
+            return Err(RemoteError::new(format!("{WHAT}: {reason}: allow it for keyholder's own credential")));
+        }
         if answer.head.status == 401 {
             self.token.refused(token);
         }
