@@ -11,8 +11,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::BytesMut;
+
 use super::{
     Batch,
+    run::{BATCH_BYTES, BATCH_LINES},
     spool::{At, Lost, NotKept, OpenError, Spool},
 };
 use crate::counters::CollectorCounters;
@@ -141,11 +144,12 @@ impl Backlog {
         self.tell();
     }
 
-    /// Whether there was one and the disk took it.
+    /// Whether there was one and the disk took it, together with those behind it in memory that fit into one batch.
     fn settle_oldest(&mut self) -> bool {
         let Some(spool) = &mut self.spool else { return false };
-        let Some(oldest) = self.on_its_way.as_ref().or_else(|| self.memory.front()) else { return false };
-        match spool.push(oldest) {
+        let oldest = self.on_its_way.clone().map(|batch| (0, batch)).or_else(|| joined(&self.memory));
+        let Some((from_memory, oldest)) = oldest else { return false };
+        match spool.push(&oldest) {
             Ok(Lost { lines }) => {
                 self.counters.spool_full.inc_by(lines);
                 if std::mem::take(&mut self.disk_failing) {
@@ -163,7 +167,8 @@ impl Backlog {
             let (front, lost) = spool.front();
             self.counters.damaged.inc_by(lost.lines);
             self.front = front.map(|(at, _)| at);
-        } else if let Some(settled) = self.memory.pop_front() {
+        }
+        for settled in self.memory.drain(..from_memory) {
             self.memory_bytes -= settled.body.len();
         }
         true
@@ -231,6 +236,28 @@ impl Backlog {
     }
 }
 
+/// The oldest that fit into one batch, as one, and how many they are; the first in any case. Memory may hold thousands
+/// of small ones, and a sync for each would hold up all sending, and the end.
+fn joined(waiting: &VecDeque<Batch>) -> Option<(usize, Batch)> {
+    let first = waiting.front()?;
+    let (mut count, mut lines, mut bytes) = (1, first.lines, first.body.len());
+    for next in waiting.iter().skip(1) {
+        let (more_lines, more_bytes) = (lines.saturating_add(next.lines), bytes + next.body.len());
+        if more_lines > BATCH_LINES || more_bytes > BATCH_BYTES {
+            break;
+        }
+        (count, lines, bytes) = (count + 1, more_lines, more_bytes);
+    }
+    if count == 1 {
+        return Some((1, first.clone()));
+    }
+    let mut body = BytesMut::with_capacity(bytes);
+    for batch in waiting.iter().take(count) {
+        body.extend_from_slice(&batch.body);
+    }
+    Some((count, Batch { lines, body: body.freeze() }))
+}
+
 fn bury(path: &Path, lines: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     if file.metadata()?.len() + lines.len() as u64 > DEAD_LETTERS_MAX {
@@ -241,7 +268,11 @@ fn bury(path: &Path, lines: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, ffi::OsString};
+    use std::{
+        collections::BTreeMap,
+        ffi::OsString,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use super::*;
     use crate::{
@@ -265,11 +296,11 @@ mod tests {
         Batch { lines: 1, body: format!("{text}\n").into() }
     }
 
-    /// What is sent, in order.
+    /// The lines that are sent, in order.
     fn drain(backlog: &mut Backlog) -> String {
         let mut sent = String::new();
         while let Some(batch) = backlog.front() {
-            sent += std::str::from_utf8(&batch.body).unwrap().trim_end();
+            sent.extend(std::str::from_utf8(&batch.body).unwrap().lines());
             backlog.pop();
         }
         sent
@@ -292,6 +323,52 @@ mod tests {
             // as a kill leaves it
             drop(backlog);
             assert_eq!(drain(&mut spooled(folder.path())), "ABC", "{on_its_way}");
+        }
+    }
+
+    /// Writes by [`counted`].
+    static WRITES: AtomicUsize = AtomicUsize::new(0);
+
+    fn counted(file: &std::fs::File, bytes: &[u8]) -> io::Result<()> {
+        WRITES.fetch_add(1, Ordering::Relaxed);
+        write_durably(file, bytes)
+    }
+
+    #[test]
+    fn small_batches_that_waited_in_memory_are_few_records_on_disk() {
+        for (lines, width, count, records) in [
+            (1, 9, 1_700, vec![500, 500, 500, 200]),
+            (3, 9, 400, vec![498, 498, 204]),
+            (1, 50_000, 25, vec![10, 10, 5]),
+            // each is larger than what is joined
+            (20, 50_000, 2, vec![20, 20]),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut backlog = spooled(folder.path());
+            // makes the segment, so that a try on the full disk is a write and no sync of the folder
+            backlog.push(batch("first"));
+            backlog.write_by(disk_full);
+            let text = |number: u64| format!("{number:0>width$}\n").repeat(lines as usize);
+            for number in 0..count {
+                backlog.push(Batch { lines, body: text(number).into() });
+            }
+            assert_eq!(backlog.waits_in_memory(), u64::from(lines) * count);
+            backlog.write_by(counted);
+            backlog.give_back(Vec::new());
+            let left = (backlog.waits_in_memory(), backlog.memory_bytes);
+            assert_eq!((left, WRITES.swap(0, Ordering::Relaxed)), ((0, 0), records.len()), "one sync for each record");
+            drop(backlog);
+            let mut next = spooled(folder.path());
+            assert_eq!(next.front(), Some(batch("first")));
+            next.pop();
+            let (mut sent, mut found) = (Vec::<u8>::new(), Vec::<u32>::new());
+            while let Some(batch) = next.front() {
+                sent.extend_from_slice(&batch.body);
+                found.push(batch.lines);
+                next.pop();
+            }
+            assert_eq!(found, records);
+            assert!(sent == (0..count).map(text).collect::<String>().into_bytes(), "every line, in order");
         }
     }
 

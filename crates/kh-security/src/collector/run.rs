@@ -24,10 +24,10 @@ use super::{Batch, Intake, Post, Timing, Verdict, backlog::Backlog};
 use crate::counters::CollectorCounters;
 
 /// Lines in a batch.
-const BATCH_LINES: u32 = 500;
+pub(super) const BATCH_LINES: u32 = 500;
 
 /// Bytes in a batch, before the line that fills it.
-const BATCH_BYTES: usize = 512 * 1024;
+pub(super) const BATCH_BYTES: usize = 512 * 1024;
 
 /// Tries of a batch that is refused, before it is cut in halves.
 const REFUSED_TRIES: u32 = 3;
