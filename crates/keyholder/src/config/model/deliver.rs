@@ -17,7 +17,7 @@ pub struct HookConfig {
     /// How long one attempt may take.
     #[serde(serialize_with = "optional_duration")]
     pub timeout: Option<Duration>,
-    /// PEM file of a private CA to trust beside the system's.
+    /// PEM file of a private CA to trust: beside the system's, or in their place where its key says so.
     pub extra_ca: Option<PathBuf>,
 }
 
@@ -86,7 +86,7 @@ pub struct NotifyConfig {
     pub detail: NotifyDetail,
     /// The least urgent notice that is sent; none is `info`.
     pub urgency: Option<Urgency>,
-    /// PEM file of a private CA to trust beside the system's.
+    /// PEM file of a private CA to trust: beside the system's, or in their place where its key says so.
     pub extra_ca: Option<PathBuf>,
 }
 
