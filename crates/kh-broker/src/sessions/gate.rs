@@ -12,6 +12,10 @@ use kh_token::{Cause, Rejections, pause_after};
 
 use crate::TokenError;
 
+/// The longest wait after a rate limit, whatever the platform asks for: one wrong answer must not shut all users out for a
+/// day. A platform that means it refuses again, which costs a request.
+const LIMIT_MAX: Duration = Duration::from_hours(1);
+
 /// A renewal that may be sent.
 #[derive(Clone, Copy)]
 pub(crate) struct Pass {
@@ -80,9 +84,9 @@ impl Gate {
             }
             FetchError::RateLimited { retry_after, .. } => {
                 let before = if self.is_after_limit(pass) { self.limits } else { self.limits.saturating_sub(1) };
-                let until = mono.saturating_add(pause_after(Cause::RateLimited, before, *retry_after, share));
+                let pause = pause_after(Cause::RateLimited, before, *retry_after, share).min(LIMIT_MAX);
                 self.limits = before.saturating_add(1);
-                self.limited(until, error)
+                self.limited(mono.saturating_add(pause), error)
             }
             FetchError::Rejected { .. } | FetchError::Transient { .. } | FetchError::Unusable(_) => mono,
         };

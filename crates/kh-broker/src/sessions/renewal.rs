@@ -242,8 +242,12 @@ impl Drop for Renewal {
 fn pause_of(error: &TokenError, failures: u32, share: Share) -> Duration {
     let asked = match error {
         TokenError::Endpoint { source, retry_in } => match source.as_ref() {
-            // all sessions wait a limit out alike
-            FetchError::RateLimited { .. } => return (*retry_in).max(PAUSE_MIN),
+            // all sessions wait a limit out alike; those that meet it again come back one after the other
+            FetchError::RateLimited { .. } => {
+                let own =
+                    if failures == 0 { PAUSE_MIN } else { pause_after(Cause::RateLimited, failures, None, share) };
+                return (*retry_in).max(own);
+            }
             FetchError::Transient { retry_after, .. } => *retry_after,
             // the document is soon read again: it may be another one by then
             FetchError::Rejected { .. } | FetchError::Unusable(_) => None,
@@ -269,5 +273,22 @@ fn landing(issued: &Result<IssuedToken, GrantError>, sent: &Sha256) -> Landing {
             Landing::Refused
         }
         Err(_) => Landing::NotDone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_meets_a_limit_again_waits_longer_than_it_lasts_and_not_as_long_as_the_others() {
+        let second = Duration::from_secs(1);
+        let source = Arc::new(FetchError::RateLimited { retry_after: None, correlation_id: None });
+        let limited = |retry_in| TokenError::Endpoint { source: Arc::clone(&source), retry_in };
+        let pause = |retry_in, failures, share| pause_of(&limited(retry_in), failures, share);
+        assert_eq!(pause(2 * second, 0, Share::WHOLE), 2 * second);
+        assert_eq!(pause(2 * second, 1, Share::NONE), 4 * second);
+        assert_eq!(pause(2 * second, 1, Share::WHOLE), 8 * second);
+        assert_eq!(pause(120 * second, 1, Share::WHOLE), 120 * second);
     }
 }

@@ -81,6 +81,45 @@ async fn a_rate_limit_without_a_time_is_waited_out_for_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_meets_a_rate_limit_again_waits_longer_though_another_one_was_let_through() {
+    let bench = Bench::new();
+    let process = bench.start(1);
+    let [one, two, _] = three(&bench, &process).await;
+    sleep(LIFE).await;
+    bench.platform.next(Fault::Limited(Some(Duration::from_mins(2))));
+    for user in [one, two] {
+        refused(process.1.lease(user).await);
+    }
+    sleep(Duration::from_mins(2)).await;
+    process.1.lease(one).await.unwrap();
+    bench.platform.next(Fault::Limited(None));
+    let start = Instant::now();
+    let wait = match process.1.lease(two).await {
+        Ok(_) => start.elapsed(),
+        told => refused(told).1,
+    };
+    assert!((4..=8).contains(&wait.as_secs()), "{wait:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_stops_the_sessions_for_an_hour_at_most() {
+    let bench = Bench::new();
+    let process = bench.start(1);
+    let users = three(&bench, &process).await;
+    sleep(LIFE).await;
+    bench.platform.next(Fault::Limited(Some(Duration::from_hours(7 * 24))));
+    for user in users {
+        let (code, retry_in) = refused(process.1.lease(user).await);
+        assert_eq!((code, retry_in.as_secs()), (Code::TOKEN_RATE_LIMITED, 3600));
+    }
+    sleep(Duration::from_hours(1)).await;
+    for user in users {
+        process.1.lease(user).await.unwrap();
+    }
+    assert_eq!(bench.platform.requests(), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_is_refused_is_not_sent_again_by_any_session_before_its_document_changes() {
     let bench = Bench::new();
     let process = bench.start(1);
