@@ -137,11 +137,11 @@ impl UserSessions {
         let spec = credential.spec();
         let Some(policy) = spec.sessions else { return Err(SessionError::Token(TokenError::PerSession)) };
         let document = self.document(credential).await?;
-        let asked_at = self.broker.ports().clock.now().wall;
+        let asked = self.broker.ports().clock.now();
         let issued = spec.endpoint.grant(&document, code).await.map_err(SessionError::Grant)?;
-        credential.gate.lock().accepted(document.sha256());
+        credential.gate.lock().accepted(document.sha256(), asked.mono);
         let bases = Bases { api: spec.api_base.clone(), auth: spec.auth_base.clone() };
-        let tokens = Tokens::issued(issued, asked_at, (&None, bases));
+        let tokens = Tokens::issued(issued, asked.wall, (&None, bases));
         Ok(Granted { tokens, credential: credential.name().clone(), policy })
     }
 

@@ -8,7 +8,10 @@ use std::{sync::Arc, time::Duration};
 
 use kh_core::{Sha256, port::FetchError};
 use kh_resilience::Share;
-use kh_token::{Cause, Rejections, pause_after};
+use kh_token::{
+    Cause, Rejections, pause_after,
+    policy::{REPLACED_AGAIN, REPLACED_TRIES},
+};
 
 use crate::TokenError;
 
@@ -40,6 +43,10 @@ struct Limited {
 pub(crate) struct Gate {
     rejections: Rejections,
     refused: Option<Refused>,
+    /// The document that the platform took last.
+    taken: Option<Sha256>,
+    /// Refusals of documents that came in its place.
+    too_new: u32,
     limited: Option<Limited>,
     /// Rate limits one after the other.
     limits: u32,
@@ -65,14 +72,18 @@ impl Gate {
 
     /// A renewal brought a token.
     pub(crate) fn worked(&mut self, pass: Pass) {
-        self.accepted(pass.document);
+        self.accepted(pass.document, pass.sent_at);
         if self.is_after_limit(pass) {
             (self.limited, self.limits) = (None, 0);
         }
     }
 
-    /// The platform took `document`.
-    pub(crate) fn accepted(&mut self, document: Sha256) {
+    /// The platform took `document`, which was sent at `sent_at`. A later refusal stands.
+    pub(crate) fn accepted(&mut self, document: Sha256, sent_at: Duration) {
+        if self.is_refused_since(document, sent_at) {
+            return;
+        }
+        (self.taken, self.too_new) = (Some(document), 0);
         self.rejections.forgive(document);
     }
 
@@ -96,11 +107,22 @@ impl Gate {
     fn refused(&mut self, pass: Pass, mono: Duration, error: &Arc<FetchError>) -> Duration {
         let Pass { document, sent_at } = pass;
         // those that were under way when the first one was refused are the same try
-        if self.refused.as_ref().is_none_or(|last| last.document != document || last.at < sent_at) {
-            self.rejections.strike(document, mono);
+        if !self.is_refused_since(document, sent_at) {
+            // not every server of a platform knows a new secret at once
+            if self.taken.is_some_and(|taken| taken != document) && self.too_new < REPLACED_TRIES {
+                self.too_new += 1;
+                self.rejections.leave_alone(document, mono, REPLACED_AGAIN);
+            } else {
+                self.rejections.strike(document, mono);
+            }
             self.refused = Some(Refused { document, at: mono, error: Arc::clone(error) });
         }
         self.rejections.refused_until(document, mono).unwrap_or(mono)
+    }
+
+    /// Whether the last refusal is of `document`, and not from before `sent_at`.
+    fn is_refused_since(&self, document: Sha256, sent_at: Duration) -> bool {
+        self.refused.as_ref().is_some_and(|last| last.document == document && last.at >= sent_at)
     }
 
     fn limited(&mut self, until: Duration, error: &Arc<FetchError>) -> Duration {
@@ -122,4 +144,27 @@ fn is_about_the_client(platform_code: &str) -> bool {
         platform_code,
         "invalid_client" | "unauthorized_client" | "unsupported_grant_type" | "client.disabled" | "bad.credentials"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_success_that_was_sent_before_a_refusal_does_not_lift_it() {
+        let (mut gate, document) = (Gate::default(), Sha256([1; 32]));
+        let platform_code = "invalid_client".to_owned();
+        let error = Arc::new(FetchError::Rejected { platform_code, correlation_id: None });
+        let slow = gate.permit(document, SECOND, SECOND).unwrap();
+        let quick = gate.permit(document, 2 * SECOND, SECOND).unwrap();
+        let pause = gate.failed(quick, 3 * SECOND, &error, Share::NONE);
+        gate.worked(slow);
+        gate.accepted(document, 3 * SECOND);
+        assert!(gate.permit(document, 4 * SECOND, SECOND).is_err());
+        gate.accepted(document, 4 * SECOND);
+        assert!(gate.permit(document, 4 * SECOND, SECOND).is_ok(), "it was sent after the refusal");
+        assert!(pause > 100 * SECOND);
+    }
 }

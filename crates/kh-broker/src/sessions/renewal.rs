@@ -15,7 +15,7 @@ use kh_core::{
 use kh_resilience::Share;
 use kh_token::{
     Cause, pause_after,
-    policy::PAUSE_MIN,
+    policy::{PATIENCE, PAUSE_MIN},
     session::{Landing, begin, land},
 };
 
@@ -249,8 +249,9 @@ fn pause_of(error: &TokenError, failures: u32, share: Share) -> Duration {
                 return (*retry_in).max(own);
             }
             FetchError::Transient { retry_after, .. } => *retry_after,
-            // the document is soon read again: it may be another one by then
-            FetchError::Rejected { .. } | FetchError::Unusable(_) => None,
+            // a caller sits a short pause out; in a long one the document is soon read again, and may be another one
+            FetchError::Rejected { .. } => (!retry_in.is_zero() && *retry_in <= PATIENCE).then_some(*retry_in),
+            FetchError::Unusable(_) => None,
         },
         other => match other.retry() {
             Retry::After(wait) => (!wait.is_zero()).then_some(wait),

@@ -120,6 +120,39 @@ async fn a_rate_limit_stops_the_sessions_for_an_hour_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_secret_that_one_server_does_not_know_yet_costs_the_sessions_seconds() {
+    let bench = Bench::new();
+    let process = bench.start(1);
+    let users = three(&bench, &process).await;
+    sleep(LIFE).await;
+    bench.source.write("next");
+    bench.platform.next(Fault::Refused("invalid_client"));
+    let start = Instant::now();
+    for user in users {
+        process.1.lease(user).await.unwrap();
+    }
+    assert!((2..=4).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert_eq!(bench.platform.requests(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_secret_that_is_wrong_is_left_alone_after_a_few_tries() {
+    let bench = Bench::new();
+    let process = bench.start(1);
+    let users = three(&bench, &process).await;
+    sleep(LIFE).await;
+    bench.source.write("next");
+    for _ in 0..4 {
+        bench.platform.next(Fault::Refused("invalid_client"));
+    }
+    for user in users.iter().cycle().take(12) {
+        assert_eq!(refused(process.1.lease(*user).await).0, Code::CREDENTIAL_REJECTED);
+        sleep(Duration::from_secs(3)).await;
+    }
+    assert_eq!(bench.platform.requests(), 4, "three tries that do not count, and one that does");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_is_refused_is_not_sent_again_by_any_session_before_its_document_changes() {
     let bench = Bench::new();
     let process = bench.start(1);
