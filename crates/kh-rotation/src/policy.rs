@@ -136,7 +136,8 @@ impl Backoff {
 pub struct Emergency {
     /// E1: time after the promotion at which the old secret dies without evidence. Default 5 min.
     pub pickup: Duration,
-    /// E2: time after the beginning at which the old secret dies although the new one is not live. Default 60 s.
+    /// E2: time after the order, or after the persons whom it needs had agreed, at which the old secret dies although the
+    /// new one is not live. Default 60 s.
     pub revoke: Duration,
 }
 

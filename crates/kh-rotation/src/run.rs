@@ -120,6 +120,8 @@ pub struct Run {
     pub(crate) seq: u64,
     pub(crate) last_at: UnixMillis,
     pub(crate) approved: bool,
+    /// When the persons whom it needs, at the level that it has now, had agreed.
+    pub(crate) approved_at: Option<UnixMillis>,
     /// When and by whom it was made urgent after it had begun.
     pub(crate) hurried: Option<(UnixMillis, String)>,
     pub(crate) base: Option<Baseline>,
@@ -205,6 +207,12 @@ impl Run {
             Some((at, by)) => (*at, by),
             None => (self.began_at, &self.begin.actor),
         }
+    }
+
+    /// From when on it may take the old secret away as urgently as it was ordered to.
+    pub(crate) fn urgent_since(&self) -> UnixMillis {
+        let ordered_at = self.urgent().0;
+        self.approved_at.map_or(ordered_at, |agreed_at| agreed_at.max(ordered_at))
     }
 
     /// The position of its newest record, from 1 upward: the next one is written at `seq() + 1`.

@@ -143,7 +143,8 @@ impl Ask<'_> {
     fn revoke_in_time(self, base: &Baseline) -> Answer<()> {
         let run = self.run;
         let dead = run.stopped_at.is_some() || run.pruned_at.is_some();
-        let over = self.now.since(run.urgent().0) >= self.policy.emergency.revoke || (run.full && run.new.is_none());
+        let over =
+            self.now.since(run.urgent_since()) >= self.policy.emergency.revoke || (run.full && run.new.is_none());
         // A place becomes free only when the old one is deleted, not when it is stopped.
         let in_the_way = run.full && run.new.is_none() && run.pruned_at.is_none();
         if run.begin.strategy == Strategy::Swap || run.promoted_at.is_some() || !over || (dead && !in_the_way) {

@@ -54,6 +54,7 @@ pub(super) fn begin(record: &Record) -> Result<Run, Impossible> {
         seq: 1,
         last_at: record.at,
         approved: false,
+        approved_at: None,
         hurried: None,
         base: None,
         base_at: record.at,
@@ -123,6 +124,7 @@ fn step(run: &mut Run, at: UnixMillis, step: &Step) -> Fold {
         Step::Approved { of, .. } => {
             ensure(!run.approved && *of != ApprovalOf::Prune, "the run was approved already")?;
             run.approved = true;
+            run.approved_at = Some(at);
             Ok(())
         }
         Step::Preflighted(base) => preflighted(run, at, base),
@@ -470,6 +472,7 @@ fn ordered(run: &mut Run, at: UnixMillis, order: &Order, actor: &str) -> Fold {
             run.hurried = Some((at, actor.to_owned()));
             // who agreed to a plain run did not agree to this
             run.approved = false;
+            run.approved_at = None;
         }
         Order::Rollback | Order::Abort => {
             run.course = Course::Back { since: at, abort: *order == Order::Abort };

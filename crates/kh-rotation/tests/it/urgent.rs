@@ -318,6 +318,30 @@ fn an_urgent_order_gives_the_new_secret_its_minute() {
     assert!(!sim.world.platform.accepts(1));
 }
 
+/// Two persons take longer than the minute; it begins when they have agreed.
+#[test]
+fn a_revocation_that_persons_agreed_to_gives_the_new_secret_its_minute() {
+    let agreed = |strategy| {
+        let mut sim = Sim::new(begin_of(strategy, Level::Revoke, 1));
+        sim.policy.approvals.revoke = 2;
+        sim.approve(ApprovalOf::Revoke, "ann");
+        let decision = sim.drive(10 * MINUTE);
+        assert!(matches!(decision, Decision::Wait { why: Why::Approval { have: 1, need: 2, .. }, .. }), "{decision:?}");
+        sim.approve(ApprovalOf::Revoke, "bob");
+        sim
+    };
+    let mut sim = agreed(Strategy::Pair);
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.sent(), ["create", "stage", "promote", "stop", "prune", "revoke_tokens"]);
+    // One that does not work in that minute is not waited for.
+    let mut sim = agreed(Strategy::Overlap);
+    sim.new_works = false;
+    sim.drive(MINUTE / 2);
+    assert!(sim.world.platform.accepts(1));
+    sim.drive(MINUTE);
+    assert!(!sim.world.platform.accepts(1));
+}
+
 #[test]
 fn what_is_over_cannot_be_made_urgent() {
     let mut sim = Sim::of(Strategy::Pair);
