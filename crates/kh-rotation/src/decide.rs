@@ -8,7 +8,7 @@ mod forward;
 mod gate;
 mod open;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use kh_core::{
     UnixMillis,
@@ -24,6 +24,10 @@ use crate::{
     status::command,
     view::{JournalView, List, Live, Look, TryFailure, View},
 };
+
+/// The longest wait that is taken from the other side's word: a limit per day, or a date in a wrong time zone, is no reason
+/// to leave a run alone for days.
+const ASKED_MAX: Duration = Duration::from_hours(1);
 
 /// What a run does next.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -295,11 +299,20 @@ impl<'a> Ask<'a> {
             return Err(self.stuck(reason.clone(), command::resume(run)));
         }
         let waited = run.last_at.plus(self.policy.backoff.after(run.failures));
-        let until = run.retry_at.map_or(waited, |asked| asked.max(waited));
+        let longest = run.last_at.plus(self.asked_max());
+        let until = run.retry_at.map_or(waited, |asked| asked.min(longest).max(waited));
         if self.now < until {
             return Err(self.wait(until, Why::Failure(reason.clone())));
         }
         Ok(())
+    }
+
+    /// The longest wait that the other side may ask for. Where a secret leaked, or nobody can log in, it is no longer than
+    /// one of the run's own.
+    fn asked_max(self) -> Duration {
+        let run = self.run;
+        let in_the_gap = run.gap().is_some_and(|(_, until)| until.is_none());
+        if run.begin.level.emergency() || in_the_gap { self.policy.backoff.most.min(ASKED_MAX) } else { ASKED_MAX }
     }
 
     pub(crate) fn list(self) -> Answer<&'a List> {

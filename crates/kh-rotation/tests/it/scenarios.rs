@@ -280,6 +280,43 @@ fn one_replica_on_the_old_secret_is_enough_to_wait() {
     assert_eq!(sim.drive(3 * DAY), Decision::Ended);
 }
 
+/// When the promotion is sent for the `count`th time.
+fn promoted_again(sim: &mut Sim, count: usize) -> kh_core::UnixMillis {
+    while sim.count("promote") < count {
+        match sim.turn() {
+            Some(Decision::Wait { until, .. }) => {
+                sim.now = until;
+                sim.view = sim.view.after_wait();
+            }
+            Some(other) => panic!("{other:?}"),
+            None => {}
+        }
+    }
+    sim.now
+}
+
+/// A proxy before a store counts by the day, or its clock is in another time zone.
+#[test]
+fn who_asks_for_a_wait_of_days_is_asked_again_within_the_hour() {
+    let most = kh_rotation::Policy::default().backoff.most;
+    let cases = [
+        (Strategy::Overlap, Level::Regular, 7 * DAY, HOUR),
+        (Strategy::Overlap, Level::Regular, HOUR / 2, HOUR / 2),
+        (Strategy::Overlap, Level::Revoke, 7 * DAY, most),
+        // nobody can log in meanwhile
+        (Strategy::Swap, Level::Regular, 7 * DAY, most),
+        (Strategy::Swap, Level::Regular, MINUTE, MINUTE),
+    ];
+    for (strategy, level, asked, waited) in cases {
+        let mut sim = Sim::new(begin_of(strategy, level, 1));
+        sim.faults.push_back(("promote", Fault::Throttled(asked)));
+        let refused_at = promoted_again(&mut sim, 1);
+        let again_at = promoted_again(&mut sim, 2);
+        assert_eq!(again_at.since(refused_at), waited, "{strategy:?}, {level:?}: {asked:?}");
+        assert!(sim.run.promoted_at().is_some());
+    }
+}
+
 #[test]
 fn a_lost_create_is_found_by_the_list_and_deleted() {
     for (fault, creates) in

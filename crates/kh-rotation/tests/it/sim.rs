@@ -30,6 +30,8 @@ pub(crate) const START: UnixMillis = UnixMillis(1_800_000_000_000);
 pub(crate) enum Fault {
     /// Nothing arrives; the sender knows.
     NotDone,
+    /// Nothing arrives; the sender is told so, and when it may send again.
+    Throttled(Duration),
     /// Nothing arrives; the sender does not know.
     LostRequest,
     /// It is carried out; the sender does not know.
@@ -221,6 +223,10 @@ impl Sim {
         let outcome = match fault {
             None => self.world.arrive(&call),
             Some(Fault::NotDone) => Outcome::NotDone { reason: "503".into(), retry_after_ms: None },
+            Some(Fault::Throttled(span)) => {
+                let retry_after_ms = Some(u64::try_from(span.as_millis()).unwrap());
+                Outcome::NotDone { reason: "429".into(), retry_after_ms }
+            }
             Some(Fault::LostRequest) => lost(),
             Some(Fault::LostAnswer) => {
                 self.world.arrive(&call);
