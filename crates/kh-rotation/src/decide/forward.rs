@@ -111,12 +111,28 @@ impl Ask<'_> {
     fn kill(self, base: &Baseline) -> Answer<Decision> {
         let run = self.run;
         if run.stopped_at.is_none() && run.pruned_at.is_none() {
+            if let Some(id) = &base.old_id
+                && self.is_last(id)?
+            {
+                let why = "the platform does not take the last secret of a client away: disable the client there, one of \
+                    keyholder's own with `keyholder client disable`, and end this run";
+                return Err(self.stuck(why, command::abandon(run)));
+            }
             return self.emergency_stop(base, "killed by order, without a replacement");
         }
         if !run.tokens_revoked {
             return Err(self.intend(Effect::RevokeTokens));
         }
         Ok(self.record(Step::Ended { end: End::Killed }))
+    }
+
+    /// Whether `id` is the last secret of a client that must have one: where none can be stopped, the platform deletes
+    /// one only beside another (`last.secret`).
+    fn is_last(self, id: &ManagedId) -> Answer<bool> {
+        if self.run.begin.platform.reversible_stop {
+            return Ok(false);
+        }
+        Ok(self.list()?.secrets.iter().all(|listed| listed.id == *id))
     }
 
     /// Takes the old secret away on a person's order alone.
@@ -143,11 +159,17 @@ impl Ask<'_> {
     fn revoke_in_time(self, base: &Baseline) -> Answer<()> {
         let run = self.run;
         let dead = run.stopped_at.is_some() || run.pruned_at.is_some();
-        let over =
-            self.now.since(run.urgent_since()) >= self.policy.emergency.revoke || (run.full && run.new.is_none());
+        let full = run.full && run.new.is_none();
+        let over = full || self.now.since(run.urgent_since()) >= self.policy.emergency.revoke;
         // A place becomes free only when the old one is deleted, not when it is stopped.
-        let in_the_way = run.full && run.new.is_none() && run.pruned_at.is_none();
+        let in_the_way = full && run.pruned_at.is_none();
         if run.begin.strategy == Strategy::Swap || run.promoted_at.is_some() || !over || (dead && !in_the_way) {
+            return Ok(());
+        }
+        // The last one dies when there is another one, and no sooner whatever is ordered.
+        if let Some(id) = base.old_id.as_ref().filter(|_| !full && run.new.is_none())
+            && self.is_last(id)?
+        {
             return Ok(());
         }
         self.emergency_stop(base, "revoked by order before the new secret is live").map(drop)
@@ -459,7 +481,12 @@ impl Ask<'_> {
 
     /// Deletes what was found to be an orphan.
     pub(super) fn clean_orphans(self) -> Answer<()> {
-        let Some(id) = self.run.orphans.first() else { return Ok(()) };
+        let run = self.run;
+        let Some(id) = run.orphans.first() else { return Ok(()) };
+        // The old one is gone, so that this may be the last one: then it goes when there is another one.
+        if run.pruned_at.is_some() && run.new.is_none() && self.is_last(id)? {
+            return Ok(());
+        }
         self.not_held()?;
         Err(self.intend(Effect::Cleanup { id: id.clone(), by: self.acting() }))
     }

@@ -42,7 +42,8 @@ fn texts(plan: &Plan, weight: Weight) -> Vec<&str> {
 fn a_plan_is_what_happens() {
     for strategy in [Strategy::Overlap, Strategy::Pair, Strategy::Swap] {
         for level in [Level::Regular, Level::Fast, Level::Revoke, Level::Kill] {
-            if strategy == Strategy::Swap && level == Level::Kill {
+            // Where none can be stopped the last one is not taken away.
+            if strategy != Strategy::Pair && level == Level::Kill {
                 continue;
             }
             let mut begin = begin_of(strategy, level, 2);
@@ -75,6 +76,10 @@ fn obstacles_are_told_before_anything_is_changed() {
     let obstacles = texts(&plan, Weight::Obstacle);
     assert!(obstacles.contains(&"the rotator lacks a role") && obstacles.contains(&"the store may not be written"));
     assert!(obstacles.iter().any(|text| text.starts_with("b serves another secret")), "{obstacles:?}");
+    assert!(plan.effects.is_empty());
+
+    let plan = planned(&mut Sim::new(begin_of(Strategy::Overlap, Level::Kill, 1)));
+    assert!(texts(&plan, Weight::Obstacle).iter().any(|text| text.contains("the last secret")), "{plan:?}");
     assert!(plan.effects.is_empty());
 
     let mut begin = begin_of(Strategy::Overlap, Level::Regular, 1);

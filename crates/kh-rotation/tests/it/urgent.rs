@@ -286,6 +286,89 @@ fn revoke_makes_room_by_deleting_the_old_one() {
     assert_eq!(sim.sent(), ["create", "prune", "create", "stage", "promote", "revoke_tokens"]);
 }
 
+/// keyholder's own clients, and a platform with a secrets API: the last secret of a client is deleted by nobody.
+fn keeps_last(level: Level) -> Sim {
+    let mut sim = Sim::new(begin_of(Strategy::Overlap, level, 1));
+    sim.world.platform.keeps_last = true;
+    sim
+}
+
+#[test]
+fn revoke_makes_a_new_secret_first_where_the_last_one_cannot_be_deleted() {
+    let mut sim = keeps_last(Level::Revoke);
+    for _ in 0..6 {
+        sim.faults.push_back(("create", Fault::NotDone));
+    }
+    sim.drive(2 * MINUTE);
+    assert_eq!(sim.sent(), ["create"; 6], "the deadline is over, and nothing is asked for that is refused");
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.sent().split_off(6), ["create", "prune", "stage", "promote", "revoke_tokens"]);
+    assert_eq!(sim.end(), Some(&End::Completed { unknown: vec![] }));
+    // Another one that somebody else made is enough for the old one to die in time.
+    let mut sim = keeps_last(Level::Revoke);
+    sim.world.platform.secrets.push(Secret { id: 40, value: 40, active: true, label: None });
+    for _ in 0..6 {
+        sim.faults.push_back(("create", Fault::NotDone));
+    }
+    sim.drive(2 * MINUTE);
+    assert!(!sim.world.platform.accepts(1));
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+}
+
+/// It was the last one by the time the platform was asked; or an earlier version asked for it, and stood still.
+#[test]
+fn a_revocation_that_was_refused_the_last_secret_goes_on_with_a_new_one() {
+    let mut sim = keeps_last(Level::Revoke);
+    sim.world.platform.secrets.push(Secret { id: 40, value: 40, active: true, label: None });
+    for _ in 0..6 {
+        sim.faults.push_back(("create", Fault::NotDone));
+    }
+    let pruning = |step: &Step| matches!(step, Step::Intended { effect: Effect::Prune { .. }, .. });
+    while !sim.journal.iter().any(|record| pruning(&record.step)) {
+        if let Some(Decision::Wait { until, .. }) = sim.turn() {
+            sim.now = until;
+            sim.view = sim.view.after_wait();
+        }
+    }
+    sim.world.platform.secrets.retain(|secret| secret.id != 40);
+    assert!(matches!(sim.drive(MINUTE), Decision::NeedsOperator(_)));
+    sim.faults.clear();
+    sim.order(Order::Resume);
+    let before = sim.sent().len();
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.sent().split_off(before), ["create", "prune", "stage", "promote", "revoke_tokens"]);
+}
+
+/// The first new one never works, and by then the old one is dead.
+#[test]
+fn what_never_worked_is_deleted_after_its_successor_is_made_where_the_last_one_cannot_be() {
+    let mut sim = keeps_last(Level::Revoke);
+    sim.new_works = false;
+    sim.drive(11 * MINUTE);
+    sim.new_works = true;
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.sent(), ["create", "prune", "create", "cleanup", "stage", "promote", "revoke_tokens"]);
+    assert_eq!(sim.world.platform.deleted, [1, 2]);
+}
+
+#[test]
+fn kill_changes_nothing_where_the_last_secret_cannot_be_deleted() {
+    let mut sim = keeps_last(Level::Kill);
+    let decision = sim.drive(DAY);
+    assert!(
+        matches!(&decision, Decision::NeedsOperator(need)
+            if need.why.contains("client disable") && need.next.ends_with(" --leave")),
+        "{decision:?}"
+    );
+    assert!(!sim.journal.iter().any(|record| matches!(record.step, Step::Intended { .. })));
+    sim.order(Order::Abandon);
+    assert_eq!((sim.drive(MINUTE), sim.run.state()), (Decision::Ended, State::Abandoned));
+    let mut sim = keeps_last(Level::Kill);
+    sim.world.platform.secrets.push(Secret { id: 40, value: 40, active: true, label: None });
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!((sim.run.state(), sim.world.platform.accepts(1)), (State::Killed, false));
+}
+
 /// The old secret leaks while a plain rotation keeps both: it dies now, and not when its overlap is over.
 #[test]
 fn a_plain_run_that_is_made_urgent_revokes_the_old_secret() {

@@ -43,13 +43,15 @@ pub(crate) struct Platform {
     pub(crate) secrets: Vec<Secret>,
     pub(crate) next: u32,
     pub(crate) active_max: usize,
+    /// Whether the last secret is deleted by nobody.
+    pub(crate) keeps_last: bool,
     pub(crate) deleted: Vec<u32>,
 }
 
 impl Platform {
     pub(crate) fn new() -> Self {
         let old = Secret { id: 1, value: 1, active: true, label: None };
-        Self { secrets: vec![old], next: 2, active_max: 4, deleted: Vec::new() }
+        Self { secrets: vec![old], next: 2, active_max: 4, keeps_last: false, deleted: Vec::new() }
     }
 
     /// Whether secret `value` logs in.
@@ -68,6 +70,9 @@ impl Platform {
     }
 
     fn delete(&mut self, which: &ManagedId) -> Outcome {
+        if self.keeps_last && matches!(&self.secrets[..], [only] if id(only.id) == *which) {
+            return Outcome::Refused { reason: "last.secret: make another one first".into(), full: false };
+        }
         self.secrets.retain(|secret| id(secret.id) != *which);
         self.deleted.push(number(which));
         self.deleted.sort_unstable();
