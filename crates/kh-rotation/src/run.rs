@@ -131,6 +131,7 @@ pub struct Run {
     pub(crate) retry_at: Option<UnixMillis>,
     pub(crate) failure: Option<String>,
     pub(crate) refused: Option<String>,
+    /// The platform refused to make one more, and nothing that could make room was done since.
     pub(crate) full: bool,
     pub(crate) attempts: u32,
     /// Attempts that may have made a secret.

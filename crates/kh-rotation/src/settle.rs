@@ -27,10 +27,12 @@ pub fn settle(run: &Run, effect: &Effect, outcome: Outcome, now: UnixMillis) -> 
         _ if answers(&outcome, effect) => outcome,
         _ => odd("is of another kind"),
     };
-    let dead = matches!(
-        (&outcome, effect),
-        (Outcome::Done, Effect::Prune { .. }) | (Outcome::Created { .. }, Effect::Regenerate { .. })
-    );
+    let dead = match (&outcome, effect) {
+        (Outcome::Created { .. }, Effect::Regenerate { .. }) => true,
+        // until the new one is live it names the client
+        (Outcome::Done, Effect::Prune { .. }) => run.promoted_at().is_some(),
+        _ => false,
+    };
     let mut entry = Entry::of(now, Step::Settled { outcome });
     if dead {
         entry.escrow.forget.push(Escrow::Old);

@@ -161,8 +161,8 @@ impl Ask<'_> {
         let dead = run.stopped_at.is_some() || run.pruned_at.is_some();
         let full = run.full && run.new.is_none();
         let over = full || self.now.since(run.urgent_since()) >= self.policy.emergency.revoke;
-        // A place becomes free only when the old one is deleted, not when it is stopped.
-        let in_the_way = full && run.pruned_at.is_none();
+        // One that can be stopped is not deleted to make room: the new one is made after its model.
+        let in_the_way = full && run.pruned_at.is_none() && !run.begin.platform.reversible_stop;
         if run.begin.strategy == Strategy::Swap || run.promoted_at.is_some() || !over || (dead && !in_the_way) {
             return Ok(());
         }
@@ -198,13 +198,19 @@ impl Ask<'_> {
         if run.begin.strategy == Strategy::Swap {
             return self.regenerate(attempt);
         }
+        if run.full && run.stopped_at.is_some() && run.pruned_at.is_none() {
+            let why = "the platform takes no more secrets. The old one is stopped, and is kept as the model of the new \
+                one: delete one that is not in use";
+            return Err(self.stuck(why, command::resume(run)));
+        }
         let list = self.list()?;
         self.reap(list)?;
         let active = list.secrets.iter().filter(|listed| listed.active).count();
         if run.begin.platform.active_max.is_some_and(|most| active >= most as usize) {
             let why =
                 format!("the platform holds {active} active secrets and takes no more: delete one that is not in use");
-            if run.begin.level == Level::Revoke && run.pruned_at.is_none() {
+            // What is stopped is not counted: its deletion would make no room.
+            if run.begin.level == Level::Revoke && run.pruned_at.is_none() && run.stopped_at.is_none() {
                 return self.emergency_stop(base, "revoked by order to make room for the new secret");
             }
             return Err(self.stuck(why, command::resume(run)));

@@ -338,7 +338,11 @@ fn done(run: &mut Run, at: UnixMillis, effect: &Effect) -> Fold {
             let hook = run.hook(name, *document)?;
             (hook.done, hook.failing) = (true, false);
         }
-        Effect::Stop { .. } => run.stopped_at = Some(at),
+        Effect::Stop { .. } => {
+            run.stopped_at = Some(at);
+            // where only active ones are counted there is room now
+            run.full = false;
+        }
         Effect::Start { .. } => {
             run.stopped_at = None;
             run.stop_intended = false;
@@ -458,7 +462,8 @@ fn ordered(run: &mut Run, at: UnixMillis, order: &Order, actor: &str) -> Fold {
         hook.skipped |= *order == Order::SkipHooks && !hook.done;
     }
     match order {
-        Order::Resume | Order::SkipHooks => {}
+        Order::Resume => run.full = false,
+        Order::SkipHooks => {}
         Order::Adopt { store, version } => {
             let index = run.store_index(store).ok_or("the run has no such store")?;
             let base = run.base.as_mut().ok_or("nothing is expected yet")?;

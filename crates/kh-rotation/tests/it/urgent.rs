@@ -12,7 +12,9 @@ use kh_core::{
         secret_management::Rotator,
     },
 };
-use kh_rotation::{Acting, Decision, Effect, End, Level, Order, Record, State, Step, Why, policy::Reads};
+use kh_rotation::{
+    Acting, Decision, Effect, End, Escrow, Level, Order, Outcome, Record, State, Step, Why, policy::Reads, settle,
+};
 
 use super::{
     sim::{Fault, Sim, begin_of, consumer},
@@ -284,6 +286,53 @@ fn revoke_makes_room_by_deleting_the_old_one() {
     sim.world.platform.active_max = 1;
     assert_eq!(sim.drive(DAY), Decision::Ended);
     assert_eq!(sim.sent(), ["create", "prune", "create", "stage", "promote", "revoke_tokens"]);
+}
+
+/// At Genesys Cloud and CXone the new one is made after the model of the old one, and Genesys Cloud counts what is stopped.
+#[test]
+fn revoke_does_not_delete_what_it_can_stop_to_make_room() {
+    let mut sim = Sim::new(begin_of(Strategy::Pair, Level::Revoke, 1));
+    sim.world.platform.held_max = 1;
+    for tried in [2, 3] {
+        let decision = sim.drive(DAY);
+        assert!(
+            matches!(&decision, Decision::NeedsOperator(need)
+                if need.why.contains("takes no more") && need.next.contains("rotate resume")),
+            "{decision:?}"
+        );
+        assert_eq!((sim.count("create"), sim.count("stop"), sim.count("prune")), (tried, 1, 0));
+        assert_eq!((sim.world.platform.accepts(1), sim.world.platform.secrets.len()), (false, 1));
+        assert!(sim.run.order(Order::Rollback, "ann", "", sim.now).is_ok(), "there is a way back");
+        sim.order(Order::Resume);
+    }
+    sim.world.platform.held_max = 2;
+    let before = sim.sent().len();
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.sent().split_off(before), ["create", "stage", "promote", "prune", "revoke_tokens"]);
+    // One that counts the active ones alone has room when the old one is stopped.
+    let mut sim = Sim::new(begin_of(Strategy::Pair, Level::Revoke, 1));
+    sim.world.platform.active_max = 1;
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.sent(), ["create", "stop", "create", "stage", "promote", "prune", "revoke_tokens"]);
+    let mut begin = begin_of(Strategy::Pair, Level::Revoke, 1);
+    begin.platform.active_max = Some(1);
+    let mut sim = Sim::new(begin);
+    sim.world.platform.active_max = 1;
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.sent(), ["stop", "create", "stage", "promote", "prune", "revoke_tokens"]);
+}
+
+/// It names the client: without it nothing is listed and nothing made.
+#[test]
+fn the_old_document_is_kept_until_the_new_secret_is_live() {
+    let prune = Effect::Prune { id: super::world::id(1), by: Acting::Rotator(Rotator::First) };
+    let forgotten = |sim: &Sim| settle(&sim.run, &prune, Outcome::Done, sim.now).escrow.forget;
+    let mut sim = Sim::of(Strategy::Overlap);
+    sim.drive(Duration::ZERO);
+    assert!(sim.run.new_secret().is_some() && forgotten(&sim).is_empty());
+    sim.drive(MINUTE);
+    assert!(sim.run.promoted_at().is_some());
+    assert_eq!(forgotten(&sim), [Escrow::Old]);
 }
 
 /// keyholder's own clients, and a platform with a secrets API: the last secret of a client is deleted by nobody.

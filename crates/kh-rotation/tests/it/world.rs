@@ -43,6 +43,8 @@ pub(crate) struct Platform {
     pub(crate) secrets: Vec<Secret>,
     pub(crate) next: u32,
     pub(crate) active_max: usize,
+    /// Most that there may be, active or not.
+    pub(crate) held_max: usize,
     /// Whether the last secret is deleted by nobody.
     pub(crate) keeps_last: bool,
     pub(crate) deleted: Vec<u32>,
@@ -51,7 +53,14 @@ pub(crate) struct Platform {
 impl Platform {
     pub(crate) fn new() -> Self {
         let old = Secret { id: 1, value: 1, active: true, label: None };
-        Self { secrets: vec![old], next: 2, active_max: 4, keeps_last: false, deleted: Vec::new() }
+        Self {
+            secrets: vec![old],
+            next: 2,
+            active_max: 4,
+            held_max: usize::MAX,
+            keeps_last: false,
+            deleted: Vec::new(),
+        }
     }
 
     /// Whether secret `value` logs in.
@@ -184,7 +193,8 @@ impl World {
 
     fn create(&mut self, label: &str) -> Outcome {
         let platform = &mut self.platform;
-        if platform.secrets.iter().filter(|secret| secret.active).count() >= platform.active_max {
+        let active = platform.secrets.iter().filter(|secret| secret.active).count();
+        if active >= platform.active_max || platform.secrets.len() >= platform.held_max {
             return Outcome::Refused { reason: "limit".into(), full: true };
         }
         let new = platform.next;

@@ -50,8 +50,8 @@ impl Session {
             .map_err(|error| Halt::Unreadable { run: self.run.began().run, why: format!("its escrow: {error}") })
     }
 
-    /// The document that names the client or user for calls to the management: the old one from the preflight until its
-    /// secret is dead, then the new one, and before all that what the first store serves. `Ok(None)`: no store was
+    /// The document that names the client or user for calls to the management: the old one from the preflight for as long
+    /// as it is in escrow, then the new one, and before all that what the first store serves. `Ok(None)`: no store was
     /// looked at yet, or it has none.
     pub(super) async fn current(&self) -> Result<Option<CredentialDocument>, Halt> {
         if self.run.baseline().is_some() {

@@ -132,6 +132,44 @@ async fn a_leaked_secret_dies_in_the_time_of_its_level() {
     assert!(!state.calls.iter().any(|call| matches!(call, Call::Create(_))), "and nothing replaces it");
 }
 
+/// The platform counts every client, also one that is stopped: somebody has to make room, and the new one is then made
+/// after the model of the old one.
+#[tokio::test]
+async fn a_leaked_secret_is_stopped_and_kept_while_the_platform_is_full() {
+    let world = World::new(Strategy::Pair, 23);
+    let old = world.platform.first();
+    world.platform.state.lock().unwrap().rows_max = Some(1);
+    let standing = world.until_standing(&wanted(Level::Revoke)).await.0;
+    let Standing::NeedsOperator(need) = standing else { panic!("{standing:?}") };
+    assert!(need.why.contains("takes no more secrets") && need.next.contains("rotate resume"), "{need:?}");
+    assert!(!world.platform.accepts(&old));
+    let calls = world.platform.state.lock().unwrap().calls.clone();
+    assert!(matches!(&calls[..], [Call::Stop(_)]), "{calls:?}");
+    world.platform.state.lock().unwrap().rows_max = Some(2);
+    world.act(Act::Order(Order::Resume)).await.unwrap();
+    let end = ends(&world, &wanted(Level::Revoke)).await;
+    assert_eq!(end, End::Completed { unknown: Vec::new() });
+    assert!(world.stores.iter().all(|store| world.platform.accepts(&store.document())));
+    let calls = world.platform.state.lock().unwrap().calls.clone();
+    assert!(matches!(&calls[..], [Call::Stop(_), Call::Create(_), Call::Delete(_)]), "{calls:?}");
+}
+
+/// Where none can be stopped the old one is deleted to make room; its document names the client until the end.
+#[tokio::test]
+async fn a_leaked_secret_that_is_deleted_to_make_room_is_replaced() {
+    let world = World::new(Strategy::Overlap, 24);
+    {
+        let mut state = world.platform.state.lock().unwrap();
+        (state.no_stop, state.rows_max) = (true, Some(2));
+        state.new_row(Some("made by a person".to_owned()), START);
+    }
+    let end = ends(&world, &wanted(Level::Revoke)).await;
+    assert_eq!(end, End::Completed { unknown: Vec::new() });
+    assert!(world.stores.iter().all(|store| world.platform.accepts(&store.document())));
+    let calls = world.platform.state.lock().unwrap().calls.clone();
+    assert!(matches!(&calls[..], [Call::Delete(_), Call::Create(_)]), "{calls:?}");
+}
+
 /// The schedule may begin a plain run right before a person says that the secret leaked.
 #[tokio::test]
 async fn a_plain_run_is_not_taken_for_the_urgent_one_that_is_wanted() {

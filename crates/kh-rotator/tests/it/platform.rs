@@ -55,6 +55,10 @@ pub(crate) struct State {
     /// Every secret there ever was.
     pub(crate) secrets: Vec<String>,
     pub(crate) limit_met: bool,
+    /// Most rows that there may be, active or not; none: only active ones are counted.
+    pub(crate) rows_max: Option<usize>,
+    /// Whether none can be stopped.
+    pub(crate) no_stop: bool,
 }
 
 /// How a listing fails.
@@ -80,7 +84,7 @@ pub(crate) struct Platform {
 }
 
 impl State {
-    fn new_row(&mut self, name: Option<String>, at: UnixMillis) -> Row {
+    pub(crate) fn new_row(&mut self, name: Option<String>, at: UnixMillis) -> Row {
         self.made += 1;
         let secret = format!("{MARK}-{}", self.made);
         self.secrets.push(secret.clone());
@@ -190,7 +194,7 @@ impl SecretManagement for Platform {
     fn traits(&self) -> ManagementTraits {
         ManagementTraits {
             strategies: vec![self.strategy],
-            reversible_stop: self.strategy != Strategy::Swap,
+            reversible_stop: self.strategy != Strategy::Swap && !self.state.lock().unwrap().no_stop,
             active_max: Some(u32::try_from(self.active_max).unwrap()),
             settles_within: Duration::from_secs(10),
             token_life_max: TOKEN_LIFE,
@@ -244,14 +248,20 @@ impl SecretManagement for Platform {
 
     fn create<'a>(
         &'a self,
-        _current: &'a CredentialDocument,
+        current: &'a CredentialDocument,
         label: &'a str,
         _by: Rotator,
     ) -> BoxFuture<'a, Result<CreatedSecret, ManageError>> {
         Box::pin(async move {
-            let now = self.now();
+            let (now, model) = (self.now(), self.id_of(current));
             self.change("create", |state| {
-                if state.rows.iter().filter(|row| row.active).count() >= self.active_max {
+                // what can be stopped is the model of the new one, as at Genesys Cloud and CXone
+                let gone = |id: &ManagedId| !state.no_stop && state.rows.iter().all(|row| row.id != *id);
+                if let Some(id) = model.filter(gone) {
+                    return Err(ManageError::NotFound(id));
+                }
+                let active = state.rows.iter().filter(|row| row.active).count();
+                if active >= self.active_max || state.rows_max.is_some_and(|most| state.rows.len() >= most) {
                     state.limit_met = true;
                     return Err(ManageError::LimitReached { platform_code: "too.many".to_owned() });
                 }
