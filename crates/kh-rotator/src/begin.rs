@@ -16,7 +16,7 @@ use kh_rotation::{Begin, Earlier, Level, Place, PlatformFacts, Record, Run, Step
 
 use crate::{
     services::Services,
-    session::{Halt, Session, leased},
+    session::{Halt, Session, give_back, leased},
     subject::Subject,
     timeline::Timeline,
     told,
@@ -182,7 +182,7 @@ impl Session {
         let event = told::event(services, run.began(), 1, &record.step);
         let new = NewRun { id, credential: subject.credential.clone(), at, record: record.to_json() };
         if let Err(error) = services.journal.begin(new, lease.clone(), event).await {
-            services.journal.release(&lease).await?;
+            give_back(services, &lease).await;
             return Err(error.into());
         }
         if let Some(notice) = told::notice(&run, 1, at, &record.step) {

@@ -1,7 +1,8 @@
 //! What persons do to a rotation: orders to a run, holds, approvals.
 //!
 //! Invariant: a person's act is written under the same fence as everything else, and stands in the audit log with the
-//! person's name. It waits for the lease of a working process, for a bounded time.
+//! person's name. It waits for the lease of a working process, for a bounded time. What was written is told as done,
+//! whatever becomes of the lease.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use kh_rotation::{Order, Run, run::Refused};
 use crate::{
     begin::readable,
     services::Services,
-    session::{Halt, lease_name},
+    session::{Halt, give_back, lease_name},
     told,
 };
 
@@ -97,7 +98,7 @@ pub async fn order(
         }
     };
     let written = write(services, credential, order, person, &lease).await;
-    services.journal.release(&lease).await?;
+    give_back(services, &lease).await;
     written
 }
 

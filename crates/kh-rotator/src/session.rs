@@ -156,7 +156,7 @@ impl Session {
         let (lease, leased_at) = leased(services, subject).await?;
         let stored = services.journal.runs(Some(&subject.credential), 1).await?;
         let Some(stored) = stored.into_iter().next().filter(|run| run.ended_at.is_none()) else {
-            services.journal.release(&lease).await?;
+            give_back(services, &lease).await;
             return Ok(None);
         };
         let records = stored.records.iter().map(|record| Record::parse(&record.record)).collect::<Result<Vec<_>, _>>();
@@ -166,7 +166,7 @@ impl Session {
         let (run, records) = match run {
             Ok(run) => run,
             Err(why) => {
-                services.journal.release(&lease).await?;
+                give_back(services, &lease).await;
                 return Err(Halt::Unreadable { run: stored.id, why });
             }
         };
@@ -302,9 +302,7 @@ impl Session {
     /// Gives the lease back for a long wait: persons and other processes can act meanwhile. Before anything else
     /// [`Session::wake`].
     pub async fn rest(&self) {
-        if let Err(error) = self.services.journal.release(&self.lease).await {
-            tracing::debug!(credential = %self.subject.credential, "a lease ends by itself: {error}");
-        }
+        give_back(&self.services, &self.lease).await;
     }
 
     /// Takes the lease again after [`Session::rest`], with what others wrote meanwhile.
@@ -367,7 +365,7 @@ impl Session {
             return Err(taken_over());
         };
         if lease.fence != self.lease.fence {
-            self.services.journal.release(&lease).await?;
+            give_back(&self.services, &lease).await;
             return Err(taken_over());
         }
         self.lease = lease;
@@ -386,6 +384,13 @@ async fn take(services: &Services, name: &str, policy: &Policy) -> Result<Option
 pub(crate) async fn leased(services: &Services, subject: &Subject) -> Result<(HeldLease, Duration), Halt> {
     let taken = take(services, &lease_name(&subject.credential), &subject.policy).await?;
     taken.ok_or_else(|| Halt::Busy(subject.credential.clone()))
+}
+
+/// Gives a lease back. One that cannot be given back ends by itself, and changes nothing of what was done under it.
+pub(crate) async fn give_back(services: &Services, lease: &HeldLease) {
+    if let Err(error) = services.journal.release(lease).await {
+        tracing::debug!(lease.name = %lease.name, "a lease ends by itself: {error}");
+    }
 }
 
 impl std::fmt::Debug for Session {

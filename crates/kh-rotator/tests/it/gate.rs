@@ -149,6 +149,8 @@ pub(crate) struct Traps {
     pub(crate) hold_before: Mutex<Option<(String, Hold)>>,
     /// So many times a record with a new secret cannot be written.
     pub(crate) full_disk: Mutex<u32>,
+    /// Whether the next lease cannot be given back.
+    pub(crate) kept_lease: Mutex<bool>,
 }
 
 /// A journal with a boundary before and after each record.
@@ -197,6 +199,9 @@ impl RotationJournal for GatedJournal {
         self.inner.lease(name, owner, now, life)
     }
     fn release<'a>(&'a self, lease: &'a HeldLease) -> BoxFuture<'a, Result<(), JournalError>> {
+        if std::mem::take(&mut *self.traps.kept_lease.lock().unwrap()) {
+            return Box::pin(async { Err(JournalError::Unavailable("the disk is full".to_owned())) });
+        }
         self.inner.release(lease)
     }
     fn begin(&self, run: NewRun, lease: HeldLease, event: AuditEvent) -> BoxFuture<'_, Result<(), JournalError>> {

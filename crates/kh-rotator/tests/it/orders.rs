@@ -6,11 +6,16 @@ use std::{
 };
 
 use kh_core::{
-    port::{BoxFuture, HookError, ManageError, Strategy, rotation_journal::ApprovalOf},
+    port::{
+        BoxFuture, HookError, JournalError, ManageError, Strategy,
+        rotation_journal::{ApprovalOf, LEASE_MAX},
+    },
     rotation::ManagedId,
 };
 use kh_rotation::{End, Level, Order};
-use kh_rotator::{Halt, NotBegun, OldTokens, Revoked, Standing, TokenRevoker, Wanted, join, open};
+use kh_rotator::{
+    Halt, NotBegun, NotTaken, OldTokens, Revoked, Session, Standing, TokenRevoker, Wanted, join, open, orders,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -204,6 +209,43 @@ async fn who_stays_until_the_end_waits_for_the_process_at_work() {
     stop.cancel();
     let stopped = join(&world.boot(), &subject, Level::Regular, &stop).await.unwrap_err();
     assert!(busy(&stopped), "{stopped}");
+}
+
+/// What was written stands, and what was refused is told, whatever becomes of the lease: it ends by itself.
+#[tokio::test]
+async fn a_lease_that_cannot_be_given_back_changes_no_answer() {
+    let world = World::new(Strategy::Pair, 23);
+    let (services, subject, due) = (world.boot(), world.subject(), Wanted::scheduled());
+    let keep_next = || *world.traps.kept_lease.lock().unwrap() = true;
+    let kept = || !*world.traps.kept_lease.lock().unwrap();
+
+    keep_next();
+    assert!(open(&services, &subject, None).await.unwrap().is_none(), "there is no run");
+    assert!(kept());
+
+    let session = open(&services, &subject, Some(due.clone())).await.unwrap().unwrap();
+    let id = session.run().began().run;
+    session.release().await;
+
+    let (_, person) = world.person("ops");
+    keep_next();
+    let taken = orders::order(&services, &world.credential, Order::Abort, &person).await.unwrap();
+    assert!(kept());
+    assert_eq!((taken, world.newest().await.unwrap().seq()), (id, 2), "the order is in the journal");
+    let again = orders::order(&services, &world.credential, Order::Abort, &person).await.unwrap_err();
+    assert!(matches!(again, NotTaken::Refused(_)), "{again}");
+
+    keep_next();
+    let refused = Session::begin(&services, &subject, due).await.unwrap_err();
+    assert!(kept());
+    let unfinished = matches!(&refused, NotBegun::Halt(Halt::Journal(JournalError::Unfinished(_, run))) if *run == id);
+    assert!(unfinished, "{refused}");
+
+    let other = world.boot();
+    let busy = open(&other, &subject, None).await.unwrap_err();
+    assert!(matches!(busy, NotBegun::Halt(Halt::Busy(_))), "{busy}");
+    world.clock.advance(LEASE_MAX);
+    assert!(open(&other, &subject, None).await.unwrap().is_some(), "it ended by itself");
 }
 
 /// Kinds and summaries of what people were told about hooks and tokens.
