@@ -1,21 +1,27 @@
 //! How old a credential's secret is, when that makes it due, and whom that concerns.
 //!
 //! Invariant: reads alone. A secret whose age nobody knows is due: nothing says that it is young. Nobody knows it where
-//! the platform answers without a date, and not where it does not answer.
+//! the platform answers without a date, and not where it does not answer. One that a person killed is not due, however
+//! old it is: it was not to be replaced.
 
 use std::time::Duration;
 
 use kh_core::{
-    CredentialName, UnixMillis,
+    CredentialName, Fingerprint, UnixMillis,
     credential::CredentialDocument,
-    port::{JournalError, ManageError, Notice, Urgency},
+    port::{JournalError, ManageError, Notice, Urgency, rotation_journal::StoredRun},
     rotation::Marker,
 };
 use kh_rotation::{End, Policy, Record, Step, due, schedule::age_percent};
 use uuid::Uuid;
 
-use super::Scheduler;
-use crate::{begin::NotBegun, services::Services, session::Halt, subject::Subject};
+use super::{AGE_FRESH, Scheduler};
+use crate::{
+    begin::{NotBegun, readable},
+    services::Services,
+    session::Halt,
+    subject::Subject,
+};
 
 /// Shares of the interval at which people are told, in percent; a rotation begins before the first one by default.
 const TOLD_AT: [u64; 3] = [100, 90, 80];
@@ -32,16 +38,28 @@ pub async fn given_up_until(
     services: &Services,
     credential: &CredentialName,
 ) -> Result<Option<UnixMillis>, JournalError> {
+    let over = newest_over(services, credential).await?;
+    let given_up =
+        over.filter(|(_, end)| matches!(end, End::Aborted { .. } | End::RolledBack { .. } | End::Abandoned { .. }));
+    Ok(given_up.and_then(|(run, _)| run.ended_at).map(|ended_at| ended_at.plus(GIVEN_UP_FOR)))
+}
+
+/// The secret that the newest run of `credential` killed: no platform takes it any more.
+async fn killed(services: &Services, credential: &CredentialName) -> Result<Option<Fingerprint>, JournalError> {
+    let Some((stored, End::Killed)) = newest_over(services, credential).await? else { return Ok(None) };
+    Ok(readable(&stored).and_then(|run| run.baseline().map(|base| base.old.clone())))
+}
+
+/// The newest run of `credential` and how it ended, where it is over.
+async fn newest_over(
+    services: &Services,
+    credential: &CredentialName,
+) -> Result<Option<(StoredRun, End)>, JournalError> {
     let newest = services.journal.runs(Some(credential), 1).await?.into_iter().next();
-    let Some((ended_at, records)) = newest.and_then(|run| Some((run.ended_at?, run.records))) else {
-        return Ok(None);
-    };
-    let last = records.last().and_then(|stored| Record::parse(&stored.record).ok());
-    let given_up = last.is_some_and(|last| {
-        let Step::Ended { end } = last.step else { return false };
-        matches!(end, End::Aborted { .. } | End::RolledBack { .. } | End::Abandoned { .. })
-    });
-    Ok(given_up.then(|| ended_at.plus(GIVEN_UP_FOR)))
+    let Some(run) = newest.filter(|run| run.ended_at.is_some()) else { return Ok(None) };
+    let last = run.records.last().and_then(|stored| Record::parse(&stored.record).ok());
+    let Some(Record { step: Step::Ended { end }, .. }) = last else { return Ok(None) };
+    Ok(Some((run, end)))
 }
 
 impl Scheduler {
@@ -56,13 +74,23 @@ impl Scheduler {
         let bound = crate::session::call_timeout(&subject.policy);
         let live = tokio::time::timeout(bound, read).await.map_err(|_| Halt::TimedOut(first.name.clone()))?;
         let live = live.map_err(|error| NotBegun::Store { store: first.name.clone(), error })?;
+        let document = CredentialDocument::parse(&live.value).ok();
+        let dead = killed(&self.services, &subject.credential).await?;
+        let serves = document.as_ref().map(|document| document.fingerprint(&self.services.fingerprinter));
+        if dead.is_some() && dead == serves {
+            // until somebody writes another one its age concerns nobody either
+            if let Some(entry) = self.entries.lock().get_mut(&subject.credential) {
+                entry.overview.due_at = None;
+            }
+            return Ok(self.services.now().plus(AGE_FRESH));
+        }
         let marker = Marker::read(&live.value);
         let generation = marker.as_ref().map_or(1, |marker| marker.generation);
         let created_at = match &marker {
             Some(marker) => Some(marker.created_at),
-            None => match CredentialDocument::parse(&live.value) {
-                Ok(document) => made_at(subject, &document).await.map_err(NotBegun::Platform)?,
-                Err(_) => None,
+            None => match &document {
+                Some(document) => made_at(subject, document).await.map_err(NotBegun::Platform)?,
+                None => None,
             },
         };
         let now = self.services.now();

@@ -8,7 +8,7 @@ use std::{
 
 use kh_core::{
     Clock,
-    port::{ManageError, RotationJournal, Strategy},
+    port::{ManageError, RotationJournal, SecretManagement, Strategy, secret_management::Rotator},
     rotation::{Marker, RunId, WriteToken},
 };
 use kh_rotation::{End, Level, Order, State};
@@ -180,6 +180,37 @@ async fn a_run_that_was_given_up_is_not_begun_again_at_once() {
             assert_eq!(world.side.runs(None, 10).await.unwrap().len(), runs, "{order:?}: {hours} hours later");
         }
     }
+}
+
+/// What a person killed was not to be replaced: nobody is told to make it active again, until another one is there.
+#[tokio::test]
+async fn a_killed_secret_is_left_alone_until_another_one_is_in_its_store() {
+    let world = World::new(Strategy::Pair, 32);
+    let old = world.platform.first();
+    world.clock.advance(Duration::from_hours(100 * 24));
+    *world.patience_from.lock().unwrap() = world.now();
+    let leaked = Wanted { level: Level::Kill, actor: "cli:ops".to_owned(), reason: "leaked".to_owned() };
+    let (standing, _) = world.until_standing(&leaked).await;
+    assert_eq!(standing, Standing::Ended(End::Killed));
+    let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
+    for _ in 0..30 * 4 {
+        look(&scheduler).await;
+        world.clock.advance(Duration::from_hours(6));
+    }
+    assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 1, "{:?}", only(&scheduler));
+    assert_eq!((only(&scheduler).due_at, only(&scheduler).failures), (None, 0));
+    let told: Vec<_> = world.notifier.0.lock().unwrap().iter().map(|notice| notice.kind.clone()).collect();
+    assert!(!told.iter().any(|kind| kind == "rotation.needs_operator" || kind == "rotation.age"), "{told:?}");
+
+    let another = world.platform.create(&old, "by hand", Rotator::First).await.unwrap();
+    for store in &world.stores {
+        store.write_by_hand(&another.document);
+    }
+    look(&scheduler).await;
+    assert!(only(&scheduler).due_at.is_some_and(|due_at| due_at > world.now()), "{:?}", only(&scheduler));
+    world.clock.advance(Duration::from_hours(80 * 24));
+    look(&scheduler).await;
+    assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 2, "{:?}", only(&scheduler));
 }
 
 /// A command that began a run and did not stay is followed at the next look at the journal, however young the secret is.
