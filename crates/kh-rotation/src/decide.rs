@@ -13,7 +13,7 @@ use std::{fmt, time::Duration};
 use kh_core::{
     UnixMillis,
     port::rotation_journal::{Approval, ApprovalOf},
-    rotation::{ManagedId, VersionId},
+    rotation::ManagedId,
 };
 
 use crate::{
@@ -401,9 +401,4 @@ impl<'a> Ask<'a> {
     pub(crate) fn acting(self) -> Acting {
         self.run.acting()
     }
-}
-
-/// A version as text, for sentences.
-pub(crate) fn version(found: Option<&VersionId>) -> &str {
-    found.map_or("none", |version| version.0.as_str())
 }

@@ -5,7 +5,7 @@
 
 use kh_core::{UnixMillis, rotation::ManagedId};
 
-use super::{Answer, Ask, Decision, Why, version};
+use super::{Answer, Ask, Decision, Why};
 use crate::{
     effect::{Effect, Escrow},
     record::{Finding, Step},
@@ -102,12 +102,19 @@ impl Ask<'_> {
             Escrow::Old => self.run.base.as_ref().map(|base| &base.old),
             Escrow::New | Escrow::Token => self.run.new.as_ref().map(|new| &new.fingerprint),
         };
-        if let (Some(serves), Some(at)) = (&live.fingerprint, &live.version)
-            && Some(serves) == ours
-        {
+        let Some(at) = &live.version else {
+            // there is no version to adopt before somebody writes one
+            let again = match document {
+                Escrow::New | Escrow::Token => "write one there again, and it is replaced by the new one",
+                Escrow::Old => "write the old one there again",
+            };
+            let why = format!("{store} has no document any more, somebody removed it: {again}");
+            return Err(self.stuck(why, command::resume(self.run)));
+        };
+        if live.fingerprint.is_some() && live.fingerprint.as_ref() == ours {
             return Ok(self.record(Step::Resolved { finding: Finding::Live { version: at.clone() } }));
         }
-        let seen = version(live.version.as_ref());
+        let seen = at.0.as_str();
         let why =
             format!("{store} has the version {}, not the expected one: somebody else wrote it", found.unwrap_or(seen));
         let next = match document {

@@ -21,7 +21,7 @@ use kh_rotation::{
     view::{Checked, JournalView, List, Listed, Live, LookFailure, TryFailure, Uses},
 };
 
-use super::world::{Call, World, fp, id, version};
+use super::world::{Call, World, fp, id};
 
 pub(crate) const START: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -264,10 +264,11 @@ impl Sim {
             Look::Live { store } => {
                 let behind = if store == "a" { self.behind.clone() } else { Vec::new() };
                 let found = self.world.store(store).clone();
+                let serves = found.live().map(|_| found.value);
                 let live = Live {
-                    version: Some(version(found.version)),
-                    fingerprint: Some(fp(found.value)),
-                    id: Some(id(found.value)),
+                    version: found.live(),
+                    fingerprint: serves.map(fp),
+                    id: serves.map(id),
                     run: found.run,
                     behind,
                 };

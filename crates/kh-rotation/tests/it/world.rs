@@ -93,6 +93,7 @@ impl Platform {
 /// A store with one document.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Store {
+    /// 0: nothing is live.
     pub(crate) version: u32,
     pub(crate) value: u32,
     pub(crate) token: Option<WriteToken>,
@@ -103,6 +104,11 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn new() -> Self {
         Self { version: 10, value: 1, token: None, run: None, staged: Vec::new() }
+    }
+
+    /// The live version.
+    pub(crate) fn live(&self) -> Option<VersionId> {
+        (self.version > 0).then(|| version(self.version))
     }
 }
 
@@ -213,12 +219,12 @@ impl World {
             return Outcome::Refused { reason: "nothing is staged".into(), full: false };
         };
         let fits = match cas {
-            Cas::Honest => expect == Some(&version(store.version)),
+            Cas::Honest => expect == store.live().as_ref(),
             Cas::Off => true,
             Cas::Reread => call.reread == Some(store.version),
         };
         if !fits {
-            let found = Some(version(store.version));
+            let found = store.live();
             self.refused = 1;
             return Outcome::Conflict { found };
         }

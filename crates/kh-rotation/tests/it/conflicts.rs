@@ -1,0 +1,59 @@
+//! Stores that somebody else changed in the middle of a run.
+//!
+//! Invariant: each command that a person is told is one that the run takes, and that leads on.
+
+use std::time::Duration;
+
+use kh_core::port::{Strategy, rotation_journal::Grade};
+use kh_rotation::{Decision, End, Order, State, Step};
+
+use super::{sim::Sim, world::version};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+fn alive(sim: &Sim) -> Vec<u32> {
+    sim.world.platform.secrets.iter().filter(|secret| secret.active).map(|secret| secret.value).collect()
+}
+
+/// A document that somebody removed has no version that could be adopted.
+#[test]
+fn a_store_whose_document_was_removed_is_a_persons_to_fill() {
+    let need = |decision: Decision| match decision {
+        Decision::NeedsOperator(need) => need,
+        other => panic!("{other:?}"),
+    };
+    let mut sim = Sim::of(Strategy::Overlap);
+    while !sim.journal.iter().any(|record| matches!(record.step, Step::Verified { .. })) {
+        if let Some(Decision::Wait { until, .. }) = sim.turn() {
+            sim.now = until;
+            sim.view = sim.view.after_wait();
+        }
+    }
+    sim.world.stores[0].version = 0;
+    let resume = format!("keyholder rotate resume {}", sim.run.began().run);
+    let empty = need(sim.drive(MINUTE));
+    assert!(empty.why.contains("a has no document any more"), "{empty:?}");
+    assert_eq!(empty.next, resume);
+    sim.order(Order::Resume);
+    assert_eq!(need(sim.drive(MINUTE)), empty, "it is still empty");
+    sim.world.stores[0].version = 12;
+    sim.order(Order::Resume);
+    assert_eq!(need(sim.drive(MINUTE)).next, format!("{resume} --adopt a=12"));
+    sim.order(Order::Adopt { store: "a".into(), version: version(12) });
+    sim.drive(MINUTE);
+    assert_eq!((sim.run.state(), alive(&sim)), (State::Overlap, vec![1, 2]));
+    // on the way back it is the old one that is wanted
+    sim.world.stores[0].version = 0;
+    sim.order(Order::Rollback);
+    let empty = need(sim.drive(MINUTE));
+    assert!(empty.why.ends_with("write the old one there again"), "{empty:?}");
+    assert_eq!(empty.next, resume);
+    (sim.world.stores[0].version, sim.world.stores[0].value) = (20, 1);
+    sim.order(Order::Resume);
+    sim.drive(HOUR);
+    sim.see("gateway", 1, Grade::Used);
+    assert_eq!(sim.drive(3 * DAY), Decision::Ended);
+    assert_eq!((alive(&sim), sim.end()), (vec![1], Some(&End::RolledBack { unknown: vec![] })));
+}
