@@ -252,6 +252,10 @@ fn of_installation(loaded: &Loaded, context: &Context, shared: &mut Vec<String>)
         let mut all: Vec<_> = absent.map(|secret| missing(secret, "it is not in the secret store")).collect();
         all.extend(look.issuer.iter().flat_map(|issuer| environments::misplaced_clients(loaded, issuer)));
         shared.extend(environments::shared_clients(&loaded.config, &look).await);
+        shared.extend(look.older_schema.map(|schema| {
+            let own = kh_state::SCHEMA;
+            format!("the state has schema {schema}, and the next start brings it to {own}: no client was looked at")
+        }));
         Ok(all)
     })
 }

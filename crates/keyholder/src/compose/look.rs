@@ -1,9 +1,10 @@
 //! An installation opened to look at it.
 //!
-//! Invariants: nothing is made that is not there; no audit event is delivered, because nobody delivers it here: what
-//! an earlier process could not deliver stays for the next one that changes something.
+//! Invariants: nothing is made that is not there; a state that an older keyholder wrote keeps its schema, because that
+//! keyholder may still serve with it; no audit event is delivered, because nobody delivers it here: what an earlier
+//! process could not deliver stays for the next one that changes something.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use kh_core::{
     Clock, Entropy, SecretReference, SystemClock, SystemEntropy,
@@ -34,8 +35,10 @@ pub(crate) struct Look {
     pub(crate) store: Arc<FileStore>,
     /// Every source of documents.
     pub(crate) sources: Arc<Sources>,
-    /// Clients and tokens, if there ever were any.
+    /// Clients and tokens, if there ever were any and their schema is this keyholder's.
     pub(crate) issuer: Option<Arc<Issuer>>,
+    /// The schema of a state that an older keyholder wrote: nothing of it is looked at.
+    pub(crate) older_schema: Option<u32>,
     /// Last, so that it is given back when everything else is closed.
     _lock: Option<InstallationLock>,
 }
@@ -98,21 +101,31 @@ impl Look {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let unlocked = unlock(loaded, environment, &entropy)?;
         let store = FileStore::open(unlocked, Arc::new(NoLog), Arc::clone(&clock))?;
+        let older_schema = older_schema(&paths.database)?;
         let mut issuer = None;
-        if paths.database.exists() {
+        if paths.database.exists() && older_schema.is_none() {
             let state = SqliteState::open(&paths.database, Arc::new(NoLog), Arc::clone(&clock))?;
             let state = Arc::new(state) as Arc<dyn StateStore>;
             issuer = Some(Issuer::open(state, Arc::clone(&clock), entropy).await?);
         }
         let store = Arc::new(store);
         let sources = sources(Arc::clone(&store) as Arc<dyn SecretSource>, loaded, &clock)?;
-        Ok(Some(Self { clock, store, sources, issuer, _lock: lock }))
+        Ok(Some(Self { clock, store, sources, issuer, older_schema, _lock: lock }))
     }
 
     /// What logins of its credentials are tried with.
     pub(crate) fn sight(&self) -> Sight {
         Sight { clock: Arc::clone(&self.clock), sources: Arc::clone(&self.sources) }
     }
+}
+
+/// The schema of the state at `database`, if opening it to work with it would bring that up to date.
+fn older_schema(database: &Path) -> Result<Option<u32>, Failure> {
+    if !database.exists() {
+        return Ok(None);
+    }
+    let (schema, _) = kh_state::losses(database, kh_state::SCHEMA)?;
+    Ok((schema < kh_state::SCHEMA).then_some(schema))
 }
 
 fn sources(embedded: Arc<dyn SecretSource>, loaded: &Loaded, clock: &Arc<dyn Clock>) -> Result<Arc<Sources>, Failure> {

@@ -68,6 +68,25 @@ fn every_older_schema_is_brought_up_to_date_with_a_copy_and_back() {
 }
 
 #[test]
+fn a_check_leaves_an_older_schema_to_the_next_start() {
+    for version in [1, 2] {
+        let world = older(version);
+        for words in [&["check"][..], &["check", "--online"]] {
+            let said = world.said("state", words, b"");
+            assert_eq!(said.code, Some(0), "{said:?}");
+            assert!(said.err.contains(&format!("the state has schema {version}, and the next start")), "{said:?}");
+            assert_eq!(schema(&world, "state/state.db"), version, "{words:?}");
+        }
+        let names = fs::read_dir(world.path("state")).unwrap().map(|entry| entry.unwrap().file_name());
+        let copies: Vec<_> = names.filter(|name| name.to_string_lossy().contains(".schema-")).collect();
+        assert!(copies.is_empty(), "{copies:?}");
+        assert_eq!(world.client_names("state"), ["reports"]);
+        let said = world.said("state", &["check"], b"");
+        assert!(!said.err.contains("the state has schema"), "{said:?}");
+    }
+}
+
+#[test]
 fn what_an_older_schema_has_no_place_for_is_lost_only_if_a_person_says_so() {
     let world = older(2);
     let refusal = world.said("state", &["store", "migrate", "--to", "1"], b"");
