@@ -25,12 +25,12 @@ use crate::{
 /// How long a command waits at its end for notices to arrive.
 const NOTICES_END: Duration = Duration::from_secs(10);
 
-/// Whether a command touches platforms and stores.
+/// Whether a command touches platforms and stores, calls hooks and sends notices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Subjects {
     /// It does.
     All,
-    /// It only reads or writes the journal.
+    /// It only reads or writes the journal, and needs nothing else to be in order.
     None,
 }
 
@@ -59,8 +59,10 @@ impl World {
     ) -> Result<Self, Failure> {
         let configured = loaded.config.credentials.iter().filter(|(_, credential)| credential.rotation.is_some());
         let configured: Vec<_> = configured.map(|(name, _)| name.clone()).collect();
-        let senders = Senders::of(loaded, &context.environment, Arc::clone(&base.clock));
-        let Deliveries { hooks, channels } = senders.all(&host())?;
+        let Deliveries { hooks, channels } = match subjects {
+            Subjects::All => Senders::of(loaded, &context.environment, Arc::clone(&base.clock)).all(&host())?,
+            Subjects::None => Deliveries { hooks: BTreeMap::new(), channels: Vec::new() },
+        };
         let notices = Notices::start(channels, &loaded.config, &base.entropy);
         let services = services(&base, Arc::clone(&notices) as Arc<dyn Notifier>)?;
         let (subjects, broker, targets) = match subjects {

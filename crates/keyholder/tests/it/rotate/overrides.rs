@@ -1,8 +1,13 @@
 //! What persons decide: each is asked for with a command that works, and stands in the audit log with name and reason.
 
+use std::fs;
+
 use serde_json::Value;
 
-use super::world::{World, log_in};
+use super::{
+    receiver::write_key,
+    world::{World, log_in},
+};
 use crate::harness::text;
 
 /// The words of a command that an answer names, with a reason in the place of `TEXT`.
@@ -88,4 +93,22 @@ fn what_a_run_waits_for_is_told_with_the_command_that_ends_the_wait() {
     assert_eq!(held["other_commands"], Value::Array(Vec::new()), "{held}");
     let refused = world.run(&["rotate", "approve", "app", "--prune", "--reason", "  "]);
     assert_eq!(refused.code, Some(2), "{}", refused.err);
+}
+
+#[test]
+fn a_hook_or_notice_that_cannot_be_made_keeps_nobody_from_a_hold() {
+    let lines = "[hook.crm]\nkind = \"webhook\"\nurl = \"http://127.0.0.1:9/hook\"\nkey_file = \"signing.key\"\n\
+                 [notify.team]\nkind = \"webhook\"\nurl = \"http://127.0.0.1:9/hook\"\nkey_file = \"signing.key\"\n";
+    let world = World::keyed("strategy = \"pair\"\nhooks = [\"crm\"]\nnotify = [\"team\"]", lines, write_key);
+    fs::remove_file(world.installation.path("signing.key")).unwrap();
+    let (code, refused) = world.told(&["rotate", "run", "app"]);
+    assert_eq!(code, Some(2), "{refused}");
+    assert!(refused["hints"].to_string().contains("[hook.crm]"), "{refused}");
+
+    world.run(&["rotate", "hold", "app", "--reason", "release weekend"]).done();
+    let (code, status) = world.told(&["rotate", "status"]);
+    assert_eq!((code, text(&status["rotations"][0]["hold"], "reason")), (Some(0), "release weekend"), "{status}");
+    world.run(&["rotate", "hold", "app", "--lift"]).done();
+    let (code, none) = world.told(&["rotate", "approve", "app", "--start", "--reason", "agreed"]);
+    assert_eq!((code, text(&none, "code")), (Some(1), "keyholder.not_found"), "{none}");
 }
