@@ -1,5 +1,6 @@
 //! `keyholder serve`: the gateway, the broker and the admin listener, until a signal.
 
+mod ready;
 mod short;
 
 use std::{path::PathBuf, sync::Arc};
@@ -14,11 +15,12 @@ use crate::{
     compose::{
         Addresses, Base, Claim, OTLP_HEADERS, Prepared, Reloader, Running, Seen, Senders, Serving, Sockets, Watches,
         forget_variable, harden, host, raise_open_files, remove_ready_file, running_on, tell_ready, tell_stopping,
-        watchdog, write_private_file,
+        watchdog,
     },
     config::{self, KeySource},
     output::{Exit, Failure},
 };
+use ready::ReadyFile;
 
 /// Threads of the control runtime: token fetches and local calls, a few per second at most.
 const CONTROL_THREADS: usize = 1;
@@ -125,13 +127,8 @@ async fn serve(
     let running = Running::start(&loaded, base, prepared, sockets, (watches, Some(deliveries))).await?;
     announce(&running.addresses, &loaded, context);
     let claim = claim(&running, &loaded, base)?;
-    if let Some(file) = &arguments.ready_file {
-        let json =
-            serde_json::to_vec(&running.addresses).map_err(|error| Failure::bug("the ready file").caused_by(&error))?;
-        write_private_file(file, &json).map_err(|error| {
-            Failure::new(Code::USAGE, format!("the ready file {} cannot be written", file.display())).caused_by(&error)
-        })?;
-    }
+    let ready_file = arguments.ready_file.as_deref();
+    let ready_file = ready_file.map(|path| ReadyFile::write(path, &running.addresses)).transpose()?;
     tracing::info!(
         credentials = loaded.config.credentials.len(),
         clients = running.issuer.clients().len(),
@@ -149,9 +146,8 @@ async fn serve(
         () = stop.wait() => false,
     };
     drop(claim);
-    if let Some(file) = &arguments.ready_file {
-        // The next start writes it again; a file that is gone already is as good.
-        std::fs::remove_file(file).ok();
+    if let Some(file) = ready_file {
+        file.remove();
     }
     if finished {
         tracing::info!("stopped");

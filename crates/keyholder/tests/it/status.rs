@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Installation, Said, eventually, request, text};
+use crate::harness::{Installation, Process, Said, eventually, request, text};
 
 fn status(installation: &Installation) -> (Option<i32>, Value) {
     let said = installation.run(&["status", "--output", "json"]);
@@ -63,7 +63,7 @@ fn two_on_one_state_share_it_and_are_both_found() {
     let first = installation.serve();
     let file = installation.path("second.json");
     let mut command = installation.command(&["serve", "--ready-file", file.to_str().unwrap()]);
-    let mut second = crate::harness::Process::start(&mut command, &installation.path("second.log"));
+    let mut second = Process::start(&mut command, &installation.path("second.log"));
     second.ready(&file);
     eventually(&true, || second.said().contains("another keyholder serves the same state"));
     let (code, newest) = status(&installation);
@@ -78,6 +78,22 @@ fn two_on_one_state_share_it_and_are_both_found() {
     let (code, left) = status(&installation);
     assert_eq!((code, &left["pid"]), (Some(0), &first.process.pid().into()));
     assert_eq!(first.process.stop().0, Some(0));
+}
+
+#[test]
+fn who_ends_takes_its_own_ready_file_and_not_that_of_who_took_over() {
+    let installation = Installation::new();
+    let first = installation.serve();
+    let file = installation.path("ready.json");
+    let mut command = installation.command(&["serve", "--ready-file", file.to_str().unwrap()]);
+    let second = Process::start(&mut command, &installation.path("second.log"));
+    let told = || serde_json::from_slice::<Value>(&std::fs::read(&file).unwrap()).unwrap();
+    eventually(&true, || told() != first.ready);
+    let newest = told();
+    assert_eq!(first.process.stop().0, Some(0));
+    assert_eq!(told(), newest, "it names who serves on");
+    assert_eq!(second.stop().0, Some(0));
+    assert!(!file.exists());
 }
 
 #[test]

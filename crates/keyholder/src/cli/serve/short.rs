@@ -28,11 +28,10 @@ use serde::Serialize;
 use tokio::signal::unix::SignalKind;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Context, StopSignal, control_runtime, signal_stream};
+use super::{Context, StopSignal, control_runtime, ready::ReadyFile, signal_stream};
 use crate::{
     compose::{
-        DRAIN, OneApi, cannot_listen, harden, plain_log, raise_open_files, remove_ready_file, tell_ready,
-        tell_stopping, write_private_file,
+        DRAIN, OneApi, cannot_listen, harden, plain_log, raise_open_files, remove_ready_file, tell_ready, tell_stopping,
     },
     output::{Exit, Failure},
 };
@@ -219,14 +218,9 @@ async fn until_stopped(
         (None, None) => String::new(),
     };
     announce(&url, api, context);
-    if let Some(file) = ready_file {
-        let metrics_url = watched.map(|address| format!("http://{address}"));
-        let addresses = Addresses { inbound_url: url, metrics_url };
-        let json = serde_json::to_vec(&addresses).map_err(|error| Failure::bug("the ready file").caused_by(&error))?;
-        write_private_file(file, &json).map_err(|error| {
-            Failure::new(Code::USAGE, format!("the ready file {} cannot be written", file.display())).caused_by(&error)
-        })?;
-    }
+    let metrics_url = watched.map(|address| format!("http://{address}"));
+    let addresses = Addresses { inbound_url: url, metrics_url };
+    let ready_file = ready_file.map(|path| ReadyFile::write(path, &addresses)).transpose()?;
     tracing::info!("keyholder is ready");
     tell_ready("one API is served");
     stop.wait().await;
@@ -238,8 +232,7 @@ async fn until_stopped(
         () = stop.wait() => false,
     };
     if let Some(file) = ready_file {
-        // the next start writes it again; a file that is gone already is as good
-        std::fs::remove_file(file).ok();
+        file.remove();
     }
     if finished {
         tracing::info!("stopped");
