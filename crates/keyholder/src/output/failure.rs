@@ -58,8 +58,8 @@ pub struct Failure {
     causes: Vec<String>,
     /// A report that stands before the error line: the mistakes of a configuration.
     report: Option<String>,
-    /// The same for a program.
-    extra: Option<(&'static str, Value)>,
+    /// The same for a program, and other facts by their names.
+    extra: Vec<(&'static str, Value)>,
     exit: Option<Exit>,
     /// Whether words that look like secrets are masked; see [`Failure::of_public_facts`].
     masked: bool,
@@ -69,7 +69,7 @@ impl Failure {
     /// A failure of `code`; `detail` is a lower-case fragment.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let problem = Box::new(Problem::new(code, detail.into()));
-        Self { problem, causes: Vec::new(), report: None, extra: None, exit: None, masked: true }
+        Self { problem, causes: Vec::new(), report: None, extra: Vec::new(), exit: None, masked: true }
     }
 
     /// The command line is wrong.
@@ -140,14 +140,14 @@ impl Failure {
             value
         });
         let listed = Value::Array(listed.collect());
-        failure.extra = Some(("mistakes", listed));
+        failure.extra.push(("mistakes", listed));
         failure.problem.detail = format!("{file}: {mistakes}").into();
         failure
     }
 
-    /// With further facts for a program.
+    /// With further facts for a program, beside those that it has.
     pub fn with(mut self, name: &'static str, value: Value) -> Self {
-        self.extra = Some((name, value));
+        self.extra.push((name, value));
         self
     }
 
@@ -192,7 +192,8 @@ impl Failure {
 
     /// For a log: the mistakes of a configuration, if that is what it is about, in one line.
     pub fn mistakes_in_one_line(&self) -> Option<String> {
-        let Some(("mistakes", Value::Array(mistakes))) = &self.extra else { return None };
+        let (_, mistakes) = self.extra.iter().find(|(name, _)| *name == "mistakes")?;
+        let mistakes = mistakes.as_array()?;
         let one = |mistake: &Value| {
             let text = mistake.get("message").and_then(Value::as_str).unwrap_or_default();
             let line = mistake.get("line").and_then(Value::as_u64).unwrap_or_default();
@@ -216,9 +217,8 @@ impl Failure {
             for name in ["detail", "hints", "causes"].into_iter().filter(|_| self.masked) {
                 object.entry(name).and_modify(mask_texts);
             }
-            if let Some((name, extra)) = &self.extra {
-                object.insert((*name).to_owned(), extra.clone());
-            }
+            let extra = self.extra.iter().map(|(name, extra)| ((*name).to_owned(), extra.clone()));
+            object.extend(extra);
         }
         value
     }

@@ -4,6 +4,7 @@
 //! check, which is said and is no failure; what the platform does not tell is said to be unknown; a claim of a token
 //! that was not verified is called so; no token leaves the process but in the header of a read of its own account.
 
+mod away;
 mod claims;
 mod report;
 
@@ -27,6 +28,7 @@ use crate::{
     config::nearest,
     output::{Exit, Failure},
 };
+use away::is_away;
 use claims::Claims;
 
 /// A difference between the clocks that is told as a problem, in seconds: tokens and audit times are then doubtful.
@@ -130,39 +132,48 @@ fn refuse_unknown(loaded: &Loaded, wanted: &[CredentialName]) -> Result<(), Fail
     })
 }
 
-/// The report, and the exit code: a credential that does not work weighs more than a platform that is away.
+/// The report, and the exit code: what does not work weighs more than a platform or an issuer that is away.
 fn conclude(seen: &[Seen], issuers: &[SeenIssuer], context: &Context) -> Result<Exit, Failure> {
     let answer = serde_json::json!({ "credentials": seen, "issuers": issuers });
     let text = || report::text(seen, issuers, context.terminal.out_style);
-    let lacking: Vec<_> = issuers.iter().filter(|issuer| !issuer.works).collect();
-    let failed: Vec<_> = seen.iter().filter(|seen| seen.works == Some(false)).collect();
-    let problems = || failed.iter().filter_map(|seen| Some((seen, seen.problem.as_ref()?)));
-    if failed.is_empty() && lacking.is_empty() {
+    if seen.iter().all(|seen| seen.problem.is_none()) && issuers.iter().all(|issuer| issuer.works) {
         context.terminal.answer(&answer, text);
         return Ok(Exit::Done);
     }
     if !context.terminal.is_json() {
         context.terminal.out(&text());
     }
-    if failed.is_empty() {
+    let failure = failure_of(seen, issuers);
+    Err(failure.with("credentials", answer["credentials"].clone()).with("issuers", answer["issuers"].clone()))
+}
+
+/// Everything that lacks, with a hint for each.
+fn failure_of(seen: &[Seen], issuers: &[SeenIssuer]) -> Failure {
+    let problems: Vec<_> = seen.iter().filter_map(|seen| Some((&seen.name, seen.problem.as_ref()?))).collect();
+    let lacking: Vec<_> = issuers.iter().filter(|issuer| !issuer.works).collect();
+    let unreachable = problems.iter().all(|(_, problem)| problem.unreachable);
+    let away = unreachable && lacking.iter().all(|issuer| is_away(issuer));
+    let mut told = Vec::new();
+    if !problems.is_empty() {
+        let names: Vec<_> = problems.iter().map(|(name, _)| name.as_str()).collect();
+        let verb = if unreachable { "could not be tried" } else { "does not work" };
+        told.push(format!("{} {verb}", names.join(", ")));
+    }
+    if !lacking.is_empty() {
         let names: Vec<_> = lacking.iter().map(|issuer| issuer.name.as_str()).collect();
-        let told = format!("{}: tokens cannot be verified", names.join(", "));
-        let failure = Failure::new(Code::INBOUND_ISSUER_UNAVAILABLE, told).with("issuers", answer["issuers"].clone());
-        let hint = |failure: Failure, issuer: &&SeenIssuer| {
-            failure.hint(format!("[issuer.{}]: {}", issuer.name, issuer.problem.as_deref().unwrap_or_default()))
-        };
-        return Err(lacking.iter().fold(failure, hint).exiting(Exit::No));
+        told.push(format!("{}: tokens cannot be verified", names.join(", ")));
     }
-    let unreachable = problems().all(|(_, problem)| problem.unreachable);
-    let code = problems().find(|(_, problem)| problem.unreachable == unreachable).map(|(_, problem)| problem.code);
-    let names: Vec<_> = failed.iter().map(|seen| seen.name.as_str()).collect();
-    let verb = if unreachable { "could not be tried" } else { "does not work" };
-    let mut failure = Failure::new(code.unwrap_or(Code::INTERNAL), format!("{} {verb}", names.join(", ")))
-        .with("credentials", answer["credentials"].clone());
-    for (seen, problem) in problems() {
-        failure = failure.hint(format!("{}: {}", seen.name, problem.hint));
+    let decisive = problems.iter().find(|(_, problem)| problem.unreachable == away);
+    let code = decisive.map_or(Code::INBOUND_ISSUER_UNAVAILABLE, |(_, problem)| problem.code);
+    let mut failure = Failure::new(code, told.join("; "));
+    for (name, problem) in problems {
+        failure = failure.hint(format!("{name}: {}", problem.hint));
     }
-    Err(failure.exiting(if unreachable { Exit::Unfinished } else { Exit::No }))
+    for issuer in lacking {
+        let problem = issuer.problem.as_deref().unwrap_or_default();
+        failure = failure.hint(format!("[issuer.{}]: {problem}", issuer.name));
+    }
+    failure.exiting(if away { Exit::Unfinished } else { Exit::No })
 }
 
 /// One login and what its token has.

@@ -87,6 +87,50 @@ fn online_asks_each_issuer_for_its_keys() {
     assert!(!said.err.contains("s3cret") && !said.out.contains("s3cret"), "{}{}", said.out, said.err);
 }
 
+/// Who takes an exit of 3 for "try again later" hears of what no waiting heals.
+#[test]
+fn an_issuer_that_does_not_work_is_told_beside_a_platform_that_is_away() {
+    const NOBODY: &str = "http://127.0.0.1:9";
+    let (api, issuer) = (Api::start(), Documents::start());
+    let base = format!("http://{}", issuer.address);
+    let metadata = json!({ "issuer": "https://another.example", "jwks_uri": format!("{base}/jwks") });
+    issuer.put("/.well-known/oauth-authorization-server", metadata.to_string());
+    let lines = "[[inbound.reports.route]]\nmatch = [\"GET /a\"]\nany_token = true\n";
+    let sections = format!(
+        "[issuer.found]\nkind = \"jwks\"\niss = [\"{base}\"]\ndiscover = \"{base}\"\nprivate_network = true\n{}",
+        of_api(&api, "\"found\"", lines)
+    );
+    let installation = installed(&sections, &[]);
+    let file = installation.path("keyholder.toml");
+    let well = fs::read_to_string(&file).unwrap();
+    let platform_away = well.replace(&format!("\"{}\"", installation.sandbox.url()), &format!("\"{NOBODY}\""));
+    let told = |config: &str| {
+        fs::write(&file, config).unwrap();
+        let said = installation.run(&["check", "--online", "--output", "json"]);
+        let problem: Value = serde_json::from_str(said.err.lines().last().unwrap()).unwrap();
+        assert_eq!((&problem["issuers"][0]["name"], &problem["issuers"][0]["works"]), (&json!("found"), &json!(false)));
+        assert!(problem["hints"].to_string().contains("[issuer.found]: "), "{problem}");
+        (said.code, problem)
+    };
+    let works = |problem: &Value| {
+        let all = problem["credentials"].as_array().unwrap();
+        all.iter().find(|seen| seen["name"] == "genesys").unwrap()["works"] == true
+    };
+
+    let (code, both) = told(&platform_away);
+    assert_eq!((code, text(&both, "code")), (Some(1), "keyholder.inbound.issuer_unavailable"), "{both}");
+    assert!(!works(&both) && text(&both, "detail").contains("genesys could not be tried; found: tokens"), "{both}");
+
+    let (code, both) = told(&platform_away.replace(&base, NOBODY));
+    assert_eq!((code, text(&both, "code")), (Some(3), "keyholder.upstream.unreachable"), "{both}");
+
+    let (code, alone) = told(&well.replace(&base, NOBODY));
+    assert_eq!((code, text(&alone, "code")), (Some(3), "keyholder.inbound.issuer_unavailable"), "{alone}");
+    assert!(works(&alone), "{alone}");
+    let said = installation.run(&["check", "--online"]);
+    assert!(said.out.contains("issuer found (jwks): could not be tried"), "{}", said.out);
+}
+
 #[test]
 fn a_certificate_that_nobody_takes_is_found() {
     let (api, key) = (Api::start(), Key::new("k1"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kh_core::PlatformKind;
 use kh_platform::genesys::account::{Account, Grant, Named};
 
-use super::{SKEW_RISKY, Seen};
+use super::{SKEW_RISKY, Seen, away::is_away};
 use crate::{compose::SeenIssuer, config::duration, output::Style};
 
 /// One block per credential and issuer.
@@ -18,7 +18,13 @@ pub(super) fn text(seen: &[Seen], issuers: &[SeenIssuer], style: Style) -> Strin
 }
 
 fn of_issuer(issuer: &SeenIssuer, style: Style) -> String {
-    let verdict = if issuer.works { style.green("works") } else { style.red("does not work") };
+    let verdict = if issuer.works {
+        style.green("works")
+    } else if is_away(issuer) {
+        style.yellow("could not be tried")
+    } else {
+        style.red("does not work")
+    };
     let keys = issuer.keys.map(|keys| format!("  {:<15}{keys}\n", "keys"));
     let problem = issuer.problem.as_ref().map(|problem| format!("  {:<15}{problem}\n", "problem"));
     let (name, kind) = (style.bold(&issuer.name), issuer.kind);
