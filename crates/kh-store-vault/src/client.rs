@@ -1,7 +1,7 @@
 //! Requests to the cluster: its addresses in their order, and what an answer means for going on.
 //!
 //! Invariant: a request that may have changed something is sent to a second address only if the first surely did
-//! nothing.
+//! nothing. An address that hangs is not the one that every request begins with.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -21,6 +21,9 @@ use crate::{
 /// Largest accepted answer: a document of 64 KiB may be written with six bytes for each of its own; a list of names is
 /// asked folder by folder.
 const ANSWER_MAX: usize = 2 * 1024 * 1024;
+
+/// A wait that is given up before this says nothing of the address: its caller went away, or had waited for another one.
+const TELLING_WAIT: Duration = Duration::from_secs(1);
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
@@ -66,8 +69,38 @@ pub(crate) struct Servers {
     http: HttpClient,
     addresses: Vec<ServerAddress>,
     namespace: Option<HeaderValue>,
-    /// The address that answered last.
+    /// The address that is asked first: the one that answered last, unless it was waited for in vain since.
     current: AtomicUsize,
+}
+
+/// The wait for one address's answer. Its end without one, because the caller stopped waiting, has the next request begin
+/// elsewhere.
+struct Wait<'a> {
+    servers: &'a Servers,
+    /// The address that this request began with.
+    first: usize,
+    index: usize,
+    since: Duration,
+    is_over: bool,
+}
+
+impl Wait<'_> {
+    fn end(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let servers = self.servers;
+        let told = servers.mono().saturating_sub(self.since) >= TELLING_WAIT;
+        let next = if told { (self.index + 1) % servers.addresses.len() } else { self.index };
+        // another request may have found a better one meanwhile
+        servers.current.compare_exchange(self.first, next, Ordering::Relaxed, Ordering::Relaxed).ok();
+    }
 }
 
 /// How one address took a request.
@@ -94,16 +127,18 @@ impl Servers {
         self.http.clock().now().mono
     }
 
-    /// Sends it with `token` to the address that answered last, then to the others in their order.
+    /// Sends it with `token` to the current address, then to those behind it, and then to those before it.
     pub(crate) async fn send(&self, ask: &Ask<'_>, token: Option<&SecretString>) -> Result<Reply, TargetError> {
         let first = self.current.load(Ordering::Relaxed) % self.addresses.len();
-        let others = (0..self.addresses.len()).filter(|index| *index != first);
-        let mut order: Vec<usize> = [first].into_iter().chain(others).collect();
+        let mut order: Vec<usize> = (first..self.addresses.len()).chain(0..first).collect();
         let mut last = TargetError::Unavailable("no address is configured".to_owned());
         while !order.is_empty() {
             let index = order.remove(0);
             let Some(address) = self.addresses.get(index) else { continue };
-            match self.try_at(address, ask, token).await {
+            let wait = Wait { servers: self, first, index, since: self.mono(), is_over: false };
+            let outcome = self.try_at(address, ask, token).await;
+            wait.end();
+            match outcome {
                 Outcome::Answered(reply) => {
                     self.current.store(index, Ordering::Relaxed);
                     return Ok(reply);

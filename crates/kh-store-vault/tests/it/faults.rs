@@ -1,5 +1,7 @@
 //! What goes wrong on the way, and what is said of it.
 
+use std::time::Duration;
+
 use kh_core::{
     SecretBytes,
     port::{SecretTarget, TargetError},
@@ -11,6 +13,7 @@ use kh_fakes::{
 };
 use kh_store::conformance::target::Bench;
 use kh_store_vault::{Auth, PlainHttp, ServerAddress, VaultConfig, VaultStore};
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::world::{World, place, world, write};
 
@@ -190,6 +193,44 @@ async fn a_write_is_not_sent_to_a_second_server_when_the_first_may_have_done_it(
     world.running.control.fault(Fault::DropAfter.once().on("kv.read"));
     assert_eq!(promote(&store, &expect).await.unwrap().0, "2", "a read goes to the second");
     assert!(!second.control.journal().is_empty());
+}
+
+/// A node that takes connections and says nothing, and its address.
+async fn silent() -> (TcpListener, ServerAddress) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (listener, ServerAddress::parse(&url, PlainHttp::LoopbackOnly).unwrap())
+}
+
+/// A read that reaches the silent node, and is given up after it waited so long.
+async fn gives_up(world: &World, store: &VaultStore, silent: &TcpListener, after: Duration) {
+    let at = place("acme");
+    let mut asked = store.live(&at);
+    let reached = tokio::select! {
+        ended = &mut asked => panic!("another one was asked: {ended:?}"),
+        reached = timeout(Duration::from_secs(10), silent.accept()) => reached,
+    };
+    let _connection = reached.expect("it is asked").unwrap();
+    world.clock.advance(after);
+    drop(asked);
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_is_not_asked_first_again_by_those_who_cannot_wait_for_it() {
+    let world = world().await;
+    let (_, expect) = prepared(&world).await;
+    let (hangs, hanging) = silent().await;
+    let (hangs_too, hanging_too) = silent().await;
+    let (gone, nobody) = silent().await;
+    drop(gone);
+    let addresses = vec![hanging, hanging_too, nobody, world.address()];
+    let config = VaultConfig::new(addresses, "secret", world.token_file(&["keyholder"])).unwrap();
+    let store = VaultStore::new(config, world.http());
+    gives_up(&world, &store, &hangs, Duration::from_millis(10)).await;
+    gives_up(&world, &store, &hangs, Duration::from_secs(3)).await;
+    gives_up(&world, &store, &hangs_too, Duration::from_secs(3)).await;
+    let found = timeout(Duration::from_secs(10), live(&store)).await.expect("the one that answers is reached");
+    assert_eq!(found.1, expect);
 }
 
 #[tokio::test]

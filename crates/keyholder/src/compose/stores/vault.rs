@@ -1,6 +1,6 @@
 //! `kind = "vault"`.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use kh_core::{Code, port::BoxFuture};
 use kh_platform::{HttpClient, Timeouts};
@@ -14,6 +14,10 @@ use crate::{
 
 /// Where Vault mounts an engine unless told otherwise.
 const MOUNT: &str = "secret";
+
+/// Longest that a connection to one node of several may take: a read waits 3 s for the whole store, and a node that is
+/// switched off must leave time for the next one. A packet that was lost is sent again within a second.
+const CONNECT_MAX: Duration = Duration::from_millis(1_500);
 
 pub(super) fn target(detail: &SecretStoreDetail, parts: &Parts<'_>) -> Result<Store, Failure> {
     let SecretStoreDetail::Vault { addresses, namespace, mount, auth, auth_mount } = detail else {
@@ -43,12 +47,13 @@ pub(super) fn target(detail: &SecretStoreDetail, parts: &Parts<'_>) -> Result<St
         }
         VaultAuth::Token { token_file } => Auth::TokenFile(resolve(token_file)),
     };
+    let timeouts = timeouts(servers.len());
     let config = VaultConfig::new(servers, mount.as_deref().unwrap_or(MOUNT), auth).map_err(refused)?;
     let config = match namespace {
         Some(namespace) => config.namespace(namespace).map_err(refused)?,
         None => config,
     };
-    let http = HttpClient::new(Arc::clone(&parts.egress), Timeouts::default(), Arc::clone(parts.clock));
+    let http = HttpClient::new(Arc::clone(&parts.egress), timeouts, Arc::clone(parts.clock));
     let store = Arc::new(VaultStore::new(config, http));
     let (kept, name) = (Arc::clone(&store), parts.name.to_string());
     let keep = move || -> BoxFuture<'static, Infallible> {
@@ -56,4 +61,22 @@ pub(super) fn target(detail: &SecretStoreDetail, parts: &Parts<'_>) -> Result<St
         Box::pin(async move { store.keep_session(&name).await })
     };
     Ok(Store { target: store, keep: Some(Arc::new(keep)) })
+}
+
+fn timeouts(nodes: usize) -> Timeouts {
+    let usual = Timeouts::default();
+    if nodes > 1 { Timeouts { connect: CONNECT_MAX, ..usual } } else { usual }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_switched_off_leaves_time_for_the_next_one() {
+        let (one, two) = (timeouts(1), timeouts(2));
+        assert!(two.connect * 2 <= Duration::from_secs(3), "{:?}", two.connect);
+        assert!(one.connect > two.connect, "there is no other to ask");
+        assert_eq!(one.total, two.total);
+    }
 }
