@@ -406,6 +406,7 @@ impl Running {
             listeners,
             draining: self.draining.clone(),
             started,
+            audit_turn: Arc::default(),
         }
     }
 

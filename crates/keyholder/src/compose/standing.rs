@@ -1,6 +1,7 @@
 //! How the running process is doing, for `/v1/status`.
 //!
-//! Invariant: an answer takes at most a few seconds, also when a disk stands still.
+//! Invariant: an answer takes at most a few seconds, also when a disk stands still; one thread at most waits for it then,
+//! however often somebody asks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +16,7 @@ use kh_core::{
 };
 use kh_gateway::Metrics;
 use kh_issuer::Issuer;
-use tokio::time::timeout;
+use tokio::{sync::Mutex, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Base, Live, Paths};
@@ -34,6 +35,8 @@ pub(super) struct Standing {
     pub(super) listeners: Vec<ListenerStatus>,
     pub(super) draining: CancellationToken,
     pub(super) started: Now,
+    /// Whose turn it is to look at the audit log: nothing limits how long its file and its lock may take.
+    pub(super) audit_turn: Arc<Mutex<()>>,
 }
 
 impl StatusSource for Standing {
@@ -78,7 +81,17 @@ impl Standing {
 
     async fn audit(&self) -> AuditStatus {
         let log = Arc::clone(&self.base.audit);
-        let head = timeout(PATIENCE, tokio::task::spawn_blocking(move || log.head())).await;
+        let look = async {
+            let turn = Arc::clone(&self.audit_turn).lock_owned().await;
+            let looking = tokio::task::spawn_blocking(move || {
+                let head = log.head();
+                // it ends with the work, also when nobody waits for it
+                drop(turn);
+                head
+            });
+            looking.await
+        };
+        let head = timeout(PATIENCE, look).await;
         let (path, head) = (self.paths.audit_log.clone(), head.ok().and_then(Result::ok));
         match head {
             Some(Ok((entries, head))) => AuditStatus { path, ready: true, entries, head: Some(head.to_hex()) },

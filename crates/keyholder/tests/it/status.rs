@@ -1,8 +1,13 @@
 //! `keyholder status` and `credential list`, with keyholder running well, badly, twice and not at all.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
-use crate::harness::{Installation, Process, Said, eventually, request, text};
+use crate::{
+    harness::{Installation, Process, Said, eventually, request, text},
+    telemetry::{scrape, value},
+};
 
 fn status(installation: &Installation) -> (Option<i32>, Value) {
     let said = installation.run(&["status", "--output", "json"]);
@@ -47,8 +52,8 @@ fn status_tells_everything_and_the_exit_code_says_whether_it_is_well() {
     eventually(&Some(0), || status(&installation).0);
     // A file that cannot even be parsed: status finds the process all the same, and says what is wrong.
     let file = installation.path("keyholder.toml");
-    let broken = std::fs::read_to_string(&file).unwrap() + "[broken\n";
-    std::fs::write(&file, broken).unwrap();
+    let broken = fs::read_to_string(&file).unwrap() + "[broken\n";
+    fs::write(&file, broken).unwrap();
     server.process.signal("HUP");
     eventually(&Some(1), || status(&installation).0);
     let (_, refused) = status(&installation);
@@ -87,13 +92,40 @@ fn who_ends_takes_its_own_ready_file_and_not_that_of_who_took_over() {
     let file = installation.path("ready.json");
     let mut command = installation.command(&["serve", "--ready-file", file.to_str().unwrap()]);
     let second = Process::start(&mut command, &installation.path("second.log"));
-    let told = || serde_json::from_slice::<Value>(&std::fs::read(&file).unwrap()).unwrap();
+    let told = || serde_json::from_slice::<Value>(&fs::read(&file).unwrap()).unwrap();
     eventually(&true, || told() != first.ready);
     let newest = told();
     assert_eq!(first.process.stop().0, Some(0));
     assert_eq!(told(), newest, "it names who serves on");
     assert_eq!(second.stop().0, Some(0));
     assert!(!file.exists());
+}
+
+#[test]
+fn an_audit_log_that_does_not_answer_costs_one_thread_however_often_status_is_asked() {
+    let installation = Installation::new();
+    let server = installation.serve();
+    let url = format!("{}/v1/status", server.admin());
+    let token = fs::read_to_string(text(&server.ready, "admin_token_file")).unwrap();
+    let is_ready =
+        || request("GET", &url, &[("X-Keyholder-Token", token.trim())], b"").json()["audit"]["ready"].clone();
+    let threads = || value(&scrape(&server), "process_threads");
+    assert_eq!(is_ready(), true);
+    let before = threads();
+    // as a process that is stopped leaves it
+    let log = fs::File::open(installation.path("state/audit.log")).unwrap();
+    log.lock().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| assert_eq!(is_ready(), false));
+        }
+    });
+    let meanwhile = threads();
+    // one that waits, and a few that other work may have started
+    assert!(meanwhile <= before + 4.0, "{before} {meanwhile}");
+    drop(log);
+    eventually(&json!(true), is_ready);
+    assert_eq!(server.process.stop().0, Some(0));
 }
 
 #[test]
