@@ -11,9 +11,9 @@ use std::{
 
 use kh_admin::ReadyCheck;
 use kh_core::{
-    Code, SecretReference,
+    Code,
     port::{
-        BoxFuture, Notifier, SecretSource, SourceError, StoredSecret,
+        BoxFuture, Notifier, SecretSource,
         security::{Security, SecurityLog},
     },
 };
@@ -283,8 +283,7 @@ fn collector(
             let file = loaded.paths.resolve(file);
             // what is wrong with it is told at the start; it is read again when it is used
             read_named(&file).map_err(see)?;
-            let reference = "store:collector".parse().map_err(|_| Failure::bug("a reference does not parse"))?;
-            Some(BearerSource::new(Arc::new(TokenFile(file)), reference))
+            Some(BearerSource::reading(move || read_named(&file).map_err(|failure| failure.in_one_line())))
         }
     };
     let url = config.url.text().parse().map_err(|_| Failure::bug("an address is no URL"))?;
@@ -300,24 +299,6 @@ fn collector(
         let told = format!("the spool {} cannot be used", folder.display());
         see(Failure::new(Code::CONFIG_INVALID, told).caused_by(&error))
     })
-}
-
-/// A token in a file, read each time that it is wanted.
-struct TokenFile(PathBuf);
-
-impl SecretSource for TokenFile {
-    fn read<'a>(&'a self, reference: &'a SecretReference) -> BoxFuture<'a, Result<StoredSecret, SourceError>> {
-        Box::pin(async move {
-            // a few bytes, on the collector's own thread
-            let token = read_named(&self.0).map_err(|_| SourceError::NoStore(reference.clone()))?;
-            let value = kh_core::SecretBytes::new(token.expose().as_bytes().to_vec());
-            Ok(StoredSecret { value, version: 1 })
-        })
-    }
-
-    fn version<'a>(&'a self, _reference: &'a SecretReference) -> BoxFuture<'a, Result<u64, SourceError>> {
-        Box::pin(async { Ok(1) })
-    }
 }
 
 fn networks(texts: &[String]) -> Result<Vec<kh_security::Network>, Failure> {

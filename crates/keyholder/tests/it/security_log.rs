@@ -2,7 +2,11 @@
 
 mod receiver;
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use serde_json::{Value, json};
 
@@ -201,6 +205,32 @@ fn a_collector_that_is_away_holds_up_nobody_and_gets_every_line_later() {
     assert_eq!(code, Some(0), "{said}");
     assert!(!said.contains(token), "{said}");
     assert_eq!(receiver.lines(), lines(&installation.path("state/security.log")), "the same lines in the same order");
+}
+
+#[test]
+fn a_collectors_token_file_that_others_may_read_is_named_and_read_again() {
+    let (api, key, folder) = (Api::start(), Key::new("k1"), tempfile::tempdir().unwrap());
+    let receiver = Receiver::start(folder.path(), 200);
+    let security = format!(
+        "[security]\n[security.collector]\nurl = \"https://localhost:{}/ingest\"\ntoken_file = \"collector.token\"\n\
+         gzip = false\nretry_max = \"1s\"\nextra_ca = {:?}\n",
+        receiver.port, receiver.ca
+    );
+    let installation = installed(&api, &security, &key);
+    let (file, token) = (installation.path("collector.token"), "collector-token-of-this-test");
+    fs::write(&file, format!("{token}\n")).unwrap();
+    let allow = |mode| fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+    allow(0o600);
+    let server = installation.serve();
+    allow(0o644);
+    assert_eq!(get(&server, "", LONDON).status, 401);
+    eventually(&true, || server.process.said().contains("collector.token may be read by others"));
+    allow(0o600);
+    eventually(&1, || receiver.lines().len());
+    assert!(receiver.tokens().iter().all(|value| *value == format!("Bearer {token}")));
+    let (code, said) = server.process.stop();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("store:collector") && !said.contains(token), "{said}");
 }
 
 #[test]

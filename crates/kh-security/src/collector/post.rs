@@ -45,23 +45,40 @@ pub(crate) trait Post {
     fn post(&self, batch: &Batch) -> impl Future<Output = Verdict> + Send;
 }
 
-/// Where the bearer token comes from.
+/// Reads a token, or says why there is none.
+type ReadToken = dyn Fn() -> Result<SecretString, String> + Send + Sync;
+
+/// Where the bearer token comes from. Blanks and line ends around it do not belong to it.
 #[derive(Clone)]
-pub struct BearerSource {
-    source: Arc<dyn SecretSource>,
-    reference: SecretReference,
+pub struct BearerSource(Source);
+
+#[derive(Clone)]
+enum Source {
+    Stored(Arc<dyn SecretSource>, SecretReference),
+    Told(Arc<ReadToken>),
 }
 
 impl BearerSource {
-    /// The document at `reference`; all of it is the token, blanks and line ends around it aside.
+    /// The document at `reference`; all of it is the token.
     pub fn new(source: Arc<dyn SecretSource>, reference: SecretReference) -> Self {
-        Self { source, reference }
+        Self(Source::Stored(source, reference))
+    }
+
+    /// What `read` answers, or why there is none. It is asked on the collector's own thread, each time that a token is
+    /// wanted.
+    pub fn reading(read: impl Fn() -> Result<SecretString, String> + Send + Sync + 'static) -> Self {
+        Self(Source::Told(Arc::new(read)))
     }
 
     fn read(&self) -> BoxFuture<'_, Result<SecretString, String>> {
         Box::pin(async move {
-            let stored = self.source.read(&self.reference).await.map_err(|error| error.to_string())?;
-            let text = stored.value.into_text().ok_or("the collector's token is not UTF-8")?;
+            let text = match &self.0 {
+                Source::Stored(source, reference) => {
+                    let stored = source.read(reference).await.map_err(|error| error.to_string())?;
+                    stored.value.into_text().ok_or("the collector's token is not UTF-8")?
+                }
+                Source::Told(read) => read()?,
+            };
             let token = text.expose().trim();
             if token.is_empty() {
                 return Err("the collector's token is empty".to_owned());
@@ -173,6 +190,21 @@ fn judge(status: u16, retry_after: Option<Duration>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_token_is_read_when_it_is_wanted_and_what_is_wrong_with_it_is_told() {
+        let told: Arc<Mutex<Result<&str, &str>>> = Arc::new(Mutex::new(Ok(" a-token\n")));
+        let answers = Arc::clone(&told);
+        let bearer = BearerSource::reading(move || {
+            let answer = *answers.lock();
+            answer.map(SecretString::copied).map_err(str::to_owned)
+        });
+        assert_eq!(bearer.read().await.unwrap().expose(), "a-token");
+        for (now, why) in [(Err("it is gone"), "it is gone"), (Ok("\n"), "the collector's token is empty")] {
+            *told.lock() = now;
+            assert_eq!(bearer.read().await.err().as_deref(), Some(why));
+        }
+    }
 
     #[test]
     fn statuses() {
