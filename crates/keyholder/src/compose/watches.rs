@@ -3,7 +3,7 @@
 //! Invariant: a header for the collector comes from the environment, or from a file that nobody but its owner and group
 //! may read, and is never shown.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use kh_core::{Code, SecretString, metric::help};
 use kh_net::{Egress, Settings as Way, SystemRoots};
@@ -14,6 +14,7 @@ use kh_telemetry::{
     otlp::{OtlpSettings, Ratio, parse_headers},
 };
 
+use percent_encoding::percent_decode_str;
 use prometheus_client::registry::Registry;
 
 use super::{Base, egress::read_named, security::not_writable, tls::read_pem};
@@ -30,9 +31,10 @@ const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 pub(crate) const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 /// `true` turns the export off, whatever else is set.
 const DISABLED: &str = "OTEL_SDK_DISABLED";
-/// `key=value,key=value`: what else is told about this process.
+/// `key=value,key=value`: what is told about this process, before what keyholder itself would say.
 const RESOURCE: &str = "OTEL_RESOURCE_ATTRIBUTES";
-/// Instead of `keyholder`.
+/// Instead of `keyholder`; beats the `service.name` of the attributes (OpenTelemetry specification, "General SDK
+/// Configuration").
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 
 /// Most attributes of the resource that are taken from the environment.
@@ -152,20 +154,31 @@ fn headers_of(path: &Path) -> Result<SecretString, Failure> {
 }
 
 fn resource(environment: &Environment, instance: String) -> Vec<(String, String)> {
-    let mut all = vec![
-        ("service.name".to_owned(), environment.text(SERVICE_NAME).unwrap_or_else(|| "keyholder".to_owned())),
-        ("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("service.instance.id".to_owned(), instance),
-        ("process.pid".to_owned(), std::process::id().to_string()),
-    ];
-    let more = environment.text(RESOURCE).unwrap_or_default();
-    for (key, value) in more.split(',').filter_map(|pair| pair.split_once('=')).take(RESOURCE_MAX) {
-        let (key, value) = (key.trim(), value.trim());
-        if !key.is_empty() && all.iter().all(|(known, _)| known != key) {
-            all.push((key.to_owned(), value.to_owned()));
-        }
+    let mut all = attributes(&environment.text(RESOURCE).unwrap_or_default());
+    if let Some(name) = environment.text(SERVICE_NAME) {
+        all.insert("service.name".to_owned(), name);
     }
-    all
+    for (key, value) in [
+        ("service.name", "keyholder".to_owned()),
+        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("service.instance.id", instance),
+        ("process.pid", std::process::id().to_string()),
+    ] {
+        all.entry(key.to_owned()).or_insert(value);
+    }
+    all.into_iter().collect()
+}
+
+/// Keys and values are percent-encoded (OpenTelemetry specification, "Specifying resource information via an environment
+/// variable"). What is no pair or no text is left out alone; the specification would give all of it up, and the service's
+/// name with it.
+fn attributes(text: &str) -> BTreeMap<String, String> {
+    let decoded = |text: &str| Some(percent_decode_str(text.trim()).decode_utf8().ok()?.into_owned());
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once('=')?;
+        Some((decoded(key)?, decoded(value)?))
+    };
+    text.split(',').filter_map(pair).filter(|(key, _)| !key.is_empty()).take(RESOURCE_MAX).collect()
 }
 
 /// The way to the collector: direct, with the system's CAs and the one that the configuration names.
@@ -207,15 +220,40 @@ mod tests {
         }
     }
 
+    fn told(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
+        resource(&Environment::of_pairs(variables), "i-1".to_owned()).into_iter().collect()
+    }
+
     #[test]
     fn the_resource_is_named_and_extended_by_the_environment() {
-        let environment = Environment::of_pairs(&[
+        let all = told(&[
             (SERVICE_NAME, "gateway-eu"),
             (RESOURCE, "deployment.environment=prod, service.name=other,=x,broken"),
         ]);
-        let all = resource(&environment, "i-1".to_owned());
-        let of = |key: &str| all.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str());
+        let of = |key: &str| all.get(key).map(String::as_str);
         assert_eq!((of("service.name"), of("service.instance.id")), (Some("gateway-eu"), Some("i-1")));
         assert_eq!((of("deployment.environment"), all.len()), (Some("prod"), 5));
+    }
+
+    #[test]
+    fn what_the_attributes_say_goes_before_what_keyholder_says_and_is_decoded() {
+        let all = told(&[(
+            RESOURCE,
+            "service.name=gateway-eu,service.instance.id=prod.pod-1, team = a%20b ,a%2Cb=c%3Dd,bad=%FF,rest=50%",
+        )]);
+        for (key, value) in [
+            ("service.name", Some("gateway-eu")),
+            ("service.instance.id", Some("prod.pod-1")),
+            ("service.version", Some(env!("CARGO_PKG_VERSION"))),
+            ("team", Some("a b")),
+            ("a,b", Some("c=d")),
+            ("bad", None),
+            ("rest", Some("50%")),
+        ] {
+            assert_eq!(all.get(key).map(String::as_str), value, "{key}");
+        }
+        assert_eq!(told(&[]).get("service.name").map(String::as_str), Some("keyholder"));
+        let many: Vec<String> = (0..100).map(|number| format!("key-{number}=x")).collect();
+        assert_eq!(attributes(&many.join(",")).len(), RESOURCE_MAX);
     }
 }
