@@ -48,7 +48,7 @@ impl From<SendError> for HookError {
 /// Sends once and gives back any answer.
 pub(crate) async fn exchange(client: &HttpClient, request: Request) -> Result<Answer, SendError> {
     client.send(request).await.map_err(|error| match error {
-        HttpError::Address | HttpError::Header => SendError::Refused(error.to_string()),
+        HttpError::Address | HttpError::NotAllowed | HttpError::Header => SendError::Refused(error.to_string()),
         HttpError::Connect { .. } | HttpError::Timeout { .. } | HttpError::Broken | HttpError::TooLarge { .. } => {
             SendError::transient(error.to_string())
         }

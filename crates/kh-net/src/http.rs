@@ -67,6 +67,9 @@ pub enum HttpError {
     /// The address cannot be connected to.
     #[error("the address holds no name that a certificate can have")]
     Address,
+    /// The name leads to addresses alone that may not be asked ([`crate::Reach`]).
+    #[error("the address is none of the public internet, and others are not allowed here")]
+    NotAllowed,
     /// A header cannot carry what it should.
     #[error("a header of the request has characters that no header can carry")]
     Header,
@@ -100,7 +103,7 @@ impl HttpError {
     /// not: a request that was handed to a connection counts, whether or not a byte of it arrived.
     pub fn was_sent(&self) -> bool {
         match self {
-            Self::Address | Self::Header | Self::Connect { .. } => false,
+            Self::Address | Self::NotAllowed | Self::Header | Self::Connect { .. } => false,
             Self::Timeout { sent } => *sent,
             Self::Broken | Self::TooLarge { .. } => true,
         }
@@ -112,7 +115,7 @@ impl HttpError {
             Self::Address => Some(Code::UPSTREAM_UNREACHABLE),
             Self::Connect { code, .. } => Some(*code),
             Self::Timeout { .. } => Some(Code::UPSTREAM_TIMEOUT),
-            Self::Header | Self::Broken | Self::TooLarge { .. } => None,
+            Self::NotAllowed | Self::Header | Self::Broken | Self::TooLarge { .. } => None,
         }
     }
 }
@@ -299,7 +302,10 @@ fn addressed(url: &Url) -> Option<(Option<ServerName<'static>>, String)> {
 }
 
 fn not_connected(error: &ConnectError) -> HttpError {
-    HttpError::Connect { code: error.code(), reason: printable(&error.detail(), REASON_MAX) }
+    match error {
+        ConnectError::NotAllowed => HttpError::NotAllowed,
+        error => HttpError::Connect { code: error.code(), reason: printable(&error.detail(), REASON_MAX) },
+    }
 }
 
 /// With TLS 1.3 a server refuses a client certificate, or the lack of one, only after the handshake: it then has read
@@ -359,7 +365,8 @@ mod tests {
     #[test]
     fn what_may_have_been_seen() {
         let connect = HttpError::Connect { code: Code::UPSTREAM_TLS, reason: String::new() };
-        for unsent in [HttpError::Address, HttpError::Header, connect, HttpError::Timeout { sent: false }] {
+        let timeout = HttpError::Timeout { sent: false };
+        for unsent in [HttpError::Address, HttpError::NotAllowed, HttpError::Header, connect, timeout] {
             assert!(!unsent.was_sent(), "{unsent}");
         }
         for sent in [HttpError::Broken, HttpError::TooLarge { max: 1 }, HttpError::Timeout { sent: true }] {

@@ -36,7 +36,12 @@ pub(crate) fn document_url(text: &str, plain: PlainHttp) -> Result<Url, AddressE
 }
 
 fn unreached(what: &str, error: &HttpError) -> RemoteError {
-    RemoteError::new(format!("{what}: {error}"))
+    let reason = format!("{what}: {error}");
+    if matches!(error, HttpError::Connect { .. } | HttpError::Timeout { .. }) {
+        RemoteError::passing(reason)
+    } else {
+        RemoteError::new(reason)
+    }
 }
 
 /// An answer that is no answer, with the advice that it gives.
@@ -45,7 +50,7 @@ fn unusable(what: &str, answer: &Answer) -> RemoteError {
         200 => format!("{what}: is not JSON"),
         status => format!("{what}: answered {status}"),
     };
-    RemoteError { reason, retry_after: answer.head.retry_after }
+    RemoteError::answered(reason, answer.head.status, answer.head.retry_after)
 }
 
 fn is_document(answer: &Answer) -> bool {

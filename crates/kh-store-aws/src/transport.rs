@@ -139,7 +139,7 @@ fn connector_error(error: HttpError) -> ConnectorError {
     match error {
         HttpError::Timeout { .. } => ConnectorError::timeout(error.into()),
         HttpError::Connect { .. } | HttpError::Broken => ConnectorError::io(error.into()),
-        HttpError::Address | HttpError::Header => ConnectorError::user(error.into()),
+        HttpError::Address | HttpError::NotAllowed | HttpError::Header => ConnectorError::user(error.into()),
         HttpError::TooLarge { .. } => ConnectorError::other(error.into(), None),
     }
 }

@@ -23,12 +23,26 @@ pub struct RemoteError {
     pub reason: String,
     /// When to ask again, where the issuer said so.
     pub retry_after: Option<Duration>,
+    /// Whether it may be well later with nobody doing anything: it is out of reach, or has a fault or a limit of its
+    /// own.
+    pub passing: bool,
 }
 
 impl RemoteError {
-    /// An error without advice when to ask again.
+    /// An error that stays until somebody mends something, without advice when to ask again.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), retry_after: None }
+        Self { reason: reason.into(), retry_after: None, passing: false }
+    }
+
+    /// An error that may end by itself, without advice when to ask again.
+    pub fn passing(reason: impl Into<String>) -> Self {
+        Self { passing: true, ..Self::new(reason) }
+    }
+
+    /// An answer with a status that is none of an answer; 429 and 5xx may end by themselves (RFC 6585 section 4, RFC
+    /// 9110 section 15.6).
+    pub fn answered(reason: impl Into<String>, status: u16, retry_after: Option<Duration>) -> Self {
+        Self { reason: reason.into(), retry_after, passing: matches!(status, 429 | 500..=599) }
     }
 }
 

@@ -256,7 +256,7 @@ impl TokenAuthority for Authority {
                 Says::Inactive => Ok(TokenAnswer::Inactive),
                 Says::Down => {
                     let retry_after = Some(Duration::from_secs(7));
-                    Err(RemoteError { reason: "the issuer is down".to_owned(), retry_after })
+                    Err(RemoteError::answered("the issuer is down", 503, retry_after))
                 }
                 Says::Panic => panic!("a bug in an adapter"),
             }

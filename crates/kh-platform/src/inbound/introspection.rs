@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use ::http::{HeaderValue, Method, header};
 use kh_core::{
-    SecretReference, SecretString,
+    Retry, SecretReference, SecretString,
     credential::CredentialDocument,
-    port::{BoxFuture, RemoteError, SecretSource, TokenAnswer, TokenAuthority},
+    port::{BoxFuture, RemoteError, SecretSource, SourceError, TokenAnswer, TokenAuthority},
 };
 use kh_net::http::Request;
 use kh_verify::{Accepted, Policy, Reason};
@@ -138,7 +138,10 @@ impl Introspection {
             return Ok(Arc::clone(document));
         }
         let cannot = |why: &dyn std::fmt::Display| RemoteError::new(format!("the credential for introspection: {why}"));
-        let stored = self.source.read(&self.settings.credential).await.map_err(|error| cannot(&error))?;
+        let stored = self.source.read(&self.settings.credential).await.map_err(|error| RemoteError {
+            passing: matches!(error, SourceError::Stored { .. }) && error.retry() != Retry::Never,
+            ..cannot(&error)
+        })?;
         let document = Arc::new(CredentialDocument::parse(&stored.value).map_err(|error| cannot(&error))?);
         *kept = Some((now, Arc::clone(&document)));
         Ok(document)

@@ -57,7 +57,7 @@ impl RemoteKeys {
         let head = &answer.head;
         if head.status != 200 || head.media() == Media::Other {
             let reason = format!("{what}: answered {} without a key set", head.status);
-            return Err(RemoteError { reason, retry_after: head.retry_after() });
+            return Err(RemoteError::answered(reason, head.status, head.retry_after()));
         }
         let text = |value: &'_ HeaderValue| value.to_str().unwrap_or_default().to_owned();
         let cache_control: Vec<String> = head.headers.get_all(header::CACHE_CONTROL).iter().map(text).collect();

@@ -56,12 +56,21 @@ async fn what_is_no_key_set_is_an_error_after_one_request() {
     for (reply, expected) in answers {
         let fake = Fake::start(move |_| reply.clone()).await;
         let error = at_url(&fake, "/keys").fetch().await.unwrap_err();
-        assert!(told(&error).contains(expected), "{error:?}");
+        assert!(told(&error).contains(expected) && !error.passing, "{error:?}");
         assert_eq!(fake.seen().len(), 1, "no redirect is followed, nothing is tried again");
     }
     let fake = Fake::start(|_| with(503, "Retry-After: 7\r\n", "")).await;
     let error = at_url(&fake, "/keys").fetch().await.unwrap_err();
-    assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
+    assert!(error.retry_after == Some(Duration::from_secs(7)) && error.passing, "{error:?}");
+}
+
+#[tokio::test]
+async fn who_is_out_of_reach_may_be_well_later() {
+    for nobody in ["http://127.0.0.1:9/keys", "http://nobody.invalid/keys"] {
+        let at = KeysAt::url(nobody, PlainHttp::Allowed).unwrap();
+        let error = RemoteKeys::new(client().0, at).fetch().await.unwrap_err();
+        assert!(error.passing, "{nobody}: {error:?}");
+    }
 }
 
 /// A server that answers discovery at the paths in `serves` with the metadata that `of` makes of its own address.
@@ -121,7 +130,7 @@ async fn private_addresses_are_refused_where_they_are_not_allowed() {
     for host in ["127.0.0.1", "localhost", "[::1]"] {
         let at = KeysAt::url(&format!("http://{host}:{}/keys", fake.address.port()), PlainHttp::Allowed).unwrap();
         let error = RemoteKeys::new(http.clone(), at).fetch().await.unwrap_err();
-        assert!(told(&error).contains("none of the public internet"), "{host}: {error:?}");
+        assert!(told(&error).contains("none of the public internet") && !error.passing, "{host}: {error:?}");
     }
     assert_eq!(fake.seen().len(), 0);
     assert!(at_url(&fake, "/keys").fetch().await.is_ok(), "and are reached where they are");

@@ -162,7 +162,9 @@ impl Post for CollectorClient {
                 }
                 verdict
             }
-            Err(error @ (HttpError::Address | HttpError::Header)) => Verdict::Held { why: error.to_string() },
+            Err(error @ (HttpError::Address | HttpError::NotAllowed | HttpError::Header)) => {
+                Verdict::Held { why: error.to_string() }
+            }
             // too long an answer is an answer; the lines may be sent twice
             Err(
                 error @ (HttpError::Connect { .. }

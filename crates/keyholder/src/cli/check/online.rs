@@ -4,7 +4,6 @@
 //! check, which is said and is no failure; what the platform does not tell is said to be unknown; a claim of a token
 //! that was not verified is called so; no token leaves the process but in the header of a read of its own account.
 
-mod away;
 mod claims;
 mod report;
 
@@ -28,7 +27,6 @@ use crate::{
     config::nearest,
     output::{Exit, Failure},
 };
-use away::is_away;
 use claims::Claims;
 
 /// A difference between the clocks that is told as a problem, in seconds: tokens and audit times are then doubtful.
@@ -152,7 +150,7 @@ fn failure_of(seen: &[Seen], issuers: &[SeenIssuer]) -> Failure {
     let problems: Vec<_> = seen.iter().filter_map(|seen| Some((&seen.name, seen.problem.as_ref()?))).collect();
     let lacking: Vec<_> = issuers.iter().filter(|issuer| !issuer.works).collect();
     let unreachable = problems.iter().all(|(_, problem)| problem.unreachable);
-    let away = unreachable && lacking.iter().all(|issuer| is_away(issuer));
+    let away = unreachable && lacking.iter().all(|issuer| issuer.unreachable);
     let mut told = Vec::new();
     if !problems.is_empty() {
         let names: Vec<_> = problems.iter().map(|(name, _)| name.as_str()).collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kh_core::{
     Clock, SecretString,
-    port::{SecretSource, TokenAnswer, TokenAuthority},
+    port::{RemoteError, SecretSource, TokenAnswer, TokenAuthority},
 };
 use kh_net::SystemRoots;
 use kh_verify::{KeySet, key::Symmetric};
@@ -33,6 +33,9 @@ pub(crate) struct SeenIssuer {
     /// Why it does not work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) problem: Option<String>,
+    /// Whether that is because it cannot be reached, or has a fault or a limit of its own, and so may be well later.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unreachable: bool,
 }
 
 /// Asks every issuer that is asked over a network or has a key file. Those of a platform are tried by their credential.
@@ -48,12 +51,13 @@ pub(crate) async fn issuers(
     let mut all = Vec::new();
     for issuer in issuers::prepare(loaded, &SystemRoots::load(), &wanted)? {
         if let Some(outcome) = look(&issuer, clock, secrets.as_ref()).await {
-            let (keys, problem) = match outcome {
+            let (keys, error) = match outcome {
                 Ok(keys) => (keys, None),
-                Err(problem) => (None, Some(problem)),
+                Err(error) => (None, Some(error)),
             };
-            let works = problem.is_none();
-            all.push(SeenIssuer { name: issuer.name.clone(), kind: issuer.kind(), works, keys, problem });
+            let unreachable = error.as_ref().is_some_and(|error| error.passing);
+            let (works, problem) = (error.is_none(), error.map(|error| error.reason));
+            all.push(SeenIssuer { name: issuer.name.clone(), kind: issuer.kind(), works, keys, problem, unreachable });
         }
     }
     Ok(all)
@@ -63,27 +67,28 @@ async fn look(
     issuer: &PreparedIssuer,
     clock: &Arc<dyn Clock>,
     secrets: Option<&Arc<dyn SecretSource>>,
-) -> Option<Result<Option<usize>, String>> {
+) -> Option<Result<Option<usize>, RemoteError>> {
     match issuer.key_source(clock) {
-        Err(failure) => return Some(Err(failure.in_one_line())),
+        Err(failure) => return Some(Err(RemoteError::new(failure.in_one_line()))),
         Ok(Some(source)) => {
             let document = match source.fetch().await {
                 Ok(document) => document,
-                Err(error) => return Some(Err(error.reason)),
+                Err(error) => return Some(Err(error)),
             };
             let keys = KeySet::parse(&document.bytes, Symmetric::Refused);
-            return Some(keys.map(|set| Some(set.keys().len())).map_err(|error| format!("no key set: {error}")));
+            let counted = keys.map(|set| Some(set.keys().len()));
+            return Some(counted.map_err(|error| RemoteError::new(format!("no key set: {error}"))));
         }
         Ok(None) => {}
     }
     let secrets = secrets?;
     let authority = match issuer.introspection(clock, secrets) {
-        Err(failure) => return Some(Err(failure.in_one_line())),
+        Err(failure) => return Some(Err(RemoteError::new(failure.in_one_line()))),
         Ok(authority) => authority?,
     };
     Some(match authority.ask(&SecretString::copied(INVENTED)).await {
         Ok(TokenAnswer::Inactive) => Ok(None),
-        Ok(TokenAnswer::Active { .. }) => Err("it says that an invented token is active".to_owned()),
-        Err(error) => Err(error.reason),
+        Ok(TokenAnswer::Active { .. }) => Err(RemoteError::new("it says that an invented token is active")),
+        Err(error) => Err(error),
     })
 }

@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use kh_core::{
     SecretBytes, SecretReference, SecretString,
     identity::Identity,
-    port::{BoxFuture, RemoteError, SecretSource, SourceError, StoredSecret, TokenAnswer, TokenAuthority},
+    port::{BoxFuture, RemoteError, SecretSource, SourceError, StoredSecret, TargetError, TokenAnswer, TokenAuthority},
 };
 use kh_platform::{
     ClientAuth,
@@ -23,14 +23,19 @@ use url::Url;
 use super::told;
 use crate::fake::{Fake, MARK, Reply, address, client, json, with};
 
-/// A store with one document.
+/// A store with one document, or one that cannot give it.
 #[derive(Default)]
 struct Secrets {
     reads: AtomicUsize,
+    failing: Option<fn() -> TargetError>,
 }
 
 impl SecretSource for Secrets {
-    fn read<'a>(&'a self, _: &'a SecretReference) -> BoxFuture<'a, Result<StoredSecret, SourceError>> {
+    fn read<'a>(&'a self, wanted: &'a SecretReference) -> BoxFuture<'a, Result<StoredSecret, SourceError>> {
+        if let Some(failing) = self.failing {
+            let (reference, store, source) = (wanted.clone(), "vault".parse().unwrap(), failing());
+            return Box::pin(async { Err(SourceError::Stored { reference, store, source }) });
+        }
         let version = self.reads.fetch_add(1, Ordering::SeqCst) as u64 + 1;
         let text = format!(r#"{{"client_id":"k:h","client_secret":"{MARK}-{version}"}}"#);
         Box::pin(async move { Ok(StoredSecret { value: SecretBytes::new(text.into_bytes()), version }) })
@@ -48,6 +53,10 @@ struct Rig {
 }
 
 async fn rig(client_auth: ClientAuth, reply: Reply) -> Rig {
+    rig_with(client_auth, reply, Secrets::default()).await
+}
+
+async fn rig_with(client_auth: ClientAuth, reply: Reply, secrets: Secrets) -> Rig {
     let fake = Fake::start(move |_| reply.clone()).await;
     let settings = IntrospectionSettings {
         at: IntrospectionAt::Url(Url::parse(&format!("{}/introspect", fake.url())).unwrap()),
@@ -56,7 +65,7 @@ async fn rig(client_auth: ClientAuth, reply: Reply) -> Rig {
         issuers: vec!["https://i.example".into(), "https://j.example".into()],
         claims: vec!["tenant".to_owned()],
     };
-    let secrets = Arc::new(Secrets::default());
+    let secrets = Arc::new(secrets);
     let source: Arc<dyn SecretSource> = Arc::<Secrets>::clone(&secrets);
     Rig { fake, introspection: Introspection::new(client().0, settings, source), secrets }
 }
@@ -147,6 +156,24 @@ async fn each_answer_is_a_yes_a_no_or_none_at_all() {
         };
         let seen = rig.fake.seen();
         assert_eq!((word, seen.len()), (expected, 1), "{seen:?}");
+    }
+}
+
+/// Nobody is told to mend a credential because its store is away.
+#[tokio::test]
+async fn a_store_that_is_away_is_told_from_one_without_the_credential() {
+    let failures: [(fn() -> TargetError, bool); 4] = [
+        (|| TargetError::Unavailable("sealed".to_owned()), true),
+        (|| TargetError::Throttled(None), true),
+        (|| TargetError::NotFound("secret/introspection".parse().unwrap()), false),
+        (|| TargetError::Denied("no policy".to_owned()), false),
+    ];
+    for (failing, passing) in failures {
+        let secrets = Secrets { failing: Some(failing), ..Secrets::default() };
+        let rig = rig_with(ClientAuth::Basic, json(200, "{}"), secrets).await;
+        let error = rig.ask().await.unwrap_err();
+        assert!(told(&error).contains("the credential for introspection: ") && error.passing == passing, "{error:?}");
+        assert_eq!(rig.fake.seen().len(), 0);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kh_core::PlatformKind;
 use kh_platform::genesys::account::{Account, Grant, Named};
 
-use super::{SKEW_RISKY, Seen, away::is_away};
+use super::{SKEW_RISKY, Seen};
 use crate::{compose::SeenIssuer, config::duration, output::Style};
 
 /// One block per credential and issuer.
@@ -20,7 +20,7 @@ pub(super) fn text(seen: &[Seen], issuers: &[SeenIssuer], style: Style) -> Strin
 fn of_issuer(issuer: &SeenIssuer, style: Style) -> String {
     let verdict = if issuer.works {
         style.green("works")
-    } else if is_away(issuer) {
+    } else if issuer.unreachable {
         style.yellow("could not be tried")
     } else {
         style.red("does not work")
