@@ -88,13 +88,14 @@ pub(crate) fn router(ports: ApiPorts, security: &Security) -> Router {
     let (routers, document) = parts();
     let document = Arc::new(document);
     let documented = get(move || async move { Json(Arc::unwrap_or_clone(document)) });
+    let recording = audit::Turn::default();
     let mut all = Router::new();
     for (role, router) in routers {
-        let gate = Gate { role, ports: ports.clone(), security: security.clone() };
+        let gate = Gate { role, ports: ports.clone(), security: security.clone(), recording: recording.clone() };
         let router = if role == Role::Read { router.route("/v1/openapi.json", documented.clone()) } else { router };
         all = all.merge(router.route_layer(from_fn_with_state(gate, admit)));
     }
-    all.route_layer(Extension(audit::Turn::default())).with_state(ports)
+    all.route_layer(Extension(audit::Turns::default())).with_state(ports)
 }
 
 /// The routes of each role, and the document of them all.
@@ -146,10 +147,13 @@ struct Gate {
     role: Role,
     ports: ApiPorts,
     security: Security,
+    /// One call at a time is written down.
+    recording: audit::Turn,
 }
 
 /// Lets an operator with the role through, once the call is in the audit log.
-async fn admit(State(Gate { role, ports, security }): State<Gate>, request: Request, next: Next) -> Response<Body> {
+async fn admit(State(gate): State<Gate>, request: Request, next: Next) -> Response<Body> {
+    let Gate { role, ports, security, recording } = gate;
     let Some(operator) = request.extensions().get::<Arc<Operator>>().cloned() else {
         return problem::answer(&Problem::new(Code::INTERNAL, "the request has no operator"));
     };
@@ -166,7 +170,7 @@ async fn admit(State(Gate { role, ports, security }): State<Gate>, request: Requ
         .with("path", &request.uri().path())
         .with("role", &operator.role.as_str())
         .with("from", &from);
-    if let Err(error) = ports.audit.record(event).await {
+    if let Err(error) = ports.audit.record(recording, event).await {
         tracing::error!(%error, "a call of the admin API was not carried out: it could not be written into the audit log");
         return problem::answer(&Problem::new(Code::STATE_UNAVAILABLE, "the audit log cannot be written"));
     }

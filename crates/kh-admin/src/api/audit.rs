@@ -25,6 +25,8 @@ use super::{
 const LIMIT: usize = 100;
 /// Most entries of one answer: some 2 MB.
 const LIMIT_MAX: usize = 5_000;
+/// A time below it is one in seconds: as milliseconds it would be before March 1973.
+const MILLISECONDS_MIN: u64 = 100_000_000_000;
 
 /// The audit log of this keyholder.
 #[derive(Clone)]
@@ -40,23 +42,24 @@ pub struct AuditDesk {
 }
 
 impl AuditDesk {
-    /// Writes one event; it is on disk when this returns. File work is done on a thread for it.
-    pub(super) async fn record(&self, event: AuditEvent) -> Result<(), AuditError> {
+    /// Writes one event; it is on disk when this returns. An event whose caller leaves before its turn is not written.
+    pub(super) async fn record(&self, turn: Turn, event: AuditEvent) -> Result<(), AuditError> {
         let log = Arc::clone(&self.log);
-        blocking(move || log.append(&[event])).await
+        turn.blocking(move || log.append(&[event])).await
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, AuditError> + Send + 'static,
-) -> Result<T, AuditError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|stopped| Err(AuditError::Unavailable(std::io::Error::other(stopped))))
-}
-
-/// Whose turn it is: one verification at a time, since each reads the whole log.
+/// Whose turn it is: one at a time, so that a log on a disk that hangs holds up one thread, however many callers come
+/// and give up.
 #[derive(Clone, Default)]
 pub(super) struct Turn(Arc<Mutex<()>>);
+
+/// The turns of those who read the log: who wants entries does not wait for a verification, which reads all of it.
+#[derive(Clone, Default)]
+pub(super) struct Turns {
+    entries: Turn,
+    verify: Turn,
+}
 
 impl Turn {
     /// Works on a thread for it once the turn has come; the turn ends with the work, also when nobody waits for it.
@@ -65,12 +68,12 @@ impl Turn {
         work: impl FnOnce() -> Result<T, AuditError> + Send + 'static,
     ) -> Result<T, AuditError> {
         let turn = self.0.lock_owned().await;
-        blocking(move || {
+        let done = tokio::task::spawn_blocking(move || {
             let done = work();
             drop(turn);
             done
-        })
-        .await
+        });
+        done.await.unwrap_or_else(|stopped| Err(AuditError::Unavailable(std::io::Error::other(stopped))))
     }
 }
 
@@ -89,7 +92,8 @@ pub(super) struct Wanted {
     action: Option<String>,
     /// This subject only.
     subject: Option<String>,
-    /// The newest so many of those that match: 100 unless something else is said, at most 5,000.
+    /// The newest so many of those that match: 100 unless something else is said, from 1 to 5,000.
+    #[param(minimum = 1, maximum = 5_000)]
     limit: Option<usize>,
 }
 
@@ -135,12 +139,16 @@ pub(super) struct AuditEntry {
 )]
 pub(super) async fn entries(
     State(ports): State<ApiPorts>,
+    Extension(turns): Extension<Turns>,
     wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<AuditEntries>, Refused> {
     let Query(wanted) = wanted.map_err(|error| malformed(error.body_text()))?;
     let limit = wanted.limit.unwrap_or(LIMIT);
-    if limit > LIMIT_MAX {
-        return Err(malformed(format!("limit is at most {LIMIT_MAX}")));
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(malformed(format!("limit is from 1 to {LIMIT_MAX}")));
+    }
+    if [wanted.since, wanted.until].into_iter().flatten().any(|time| (1..MILLISECONDS_MIN).contains(&time)) {
+        return Err(malformed("since and until are milliseconds since 1970; this is a time in seconds".to_owned()));
     }
     let filter = Filter {
         since: wanted.since.map(UnixMillis),
@@ -151,7 +159,7 @@ pub(super) async fn entries(
         limit: Some(limit),
     };
     let path = ports.audit.path.clone();
-    let read = blocking(move || kh_audit::read(&path, filter)?.collect::<Result<Vec<_>, _>>()).await;
+    let read = turns.entries.blocking(move || kh_audit::read(&path, filter)?.collect::<Result<Vec<_>, _>>()).await;
     read.map(|entries| Json(AuditEntries { entries })).map_err(|error| unreadable(&error))
 }
 
@@ -196,10 +204,11 @@ impl From<Report> for AuditVerdict {
 )]
 pub(super) async fn verify(
     State(ports): State<ApiPorts>,
-    Extension(turn): Extension<Turn>,
+    Extension(turns): Extension<Turns>,
 ) -> Result<Json<AuditVerdict>, Refused> {
     let desk = ports.audit;
-    let verified = turn.blocking(move || kh_audit::verify(&desk.path, &desk.checkpoints, Some(&desk.key))).await;
+    let verified =
+        turns.verify.blocking(move || kh_audit::verify(&desk.path, &desk.checkpoints, Some(&desk.key))).await;
     verified.map(|report| Json(report.into())).map_err(|error| unreadable(&error))
 }
 
@@ -218,9 +227,50 @@ fn unreadable(error: &AuditError) -> Refused {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::{
+        sync::{
+            Barrier,
+            atomic::{AtomicU32, Ordering},
+        },
+        time::Duration,
+    };
+
+    use kh_core::SystemEntropy;
+    use tokio::time::timeout;
 
     use super::*;
+
+    /// A log on a disk that hangs until the barrier opens.
+    struct Hanging {
+        entered: AtomicU32,
+        open: Barrier,
+    }
+
+    impl AuditLog for Hanging {
+        fn append(&self, _: &[AuditEvent]) -> Result<(), AuditError> {
+            if self.entered.fetch_add(1, Ordering::SeqCst) == 0 {
+                self.open.wait();
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_hangs_holds_up_one_thread_however_many_callers_give_up() {
+        let log = Arc::new(Hanging { entered: AtomicU32::new(0), open: Barrier::new(2) });
+        let (path, checkpoints) = (PathBuf::new(), PathBuf::new());
+        let key = "00".repeat(32).parse().unwrap();
+        let desk = AuditDesk { log: Arc::<Hanging>::clone(&log), path, checkpoints, key };
+        let turn = Turn::default();
+        let event = || AuditEvent::new(&SystemEntropy, UnixMillis(1), "admin:ann", "admin.call", "GET /v1/clients");
+        for _ in 0..8 {
+            assert!(timeout(Duration::from_millis(20), desk.record(turn.clone(), event())).await.is_err());
+        }
+        assert_eq!(log.entered.load(Ordering::SeqCst), 1);
+        log.open.wait();
+        desk.record(turn, event()).await.unwrap();
+        assert_eq!(log.entered.load(Ordering::SeqCst), 2, "who gave up is not written down");
+    }
 
     #[tokio::test]
     async fn one_verification_at_a_time() {

@@ -178,7 +178,7 @@ async fn the_log_is_read_and_verified_and_a_change_in_it_is_found() {
     assert_eq!(read.json()["entries"][0]["subject"], "one", "{read:?}");
     let read = call(&rig, Role::Read, "GET /v1/audit/entries?limit=1", &Value::Null).await;
     assert_eq!(read.json()["entries"].as_array().unwrap().len(), 1);
-    for query in ["limit=5001", "limit=x", "lim=1", "since=-1"] {
+    for query in ["limit=5001", "limit=0", "limit=x", "lim=1", "since=-1", "since=1767225600", "until=1767225600"] {
         let reply = call(&rig, Role::Read, &format!("GET /v1/audit/entries?{query}"), &Value::Null).await;
         assert_eq!(reply.code(), "keyholder.request.malformed", "{query}");
     }
