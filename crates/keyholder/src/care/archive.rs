@@ -276,6 +276,19 @@ fn is_id(text: &str) -> bool {
     text.len() == ID_DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// Removes drafts, files with `prefix` and an id, that killed processes left. Other names are somebody else's.
+pub(crate) fn remove_drafts(folder: &Path, prefix: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_draft = name.to_str().and_then(|name| name.strip_prefix(prefix)).is_some_and(is_id);
+        if is_draft && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// A private folder that goes with everything in it when the value is dropped, unless it is kept.
 pub(crate) struct Staging {
     path: PathBuf,

@@ -91,7 +91,7 @@ impl Journal {
         let text =
             serde_json::to_vec(self).map_err(|error| Failure::bug("a journal has a JSON form").caused_by(&error))?;
         let path = journal_file(state);
-        write_private_file(&path, &text).and_then(|()| sync(state)).map_err(|error| cannot("write", &path, &error))
+        write_private_file(&path, &text).and_then(|_| sync(state)).map_err(|error| cannot("write", &path, &error))
     }
 
     /// Does everything that is not done yet, and takes the journal away.

@@ -176,7 +176,10 @@ fn write(
     let name = target.file_name().ok_or_else(|| Failure::usage(format!("{} names no file", target.display())))?;
     let beside = crate::care::switch::folder(target);
     let prefix = format!(".{}.part-", name.to_string_lossy());
-    remove_leftovers(beside, &prefix);
+    // of backups to the same name that were killed
+    if let Err(error) = archive::remove_drafts(beside, &prefix) {
+        tracing::warn!(path = %beside.display(), %error, "a leftover of an earlier backup could not be removed");
+    }
     let draft = beside.join(format!("{prefix}{id}"));
     let written = seal(&draft, sealing, manifest, base, folder).and_then(|size| {
         publish(&draft, target, arguments.force)?;
@@ -216,17 +219,5 @@ fn publish(draft: &Path, target: &Path, force: bool) -> Result<(), Failure> {
             fs::rename(draft, target).map_err(|error| cannot("write", target, &error))
         }
         Err(error) => Err(cannot("write", target, &error.into())),
-    }
-}
-
-/// Of backups to the same name that were killed.
-fn remove_leftovers(folder: &Path, prefix: &str) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(prefix)
-            && let Err(error) = fs::remove_file(entry.path())
-        {
-            tracing::warn!(path = %entry.path().display(), %error, "a leftover of an earlier backup could not be removed");
-        }
     }
 }

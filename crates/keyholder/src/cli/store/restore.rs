@@ -198,7 +198,7 @@ fn lay_out(manifest: &Manifest, paths: &Paths, staging: Staging, replaced: &str,
         }
         let folder = switch::folder(target);
         if folder != paths.state {
-            staged = carry(&staged, folder, id)?;
+            staged = carry(&staged, target, id)?;
         }
         File::open(&staged)
             .and_then(|file| file.sync_all())
@@ -214,19 +214,16 @@ fn lay_out(manifest: &Manifest, paths: &Paths, staging: Staging, replaced: &str,
     Ok(Journal::new(manifest.id.clone(), files, vec![staging.keep()]))
 }
 
-/// An audit log may lie on another file system, where a rename does not reach.
-fn carry(staged: &Path, folder: &Path, id: &str) -> Result<PathBuf, Failure> {
+/// An audit log may lie on another file system, where a rename does not reach. It is carried under the target's name:
+/// other installations may keep theirs in the same folder, and be in the middle of a restore.
+fn carry(staged: &Path, target: &Path, id: &str) -> Result<PathBuf, Failure> {
+    let folder = switch::folder(target);
     let failed = |error: io::Error| cannot("write into", folder, &error);
     fs::create_dir_all(folder).map_err(failed)?;
-    let name = staged.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let prefix = format!(".{name}.restore-");
     // of restores that were killed before they began to replace files
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name().to_string_lossy().starts_with(&prefix) {
-            fs::remove_file(entry.path()).map_err(failed)?;
-        }
-    }
+    archive::remove_drafts(folder, &prefix).map_err(failed)?;
     let carried = folder.join(format!("{prefix}{id}"));
     let length = fs::metadata(staged).map_err(failed)?.len();
     archive::copy_start(staged, length, &carried).map_err(failed)?;

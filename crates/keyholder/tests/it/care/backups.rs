@@ -144,7 +144,18 @@ fn an_audit_log_elsewhere_and_a_key_of_the_operators_are_restored_too() {
     refused(&wrong, 2, "keyholder.store.wrong_key");
     assert_eq!((digests(&world.path("logs")), digests(&world.path("far"))), (logs.clone(), far.clone()));
     fs::write(world.path("keyholder.toml"), &elsewhere).unwrap();
+    // of a killed restore of this installation; of another's that keeps its log here; of the operator's
+    let id = "0123456789abcdef".repeat(2);
+    let (dead, other) = (format!(".points.restore-{id}"), format!(".audit.checkpoints.restore-{id}"));
+    for name in [dead.as_str(), &other, ".points.restore-mine"] {
+        fs::write(world.path("far").join(name), "{}").unwrap();
+    }
     let answer = world.said("state", &World::restore(&file, &["--replace"], &identity), b"").json();
+    for (name, stays) in [(dead.as_str(), false), (&other, true), (".points.restore-mine", true)] {
+        let path = world.path("far").join(name);
+        assert_eq!(path.exists(), stays, "{name}");
+        fs::remove_file(path).ok();
+    }
     let seen = world.is_sound("state");
     assert_eq!(seen["seen"]["secrets"], 1, "{seen}");
     let kept = answer["replaced"].as_array().unwrap();
@@ -243,8 +254,11 @@ fn a_backup_never_overwrites_unasked_and_a_full_disk_leaves_nothing() {
     refused(&run_it(&precious, &[]), 2, "keyholder.usage");
     assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
     // of a backup to that name that was killed
-    fs::write(folder.join(".precious.part-0123"), "half").unwrap();
+    fs::write(folder.join(format!(".precious.part-{}", "0123".repeat(8))), "half").unwrap();
+    let mine = folder.join(".precious.part-mine");
+    fs::write(&mine, "mine").unwrap();
     run_it(&precious, &["--force"]).done();
+    fs::remove_file(mine).unwrap();
     assert!(fs::read(&precious).unwrap().starts_with(b"age-encryption.org/v1"));
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no draft and no leftover");
     // A file size limit stands in for the disk's end; ignoring the signal turns it into a failed write (512 B blocks).
