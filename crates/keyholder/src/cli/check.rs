@@ -32,8 +32,8 @@ use crate::{
 /// Check the configuration and what it names
 #[derive(Debug, Args)]
 #[command(after_help = "Exit 0: everything is fine. Exit 2: mistakes in the file, each told with line and hint.
-Exit 1: the file is fine and something it names is not there, a credential does not work, or a snippet
-has a well-known mistake. Exit 3: a platform cannot be reached.
+Exit 1: the file is fine and something it names is not there, a credential or an issuer does not work, or
+a snippet has a well-known mistake. Exit 3: a platform, a store or an issuer cannot be reached.
 
 --online logs in once with each credential and shows what its token has: organisation, roles with
 divisions, scopes, life, limits and the platform's clock. It changes nothing; the token that it fetched
@@ -72,6 +72,14 @@ struct Finding {
     hint: String,
 }
 
+/// What is no finding and worth a warning.
+struct Told {
+    /// What credentials of several environments share.
+    shared: Vec<String>,
+    /// Everything else.
+    notes: Vec<String>,
+}
+
 pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Failure> {
     if !arguments.snippet.is_empty() {
         return snippet::run(&arguments.snippet, context);
@@ -84,14 +92,14 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
         let report = config::render(&file, &loaded.warnings, context.terminal.colors_errors());
         context.terminal.note(report.trim_end());
     }
-    let mut shared = environments::shared_documents(&loaded.config);
+    let mut told = Told { shared: environments::shared_documents(&loaded.config), notes: Vec::new() };
     if loaded.proxies.unused(&loaded) {
-        shared
-            .push("HTTPS_PROXY is set and not used: write proxy = \"environment\" or \"none\" in [network]".to_owned());
+        let unused = "HTTPS_PROXY is set and not used: write proxy = \"environment\" or \"none\" in [network]";
+        told.notes.push(unused.to_owned());
     }
     // One credential may be looked at while another one is not set up yet.
     let file_alone = arguments.syntax || !arguments.credential.is_empty();
-    let findings = if file_alone { Vec::new() } else { findings(&loaded, context, &mut shared)? };
+    let findings = if file_alone { Vec::new() } else { findings(&loaded, context, &mut told)? };
     // one that cannot be read is a finding
     let certificate = if file_alone { None } else { Report::of(&loaded).ok().flatten() };
     if let Some(warning) = certificate.as_ref().and_then(Report::warning) {
@@ -101,7 +109,7 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
     for warning in of_others.iter().filter_map(|(_, report)| report.as_ref().ok()?.warning()) {
         context.terminal.warn(warning);
     }
-    for warning in &shared {
+    for warning in told.shared.iter().chain(&told.notes) {
         context.terminal.warn(warning);
     }
     if loaded.file.as_deref().is_some_and(is_open_to_all) {
@@ -128,7 +136,8 @@ pub(super) fn run(arguments: &CheckArgs, context: &Context) -> Result<Exit, Fail
         "protected_apis": loaded.config.inbound.len(),
         "warnings": loaded.warnings.all,
         "certificate": certificate,
-        "shared_between_environments": shared,
+        "shared_between_environments": told.shared,
+        "notes": told.notes,
     });
     context.terminal.answer(&answer, || format!("{file} is fine: {}\n", contents(&loaded.config)));
     Ok(Exit::Done)
@@ -148,7 +157,7 @@ fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Result<Vec<Finding>, Failure> {
+fn findings(loaded: &Loaded, context: &Context, told: &mut Told) -> Result<Vec<Finding>, Failure> {
     let mut all = Vec::new();
     let mut of = |subject: &str, result: Result<(), Failure>| {
         if let Err(failure) = result {
@@ -194,7 +203,7 @@ fn findings(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Res
         of(&section, Err(failure));
     }
     of("[gateway.tls]", Report::of(loaded).and_then(|report| report.as_ref().map_or(Ok(()), Report::usable)));
-    all.extend(of_installation(loaded, context, shared)?);
+    all.extend(of_installation(loaded, context, told)?);
     Ok(all)
 }
 
@@ -220,7 +229,7 @@ fn of_security(loaded: &Loaded) -> Option<&SecretReference> {
 }
 
 /// What is only known once the installation is open, if there is one.
-fn of_installation(loaded: &Loaded, context: &Context, shared: &mut Vec<String>) -> Result<Vec<Finding>, Failure> {
+fn of_installation(loaded: &Loaded, context: &Context, told: &mut Told) -> Result<Vec<Finding>, Failure> {
     let missing = |secret: &kh_core::SecretName, problem: &str| Finding {
         subject: format!("secret {secret}"),
         problem: problem.to_owned(),
@@ -251,10 +260,13 @@ fn of_installation(loaded: &Loaded, context: &Context, shared: &mut Vec<String>)
         let absent = wanted.iter().filter(|secret| !known.iter().any(|found| found.name == **secret));
         let mut all: Vec<_> = absent.map(|secret| missing(secret, "it is not in the secret store")).collect();
         all.extend(look.issuer.iter().flat_map(|issuer| environments::misplaced_clients(loaded, issuer)));
-        shared.extend(environments::shared_clients(&loaded.config, &look).await);
-        shared.extend(look.older_schema.map(|schema| {
+        told.shared.extend(environments::shared_clients(&loaded.config, &look).await);
+        told.notes.extend(look.older_schema.map(|schema| {
             let own = kh_state::SCHEMA;
-            format!("the state has schema {schema}, and the next start brings it to {own}: no client was looked at")
+            format!(
+                "the state has schema {schema}; the next start, or any other command that opens it, brings it to {own}: \
+                 no client was looked at"
+            )
         }));
         Ok(all)
     })

@@ -102,7 +102,7 @@ const SPANS_HEAD: &str = "\
 
 Made by `keyholder docs spans`. Sent to the collector of `[telemetry]`, and no other; names and attributes follow the
 OpenTelemetry semantic conventions for HTTP. The resource has `service.name`, `service.version`, `service.instance.id`,
-`process.pid` and what `OTEL_RESOURCE_ATTRIBUTES` adds.
+`process.pid` and what `OTEL_RESOURCE_ATTRIBUTES` adds or says instead.
 ";
 
 fn spans() -> String {

@@ -241,10 +241,19 @@ async fn carry_out(
         Some(client) => Some(issuer.add_client(new_client(plan, client), &actor).await?),
         None => None,
     };
-    let published = staged.publish(force).map_err(|failure| {
-        failure
-            .hint(format!("the store in {} is made already; run init again with --force", loaded.paths.state.display()))
-    })?;
+    let published = match staged.publish(force) {
+        Ok(published) => published,
+        Err(mut failure) => {
+            let state = loaded.paths.state.display();
+            // its secret was never shown
+            if let Some((record, _)) = &client
+                && issuer.remove_client(record.name.as_str(), &actor).await.is_err()
+            {
+                failure = failure.hint(format!("keyholder --state {state} client rm {}", record.name));
+            }
+            return Err(failure.hint(format!("the store in {state} is made already; run init again with --force")));
+        }
+    };
     Ok(Done { secret_version, client, backup: published.backup, schema: published.schema })
 }
 

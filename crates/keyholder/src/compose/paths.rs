@@ -160,8 +160,8 @@ pub(crate) fn remove_ready_file(path: Option<&Path>) -> Result<(), Failure> {
 
 /// Writes a file of mode 0600 that appears whole or not at all, replacing an older one. Safe in a folder that others
 /// may write, such as `/tmp`: what stands at the draft's place is never opened, so neither a link nor a file that
-/// somebody put there sees the content.
-pub(crate) fn write_private_file(path: &Path, content: &[u8]) -> io::Result<()> {
+/// somebody put there sees the content. Answers the file itself, which tells it from one that another writes later.
+pub(crate) fn write_private_file(path: &Path, content: &[u8]) -> io::Result<std::fs::File> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
     let staged = folder.join(format!(".{name}.{}", std::process::id()));
@@ -179,7 +179,7 @@ pub(crate) fn write_private_file(path: &Path, content: &[u8]) -> io::Result<()> 
         // The first error is the one to tell.
         std::fs::remove_file(&staged).ok();
     }
-    written
+    written.map(|()| file)
 }
 
 #[cfg(test)]

@@ -59,9 +59,8 @@ impl Claim {
         let name = format!("{PREFIX}{}-{:016x}", serving.pid, u64::from_be_bytes(own));
         let path = state.join(format!("{name}{SUFFIX}"));
         let draft = state.join(format!("{name}.draft"));
-        write_private_file(&draft, &serde_json::to_vec(serving)?)?;
         // Locked before it has its name, so that nobody takes it for one that was left behind.
-        let locked = File::open(&draft)?;
+        let locked = write_private_file(&draft, &serde_json::to_vec(serving)?)?;
         locked.lock()?;
         std::fs::rename(&draft, &path)?;
         Ok(Self { path, _locked: locked })

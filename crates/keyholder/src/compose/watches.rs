@@ -178,7 +178,11 @@ fn attributes(text: &str) -> BTreeMap<String, String> {
         let (key, value) = pair.split_once('=')?;
         Some((decoded(key)?, decoded(value)?))
     };
-    text.split(',').filter_map(pair).filter(|(key, _)| !key.is_empty()).take(RESOURCE_MAX).collect()
+    text.split(',')
+        .filter_map(pair)
+        .filter(|(key, value)| !key.is_empty() && !value.is_empty())
+        .take(RESOURCE_MAX)
+        .collect()
 }
 
 /// The way to the collector: direct, with the system's CAs and the one that the configuration names.
@@ -252,7 +256,10 @@ mod tests {
         ] {
             assert_eq!(all.get(key).map(String::as_str), value, "{key}");
         }
-        assert_eq!(told(&[]).get("service.name").map(String::as_str), Some("keyholder"));
+        for nothing in [told(&[]), told(&[(RESOURCE, "service.name=,service.instance.id=")])] {
+            let of = |key: &str| nothing.get(key).map(String::as_str);
+            assert_eq!((of("service.name"), of("service.instance.id")), (Some("keyholder"), Some("i-1")));
+        }
         let many: Vec<String> = (0..100).map(|number| format!("key-{number}=x")).collect();
         assert_eq!(attributes(&many.join(",")).len(), RESOURCE_MAX);
     }

@@ -266,6 +266,20 @@ fn an_existing_configuration_stays_or_is_kept_as_a_backup() {
     assert_eq!(folder.names(), ["home", "keyholder.schema.json", "keyholder.toml", "keyholder.toml.bak"]);
 }
 
+/// The client's secret is shown at the end alone: a client whose secret nobody saw does not stay.
+#[test]
+fn a_configuration_that_cannot_be_put_into_place_leaves_no_client() {
+    let folder = Empty::new();
+    fs::create_dir(folder.path("keyholder.toml")).unwrap();
+    let words = ["init", "--yes", "--force", "--region", "eu-west-1", "--client-id", ID, "--secret-stdin"];
+    let words = [&words[..], &["--client", "billing", "--allow-all"]].concat();
+    let said = folder.run(&words, SECRET);
+    assert!(said.code != Some(0) && said.err.contains("run init again with --force"), "{said:?}");
+    fs::remove_dir(folder.path("keyholder.toml")).unwrap();
+    let said = folder.run(&words, SECRET).done();
+    assert!(said.contains("billing"), "{said}");
+}
+
 /// Without a home folder, with a state folder of its own, and with one that a flag names.
 #[test]
 fn the_state_folder_is_one_that_later_commands_find() {

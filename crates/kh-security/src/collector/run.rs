@@ -219,7 +219,7 @@ impl<P: Post + Send + Sync + 'static> Run<P> {
                 if !std::mem::replace(&mut self.told_held, true) {
                     tracing::error!(
                         reason = why,
-                        "the security log's collector refuses keyholder's token or address; lines are kept until that is set right"
+                        "keyholder's token or address for the security log's collector is refused or cannot be used; lines are kept until that is set right"
                     );
                 }
                 self.pause(Some(self.timing.backoff.max));

@@ -17,23 +17,23 @@ use crate::{compose::write_private_file, output::Failure};
 pub(super) struct ReadyFile {
     path: PathBuf,
     /// Held open, so that no later file gets its inode number.
-    written: Option<File>,
+    written: File,
 }
 
 impl ReadyFile {
     /// Writes the addresses as JSON, in the place of an older file.
     pub(super) fn write<T: Serialize>(path: &Path, addresses: &T) -> Result<Self, Failure> {
         let json = serde_json::to_vec(addresses).map_err(|error| Failure::bug("the ready file").caused_by(&error))?;
-        write_private_file(path, &json).map_err(|error| {
+        let written = write_private_file(path, &json).map_err(|error| {
             Failure::new(Code::USAGE, format!("the ready file {} cannot be written", path.display())).caused_by(&error)
         })?;
-        Ok(Self { path: path.to_owned(), written: File::open(path).ok() })
+        Ok(Self { path: path.to_owned(), written })
     }
 
     /// Takes it away: nobody is ready any more. One that is gone already is as good.
     pub(super) fn remove(self) {
         let identity = |about: fs::Metadata| (about.dev(), about.ino());
-        let written = self.written.and_then(|file| file.metadata().ok()).map(identity);
+        let written = self.written.metadata().ok().map(identity);
         let found = fs::symlink_metadata(&self.path).ok().map(identity);
         if found.is_some() && found == written {
             fs::remove_file(&self.path).ok();
