@@ -15,7 +15,7 @@ use super::{Answer, Ask, Block, Decision, Why, gate::Side};
 use crate::{
     effect::{Effect, Escrow},
     policy::Reads,
-    record::{Baseline, Basis, End, Level, Step},
+    record::{Baseline, Basis, End, Level, Order, Step},
     run::{NewSecret, label},
     status::command,
     view::{List, Look, TryFailure},
@@ -178,15 +178,7 @@ impl Ask<'_> {
     fn make(self, base: &Baseline) -> Answer<Decision> {
         let run = self.run;
         if run.spent >= self.policy.budget.per_run {
-            let why = format!("{} attempts to make a secret did not succeed", run.spent);
-            if run.lost {
-                // there is nothing to go back to, so that the run takes no abort
-                let why = format!("{why}, and the old secret is dead: set a new secret by hand");
-                return Err(self.stuck(why, command::abandon(run)));
-            }
-            // a swap takes no abort: it would promise that the old secret is as it was
-            let swap = run.begin.strategy == Strategy::Swap;
-            return Err(self.stuck(why, if swap { command::abandon(run) } else { command::abort(run) }));
+            return Err(self.out_of_attempts());
         }
         let earlier = run.begin.earlier.iter().flat_map(|earlier| &earlier.intents);
         let today = earlier.chain(&run.intents).filter(|at| self.now.since(**at) < DAY).count();
@@ -219,6 +211,23 @@ impl Ask<'_> {
         listed.sort();
         listed.dedup();
         Err(self.intend(Effect::Create { attempt, label: label(run.begin.run, attempt), listed, by: self.acting() }))
+    }
+
+    /// The budget is spent. An abort promises that the old secret is as it was: where the run cannot, it takes none.
+    fn out_of_attempts(self) -> Decision {
+        let run = self.run;
+        let why = format!("{} attempts to make a secret did not succeed", run.spent);
+        if run.takes(&Order::Abort) {
+            return self.stuck(why, command::abort(run));
+        }
+        let left = if run.lost || run.pruned_at.is_some() {
+            ", and the old secret is dead: set a new secret by hand".to_owned()
+        } else if run.stopped_at.is_some() {
+            format!(", and the old secret is stopped: end this run and begin another with `{}`", command::now(run))
+        } else {
+            String::new()
+        };
+        self.stuck(format!("{why}{left}"), command::abandon(run))
     }
 
     /// The one secret dies by being replaced: nobody may read it but keyholder.

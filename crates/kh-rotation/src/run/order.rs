@@ -8,6 +8,7 @@ use super::{Course, Entry, Run};
 use crate::{
     effect::Effect,
     record::{Level, Order, Step},
+    status::command,
 };
 
 /// Why an order was not taken.
@@ -30,15 +31,27 @@ impl Run {
         Ok(Entry::of(now, step))
     }
 
+    /// Whether the run can take `order` now.
+    pub fn takes(&self, order: &Order) -> bool {
+        refusal(self, order).is_none()
+    }
+
+    /// The command of another order, which the run takes.
     fn instead(&self, order: &Order) -> Option<String> {
-        if self.ended.is_some() {
+        if self.ended.is_some() || self.course == Course::Abandon {
             return None;
         }
+        let goes_back = matches!(self.course, Course::Back { .. });
         match order {
-            Order::Abort if refusal(self, &Order::Rollback).is_none() => Some(crate::status::command::rollback(self)),
-            Order::Hurry { .. } => Some(crate::status::command::abandon(self)),
-            Order::Rollback | Order::Abort => Some(crate::status::command::now(self)),
-            _ => None,
+            Order::Rollback | Order::Abort if goes_back => Some(command::resume(self)),
+            Order::Abort if self.takes(&Order::Rollback) => Some(command::rollback(self)),
+            Order::Hurry { .. } | Order::Rollback | Order::Abort => Some(command::abandon(self)),
+            Order::Resume
+            | Order::Abandon
+            | Order::SkipHooks
+            | Order::Adopt { .. }
+            | Order::Own { .. }
+            | Order::Foreign { .. } => None,
         }
     }
 }

@@ -473,6 +473,28 @@ fn there_is_no_way_back_from_a_prune() {
     assert_eq!(sim.drive(DAY), Decision::Ended);
 }
 
+/// Who is refused an order is told another one, which is not refused.
+#[test]
+fn what_is_told_instead_of_an_order_is_taken() {
+    let instead = |sim: &Sim, order| sim.run.order(order, "ann", "", sim.now).unwrap_err().next.unwrap();
+    let mut sim = Sim::of(Strategy::Overlap);
+    to_overlap(&mut sim);
+    let run = sim.run.began().run;
+    assert_eq!(instead(&sim, Order::Abort), format!("keyholder rotate rollback {run}"));
+    sim.order(Order::Rollback);
+    for order in [Order::Rollback, Order::Abort] {
+        assert_eq!(instead(&sim, order), format!("keyholder rotate resume {run}"));
+    }
+    let mut sim = Sim::of(Strategy::Overlap);
+    to_overlap(&mut sim);
+    sim.see("gateway", 2, Grade::Used);
+    sim.faults.push_back(("prune", Fault::LostRequest));
+    sim.drive(DAY + MINUTE);
+    for order in [Order::Rollback, Order::Abort] {
+        assert_eq!(instead(&sim, order), format!("keyholder rotate abort {run} --leave"));
+    }
+}
+
 #[test]
 fn hooks_follow_the_promotion_and_a_failed_one_blocks_the_prune() {
     let mut begin = begin_of(Strategy::Overlap, Level::Regular, 1);

@@ -400,6 +400,22 @@ fn what_never_worked_is_deleted_after_its_successor_is_made_where_the_last_one_c
     assert_eq!(sim.world.platform.deleted, [1, 2]);
 }
 
+/// There is no way back: the old secret is gone, or was taken away by order.
+#[test]
+fn a_revocation_that_is_out_of_attempts_is_ended_by_a_command_that_the_run_takes() {
+    let pair = Sim::new(begin_of(Strategy::Pair, Level::Revoke, 1));
+    for (mut sim, told) in [(keeps_last(Level::Revoke), "is dead: set a new"), (pair, "is stopped: end this run")] {
+        sim.new_works = false;
+        let decision = sim.drive(DAY);
+        let Decision::NeedsOperator(need) = decision else { panic!("{decision:?}") };
+        assert!(need.why.contains("2 attempts") && need.why.contains(told), "{need:?}");
+        assert!(need.next.ends_with(" --leave"), "{need:?}");
+        assert!(!sim.world.platform.accepts(1));
+        sim.order(Order::Abandon);
+        assert_eq!(sim.drive(MINUTE), Decision::Ended);
+    }
+}
+
 #[test]
 fn kill_changes_nothing_where_the_last_secret_cannot_be_deleted() {
     let mut sim = keeps_last(Level::Kill);
