@@ -2,7 +2,7 @@
 //!
 //! Invariant: reads alone. A secret whose age nobody knows is due: nothing says that it is young. Nobody knows it where
 //! the platform answers without a date, and not where it does not answer. One that a person killed is not due, however
-//! old it is: it was not to be replaced.
+//! old it is: it was not to be replaced. So it is where the platform left the killing to the person.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use kh_core::{
     port::{JournalError, ManageError, Notice, Urgency, rotation_journal::StoredRun},
     rotation::Marker,
 };
-use kh_rotation::{End, Policy, Record, Step, due, schedule::age_percent};
+use kh_rotation::{End, Level, Policy, Record, Step, due, schedule::age_percent};
 use uuid::Uuid;
 
 use super::{AGE_FRESH, Scheduler};
@@ -44,10 +44,29 @@ pub async fn given_up_until(
     Ok(given_up.and_then(|(run, _)| run.ended_at).map(|ended_at| ended_at.plus(GIVEN_UP_FOR)))
 }
 
-/// The secret that the newest run of `credential` killed: no platform takes it any more.
+/// The secret that the newest run of `credential` killed, or left to a person to take away: no platform takes it any more.
 async fn killed(services: &Services, credential: &CredentialName) -> Result<Option<Fingerprint>, JournalError> {
-    let Some((stored, End::Killed)) = newest_over(services, credential).await? else { return Ok(None) };
+    let Some((stored, end)) = newest_over(services, credential).await? else { return Ok(None) };
+    let dead = match end {
+        End::Killed => true,
+        End::Abandoned { .. } => left_to_a_person(&stored),
+        End::Completed { .. } | End::RolledBack { .. } | End::Aborted { .. } => false,
+    };
+    if !dead {
+        return Ok(None);
+    }
     Ok(readable(&stored).and_then(|run| run.baseline().map(|base| base.old.clone())))
+}
+
+/// Whether it is a kill that stood still where none can be stopped: the last secret of a client is not deleted, and the
+/// person who ends such a run was told to disable the client.
+fn left_to_a_person(stored: &StoredRun) -> bool {
+    let mut records = stored.records.iter().filter_map(|record| Record::parse(&record.record).ok());
+    records.any(|record| matches!(record.step, Step::Stuck { .. }))
+        && readable(stored).is_some_and(|run| {
+            let began = run.began();
+            began.level == Level::Kill && !began.platform.reversible_stop
+        })
 }
 
 /// The newest run of `credential` and how it ended, where it is over.

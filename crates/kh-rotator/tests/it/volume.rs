@@ -213,6 +213,52 @@ async fn a_killed_secret_is_left_alone_until_another_one_is_in_its_store() {
     assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 2, "{:?}", only(&scheduler));
 }
 
+/// keyholder's own clients, and a secrets API: the last secret of a client is not deleted, so that a person disables the
+/// client and ends the run. Nobody is told to enable it again.
+#[tokio::test]
+async fn a_kill_that_is_left_to_a_person_is_not_begun_again_as_a_plain_run() {
+    let world = World::new(Strategy::Overlap, 33);
+    world.platform.state.lock().unwrap().no_stop = true;
+    world.clock.advance(Duration::from_hours(100 * 24));
+    *world.patience_from.lock().unwrap() = world.now();
+    let leaked = Wanted { level: Level::Kill, actor: "cli:ops".to_owned(), reason: "leaked".to_owned() };
+    let (standing, _) = world.until_standing(&leaked).await;
+    let Standing::NeedsOperator(need) = standing else { panic!("{standing:?}") };
+    assert!(need.next.ends_with(" --leave"), "{need:?}");
+    world.act(Act::Order(Order::Abandon)).await.unwrap();
+    let (standing, _) = world.until_standing(&leaked).await;
+    assert_eq!(standing, Standing::Ended(End::Abandoned { left: Vec::new() }));
+    let told_before = world.notifier.0.lock().unwrap().len();
+    let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
+    for _ in 0..30 * 4 {
+        look(&scheduler).await;
+        world.clock.advance(Duration::from_hours(6));
+    }
+    assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 1, "{:?}", only(&scheduler));
+    assert_eq!((only(&scheduler).due_at, only(&scheduler).failures), (None, 0));
+    let told: Vec<_> = world.notifier.0.lock().unwrap()[told_before..].iter().map(|one| one.kind.clone()).collect();
+    assert_eq!(told, <[String; 0]>::default());
+}
+
+/// A kill that a person took back is no kill: the secret works, and its age counts.
+#[tokio::test]
+async fn a_kill_that_was_given_up_before_it_stood_still_is_forgotten() {
+    let world = World::new(Strategy::Overlap, 34);
+    world.platform.state.lock().unwrap().no_stop = true;
+    world.clock.advance(Duration::from_hours(100 * 24));
+    *world.patience_from.lock().unwrap() = world.now();
+    let leaked = Wanted { level: Level::Kill, actor: "cli:ops".to_owned(), reason: "leaked".to_owned() };
+    let session = open(&world.boot(), &world.subject(), Some(leaked.clone())).await.unwrap().unwrap();
+    session.release().await;
+    world.act(Act::Order(Order::Abandon)).await.unwrap();
+    let (standing, _) = world.until_standing(&leaked).await;
+    assert_eq!(standing, Standing::Ended(End::Abandoned { left: Vec::new() }));
+    let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
+    world.clock.advance(Duration::from_hours(25));
+    look(&scheduler).await;
+    assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 2, "{:?}", only(&scheduler));
+}
+
 /// A command that began a run and did not stay is followed at the next look at the journal, however young the secret is.
 #[tokio::test]
 async fn a_run_that_another_process_began_is_seen_while_the_credential_rests() {
