@@ -55,10 +55,13 @@ pub struct NewSecret {
 }
 
 /// What the run did to one store.
+#[allow(clippy::struct_excessive_bools, reason = "each is one thing that did or did not happen")]
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct StoreState {
     /// The new document is staged.
     pub(crate) staged: bool,
+    /// Somebody wrote there since it was staged: where that was a new beginning, what was staged went with the old one.
+    pub(crate) stale: bool,
     /// A promotion was intended: it may become live at any time until the store's version has moved on.
     pub(crate) touched: bool,
     /// The new document is live.

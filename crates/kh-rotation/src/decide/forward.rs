@@ -334,7 +334,7 @@ impl Ask<'_> {
             return Ok(());
         }
         for (place, state) in run.begin.places.iter().zip(&run.stores) {
-            if !state.staged && state.promoted.is_none() {
+            if (!state.staged || state.stale) && state.promoted.is_none() {
                 let token = run.write(&place.store, Escrow::New);
                 return Err(self.intend(Effect::Stage { store: place.store.clone(), token, document: Escrow::New }));
             }

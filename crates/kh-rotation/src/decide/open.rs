@@ -105,8 +105,11 @@ impl Ask<'_> {
         let Some(at) = &live.version else {
             // there is no version to adopt before somebody writes one
             let again = match document {
-                Escrow::New | Escrow::Token => "write one there again, and it is replaced by the new one",
-                Escrow::Old => "write the old one there again",
+                Escrow::New | Escrow::Token => "write one there again, and it is replaced by the new one".to_owned(),
+                Escrow::Old => {
+                    let leave = command::abandon(self.run);
+                    format!("write the old one there again, or end the run with `{leave}` and set a new secret by hand")
+                }
             };
             let why = format!("{store} has no document any more, somebody removed it: {again}");
             return Err(self.stuck(why, command::resume(self.run)));

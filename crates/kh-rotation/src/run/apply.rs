@@ -329,9 +329,10 @@ fn promoted(run: &mut Run, at: UnixMillis, store: &str, document: Escrow, versio
 
 fn done(run: &mut Run, at: UnixMillis, effect: &Effect) -> Fold {
     match effect {
-        Effect::Stage { store, document, .. } => {
+        Effect::Stage { store, document: Escrow::Old, .. } => run.store(store)?.back_staged = true,
+        Effect::Stage { store, document: Escrow::New | Escrow::Token, .. } => {
             let state = run.store(store)?;
-            if *document == Escrow::Old { state.back_staged = true } else { state.staged = true }
+            (state.staged, state.stale) = (true, false);
         }
         Effect::Unstage { store, .. } => run.store(store)?.staged = false,
         Effect::Hook { name, document, .. } => {
@@ -468,6 +469,7 @@ fn ordered(run: &mut Run, at: UnixMillis, order: &Order, actor: &str) -> Fold {
             let index = run.store_index(store).ok_or("the run has no such store")?;
             let base = run.base.as_mut().ok_or("nothing is expected yet")?;
             *base.expected.get_mut(index).ok_or("the run has no such store")? = Some(version.clone());
+            run.store(store)?.stale = true;
             run.open = None;
         }
         Order::Own { ids } => orphaned(run, ids)?,
