@@ -7,6 +7,7 @@ use kh_core::{
     rotation::{ManagedId, RunId},
 };
 use kh_rotation::{Begin, Level, Place, PlatformFacts, Record, Run, Step, status::command};
+use kh_rotator::Halt;
 
 use crate::cli::{Cli, Command};
 
@@ -59,4 +60,12 @@ fn every_next_command_is_taken_by_the_command_line() {
         let parsed = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         assert!(matches!(parsed.command, Command::Rotate(_)), "{line}");
     }
+}
+
+/// An earlier version forgot the old document when it made room at a full platform.
+#[test]
+fn a_run_whose_escrow_is_gone_is_told_how_to_end_it() {
+    let halt = Halt::NoEscrow { run: RunId(uuid::Uuid::from_u128(7)), name: "old" };
+    let told = super::world::halt(&halt).in_one_line();
+    assert!(told.contains("or keyholder rotate abort") && told.ends_with(" --leave --reason TEXT"), "{told}");
 }

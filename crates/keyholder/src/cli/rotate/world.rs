@@ -166,7 +166,11 @@ pub(super) fn halt(error: &Halt) -> Failure {
         Halt::Reconfigured { run, .. } => Failure::of(error.code(), error)
             .hint("put the section back as it was until the run has ended")
             .hint(format!("or keyholder rotate abort {run} --leave --reason TEXT")),
-        Halt::Unreadable { run, .. } | Halt::NoEscrow { run, .. } | Halt::Circles(run) => {
+        // a resume meets the same again
+        Halt::NoEscrow { run, .. } => Failure::of(error.code(), error)
+            .hint(format!("keyholder rotate status {run}"))
+            .hint(format!("or keyholder rotate abort {run} --leave --reason TEXT")),
+        Halt::Unreadable { run, .. } | Halt::Circles(run) => {
             Failure::of(error.code(), error).hint(format!("keyholder rotate status {run}"))
         }
         Halt::TimedOut(_) => Failure::of(error.code(), error),
