@@ -38,8 +38,11 @@ impl Run {
 
     /// The command of another order, which the run takes.
     fn instead(&self, order: &Order) -> Option<String> {
-        if self.ended.is_some() || self.course == Course::Abandon {
+        if self.ended.is_some() {
             return None;
+        }
+        if self.course == Course::Abandon {
+            return Some(command::resume(self));
         }
         let goes_back = matches!(self.course, Course::Back { .. });
         match order {
@@ -62,7 +65,8 @@ pub(super) fn refusal(run: &Run, order: &Order) -> Option<&'static str> {
         return Some("the run has ended");
     }
     if run.course == Course::Abandon {
-        return Some("the run was abandoned");
+        // it is over as soon as somebody goes on with it
+        return (*order != Order::Resume).then_some("the run was abandoned");
     }
     let back = matches!(run.course, Course::Back { .. });
     let regenerated = run.begin.strategy == Strategy::Swap && run.attempts > 0;

@@ -493,6 +493,14 @@ fn what_is_told_instead_of_an_order_is_taken() {
     for order in [Order::Rollback, Order::Abort] {
         assert_eq!(instead(&sim, order), format!("keyholder rotate abort {run} --leave"));
     }
+    // the process that was to end it did not come so far
+    sim.order(Order::Abandon);
+    for order in [Order::Rollback, Order::Abandon] {
+        assert_eq!(instead(&sim, order), format!("keyholder rotate resume {run}"));
+    }
+    sim.order(Order::Resume);
+    assert_eq!(sim.drive(MINUTE), Decision::Ended);
+    assert!(matches!(sim.end(), Some(End::Abandoned { .. })), "{:?}", sim.end());
 }
 
 #[test]
