@@ -368,7 +368,7 @@ async fn now(world: &World, arguments: NowArgs, loaded: &Loaded, context: &Conte
             }
         };
         match give(world, &credential, Order::Hurry { level }, &person, context).await {
-            Ok(()) => return standing::drive(world, &credential, None, patience, context).await,
+            Ok(()) => return standing::drive(world, &credential, None, patience, context).await.map_err(written),
             Err(error) if less_urgent(world, &credential, level).await?.is_some() => {
                 return Err(match error {
                     NotTaken::Refused(refused) => not_hurried(&run, &refused),
@@ -448,13 +448,18 @@ async fn give(
     given.await.map(drop)
 }
 
+/// A failure after the order stands in the journal: nobody needs to give it again.
+fn written(failure: Failure) -> Failure {
+    failure.hint("the order itself is written: `keyholder serve`, or `keyholder rotate resume`, goes on with it")
+}
+
 /// Gives an order and does what follows from it.
 async fn ordered(world: &World, of: &OfRun, order: Order, context: &Context) -> Result<Exit, Failure> {
     let credential = world.credential_of(&of.run).await?;
     let person = Person { actor: context.environment.actor(), reason: of.reason.clone() };
     let goes_on = order == Order::Resume && world.unfinished(&credential).await?.is_some();
     match give(world, &credential, order, &person, context).await {
-        Ok(()) => standing::drive(world, &credential, None, patience(of.wait), context).await,
+        Ok(()) => standing::drive(world, &credential, None, patience(of.wait), context).await.map_err(written),
         // another process was at work on the run, and has ended it meanwhile
         Err(NotTaken::NoRun(_)) if goes_on => standing::newest(world, &credential, context).await,
         Err(error) => Err(world::not_taken(&error)),

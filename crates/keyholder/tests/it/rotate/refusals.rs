@@ -54,3 +54,18 @@ fn orders_that_a_run_cannot_take_are_refused() {
     assert_eq!((exit, code(&problem)), (Some(1), "keyholder.rotation.needs_operator"), "{problem}");
     assert!(problem["hints"].to_string().contains("rotate rollback"), "{problem}");
 }
+
+/// What was ordered stands in the journal, whatever keeps the command from going on with it.
+#[test]
+fn an_order_is_told_as_written_where_its_run_cannot_go_on() {
+    let world = World::new("strategy = \"pair\"\ntargets = [\"store:app-too\"]", "");
+    world.installation.store_secret("app-too", &world.first);
+    assert_eq!(world.told(&["rotate", "run", "app"]).0, Some(3));
+    let file = world.installation.path("keyholder.toml");
+    let config = fs::read_to_string(&file).unwrap().replace("targets = [\"store:app-too\"]", "");
+    fs::write(&file, config).unwrap();
+    let (exit, problem) = world.told(&["rotate", "rollback", "app"]);
+    assert_eq!((exit, code(&problem)), (Some(2), "keyholder.rotation.unsupported"), "{problem}");
+    assert!(problem["hints"].to_string().contains("the order itself is written"), "{problem}");
+    assert_eq!(world.state(), "rollback_intent");
+}
