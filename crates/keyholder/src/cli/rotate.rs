@@ -123,10 +123,12 @@ Examples:
     },
     /// Take a secret away at once, because it leaked
     #[command(
-        after_help = "By itself the old secret dies as soon as the new one is live, and at the latest after a minute. --level fast
-waits some minutes for consumers; --level kill takes the secret away and makes no new one. Access tokens that
-were made with the old secret live on until they end, where the platform cannot revoke them. A rotation that
-is under way already is made urgent.
+        after_help = "By itself the old secret dies as soon as the new one is live. Where that takes more than a minute, from the order
+or from the last agreement that it needs, it dies before that; the last secret of a client that cannot be without
+one (keyholder's own clients, a secrets API) not before the new one is made. --level fast waits some minutes for
+consumers; --level kill takes the secret away and makes no new one. Access tokens that were made with the old
+secret live on until they end, where the platform cannot revoke them. A rotation that is under way already is
+made urgent.
 
 With --from-finding the leaked secret is looked up by its fingerprint in the stores and in earlier versions. Exit
 0 without a rotation: it is one that the platform refuses already. Exit 1: it is nobody's here.
