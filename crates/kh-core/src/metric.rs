@@ -174,12 +174,13 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "keyholder_secret_age_seconds",
         &["credential"],
-        "Age of the secret of a credential that is rotated; absent while it is not known",
+        "Age of the secret of a credential that is rotated; absent while it is not known, and after a kill",
     ),
     gauge(
         "keyholder_rotation_due_timestamp_seconds",
         &["credential"],
-        "When the next regular rotation begins at the earliest, in seconds since 1970; absent while it is not known",
+        "When the next regular rotation begins at the earliest, in seconds since 1970; absent while it is not known, and \
+         after a kill",
     ),
     gauge(
         "keyholder_rotation_unfinished",

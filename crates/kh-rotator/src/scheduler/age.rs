@@ -44,6 +44,20 @@ pub async fn given_up_until(
     Ok(given_up.and_then(|(run, _)| run.ended_at).map(|ended_at| ended_at.plus(GIVEN_UP_FOR)))
 }
 
+/// Whether `document` holds the secret that the newest run of `credential` killed: the schedule leaves it alone.
+///
+/// # Errors
+///
+/// When the journal cannot be read.
+pub async fn is_killed(
+    services: &Services,
+    credential: &CredentialName,
+    document: &CredentialDocument,
+) -> Result<bool, JournalError> {
+    let dead = killed(services, credential).await?;
+    Ok(dead.is_some_and(|dead| dead == document.fingerprint(&services.fingerprinter)))
+}
+
 /// The secret that the newest run of `credential` killed, or left to a person to take away: no platform takes it any more.
 async fn killed(services: &Services, credential: &CredentialName) -> Result<Option<Fingerprint>, JournalError> {
     let Some((stored, end)) = newest_over(services, credential).await? else { return Ok(None) };
@@ -94,12 +108,12 @@ impl Scheduler {
         let live = tokio::time::timeout(bound, read).await.map_err(|_| Halt::TimedOut(first.name.clone()))?;
         let live = live.map_err(|error| NotBegun::Store { store: first.name.clone(), error })?;
         let document = CredentialDocument::parse(&live.value).ok();
-        let dead = killed(&self.services, &subject.credential).await?;
-        let serves = document.as_ref().map(|document| document.fingerprint(&self.services.fingerprinter));
-        if dead.is_some() && dead == serves {
+        if let Some(document) = &document
+            && is_killed(&self.services, &subject.credential, document).await?
+        {
             // until somebody writes another one its age concerns nobody either
             if let Some(entry) = self.entries.lock().get_mut(&subject.credential) {
-                entry.overview.due_at = None;
+                (entry.overview.due_at, entry.overview.created_at) = (None, None);
             }
             return Ok(self.services.now().plus(AGE_FRESH));
         }

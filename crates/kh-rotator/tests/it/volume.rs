@@ -187,18 +187,21 @@ async fn a_run_that_was_given_up_is_not_begun_again_at_once() {
 async fn a_killed_secret_is_left_alone_until_another_one_is_in_its_store() {
     let world = World::new(Strategy::Pair, 32);
     let old = world.platform.first();
+    let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
+    look(&scheduler).await;
+    assert!(only(&scheduler).created_at.is_some());
     world.clock.advance(Duration::from_hours(100 * 24));
     *world.patience_from.lock().unwrap() = world.now();
     let leaked = Wanted { level: Level::Kill, actor: "cli:ops".to_owned(), reason: "leaked".to_owned() };
     let (standing, _) = world.until_standing(&leaked).await;
     assert_eq!(standing, Standing::Ended(End::Killed));
-    let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
     for _ in 0..30 * 4 {
         look(&scheduler).await;
         world.clock.advance(Duration::from_hours(6));
     }
     assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 1, "{:?}", only(&scheduler));
-    assert_eq!((only(&scheduler).due_at, only(&scheduler).failures), (None, 0));
+    let known = only(&scheduler);
+    assert_eq!((known.due_at, known.created_at, known.failures), (None, None, 0));
     let told: Vec<_> = world.notifier.0.lock().unwrap().iter().map(|notice| notice.kind.clone()).collect();
     assert!(!told.iter().any(|kind| kind == "rotation.needs_operator" || kind == "rotation.age"), "{told:?}");
 
