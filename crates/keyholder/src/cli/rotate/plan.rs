@@ -15,7 +15,7 @@ use kh_core::{
     },
 };
 use kh_rotation::{Run, due, policy::Reads};
-use kh_rotator::{NotBegun, Subject, age, given_up_until};
+use kh_rotator::{NotBegun, Subject, age, given_up_until, is_killed};
 use serde::Serialize;
 
 use super::world::World;
@@ -126,7 +126,7 @@ async fn look(world: &World, subject: Arc<Subject>) -> Plan {
         plan.obstacles.push(error.to_string());
     }
     stores(&subject, &mut plan).await;
-    platform(&subject, strategy, &mut plan).await;
+    platform(world, &subject, strategy, &mut plan).await;
     plan
 }
 
@@ -249,7 +249,7 @@ async fn stores(subject: &Subject, plan: &mut Plan) {
     }
 }
 
-async fn platform(subject: &Subject, strategy: Option<Strategy>, plan: &mut Plan) {
+async fn platform(world: &World, subject: &Subject, strategy: Option<Strategy>, plan: &mut Plan) {
     let Some(strategy) = strategy else {
         plan.obstacles.push("the platform has no way to rotate this credential as it is configured".to_owned());
         return;
@@ -264,6 +264,17 @@ async fn platform(subject: &Subject, strategy: Option<Strategy>, plan: &mut Plan
         Ok(current) => current,
         Err(problem) => return plan.obstacles.push(format!("{}: {problem}", first.name)),
     };
+    match is_killed(&world.rotation.services, &subject.credential, &current).await {
+        Ok(false) => {}
+        Ok(true) => {
+            plan.due_at = None;
+            plan.warnings.push(format!(
+                "the secret was taken away without a replacement: the schedule begins none until another one is in {}",
+                first.name
+            ));
+        }
+        Err(error) => plan.obstacles.push(error.to_string()),
+    }
     match subject.management.check(&current, strategy, subject.by).await {
         Ok(found) => {
             plan.obstacles.extend(found.obstacles);

@@ -48,6 +48,10 @@ fn a_serving_keyholder_forgets_the_token_of_a_secret_that_was_killed() {
     let (code, status) = leaked(&world, &["--level", "kill"]);
     assert_eq!((code, text(&status, "state")), (Some(0), "killed"), "{status}");
     assert!(text(&status, "tokens").contains("live on until 20"), "{status}");
+    let (_, plan) = world.told(&["rotate", "plan", "app"]);
+    let plan = &plan["plans"][0];
+    assert!(plan["warnings"].to_string().contains("begins none until another one is in store:app"), "{plan}");
+    assert_eq!(plan["due_at"], Value::Null, "{plan}");
     let dropped = "the token of a secret that was taken away was dropped";
     eventually(&true, || server.process.said().contains(dropped));
     assert_ne!(works(), 200, "the token is handed to nobody any more");
