@@ -19,7 +19,8 @@ use uuid::Uuid;
 pub enum Escrow {
     /// The new document, until the run ends.
     New,
-    /// The old document, until the old secret is dead and the new one live. Where it dies first, until the run ends.
+    /// The old document, until the old secret is dead and the new one live. Where it dies first, until the run ends; of a
+    /// swap, until there is a new one.
     Old,
     /// A fresh access token that was made with the old secret, until the run ends.
     Token,

@@ -352,6 +352,7 @@ fn done(run: &mut Run, at: UnixMillis, effect: &Effect) -> Fold {
         Effect::Cleanup { id, .. } => {
             run.orphans.retain(|orphan| orphan != id);
             run.cleaned.push(id.clone());
+            run.full = false;
             if run.new.as_ref().is_some_and(|new| new.id.as_ref() == Some(id)) {
                 run.new_cleaned = true;
             }

@@ -309,6 +309,15 @@ fn revoke_does_not_delete_what_it_can_stop_to_make_room() {
     let before = sim.sent().len();
     assert_eq!(sim.drive(DAY), Decision::Ended);
     assert_eq!(sim.sent().split_off(before), ["create", "stage", "promote", "prune", "revoke_tokens"]);
+    // There is room as well when the run deletes one that a person says is its own.
+    let mut sim = Sim::new(begin_of(Strategy::Pair, Level::Revoke, 1));
+    sim.world.platform.secrets.push(Secret { id: 40, value: 40, active: true, label: None });
+    sim.world.platform.held_max = 2;
+    assert!(matches!(sim.drive(DAY), Decision::NeedsOperator(_)));
+    sim.order(Order::Own { ids: vec![super::world::id(40)] });
+    let before = sim.sent().len();
+    assert_eq!(sim.drive(DAY), Decision::Ended);
+    assert_eq!(sim.sent().split_off(before), ["cleanup", "create", "stage", "promote", "prune", "revoke_tokens"]);
     // One that counts the active ones alone has room when the old one is stopped.
     let mut sim = Sim::new(begin_of(Strategy::Pair, Level::Revoke, 1));
     sim.world.platform.active_max = 1;
