@@ -266,7 +266,8 @@ fn reason(text: &str) -> Result<String, String> {
 fn adopted(text: &str) -> Result<(String, VersionId), String> {
     let (store, version) = text
         .rsplit_once('=')
-        .filter(|(store, version)| !store.is_empty() && !version.is_empty())
+        // so is a store told that holds nothing
+        .filter(|(store, version)| !store.is_empty() && !version.is_empty() && *version != "none")
         .ok_or("write the store and the version that it holds, as in store:acme-prod=7")?;
     Ok((store.to_owned(), VersionId(version.to_owned())))
 }

@@ -69,3 +69,15 @@ fn a_run_whose_escrow_is_gone_is_told_how_to_end_it() {
     let told = super::world::halt(&halt).in_one_line();
     assert!(told.contains("or keyholder rotate abort") && told.ends_with(" --leave --reason TEXT"), "{told}");
 }
+
+/// A store that holds nothing has no version to go on from.
+#[test]
+fn only_a_version_is_adopted() {
+    let taken =
+        |adopted: &str| Cli::try_parse_from(["keyholder", "rotate", "resume", "app", "--adopt", adopted]).is_ok();
+    for (adopted, expected) in
+        [("store:app=7", true), ("v:kv/a=b=7", true), ("store:app=none", false), ("store:app=", false), ("=7", false)]
+    {
+        assert_eq!(taken(adopted), expected, "{adopted}");
+    }
+}
