@@ -49,7 +49,11 @@ impl Ask<'_> {
         match self.logins(Escrow::Old, self.policy.verification.successes, since)? {
             Ok(_) => Ok(()),
             Err(TryFailure::Dead(why) | TryFailure::Rights(why) | TryFailure::Unreachable(why)) => {
-                let why = format!("the old secret does not work, so it is not made live again: {why}");
+                let leave = command::abandon(self.run);
+                let why = format!(
+                    "the old secret does not work, so it is not made live again: {why}. If it is gone, end the run with \
+                     `{leave}`: every store keeps what it serves"
+                );
                 Err(self.stuck(why, command::resume(self.run)))
             }
         }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use kh_core::port::{Strategy, rotation_journal::Grade};
-use kh_rotation::{Decision, End, Order, State, Step};
+use kh_rotation::{Decision, End, Need, Order, State, Step};
 
 use super::{sim::Sim, world::version};
 
@@ -17,13 +17,31 @@ fn alive(sim: &Sim) -> Vec<u32> {
     sim.world.platform.secrets.iter().filter(|secret| secret.active).map(|secret| secret.value).collect()
 }
 
+fn need(decision: Decision) -> Need {
+    match decision {
+        Decision::NeedsOperator(need) => need,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Somebody deleted the old secret on the platform: no resume brings it back.
+#[test]
+fn a_rollback_to_a_secret_that_is_gone_is_told_how_to_end() {
+    let mut sim = Sim::of(Strategy::Overlap);
+    sim.drive(MINUTE);
+    assert_eq!(sim.run.state(), State::Overlap);
+    sim.world.platform.secrets.retain(|secret| secret.id != 1);
+    sim.order(Order::Rollback);
+    let gone = need(sim.drive(HOUR));
+    assert!(gone.why.contains("rotate abort") && gone.why.contains("--leave"), "{gone:?}");
+    sim.order(Order::Abandon);
+    assert_eq!(sim.drive(MINUTE), Decision::Ended);
+    assert_eq!((sim.world.stores[0].value, alive(&sim)), (2, vec![2]));
+}
+
 /// A document that somebody removed has no version that could be adopted.
 #[test]
 fn a_store_whose_document_was_removed_is_a_persons_to_fill() {
-    let need = |decision: Decision| match decision {
-        Decision::NeedsOperator(need) => need,
-        other => panic!("{other:?}"),
-    };
     let mut sim = Sim::of(Strategy::Overlap);
     while !sim.journal.iter().any(|record| matches!(record.step, Step::Verified { .. })) {
         if let Some(Decision::Wait { until, .. }) = sim.turn() {
