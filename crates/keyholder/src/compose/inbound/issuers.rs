@@ -125,7 +125,7 @@ fn of_section(
         }
         TrustDetail::Jwks { keys: KeysConfig::JwksFile(_), .. } | TrustDetail::Keyholder {} => None,
     };
-    let genesys = match &config.detail {
+    let genesys: Option<(Address, Arc<str>)> = match &config.detail {
         TrustDetail::Genesys { platform, .. } => loaded.config.platforms.get(platform).and_then(|platform| {
             let PlatformDetail::Genesys { api_url, login_url, .. } = &platform.detail else { return None };
             Some((api_url.clone(), Arc::from(login_url.text())))
@@ -137,9 +137,12 @@ fn of_section(
         _ => None,
     };
     let of_egress = egress.as_ref().map(|egress| egress.digest().to_hex());
+    // the section names its platform alone
+    let of_genesys = genesys.as_ref().map(|(api, iss)| (api.text(), &**iss));
     let asks_roles = matches!(config.detail, TrustDetail::Genesys { .. });
     let vocabulary = if asks_roles { wanted.permissions.clone() } else { Vec::new() };
-    let parts = serde_json::to_vec(&(name, config, &key_file, of_egress, own.as_deref(), &wanted.claims, &vocabulary));
+    let outside = (of_egress, of_genesys, own.as_deref());
+    let parts = serde_json::to_vec(&(name, config, &key_file, outside, &wanted.claims, &vocabulary));
     let digest = Sha256::of(&parts.map_err(|error| Failure::bug("an issuer cannot be told").caused_by(&error))?);
     let (name, config, claims) = (name.to_owned(), config.clone(), wanted.claims.clone());
     Ok(PreparedIssuer { name, config, egress, key_file, genesys, own, claims, vocabulary, digest })
