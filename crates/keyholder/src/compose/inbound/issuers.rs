@@ -258,33 +258,24 @@ impl PreparedIssuer {
             }
             TrustDetail::Keyholder {} => return Ok(self.own_specs(sides)),
         };
-        Ok(vec![self.spec("", self.iss(), life_max, trust)])
+        Ok(vec![self.spec(self.iss(), life_max, trust)])
     }
 
     fn own_specs(&self, sides: &Sides) -> Vec<IssuerSpec> {
-        let iss: Arc<str> = OWN_OPAQUE.into();
-        let rules = AnswerRules { audiences: self.config.audiences.clone(), ..AnswerRules::in_process(OWN_PREFIX) };
-        let authority = Arc::new(OwnTokens::new(Arc::clone(&sides.issuer), Arc::clone(&iss)));
-        let mut all = vec![self.spec(OPAQUE, vec![iss], Some(LIFE_MAX), Trust::Authority { authority, rules })];
+        let mut all = vec![own_opaque(&self.name, self.config.audiences.clone(), &sides.issuer)];
         if let (Some(iss), Some(keys)) = (&self.own, &sides.signing_keys) {
             let accepted = Accepted::OneOf(vec![Arc::clone(iss)]);
             let policy = Policy::new(accepted, self.audiences()).with_profile(Profile::AccessToken);
             let policy = policy.with_claims(self.claims.iter().map(String::as_str));
             let source = Arc::new(OwnKeys(Arc::clone(keys)));
             let trust = Trust::Keys { source, bounds: Bounds::FILE, policy };
-            all.push(self.spec("", vec![Arc::clone(iss)], Some(LIFE_MAX), trust));
+            all.push(self.spec(vec![Arc::clone(iss)], Some(LIFE_MAX), trust));
         }
         all
     }
 
-    fn spec(
-        &self,
-        suffix: &str,
-        issuers: Vec<Arc<str>>,
-        life_max: Option<std::time::Duration>,
-        trust: Trust,
-    ) -> IssuerSpec {
-        IssuerSpec { name: format!("{}{suffix}", self.name).into(), issuers, life_max, trust }
+    fn spec(&self, issuers: Vec<Arc<str>>, life_max: Option<std::time::Duration>, trust: Trust) -> IssuerSpec {
+        IssuerSpec { name: self.name.as_str().into(), issuers, life_max, trust }
     }
 
     fn audiences(&self) -> Accepted {
@@ -330,6 +321,16 @@ impl PreparedIssuer {
             ..usual
         }
     }
+}
+
+/// keyholder's own opaque tokens. A revocation is remembered for longer than the longest of them lives, so none is refused
+/// for its life.
+fn own_opaque(name: &str, audiences: Vec<String>, issuer: &Arc<Issuer>) -> IssuerSpec {
+    let iss: Arc<str> = OWN_OPAQUE.into();
+    let rules = AnswerRules { audiences, ..AnswerRules::in_process(OWN_PREFIX) };
+    let authority = Arc::new(OwnTokens::new(Arc::clone(issuer), Arc::clone(&iss)));
+    let trust = Trust::Authority { authority, rules };
+    IssuerSpec { name: format!("{name}{OPAQUE}").into(), issuers: vec![iss], life_max: None, trust }
 }
 
 fn unprepared() -> Failure {
@@ -385,3 +386,6 @@ impl OwnToken for OfBroker {
 pub(super) fn digests(issuers: &[PreparedIssuer]) -> BTreeMap<String, Sha256> {
     issuers.iter().map(|issuer| (issuer.name.clone(), issuer.digest)).collect()
 }
+
+#[cfg(test)]
+mod tests;
