@@ -3,8 +3,8 @@
 //!
 //! Invariants: default deny: what no route names goes nowhere; what a route decides on is what is sent: the same method,
 //! host and path; a decision is made anew for each request, on what the token says and never on an earlier decision; the
-//! caller's token reaches the API only where the configuration says so; why a token was not taken is told to the log and
-//! not to the caller.
+//! caller's token reaches the API only where the configuration says so, and no issuer whose tokens its route does not take;
+//! why a token was not taken is told to the log and not to the caller.
 
 mod api;
 mod challenge;
@@ -242,7 +242,7 @@ impl Call<'_> {
             self.site.security.failed(self.attempt(None), self.now());
             return Err(NotTaken::Malformed);
         }
-        let verified = verifier.verify(token, self.asked.began.now).await;
+        let verified = verifier.verify(token, self.live.taken(self.index), self.asked.began.now).await;
         // it may have been a long way to the issuer and back
         self.asked.began = self.asked.caller.worker.began();
         match verified {

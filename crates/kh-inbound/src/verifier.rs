@@ -1,7 +1,8 @@
 //! Who a caller's token speaks for.
 //!
 //! Invariants: what comes out says who somebody is and nothing of what they may do; a token is verified with the keys
-//! of the issuer that it names and no other; nothing is served from memory past its end by either clock, past a change
+//! of the issuer that it names and no other; an authority is asked about a token only for who takes its tokens, and about
+//! another secret of keyholder's own for nobody; nothing is served from memory past its end by either clock, past a change
 //! of its issuer's keys, or past a revocation; where nobody knows, the answer is "unavailable" and never "valid".
 
 mod run;
@@ -14,6 +15,7 @@ use std::{
 use kh_core::{
     Clock, Hashed, Now, SecretString, Sha256, UnixMillis,
     identity::Identity,
+    issued::IssuedKind,
     port::{RevocationStore, StateError},
 };
 use kh_verify::{Compact, Policy, Reason, Unverified};
@@ -206,12 +208,13 @@ impl Verifier {
 
     /// The identity of `token`. It completes without waiting where the keys are in memory.
     pub async fn verify(&self, token: &[u8], now: Now) -> Result<Arc<Identity>, Denied> {
-        self.verify_hashed(Hashed::of(token), now).await
+        self.shared.verify(Hashed::of(token), None, now).await
     }
 
-    /// The same of a token whose digest is there already.
-    pub async fn verify_hashed(&self, token: Hashed<'_>, now: Now) -> Result<Arc<Identity>, Denied> {
-        self.shared.verify(token, now).await
+    /// The same of a token whose digest is there already, for a place that takes tokens with these values of `iss` alone:
+    /// no other authority is asked about it. The identity may be another issuer's still, by memory or by keys.
+    pub async fn verify_for(&self, taken: &[Arc<str>], token: Hashed<'_>, now: Now) -> Result<Arc<Identity>, Denied> {
+        self.shared.verify(token, Some(taken), now).await
     }
 
     /// Until when tokens of this identity are taken at most: their end, and the leeway of their issuer. `None`: they have
@@ -345,22 +348,31 @@ impl Shared {
         self.revocations.hits(Named { digest: &key.0, issued_at, identity }, signed)
     }
 
-    async fn verify(self: &Arc<Self>, token: Hashed<'_>, now: Now) -> Outcome {
+    /// Where `taken` are the values of `iss` that count, no other authority is asked. Nothing is remembered of a token that
+    /// was refused for that: elsewhere it may be good.
+    async fn verify(self: &Arc<Self>, token: Hashed<'_>, taken: Option<&[Arc<str>]>, now: Now) -> Outcome {
         let (key, token) = (TokenKey(token.digest()), token.bytes());
         if let Some(identity) = self.known(key, token, now) {
             return Ok(identity);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        if let Some(place) = self.directory.by_prefix(token) {
-            return self.by_authority(place, key, token, now).await;
+        if is_other_secret(token) {
+            return Err(Denied::invalid(DenyReason::Unrecognised));
         }
         let refused = |reason| Denied::invalid(DenyReason::Token(reason));
+        if let Some(place) = self.directory.by_prefix(token) {
+            if !self.is_taken(place, taken) {
+                return Err(self.named(refused(Reason::IssuerRefused), place));
+            }
+            return self.by_authority(place, key, token, now).await;
+        }
         let compact = match Compact::decode(token) {
             Ok(compact) => compact,
             // it was meant to be a JWT, so nobody else is shown it
             Err(reason) if is_like_a_jwt(token) => return Err(refused(reason)),
             Err(_no_jwt) => {
-                let place = self.directory.opaque().ok_or_else(|| Denied::invalid(DenyReason::Unrecognised))?;
+                let place = self.directory.opaque().filter(|place| self.is_taken(*place, taken));
+                let place = place.ok_or_else(|| Denied::invalid(DenyReason::Unrecognised))?;
                 return self.by_authority(place, key, token, now).await;
             }
         };
@@ -371,9 +383,18 @@ impl Shared {
             Some(Issuer { trust: At::Keys(ring, policy), .. }) => {
                 self.by_keys(place, (ring, policy), key, (token, &unverified), now).await
             }
+            Some(Issuer { trust: At::Authority(_), .. }) if !self.is_taken(place, taken) => {
+                Err(self.named(refused(Reason::IssuerRefused), place))
+            }
             Some(Issuer { trust: At::Authority(_), .. }) => self.by_authority(place, key, token, now).await,
             None => Err(Denied::invalid(DenyReason::IssuerUnknown)),
         }
+    }
+
+    /// Whether one of the issuer's values of `iss` is taken; whoever does not say which takes all.
+    fn is_taken(&self, place: u16, taken: Option<&[Arc<str>]>) -> bool {
+        let Some(issuer) = self.issuer(place) else { return false };
+        taken.is_none_or(|taken| issuer.issuers.iter().any(|iss| taken.contains(iss)))
     }
 
     async fn by_keys(
@@ -571,6 +592,11 @@ pub(crate) fn signing_input(token: &[u8]) -> Option<&[u8]> {
     let last = token.iter().rposition(|byte| *byte == b'.')?;
     let (input, _) = token.split_at_checked(last)?;
     (parts(input) == 2).then_some(input)
+}
+
+/// A secret of keyholder's own that is no token, whole or damaged: it was shown by mistake.
+fn is_other_secret(token: &[u8]) -> bool {
+    [IssuedKind::ClientSecret, IssuedKind::Guard].iter().any(|kind| token.starts_with(kind.prefix().as_bytes()))
 }
 
 /// Three parts or five.

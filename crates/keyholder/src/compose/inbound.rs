@@ -46,9 +46,14 @@ impl TokenVerifier for Verifying {
         self.0.known_hashed(token, now)
     }
 
-    fn verify<'a>(&'a self, token: Hashed<'a>, now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
+    fn verify<'a>(
+        &'a self,
+        token: Hashed<'a>,
+        taken: &'a [Arc<str>],
+        now: Now,
+    ) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
         Box::pin(async move {
-            self.0.verify_hashed(token, now).await.map_err(|denied| Denied {
+            self.0.verify_for(taken, token, now).await.map_err(|denied| Denied {
                 reason: denied.reason.as_str(),
                 retry_after: match denied.kind {
                     DeniedKind::Invalid => None,

@@ -145,7 +145,7 @@ pub struct Api {
     pub(super) authorization: Authorization,
     pub(super) host: SentHost,
     /// The values of `iss` that are taken.
-    issuers: Issuers,
+    pub(super) issuers: Issuers,
     pub(super) proxies: Proxies,
     /// Audiences of which a token must name one; empty is any.
     audiences: Box<[Box<str>]>,
@@ -283,10 +283,14 @@ impl Live {
         }
     }
 
+    /// The values of `iss` that a route takes.
+    pub(super) fn taken(&self, index: usize) -> &[Arc<str>] {
+        self.api.of_routes.get(index).and_then(Option::as_ref).unwrap_or(&self.api.issuers)
+    }
+
     /// Whether a route takes tokens of this issuer.
     pub(super) fn takes(&self, index: usize, issuer: &Arc<str>) -> bool {
-        let of_route = self.api.of_routes.get(index).and_then(Option::as_ref);
-        of_route.unwrap_or(&self.api.issuers).iter().any(|taken| **taken == **issuer)
+        self.taken(index).iter().any(|taken| **taken == **issuer)
     }
 }
 

@@ -40,9 +40,9 @@ impl Right for ByToken {
     fn stands(&self, now: Now) -> BoxFuture<'_, bool> {
         Box::pin(async move {
             let live = self.site.live();
-            let (verifier, token) = (&live.api.verifier, Hashed::of(self.token.expose()));
-            // what is not known may only have left the memory
-            verifier.known(token, now).is_some() || verifier.verify(token, now).await.is_ok()
+            let (api, token) = (&live.api, Hashed::of(self.token.expose()));
+            // what is not known may only have left the memory; the routes may be others by now
+            api.verifier.known(token, now).is_some() || api.verifier.verify(token, &api.issuers, now).await.is_ok()
         })
     }
 }

@@ -10,8 +10,14 @@ pub trait TokenVerifier: Send + Sync {
     /// memory alone.
     fn known(&self, token: Hashed<'_>, now: Now) -> Option<Arc<Identity>>;
 
-    /// Whom a token speaks for. May ask its issuer.
-    fn verify<'a>(&'a self, token: Hashed<'a>, now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>>;
+    /// Whom a token speaks for. Asks nobody about it but an issuer that has one of the values of `iss` in `taken`. The
+    /// identity may be another issuer's still, where nobody had to be asked.
+    fn verify<'a>(
+        &'a self,
+        token: Hashed<'a>,
+        taken: &'a [Arc<str>],
+        now: Now,
+    ) -> BoxFuture<'a, Result<Arc<Identity>, Denied>>;
 
     /// Until when a token of this identity is taken at most: its end, and what its issuer's clock may differ by. `None`: it
     /// has no end.

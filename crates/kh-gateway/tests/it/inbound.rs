@@ -59,6 +59,8 @@ struct Tokens {
     verified: Mutex<HashSet<Vec<u8>>>,
     /// Tokens that are not taken any more, whatever `all` says.
     ended: Mutex<HashMap<&'static str, Denied>>,
+    /// Whose tokens are taken where a token was verified last.
+    taken: Mutex<Vec<String>>,
 }
 
 impl Tokens {
@@ -69,6 +71,10 @@ impl Tokens {
 
     fn remembers(&self, token: &str) -> bool {
         self.verified.lock().contains(token.as_bytes())
+    }
+
+    fn taken(&self) -> Vec<String> {
+        self.taken.lock().clone()
     }
 
     /// A token is not taken from now on.
@@ -84,8 +90,14 @@ impl TokenVerifier for Tokens {
         known.then(|| self.all[std::str::from_utf8(token.bytes()).unwrap()].clone().unwrap())
     }
 
-    fn verify<'a>(&'a self, token: Hashed<'a>, _now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
+    fn verify<'a>(
+        &'a self,
+        token: Hashed<'a>,
+        taken: &'a [Arc<str>],
+        _now: Now,
+    ) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
         Box::pin(async move {
+            *self.taken.lock() = taken.iter().map(ToString::to_string).collect();
             tokio::task::yield_now().await;
             let unknown = || Err(denied("unrecognised", None));
             let text = std::str::from_utf8(token.bytes()).unwrap_or_default();

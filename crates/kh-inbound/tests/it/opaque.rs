@@ -3,10 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use kh_core::Clock;
+use kh_core::{
+    Clock, Hashed, SystemEntropy,
+    issued::{IssuedKind, issue},
+};
 use kh_inbound::{AnswerRules, Bounds, DeniedKind, DenyReason, IssuerSpec};
+use serde_json::json;
 
-use crate::support::{Authority, Keys, START, Says, Signer, World, by_authority, by_keys, until};
+use crate::support::{Authority, ISS, Keys, OPAQUE, START, Says, Signer, World, by_authority, by_keys, until};
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
@@ -196,4 +200,65 @@ async fn tokens_are_shown_to_their_own_authority_alone() {
         assert_ne!(world.code(unprintable).await, "ok");
     }
     assert_eq!((ours.count(), theirs.count()), (1, 1), "a JWT, even a broken one, is shown to nobody");
+    for kind in [IssuedKind::ClientSecret, IssuedKind::Guard] {
+        let whole = issue(kind, &SystemEntropy);
+        let (whole, damaged) = (whole.expose(), format!("{}abc", kind.prefix()));
+        assert_eq!((world.code(whole).await, world.code(&damaged).await), ("unrecognised", "unrecognised"));
+    }
+    assert_eq!((ours.count(), theirs.count()), (1, 1), "nor is a secret of keyholder's own");
+}
+
+/// `ok`, or the code of the refusal and the issuer that it names, at a place that takes tokens with this `iss` alone.
+async fn code_at(world: &World, iss: &str, token: &str) -> (&'static str, Option<String>) {
+    match world.verifier.verify_for(&[iss.into()], Hashed::of(token.as_bytes()), world.clock.now()).await {
+        Ok(_) => ("ok", None),
+        Err(denied) => {
+            assert_eq!(denied.kind, DeniedKind::Invalid);
+            (denied.reason.as_str(), denied.issuer.as_deref().map(str::to_owned))
+        }
+    }
+}
+
+/// APIs share a verifier: a token goes to an authority only from one that takes its tokens, and what one of them was told
+/// is not held against the other.
+#[tokio::test(start_paused = true)]
+async fn tokens_are_shown_to_no_authority_whose_tokens_are_not_taken() {
+    let (prefixed, other) = (Authority::saying(Says::Inactive), Authority::saying(Says::Down));
+    let rules = AnswerRules { prefix: Some("pre_".to_owned()), ..AnswerRules::default() };
+    let with_prefix =
+        IssuerSpec { name: "prefixed".into(), issuers: vec!["p".into()], ..by_authority(&prefixed, rules) };
+    let signer = Signer::new("k");
+    let issuers = vec![
+        with_prefix,
+        by_authority(&other, AnswerRules::default()),
+        by_keys(Keys::holding(&[&signer]), Bounds::REMOTE),
+    ];
+    let world = World::new(issuers).await;
+    let of_other = signer.sign(&json!({ "iss": OPAQUE, "sub": "a", "exp": START.as_secs() + 60 }));
+    let named = |name: &str| Some(name.to_owned());
+    for _ in 0..2 {
+        assert_eq!(code_at(&world, ISS, "a").await, ("unrecognised", None), "whose it is, nobody knows");
+        assert_eq!(code_at(&world, ISS, "pre_a").await, ("issuer_refused", named("prefixed")));
+        assert_eq!(code_at(&world, ISS, &of_other).await, ("issuer_refused", named("opaque")));
+        assert_eq!(code_at(&world, OPAQUE, "pre_a").await, ("issuer_refused", named("prefixed")));
+    }
+    assert_eq!((prefixed.count(), other.count()), (0, 0));
+    // a question that is under way for another place is not joined
+    other.say(Says::Active(None));
+    other.gate.close();
+    let asking = async { code_at(&world, OPAQUE, "a").await };
+    let meanwhile = async {
+        until(|| other.count() == 1).await;
+        let heard = code_at(&world, ISS, "a").await;
+        other.gate.reopen();
+        heard
+    };
+    assert_eq!(tokio::join!(asking, meanwhile), (("ok", None), ("unrecognised", None)));
+    assert_eq!(code_at(&world, ISS, "a").await, ("ok", None), "memory says whose it is, and asks nobody");
+    assert_eq!(code_at(&world, OPAQUE, &of_other).await, ("ok", None));
+    // a no is remembered for those alone who may ask
+    assert_eq!(code_at(&world, "p", "pre_a").await, ("inactive", named("prefixed")));
+    assert_eq!(code_at(&world, ISS, "pre_a").await, ("issuer_refused", named("prefixed")));
+    assert_eq!((prefixed.count(), other.count()), (1, 2));
+    assert_eq!(code_at(&world, OPAQUE, &signer.token("c", "1", 60)).await, ("ok", None), "keys ask nobody");
 }

@@ -210,7 +210,12 @@ impl TokenVerifier for Nobody {
         None
     }
 
-    fn verify<'a>(&'a self, _token: Hashed<'a>, _now: Now) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
+    fn verify<'a>(
+        &'a self,
+        _token: Hashed<'a>,
+        _taken: &'a [Arc<str>],
+        _now: Now,
+    ) -> BoxFuture<'a, Result<Arc<Identity>, Denied>> {
         let denied = Denied { reason: "unrecognised", retry_after: None, issuer: None, client: None };
         Box::pin(async { Err(denied) })
     }

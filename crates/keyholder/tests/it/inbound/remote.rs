@@ -9,8 +9,11 @@ use std::{
 
 use serde_json::json;
 
-use super::{bearer, installed, of_api};
-use crate::protected_api::{Api, claims, key_set, tokens::Key};
+use super::{bearer, installed, of_api, of_file};
+use crate::{
+    harness::{Server, request, text},
+    protected_api::{Api, claims, key_set, tokens::Key},
+};
 
 /// A server of JSON documents by path, which remembers what it was asked.
 pub struct Documents {
@@ -152,4 +155,34 @@ fn an_introspection_endpoint_is_asked_with_a_credential_of_the_store() {
     assert_eq!(bearer(&server, "/read", "opaque-token-3"), 503);
     let (_, said) = server.process.stop();
     assert!(!said.contains("opaque-token") && !said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn an_issuer_is_asked_about_tokens_of_the_apis_that_take_it() {
+    let (api, issuer, key) = (Api::start(), Documents::start(), Key::new("k1"));
+    let base = format!("http://{}", issuer.address);
+    issuer.put("/introspect", json!({ "active": true, "sub": "bob", "client_id": "c" }).to_string());
+    let sections = [
+        format!(
+            "[issuer.opaque]\nkind = \"introspection\"\niss = [\"https://opaque.example\"]\nintrospection_url = \"{base}/introspect\"\n\
+             secret = \"store:introspection\"\nprivate_network = true\n"
+        ),
+        of_file(),
+        of_api(&api, "\"opaque\"", ANY),
+        of_api(&api, "\"corp\"", ANY).replace("inbound.reports", "inbound.hr"),
+    ];
+    let installation = installed(&sections.concat(), &[&key]);
+    installation.store_secret("introspection", &json!({ "client_id": "keyholder", "client_secret": "s3cret" }));
+    let client = installation.add_client("job", &["--scope", "read"]);
+    let server = installation.serve();
+    let at_hr = |server: &Server, token: &str| {
+        let url = format!("{}/", text(&server.ready["inbound_urls"], "hr"));
+        request("GET", &url, &[("Authorization", &format!("Bearer {token}"))], b"").status
+    };
+    let asked = || issuer.asked("POST /introspect");
+    assert_eq!(at_hr(&server, &key.sign(&claims(&json!({})))), 200);
+    assert_eq!((at_hr(&server, "opaque-token-1"), asked()), (401, 0));
+    assert_eq!((bearer(&server, "/", "opaque-token-1"), asked()), (200, 1));
+    assert_eq!((at_hr(&server, "opaque-token-1"), asked()), (401, 1), "nor does it count there when it is known");
+    assert_eq!((bearer(&server, "/", &client.secret), asked()), (401, 1), "a secret that is no token");
 }

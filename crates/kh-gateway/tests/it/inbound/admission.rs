@@ -102,6 +102,20 @@ async fn a_token_verified_on_one_route_is_not_authorised_on_another() {
     assert_eq!(upstream.seen().len(), 1);
 }
 
+#[tokio::test]
+async fn a_token_is_verified_for_the_issuers_that_its_route_takes() {
+    let upstream = echo().await;
+    let setup = Setup::new(upstream.address);
+    let tokens = Arc::clone(&setup.tokens);
+    let site = setup.start();
+    for (call, issuers) in
+        [("GET /reports", vec![ISSUER, OTHER]), ("GET /of-other", vec![OTHER]), ("GET /any", vec![ISSUER, OTHER])]
+    {
+        assert_eq!(site.call(call, "unknown").await.status, 401, "{call}");
+        assert_eq!(tokens.taken(), issuers, "{call}");
+    }
+}
+
 /// Who tries tokens learns nothing of them: every bad one gets the same answer letter by letter.
 #[tokio::test]
 async fn a_bad_token_is_not_told_why() {
