@@ -21,7 +21,8 @@ use url::Url;
 use crate::{
     Address, AddressError, HttpClient, HttpError, PlainHttp,
     answer::parse_object,
-    http::{Answer, Media, get},
+    http::{Answer, Media},
+    oauth2::discovery::{is_same_issuer, well_known},
 };
 
 /// An address that may have a query, as some issuers' key sets have.
@@ -65,17 +66,10 @@ struct Metadata {
     introspection_endpoint: Option<String>,
 }
 
-/// The metadata of `issuer`, which must say that it is of this issuer (RFC 8414 section 3.3), letter by letter.
+/// The metadata of `issuer`, which must say that it is of this issuer.
 async fn metadata(http: &HttpClient, issuer: &Address) -> Result<Metadata, RemoteError> {
     let what = "the issuer's metadata";
-    // RFC 8414 section 3.1 puts the well-known part between host and path; OpenID discovery appends it
-    let mut rfc8414 = issuer.url().clone();
-    rfc8414.set_path(&format!("/.well-known/oauth-authorization-server{}", issuer.path()));
-    let mut answer = get(http, rfc8414).await.map_err(|error| unreached(what, &error))?;
-    if matches!(answer.head.status, 404 | 405) {
-        let openid = issuer.join("/.well-known/openid-configuration");
-        answer = get(http, openid).await.map_err(|error| unreached(what, &error))?;
-    }
+    let answer = well_known(http, issuer).await.map_err(|error| unreached(what, &error))?;
     if !is_document(&answer) {
         return Err(unusable(what, &answer));
     }
@@ -85,9 +79,7 @@ async fn metadata(http: &HttpClient, issuer: &Address) -> Result<Metadata, Remot
 fn parse_metadata(body: &[u8], issuer: &Address) -> Result<Metadata, RemoteError> {
     let metadata: Metadata =
         parse_object(body).map_err(|error| RemoteError::new(format!("the issuer's metadata: {error}")))?;
-    // a trailing slash is the one difference that providers themselves are careless about
-    let named = metadata.issuer.as_deref().map(|named| named.trim_end_matches('/'));
-    if named != Some(issuer.text()) {
+    if metadata.issuer.as_deref().is_none_or(|named| !is_same_issuer(named, issuer)) {
         return Err(RemoteError::new("the issuer's metadata: it is another issuer's"));
     }
     Ok(metadata)

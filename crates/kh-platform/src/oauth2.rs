@@ -19,10 +19,13 @@ use crate::{
     classify::OAUTH2,
     document::read_document,
     fresh::Fresh,
-    http::{Answer, HttpError, get, post},
+    http::{HttpError, post},
 };
 
+pub(crate) mod discovery;
 mod metadata;
+
+use discovery::well_known;
 pub use metadata::{Metadata, MetadataError, parse_metadata};
 
 /// Longest wait for the metadata, both addresses together. Whoever waits for a token gives up after 15 s and has to take a
@@ -111,20 +114,9 @@ impl OAuth2Endpoint {
     }
 
     async fn discover(&self, issuer: &Address) -> Result<Metadata, FetchError> {
-        let answer = tokio::time::timeout(DISCOVERY_MAX, self.well_known(issuer)).await;
+        let answer = tokio::time::timeout(DISCOVERY_MAX, well_known(&self.http, issuer)).await;
         let answer = answer.unwrap_or(Err(HttpError::Timeout { sent: true }));
         read_document("the issuer's metadata", answer, |body| parse_metadata(body, issuer))
-    }
-
-    async fn well_known(&self, issuer: &Address) -> Result<Answer, HttpError> {
-        // RFC 8414 section 3.1 puts the well-known part between host and path; OpenID discovery appends it.
-        let mut rfc8414 = issuer.url().clone();
-        rfc8414.set_path(&format!("/.well-known/oauth-authorization-server{}", issuer.path()));
-        let answer = get(&self.http, rfc8414).await?;
-        if answer.head.status != 404 {
-            return Ok(answer);
-        }
-        get(&self.http, issuer.join("/.well-known/openid-configuration")).await
     }
 }
 

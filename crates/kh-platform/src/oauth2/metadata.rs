@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 
+use super::discovery::is_same_issuer;
 use crate::{
     Address, AddressError, ClientAuth, PlainHttp,
     answer::{AnswerError, parse_object},
@@ -53,8 +54,7 @@ struct Wire {
 pub fn parse_metadata(body: &[u8], issuer: &Address) -> Result<Metadata, MetadataError> {
     let wire: Wire = parse_object(body)?;
     let named = wire.issuer.ok_or(MetadataError::Missing("issuer"))?;
-    // A trailing slash is the one difference that providers themselves are careless about.
-    if named.trim_end_matches('/') != issuer.text() {
+    if !is_same_issuer(&named, issuer) {
         return Err(MetadataError::OtherIssuer);
     }
     let text = wire.token_endpoint.ok_or(MetadataError::Missing("token_endpoint"))?;

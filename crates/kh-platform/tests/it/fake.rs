@@ -68,6 +68,19 @@ pub(crate) fn json(status: u16, body: &str) -> Reply {
     with(status, "", body)
 }
 
+/// What issuers answer at an address where they have no document.
+pub(crate) fn without_a_document() -> Vec<Reply> {
+    let page = b"HTTP/1.1 200 X\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>";
+    let mut replies: Vec<Reply> = [400, 401, 403, 404, 405, 410].map(|status| json(status, "{}")).into();
+    replies.extend([json(200, ""), json(200, "[]"), json(200, "no such page"), Reply::Raw(page.to_vec())]);
+    replies
+}
+
+/// What says nothing about whether there is a document, and a document that is not believed.
+pub(crate) fn without_an_answer() -> [Reply; 6] {
+    [json(408, ""), json(429, "{}"), json(500, ""), json(503, ""), json(200, "{}"), json(200, "{\"issuer\":\"x\"}")]
+}
+
 type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
 
 /// The server; it stops when dropped.

@@ -13,7 +13,9 @@ use kh_platform::{
     inbound::{KeysAt, RemoteKeys},
 };
 
-use crate::fake::{Fake, Identity, MARK, Reply, Seen, address, client, json, with};
+use crate::fake::{
+    Fake, Identity, MARK, Reply, Seen, address, client, json, with, without_a_document, without_an_answer,
+};
 
 const KEYS: &str = r#"{"keys":[]}"#;
 
@@ -75,12 +77,17 @@ async fn who_is_out_of_reach_may_be_well_later() {
 
 /// A server that answers discovery at the paths in `serves` with the metadata that `of` makes of its own address.
 async fn issuer(serves: &'static [&'static str], of: fn(&str) -> String) -> Fake {
+    issuer_or(serves, of, json(404, "{}")).await
+}
+
+/// The same with `otherwise` at all other paths.
+async fn issuer_or(serves: &'static [&'static str], of: fn(&str) -> String, otherwise: Reply) -> Fake {
     Fake::start(move |seen: &Seen| {
         let host = seen.header("host").unwrap();
         match seen.target.as_str() {
             "/keys" => json(200, KEYS),
             path if serves.contains(&path) => json(200, &of(&format!("http://{host}"))),
-            _ => json(404, "{}"),
+            _ => otherwise.clone(),
         }
     })
     .await
@@ -100,6 +107,25 @@ async fn an_issuers_metadata_names_its_keys() {
     let fake = issuer(&["/t1/.well-known/openid-configuration"], good).await;
     assert!(by_issuer(&fake, "/t1").fetch().await.is_ok());
     assert_eq!(fake.lines(), [format!("GET {oauth}"), format!("GET {openid}"), "GET /keys".to_owned()]);
+}
+
+#[tokio::test]
+async fn openid_discovery_is_asked_where_there_is_no_document_of_rfc_8414_and_only_there() {
+    let good = |own: &str| format!(r#"{{"issuer":"{own}/t1","jwks_uri":"{own}/keys"}}"#);
+    let oauth = "GET /.well-known/oauth-authorization-server/t1";
+    let openid: &[&str] = &["/t1/.well-known/openid-configuration"];
+    for reply in without_a_document() {
+        let fake = issuer_or(openid, good, reply.clone()).await;
+        let fetched = by_issuer(&fake, "/t1").fetch().await;
+        assert!(fetched.is_ok(), "{reply:?}: {fetched:?}");
+        assert_eq!(fake.lines(), [oauth, "GET /t1/.well-known/openid-configuration", "GET /keys"], "{reply:?}");
+    }
+    for reply in without_an_answer() {
+        let fake = issuer_or(openid, good, reply.clone()).await;
+        let error = by_issuer(&fake, "/t1").fetch().await.unwrap_err();
+        told(&error);
+        assert_eq!(fake.lines(), [oauth], "{reply:?}: {error:?}");
+    }
 }
 
 #[tokio::test]

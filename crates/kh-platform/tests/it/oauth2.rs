@@ -12,7 +12,7 @@ use kh_core::{
 };
 use kh_platform::{ClientAuth, OAuth2Endpoint, OAuth2Settings, OAuth2Source};
 
-use crate::fake::{Fake, Reply, address, client, document, json, word};
+use crate::fake::{Fake, Reply, address, client, document, json, without_a_document, without_an_answer, word};
 
 const DOCUMENT: &str = r#"{"client_id":"c:id","client_secret":"MARKED-SECRET %+"}"#;
 const TOKEN: &str = r#"{"access_token":"opaque-1","token_type":"Bearer","expires_in":600}"#;
@@ -25,6 +25,11 @@ fn settings(source: OAuth2Source) -> OAuth2Settings {
 
 /// An issuer at `/t1` that answers metadata at `path` with `more` members.
 async fn issuer(path: &'static str, more: &'static str) -> Fake {
+    issuer_or(path, more, json(404, "")).await
+}
+
+/// The same with `otherwise` at all other paths.
+async fn issuer_or(path: &'static str, more: &'static str, otherwise: Reply) -> Fake {
     let own = Arc::new(Mutex::new(String::new()));
     let known = Arc::clone(&own);
     let fake = Fake::start(move |request| {
@@ -34,7 +39,7 @@ async fn issuer(path: &'static str, more: &'static str) -> Fake {
                 json(200, &format!(r#"{{"issuer":"{url}/t1","token_endpoint":"{url}/t1/token/"{more}}}"#))
             }
             "POST /t1/token/" => json(200, TOKEN),
-            _ => json(404, ""),
+            _ => otherwise.clone(),
         }
     })
     .await;
@@ -76,6 +81,27 @@ async fn metadata_is_found_and_cached() {
         clock.advance(Duration::from_hours(1));
         endpoint.fetch(&document(DOCUMENT), None).await.unwrap();
         assert_eq!(fake.lines().len(), expected.len() + lines.len() + 1);
+    }
+}
+
+#[tokio::test]
+async fn openid_discovery_is_asked_where_there_is_no_document_of_rfc_8414_and_only_there() {
+    let (http, _) = client();
+    let endpoint = |fake: &Fake| {
+        let source = OAuth2Source::Issuer(address(&format!("{}/t1", fake.url())));
+        OAuth2Endpoint::new(http.clone(), settings(source))
+    };
+    for reply in without_a_document() {
+        let fake = issuer_or(OPENID, "", reply.clone()).await;
+        let fetched = endpoint(&fake).fetch(&document(DOCUMENT), None).await;
+        assert!(fetched.is_ok(), "{reply:?}: {fetched:?}");
+        assert_eq!(fake.lines(), [RFC8414, OPENID, "POST /t1/token/"], "{reply:?}");
+    }
+    for reply in without_an_answer() {
+        let fake = issuer_or(OPENID, "", reply.clone()).await;
+        let error = endpoint(&fake).fetch(&document(DOCUMENT), None).await.unwrap_err();
+        assert_eq!(word(&error), "transient", "{reply:?}");
+        assert_eq!(fake.lines(), [RFC8414], "{reply:?}");
     }
 }
 
