@@ -1,7 +1,7 @@
 //! Asking an authority for a token, and what is asked of its answer.
 //!
 //! Invariants: an authority is asked for at most [`AT_ONCE`] tokens at a time; no answer in time is no answer, and no
-//! answer is never a no.
+//! answer is never a no; however callers' tokens alternate, an outage is logged at most once in [`TELL_EVERY`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,8 +28,38 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The longest advice that an authority can give.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
 
+/// Shortest time between two lines that an authority begins to fail: one that fails for some tokens alone does so with
+/// every other request.
+const TELL_EVERY: Duration = Duration::from_mins(1);
+
 /// Longest token that is shown to an authority: more fits into no header.
 pub(crate) const TOKEN_MAX: usize = 16 * 1024;
+
+/// What the log was told of an authority.
+#[derive(Default)]
+struct Told {
+    failing: bool,
+    /// Monotonic time of the last line that it fails.
+    at: Option<Duration>,
+}
+
+impl Told {
+    /// It gave no answer at `mono`. Whether that is a line: soon after the last one it is none, and the next failure
+    /// may be.
+    fn fails(&mut self, mono: Duration) -> bool {
+        let early = self.at.is_some_and(|at| mono.saturating_sub(at) < TELL_EVERY);
+        if self.failing || early {
+            return false;
+        }
+        *self = Self { failing: true, at: Some(mono) };
+        true
+    }
+
+    /// It gave an answer. Whether that is a line: only after one that it fails.
+    fn answers(&mut self) -> bool {
+        std::mem::take(&mut self.failing)
+    }
+}
 
 /// One authority.
 pub(crate) struct Remote {
@@ -38,7 +68,7 @@ pub(crate) struct Remote {
     /// The values that its answer's issuer may have.
     issuers: Vec<Arc<str>>,
     places: Semaphore,
-    failing: Mutex<bool>,
+    told: Mutex<Told>,
     name: Arc<str>,
 }
 
@@ -49,7 +79,7 @@ impl Remote {
         rules: AnswerRules,
         issuers: Vec<Arc<str>>,
     ) -> Self {
-        Self { authority, rules, issuers, places: Semaphore::new(AT_ONCE), failing: Mutex::new(false), name }
+        Self { authority, rules, issuers, places: Semaphore::new(AT_ONCE), told: Mutex::default(), name }
     }
 
     /// Who the token speaks for, by the authority, and how old its oldest part is. `now` reads the clock after the
@@ -67,9 +97,10 @@ impl Remote {
             Ok(heard) => heard,
             Err(_elapsed) => Err(RemoteError::new("no answer came in time")),
         };
-        self.tell(heard.as_ref().err());
+        let now = now();
+        self.tell(heard.as_ref().err(), now.mono);
         match heard {
-            Ok(TokenAnswer::Active { identity, age }) => check(&identity, &self.rules, &self.issuers, now().wall)
+            Ok(TokenAnswer::Active { identity, age }) => check(&identity, &self.rules, &self.issuers, now.wall)
                 .map(|()| (*identity, age))
                 .map_err(|reason| Denied::invalid(DenyReason::Token(reason))),
             Ok(TokenAnswer::Inactive) => Err(Denied::invalid(DenyReason::Inactive)),
@@ -86,14 +117,13 @@ impl Remote {
         check(&identity, &self.rules, &self.issuers, now.wall).is_ok().then_some(identity)
     }
 
-    /// Once when it begins and once when it ends.
-    fn tell(&self, error: Option<&RemoteError>) {
-        let before = std::mem::replace(&mut *self.failing.lock(), error.is_some());
+    /// Once when it begins, at most once in [`TELL_EVERY`], and once when what was told ends.
+    fn tell(&self, error: Option<&RemoteError>, mono: Duration) {
         match error {
-            Some(error) if !before => {
+            Some(error) if self.told.lock().fails(mono) => {
                 tracing::error!(issuer.name = %self.name, "the issuer cannot be asked for tokens; new ones are refused: {error}");
             }
-            None if before => tracing::info!(issuer.name = %self.name, "the issuer answers again"),
+            None if self.told.lock().answers() => tracing::info!(issuer.name = %self.name, "the issuer answers again"),
             _ => {}
         }
     }
@@ -137,6 +167,27 @@ mod tests {
         let builder = Identity::builder(Arc::from(issuer)).issued_at(issued).not_before(not_before);
         let builder = audience.iter().fold(builder.expires_at(expires), |builder, named| builder.audience(named));
         builder.build().unwrap()
+    }
+
+    #[test]
+    fn a_failure_that_lasts_is_told_and_one_that_comes_and_goes_is_told_once_a_minute() {
+        let mut told = Told::default();
+        for (second, heard, expected) in [
+            (0, "answer", false),
+            (1, "nothing", true),
+            (1, "nothing", false),
+            (2, "answer", true),
+            (3, "nothing", false),
+            (4, "answer", false),
+            (60, "nothing", false),
+            (61, "nothing", true),
+            (200, "nothing", false),
+            (201, "answer", true),
+            (202, "nothing", true),
+        ] {
+            let is_line = if heard == "answer" { told.answers() } else { told.fails(Duration::from_secs(second)) };
+            assert_eq!(is_line, expected, "{second} {heard}");
+        }
     }
 
     #[test]

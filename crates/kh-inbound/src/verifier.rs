@@ -58,7 +58,7 @@ pub(crate) struct Issuer {
 /// Who vouches for its tokens.
 pub(crate) enum At {
     Keys(Arc<Ring>, Box<Policy>),
-    Authority(Remote),
+    Authority(Box<Remote>),
 }
 
 impl Issuer {
@@ -69,7 +69,7 @@ impl Issuer {
                 At::Keys(Arc::new(Ring::new(Arc::clone(&name), source, bounds, Arc::clone(clock))), Box::new(policy))
             }
             Trust::Authority { authority, rules } => {
-                At::Authority(Remote::new(Arc::clone(&name), authority, rules, issuers.clone()))
+                At::Authority(Box::new(Remote::new(Arc::clone(&name), authority, rules, issuers.clone())))
             }
         };
         Self { name, issuers, life_max, trust }

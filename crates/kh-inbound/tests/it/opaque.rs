@@ -8,7 +8,9 @@ use kh_core::{
     issued::{IssuedKind, issue},
 };
 use kh_inbound::{AnswerRules, Bounds, DeniedKind, DenyReason, IssuerSpec};
+use parking_lot::Mutex;
 use serde_json::json;
+use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use crate::support::{Authority, ISS, Keys, OPAQUE, START, Says, Signer, World, by_authority, by_keys, until};
 
@@ -150,6 +152,52 @@ async fn an_outage_is_no_no() {
     assert_eq!(world.code("new").await, "ok", "nothing of the outage is remembered");
     authority.gate.close();
     assert_eq!(world.code("hangs").await, "issuer_unavailable");
+}
+
+/// Keeps the level of each line about an authority.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<Level>>>);
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "kh_inbound::remote"
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, event: &Event<'_>) {
+        self.0.lock().push(*event.metadata().level());
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// Some tokens of an authority may be without an answer for as long as others have one.
+#[tokio::test(start_paused = true)]
+async fn an_authority_that_fails_for_every_other_token_is_told_of_once_a_minute() {
+    let authority = Authority::saying(Says::Active(None));
+    let world = world(&authority).await;
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.clone());
+    for round in 0..100 {
+        for (says, expected) in [(Says::Down, "issuer_unavailable"), (Says::Active(None), "ok")] {
+            authority.say(says);
+            assert_eq!(world.code(&format!("{expected}-{round}")).await, expected);
+        }
+    }
+    assert_eq!(*lines.0.lock(), [Level::ERROR, Level::INFO]);
+    // an outage that lasts is told, if it began soon after a line
+    authority.say(Says::Down);
+    for (wait, expected) in [(1, 2), (50, 2), (10, 3), (100, 3)] {
+        tokio::time::advance(SECONDS(wait)).await;
+        assert_eq!(world.code(&format!("down-{wait}")).await, "issuer_unavailable");
+        assert_eq!(lines.0.lock().len(), expected, "after {wait} s more");
+    }
+    authority.say(Says::Active(None));
+    assert_eq!(world.code("up-again").await, "ok");
+    assert_eq!(*lines.0.lock(), [Level::ERROR, Level::INFO, Level::ERROR, Level::INFO]);
 }
 
 #[tokio::test(start_paused = true)]
