@@ -3,8 +3,8 @@
 //! The platform has no introspection and tells no expiry; without `preserveIdleTTL` the question itself would keep an
 //! idle token alive. A client-credentials caller may do what the roles in its `roleDivisions` grant (scopes do not
 //! apply to that grant); roles are read with keyholder's own credential. Invariants: a token of another organisation is
-//! not active, because any organisation of the region has working tokens; a role that cannot be read makes the whole
-//! answer an error; a grant under a condition is no grant here.
+//! not active, because any organisation of the region has working tokens, and neither is one that may not ask this
+//! question; a role that cannot be read makes the whole answer an error; a grant under a condition is no grant here.
 
 mod roles;
 
@@ -39,8 +39,12 @@ const TOKENS_ME: &str = "/api/v2/tokens/me";
 /// Most roles of one caller that are read: a client has a handful.
 const ROLES_MAX: usize = 50;
 
-/// Pause between two warnings of a refused address, whoever calls how often.
+/// Pause between two warnings of one kind, whoever calls how often.
 const TELL_EVERY: Duration = Duration::from_mins(1);
+
+/// The platform's code for a token without the scope of an operation (published swagger, at every operation). Tokens of
+/// client-credentials grants have no scopes to lack.
+const SCOPE_MISSING: &str = "app.not.authorized.for.scope";
 
 /// The grant whose rights come from roles (published swagger, `OAuthClient.authorizedGrantType`).
 const CLIENT_CREDENTIALS: &str = "CLIENT-CREDENTIALS";
@@ -75,6 +79,36 @@ struct RoleDivision {
     role: Option<String>,
 }
 
+/// `ErrorBody` of the published swagger, as far as it matters.
+#[derive(Deserialize)]
+struct Refusal {
+    code: Option<String>,
+}
+
+/// Whether the platform refuses the token for the scope that it lacks. Only its own code says so: any server on the way
+/// can answer 403.
+fn lacks_scope(answer: &Answer) -> bool {
+    let refusal = || parse_object::<Refusal>(&answer.body);
+    answer.head.status == 403 && refusal().is_ok_and(|refusal| refusal.code.as_deref() == Some(SCOPE_MISSING))
+}
+
+/// When a warning was given last.
+#[derive(Default)]
+struct Told(Mutex<Option<Instant>>);
+
+impl Told {
+    /// Whether it is given now: not within [`TELL_EVERY`] after the last one.
+    fn again(&self) -> bool {
+        let now = Instant::now();
+        let mut told = self.0.lock();
+        let due = told.is_none_or(|at| now.duration_since(at) >= TELL_EVERY);
+        if due {
+            *told = Some(now);
+        }
+        due
+    }
+}
+
 /// The answer, if it is about a token of this organisation.
 fn of_organization(body: &[u8], organization: &str) -> Result<Option<TokenInfo>, String> {
     let info: TokenInfo = parse_object(body).map_err(|error| error.to_string())?;
@@ -96,27 +130,37 @@ pub struct GenesysTokens {
     issuer: Arc<str>,
     organization: String,
     roles: GenesysRoles,
-    /// When it was last told that the platform refuses keyholder's address for a caller's token.
-    told_address_at: Mutex<Option<Instant>>,
+    /// That the platform refuses keyholder's address for a caller's token.
+    told_address: Told,
+    /// That a caller's token lacks the scope for the question.
+    told_scope: Told,
 }
 
 impl GenesysTokens {
     /// Tokens of the organisation with this id, asked for at `api` (`https://api.<domain>`). `issuer` is the name that
     /// their identities carry as `iss`.
     pub fn new(http: HttpClient, api: Address, issuer: Arc<str>, organization: String, roles: GenesysRoles) -> Self {
-        Self { http, api, issuer, organization, roles, told_address_at: Mutex::new(None) }
+        Self { http, api, issuer, organization, roles, told_address: Told::default(), told_scope: Told::default() }
     }
 
     /// A caller's client may allow addresses without keyholder's. Then nothing is known of the token, which is not taken
     /// like any other that does not work: each caller of the region can have such a client.
     fn tell_refused_address(&self) {
-        let now = Instant::now();
-        let mut told = self.told_address_at.lock();
-        if told.is_none_or(|at| now.duration_since(at) >= TELL_EVERY) {
-            *told = Some(now);
+        if self.told_address.again() {
             tracing::warn!(
                 issuer.name = %self.issuer,
                 "the platform refuses a caller's token because of keyholder's address (ip.not.authorized): allow it for the caller's client"
+            );
+        }
+    }
+
+    /// The platform knows such a token and tells nothing of it, not even its organisation: each user of the region can
+    /// have one.
+    fn tell_missing_scope(&self) {
+        if self.told_scope.again() {
+            tracing::warn!(
+                issuer.name = %self.issuer,
+                "the platform tells nothing of a caller's token without the scope user-basic-info (app.not.authorized.for.scope): add it to the caller's client"
             );
         }
     }
@@ -131,6 +175,10 @@ impl GenesysTokens {
             if is_refused_address(&GENESYS, &answer.head, &answer.body) {
                 self.tell_refused_address();
             }
+            return Ok(TokenAnswer::Inactive);
+        }
+        if lacks_scope(&answer) {
+            self.tell_missing_scope();
             return Ok(TokenAnswer::Inactive);
         }
         if !is_document(&answer) {
@@ -191,5 +239,19 @@ impl std::fmt::Debug for GenesysTokens {
 impl TokenAuthority for GenesysTokens {
     fn ask<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, Result<TokenAnswer, RemoteError>> {
         Box::pin(self.me(token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_warning_is_given_once_a_minute() {
+        let told = Told::default();
+        for (wait, expected) in [(0, true), (0, false), (59, false), (1, true), (59, false), (61, true)] {
+            tokio::time::advance(Duration::from_secs(wait)).await;
+            assert_eq!(told.again(), expected, "after {wait} s more");
+        }
     }
 }

@@ -223,6 +223,20 @@ async fn users_have_scopes_and_conditions_grant_nothing() {
     }
 }
 
+/// The platform has answered, and each user of the region can have such a token.
+#[tokio::test]
+async fn a_token_without_the_scope_of_the_question_is_not_active() {
+    let fake = Fake::start(|_| {
+        reply(403, r#"{"message":"m","code":"app.not.authorized.for.scope","status":403,"contextId":"c","errors":[]}"#)
+    })
+    .await;
+    let (http, _) = client();
+    let roles = GenesysRoles::new(http.clone(), fake.base(), Own::of(vec![SecretString::copied("t")]), []);
+    let tokens = GenesysTokens::new(http, fake.base(), "i".into(), "o".to_owned(), roles);
+    assert_eq!(ask(&tokens, &SecretString::copied("caller-token")).await, Ok(None));
+    assert_eq!(fake.seen().len(), 1);
+}
+
 #[tokio::test]
 async fn what_is_no_answer_is_an_error() {
     for (status, body) in [
@@ -237,7 +251,11 @@ async fn what_is_no_answer_is_an_error() {
         ),
         (200, "[]"),
         (200, ""),
+        (403, ""),
         (403, r#"{"organization":{"id":"o"}}"#),
+        (403, r#"{"code":"missing.permissions","status":403}"#),
+        (403, r#"{"code":"other","message":"app.not.authorized.for.scope"}"#),
+        (500, r#"{"code":"app.not.authorized.for.scope","status":500}"#),
         (429, r#"{"organization":{"id":"o"}}"#),
         (500, ""),
     ] {
