@@ -78,6 +78,12 @@ impl Gate {
         }
     }
 
+    /// A renewal ended with a refusal of its refresh token alone (`invalid_grant`): a platform looks at the client first
+    /// (RFC 6749 sections 3.2.1 and 6), and so took it.
+    pub(crate) fn refused_the_grant(&mut self, pass: Pass) {
+        self.accepted(pass.document, pass.sent_at);
+    }
+
     /// The platform took `document`, which was sent at `sent_at`. A later refusal stands.
     pub(crate) fn accepted(&mut self, document: Sha256, sent_at: Duration) {
         if self.is_refused_since(document, sent_at) {
@@ -161,6 +167,7 @@ mod tests {
         let quick = gate.permit(document, 2 * SECOND, SECOND).unwrap();
         let pause = gate.failed(quick, 3 * SECOND, &error, Share::NONE);
         gate.worked(slow);
+        gate.refused_the_grant(slow);
         gate.accepted(document, 3 * SECOND);
         assert!(gate.permit(document, 4 * SECOND, SECOND).is_err());
         gate.accepted(document, 4 * SECOND);

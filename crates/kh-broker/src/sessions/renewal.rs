@@ -95,6 +95,7 @@ impl Renewal {
         let journal = match land(&sent.journal, landing) {
             Ok(journal) => journal,
             Err(end) => {
+                credential.gate.lock().refused_the_grant(pass);
                 count(&sessions.counters.refused);
                 sessions.end(&self.live, end).await;
                 return Ok(());

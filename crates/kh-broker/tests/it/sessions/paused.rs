@@ -52,8 +52,12 @@ impl SessionStore for Store {
         Box::pin(async move { Ok(version) })
     }
 
-    fn end_session(&self, _: Sha256, _: SessionEnd, _: AuditEvent) -> BoxFuture<'_, Result<bool, StateError>> {
-        unreachable!("nothing ends it")
+    fn end_session(&self, token: Sha256, end: SessionEnd, _: AuditEvent) -> BoxFuture<'_, Result<bool, StateError>> {
+        let mut stored = self.0.lock().unwrap();
+        let alive = stored.get_mut(&token).filter(|record| record.end.is_none());
+        let ended = alive.map(|record| record.end = Some(end)).is_some();
+        drop(stored);
+        Box::pin(async move { Ok(ended) })
     }
 
     fn touch_sessions(&self, _: Vec<(Sha256, UnixMillis)>) -> BoxFuture<'_, Result<(), StateError>> {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kh_broker::{Broker, Lease, SessionError, TokenError, UserSessions};
-use kh_core::{Code, Retry, Sha256};
+use kh_core::{Code, Retry, Sha256, session::SessionEnd};
 use tokio::time::{Instant, sleep};
 
 use super::{LIFE, paused::Bench, world::Fault};
@@ -197,6 +197,25 @@ async fn an_unchanged_client_is_tried_again_after_its_pause_by_one_session_alone
         sessions.lease(user).await.unwrap();
     }
     assert_eq!(bench.platform.requests(), 5);
+}
+
+/// Where the one renewal that tries the client again is of a user whose login is over, the others need not wait for more.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_one_refresh_token_tells_that_the_client_is_taken_again() {
+    let bench = Bench::new();
+    let process = bench.start(1);
+    let [one, two, _] = three(&bench, &process).await;
+    sleep(LIFE).await;
+    bench.platform.next(Fault::Refused("invalid_client"));
+    refused(process.1.lease(one).await);
+    sleep(Duration::from_mins(10)).await;
+    bench.platform.next(Fault::Refused("invalid_grant"));
+    let start = Instant::now();
+    let over = process.1.lease(one).await;
+    assert!(matches!(over, Err(SessionError::Ended(SessionEnd::RefreshRefused))), "{:?}", over.err());
+    process.1.lease(two).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(bench.platform.requests(), 3);
 }
 
 #[tokio::test(start_paused = true)]
