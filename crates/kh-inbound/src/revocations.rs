@@ -57,6 +57,32 @@ struct Reading {
     passed_over_at: UnixMillis,
 }
 
+/// How many revocations had to be widened, told at once and then at most once a minute.
+#[derive(Debug, Default)]
+struct Widened {
+    /// Those of which nobody was told; none while the next one is to be told at once.
+    untold: Option<usize>,
+}
+
+impl Widened {
+    /// As many more. How many are to be told now.
+    fn add(&mut self, more: usize) -> Option<usize> {
+        let Some(untold) = &mut self.untold else {
+            self.untold = Some(0);
+            return Some(more);
+        };
+        *untold = untold.saturating_add(more);
+        None
+    }
+
+    /// A minute went by. How many are to be told now.
+    fn pass(&mut self) -> Option<usize> {
+        let untold = self.untold.take().filter(|untold| *untold > 0)?;
+        self.untold = Some(0);
+        Some(untold)
+    }
+}
+
 /// The revocations of one installation.
 pub struct Revocations {
     index: RwLock<Index>,
@@ -66,6 +92,7 @@ pub struct Revocations {
     reading: Mutex<Reading>,
     /// Of the clocks that all who sweep read; none before the first look.
     wall: parking_lot::Mutex<Option<Steadiness>>,
+    widened: parking_lot::Mutex<Widened>,
     store: Arc<dyn RevocationStore>,
 }
 
@@ -73,8 +100,8 @@ impl Revocations {
     /// Nothing read yet: [`Revocations::refresh`] comes before the first request.
     pub fn new(store: Arc<dyn RevocationStore>, caps: Caps) -> Self {
         let index = RwLock::new(Index::new(caps));
-        let wall = parking_lot::Mutex::default();
-        Self { index, epoch: AtomicU32::new(0), reading: Mutex::default(), wall, store }
+        let (wall, widened) = (parking_lot::Mutex::default(), parking_lot::Mutex::default());
+        Self { index, epoch: AtomicU32::new(0), reading: Mutex::default(), wall, widened, store }
     }
 
     /// Reads what was written since the last time, by whomever. How many records there were. What ended long ago and is
@@ -138,11 +165,8 @@ impl Revocations {
             self.epoch.fetch_add(1, Ordering::Release);
         }
         if widened > 0 {
-            tracing::warn!(
-                revocations = widened,
-                "there is no room for more revocations of single tokens; they now hit everything that their client, \
-                 subject or issuer was issued before"
-            );
+            let told = self.widened.lock().add(widened);
+            tell_widened(told);
         }
     }
 
@@ -188,8 +212,10 @@ impl Revocations {
     }
 
     /// Forgets what ended long ago, here and in the store: nothing while the wall clock cannot be believed, because what
-    /// is forgotten is not read again when it is set right.
+    /// is forgotten is not read again when it is set right. Called once a minute.
     pub async fn sweep(&self, now: Now) -> Result<(), StateError> {
+        let told = self.widened.lock().pass();
+        tell_widened(told);
         if !self.is_steady(now) {
             return Ok(());
         }
@@ -244,4 +270,30 @@ pub(crate) fn class_record(
 pub(crate) fn token_record(target: RevocationTarget, now: UnixMillis, ends_at: Option<UnixMillis>) -> RevocationRecord {
     let expires_at = ends_at.map_or(RevocationRecord::FOR_EVER, |end| end.max(now).plus(END_MARGIN));
     RevocationRecord { target, before: now, revoked_at: now, expires_at, issuer: None, client: None, subject: None }
+}
+
+fn tell_widened(told: Option<usize>) {
+    if let Some(widened) = told {
+        tracing::warn!(
+            revocations = widened,
+            "there is no room for more revocations of single tokens; they now hit everything that their client, \
+             subject or issuer was issued before"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A busy client widens with each call.
+    #[test]
+    fn what_is_widened_is_told_at_once_and_then_once_a_minute() {
+        let mut widened = Widened::default();
+        assert_eq!((widened.pass(), widened.add(1)), (None, Some(1)));
+        assert_eq!((widened.add(1), widened.add(2)), (None, None));
+        assert_eq!((widened.pass(), widened.add(1)), (Some(3), None));
+        assert_eq!((widened.pass(), widened.pass()), (Some(1), None), "a minute without");
+        assert_eq!((widened.add(4), widened.add(1)), (Some(4), None));
+    }
 }
