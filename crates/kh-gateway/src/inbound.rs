@@ -258,8 +258,8 @@ impl Call<'_> {
     /// Counts a token that is not valid. A client that goes on with one (its signature was good, so it is that client)
     /// has a count of its own, and beyond that its failures are not held against its address, which others may share.
     fn count(&self, denied: Denied) -> NotTaken {
-        // nobody knows whether the token is bad
-        if denied.retry_after.is_some() {
+        // nobody knows whether the token is bad, or nobody looked
+        if denied.retry_after.is_some() || denied.reason == NOT_OF_ROUTE {
             return NotTaken::Denied(denied);
         }
         let attempt = self.attempt(denied.client.as_deref());
@@ -311,7 +311,7 @@ impl Call<'_> {
     fn authorize(&self, identity: &Identity, parts: &Parts, shown: Shown<'_>) -> Result<NextNonce, Denial> {
         let challenge = self.challenge();
         if !self.live.takes(self.index, identity.issuer()) {
-            return Err(Denial::invalid(challenge, "issuer_not_of_route"));
+            return Err(Denial::invalid(challenge, NOT_OF_ROUTE));
         }
         if !self.live.api.is_meant(identity) {
             return Err(Denial::invalid(challenge, "audience_not_of_api"));
@@ -386,6 +386,9 @@ impl Call<'_> {
     }
 }
 
+/// The token is, or would be, of an issuer whose tokens the route does not take: no guess, and elsewhere it may be good.
+const NOT_OF_ROUTE: &str = "issuer_not_of_route";
+
 /// Reasons of denials that are the gateway's own, for the reference; those of tokens are the verifier's.
 pub const REASONS: [(&str, Code); 18] = [
     ("no_route", Code::NOT_FOUND),
@@ -398,7 +401,7 @@ pub const REASONS: [(&str, Code); 18] = [
     ("scheme_refused", Code::INBOUND_TOKEN_MISSING),
     ("authorization_malformed", Code::INBOUND_AUTHORIZATION_MALFORMED),
     ("throttled", Code::INBOUND_THROTTLED),
-    ("issuer_not_of_route", Code::INBOUND_TOKEN_INVALID),
+    (NOT_OF_ROUTE, Code::INBOUND_TOKEN_INVALID),
     ("audience_not_of_api", Code::INBOUND_TOKEN_INVALID),
     ("binding_missing", Code::INBOUND_TOKEN_INVALID),
     ("proof_missing", Code::INBOUND_TOKEN_INVALID),

@@ -17,8 +17,11 @@ pub enum DenyReason {
     #[error("`iss` is no issuer that is configured")]
     IssuerUnknown,
     /// It is no JWT, and nobody is configured who could answer for it.
-    #[error("it is no JWT, and no issuer of other tokens is configured")]
+    #[error("it is no JWT, and no issuer of other tokens could know it")]
     Unrecognised,
+    /// Whoever would have to be asked about it is no issuer whose tokens are taken there: it was not looked at.
+    #[error("it would be of an issuer whose tokens are not taken here")]
+    NotOfRoute,
     /// Its authority says that it is not valid.
     #[error("its issuer says that it is not valid")]
     Inactive,
@@ -47,6 +50,7 @@ impl DenyReason {
             Self::Token(reason) => reason.as_str(),
             Self::IssuerUnknown => "issuer_unknown",
             Self::Unrecognised => "unrecognised",
+            Self::NotOfRoute => "issuer_not_of_route",
             Self::Inactive => "inactive",
             Self::Revoked => "revoked",
             Self::LifeTooLong => "life_too_long",
@@ -117,9 +121,10 @@ mod tests {
     use super::*;
 
     /// Those that are not the verifier's.
-    const OWN: [DenyReason; 8] = [
+    const OWN: [DenyReason; 9] = [
         DenyReason::IssuerUnknown,
         DenyReason::Unrecognised,
+        DenyReason::NotOfRoute,
         DenyReason::Inactive,
         DenyReason::Revoked,
         DenyReason::LifeTooLong,

@@ -15,7 +15,7 @@ use std::{
 use kh_core::{
     Clock, Hashed, Now, SecretString, Sha256, UnixMillis,
     identity::Identity,
-    issued::IssuedKind,
+    issued::{ISSUED_LEN, IssuedKind},
     port::{RevocationStore, StateError},
 };
 use kh_verify::{Compact, Policy, Reason, Unverified};
@@ -362,7 +362,7 @@ impl Shared {
         let refused = |reason| Denied::invalid(DenyReason::Token(reason));
         if let Some(place) = self.directory.by_prefix(token) {
             if !self.is_taken(place, taken) {
-                return Err(self.named(refused(Reason::IssuerRefused), place));
+                return Err(self.named(Denied::invalid(DenyReason::NotOfRoute), place));
             }
             return self.by_authority(place, key, token, now).await;
         }
@@ -371,8 +371,11 @@ impl Shared {
             // it was meant to be a JWT, so nobody else is shown it
             Err(reason) if is_like_a_jwt(token) => return Err(refused(reason)),
             Err(_no_jwt) => {
-                let place = self.directory.opaque().filter(|place| self.is_taken(*place, taken));
-                let place = place.ok_or_else(|| Denied::invalid(DenyReason::Unrecognised))?;
+                let place = self.directory.opaque().ok_or_else(|| Denied::invalid(DenyReason::Unrecognised))?;
+                if !self.is_taken(place, taken) {
+                    // whose it is, nobody knows
+                    return Err(Denied::invalid(DenyReason::NotOfRoute));
+                }
                 return self.by_authority(place, key, token, now).await;
             }
         };
@@ -384,7 +387,7 @@ impl Shared {
                 self.by_keys(place, (ring, policy), key, (token, &unverified), now).await
             }
             Some(Issuer { trust: At::Authority(_), .. }) if !self.is_taken(place, taken) => {
-                Err(self.named(refused(Reason::IssuerRefused), place))
+                Err(self.named(Denied::invalid(DenyReason::NotOfRoute), place))
             }
             Some(Issuer { trust: At::Authority(_), .. }) => self.by_authority(place, key, token, now).await,
             None => Err(Denied::invalid(DenyReason::IssuerUnknown)),
@@ -594,9 +597,12 @@ pub(crate) fn signing_input(token: &[u8]) -> Option<&[u8]> {
     (parts(input) == 2).then_some(input)
 }
 
-/// A secret of keyholder's own that is no token, whole or damaged: it was shown by mistake.
+/// A secret of keyholder's own that is no token, whole or a little damaged: it was shown by mistake. Longer tokens of
+/// others may begin alike.
 fn is_other_secret(token: &[u8]) -> bool {
-    [IssuedKind::ClientSecret, IssuedKind::Guard].iter().any(|kind| token.starts_with(kind.prefix().as_bytes()))
+    const DAMAGE_MAX: usize = 8;
+    token.len() <= ISSUED_LEN + DAMAGE_MAX
+        && [IssuedKind::ClientSecret, IssuedKind::Guard].iter().any(|kind| token.starts_with(kind.prefix().as_bytes()))
 }
 
 /// Three parts or five.

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use kh_core::{CredentialName, PlatformName};
+use kh_core::{CredentialName, PlatformName, issued::IssuedKind};
 use kh_platform::{Address, ClientAuth, PlainHttp};
 
 use super::{
@@ -183,11 +183,24 @@ fn introspection(section: &Section<'_>, stores: &Stores) -> Option<TrustDetail> 
         ("client_secret_post", ClientAuth::Post),
     ];
     let auth_method = section.choice("auth_method", &methods).map_or(ClientAuth::Basic, |found| found.value);
-    let token_prefix = section.word("token_prefix", &words::TOKEN_PREFIX);
+    let token_prefix =
+        section.word("token_prefix", &words::TOKEN_PREFIX).filter(|prefix| is_of_others(section, prefix));
     let max_age = max_age(section);
     let at = url.map(EndpointConfig::IntrospectionUrl).or(discover.map(EndpointConfig::Discover));
     let max_life = section.duration("max_life").map(|found| found.value);
     Some(TrustDetail::Introspection { iss, at: at?, secret: secret?, auth_method, token_prefix, max_age, max_life })
+}
+
+/// What begins like a client secret or a guard token of keyholder's own is never asked about.
+fn is_of_others(section: &Section<'_>, prefix: &str) -> bool {
+    let own = [IssuedKind::ClientSecret, IssuedKind::Guard].iter().any(|kind| prefix.starts_with(kind.prefix()));
+    if own {
+        let place = section.place("token_prefix").unwrap_or_else(|| section.span.clone());
+        let told =
+            "token_prefix: tokens that begin so are taken for secrets of keyholder's own, and are shown to nobody";
+        section.error(place, told.to_owned(), words::TOKEN_PREFIX.hint);
+    }
+    !own
 }
 
 fn genesys(section: &Section<'_>, beside: &Beside<'_>) -> Option<TrustDetail> {

@@ -229,8 +229,8 @@ fn unreadable(error: &AuditError) -> Refused {
 mod tests {
     use std::{
         sync::{
-            Barrier,
             atomic::{AtomicU32, Ordering},
+            mpsc,
         },
         time::Duration,
     };
@@ -240,16 +240,16 @@ mod tests {
 
     use super::*;
 
-    /// A log on a disk that hangs until the barrier opens.
+    /// A log on a disk that hangs until its other end is dropped.
     struct Hanging {
         entered: AtomicU32,
-        open: Barrier,
+        open: Mutex<mpsc::Receiver<()>>,
     }
 
     impl AuditLog for Hanging {
         fn append(&self, _: &[AuditEvent]) -> Result<(), AuditError> {
             if self.entered.fetch_add(1, Ordering::SeqCst) == 0 {
-                self.open.wait();
+                self.open.blocking_lock().recv_timeout(Duration::from_secs(30)).ok();
             }
             Ok(())
         }
@@ -257,7 +257,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_that_hangs_holds_up_one_thread_however_many_callers_give_up() {
-        let log = Arc::new(Hanging { entered: AtomicU32::new(0), open: Barrier::new(2) });
+        let (hanging, open) = mpsc::channel();
+        let log = Arc::new(Hanging { entered: AtomicU32::new(0), open: Mutex::new(open) });
         let (path, checkpoints) = (PathBuf::new(), PathBuf::new());
         let key = "00".repeat(32).parse().unwrap();
         let desk = AuditDesk { log: Arc::<Hanging>::clone(&log), path, checkpoints, key };
@@ -265,9 +266,12 @@ mod tests {
         let event = || AuditEvent::new(&SystemEntropy, UnixMillis(1), "admin:ann", "admin.call", "GET /v1/clients");
         for _ in 0..8 {
             assert!(timeout(Duration::from_millis(20), desk.record(turn.clone(), event())).await.is_err());
+            while log.entered.load(Ordering::SeqCst) == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
         assert_eq!(log.entered.load(Ordering::SeqCst), 1);
-        log.open.wait();
+        drop(hanging);
         desk.record(turn, event()).await.unwrap();
         assert_eq!(log.entered.load(Ordering::SeqCst), 2, "who gave up is not written down");
     }

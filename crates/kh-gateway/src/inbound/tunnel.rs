@@ -41,8 +41,14 @@ impl Right for ByToken {
         Box::pin(async move {
             let live = self.site.live();
             let (api, token) = (&live.api, Hashed::of(self.token.expose()));
-            // what is not known may only have left the memory; the routes may be others by now
-            api.verifier.known(token, now).is_some() || api.verifier.verify(token, &api.issuers, now).await.is_ok()
+            // what is not known may only have left the memory
+            let identity = match api.verifier.known(token, now) {
+                Some(identity) => Ok(identity),
+                None => api.verifier.verify(token, &api.issuers, now).await,
+            };
+            // the routes may be others by now, but not the issuers and the audience
+            let is_taken = |who: &Identity| api.issuers.iter().any(|iss| iss == who.issuer()) && api.is_meant(who);
+            identity.is_ok_and(|who| is_taken(&who))
         })
     }
 }

@@ -144,6 +144,7 @@ fn tokens() -> Tokens {
         ("revoked", Err(denied("revoked", None))),
         // once good: it is known whose it was
         ("ended", Err(Denied { client: Some("nightly".into()), ..denied("expired", None) })),
+        ("elsewhere", Err(denied("issuer_not_of_route", None))),
         ("forged", Err(denied("signature_invalid", None))),
         ("later", Err(denied("keys_unavailable", Some(Duration::from_secs(7))))),
     ]);

@@ -17,17 +17,19 @@ pub(crate) async fn well_known(http: &HttpClient, issuer: &Address) -> Result<An
     if !is_absent(&answer) {
         return Ok(answer);
     }
-    get(http, issuer.join("/.well-known/openid-configuration")).await
+    let second = get(http, issuer.join("/.well-known/openid-configuration")).await?;
+    // where neither address has one, that is told which says more than that there is none
+    Ok(if second.head.status == 404 { answer } else { second })
 }
 
 /// Whether there is no document. Not every issuer says that with 404: Amazon Cognito answers 400, servers in front of
-/// one 401 or 403, others 200 with nothing or with the page of an application.
+/// one 401 or 403, others 200 with nothing or with the page of an application, or a redirect to it, which is not followed.
 fn is_absent(answer: &Answer) -> bool {
     match answer.head.status {
         200 => answer.head.media == Media::Other || !answer.body.trim_ascii_start().starts_with(b"{"),
         // the time and the rate of the request, not its address (RFC 9110 section 15.5.9, RFC 6585 section 4)
         408 | 429 => false,
-        status => (400..500).contains(&status),
+        status => (300..500).contains(&status),
     }
 }
 

@@ -73,6 +73,7 @@ pub(crate) fn without_a_document() -> Vec<Reply> {
     let page = b"HTTP/1.1 200 X\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>";
     let mut replies: Vec<Reply> = [400, 401, 403, 404, 405, 410].map(|status| json(status, "{}")).into();
     replies.extend([json(200, ""), json(200, "[]"), json(200, "no such page"), Reply::Raw(page.to_vec())]);
+    replies.push(with(302, "Location: /login\r\n", ""));
     replies
 }
 

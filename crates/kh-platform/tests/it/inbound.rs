@@ -129,6 +129,21 @@ async fn openid_discovery_is_asked_where_there_is_no_document_of_rfc_8414_and_on
 }
 
 #[tokio::test]
+async fn where_neither_address_has_metadata_that_is_told_which_says_more() {
+    for (first, second, expected) in
+        [(403, 404, "answered 403"), (404, 403, "answered 403"), (404, 404, "answered 404")]
+    {
+        let fake = Fake::start(move |seen| {
+            let is_first = seen.line().contains("/.well-known/oauth-authorization-server");
+            json(if is_first { first } else { second }, "{}")
+        })
+        .await;
+        let error = by_issuer(&fake, "/t1").fetch().await.unwrap_err();
+        assert!(told(&error).contains(expected), "{first} {second}: {error:?}");
+    }
+}
+
+#[tokio::test]
 async fn metadata_of_another_issuer_or_with_keys_elsewhere_is_refused() {
     type Of = fn(&str) -> String;
     let wrong: [(Of, &str); 5] = [

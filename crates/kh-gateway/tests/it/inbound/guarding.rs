@@ -56,6 +56,16 @@ fn comparable(headers: &HeaderMap) -> Vec<String> {
     names
 }
 
+/// A good token at the wrong API is no guess, and whoever shares the address has nothing to do with it.
+#[tokio::test]
+async fn a_token_that_nobody_looked_at_is_held_against_nobody() {
+    let (_upstream, _journal, site) = guarded(Proxies::default()).await;
+    for _ in 0..4 * FREE {
+        assert_eq!(get(&site, "Bearer elsewhere", "").await.status, 401);
+    }
+    assert_eq!(get(&site, "Bearer reader", "").await.status, 200);
+}
+
 #[tokio::test]
 async fn who_fails_too_often_waits_and_who_holds_a_known_token_goes_on() {
     let (upstream, journal, site) = guarded(Proxies::default()).await;

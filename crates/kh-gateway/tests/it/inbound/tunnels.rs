@@ -157,6 +157,27 @@ async fn a_tunnel_ends_when_the_verifier_in_force_does_not_know_its_token() {
     ping_to_the_end(&mut stream).await;
 }
 
+/// As a request with the token would not be taken any more.
+#[tokio::test]
+async fn a_tunnel_ends_when_the_api_takes_its_issuer_or_its_audience_no_longer() {
+    for is_of_issuer in [true, false] {
+        let (upstream, setup) = looking_every(LOOK).await;
+        let tokens = Arc::clone(&setup.tokens);
+        let site = setup.start();
+        let (mut stream, _) = open(&site, "reader").await;
+        assert!(ping(&mut stream).await);
+        let at = format!("http://{}", upstream.address);
+        let mut next = spec(&at, routes(), Authorization::Remove, SentHost::Upstream);
+        if is_of_issuer {
+            next.issuers.retain(|issuer| issuer.issuers.iter().all(|iss| **iss != *ISSUER));
+        }
+        let next = Api::new(next).unwrap().verified_by(tokens);
+        let audiences = if is_of_issuer { Vec::new() } else { vec!["https://elsewhere.example".into()] };
+        site.inbound.replace(next.for_audiences(audiences));
+        ping_to_the_end(&mut stream).await;
+    }
+}
+
 #[tokio::test]
 async fn a_tunnel_keeps_the_place_of_its_connection() {
     let (_upstream, mut setup) = looking_every(NEVER).await;
