@@ -180,6 +180,12 @@ impl Session {
             return Ok(Outcome::of_store(&error));
         }
         let back = match target.staged(path, *token).await {
+            // it is live already: staging it again changed nothing
+            Ok(None) => match target.live(path).await {
+                Ok(live) => Some(live.value),
+                Err(TargetError::NotFound(_)) => None,
+                Err(error) => return Ok(Outcome::of_store(&error)),
+            },
             Ok(back) => back,
             Err(error) => return Ok(Outcome::of_store(&error)),
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kh_core::port::{Strategy, Urgency, rotation_journal::Hold};
-use kh_rotation::{End, State};
+use kh_rotation::{End, Need, State};
 use kh_rotator::{Standing, Wanted};
 
 use crate::{
@@ -94,10 +94,8 @@ async fn a_new_secret_that_cannot_be_kept_is_tried_until_it_can() {
     }
 }
 
-/// Somebody writes the store by hand while a rotation is about to.
-#[tokio::test]
-async fn a_store_that_somebody_else_wrote_is_not_overwritten() {
-    let world = World::new(Strategy::Pair, 4);
+/// Somebody writes the store `two` by hand while a rotation is about to: what a person is told.
+async fn overwritten(world: &World) -> Need {
     let first = world.platform.first();
     let services = world.boot();
     let subject = world.subject();
@@ -118,11 +116,34 @@ async fn a_store_that_somebody_else_wrote_is_not_overwritten() {
             Standing::Ended(end) => panic!("{end:?}"),
         }
     };
+    session.release().await;
+    need
+}
+
+#[tokio::test]
+async fn a_store_that_somebody_else_wrote_is_not_overwritten() {
+    let world = World::new(Strategy::Pair, 4);
+    let need = overwritten(&world).await;
     assert!(need.why.contains("somebody else wrote"), "{need:?}");
     let version = world.stores[1].version();
     assert!(need.next.contains(&format!("--adopt two={version}")), "the exact command: {need:?}");
     assert!(world.platform.accepts(&world.stores[0].document()) && world.platform.accepts(&world.stores[1].document()));
-    session.release().await;
+    let adopt = kh_rotation::Order::Adopt { store: "two".to_owned(), version };
+    world.act(Act::Order(adopt)).await.unwrap();
+    let (standing, _) = world.until_standing(&Wanted::scheduled()).await;
+    assert_eq!(standing, completed());
+    world.check(&End::Completed { unknown: Vec::new() }).await;
+}
+
+/// Somebody puts keyholder's own document back, and types the command that was told before that all the same.
+#[tokio::test]
+async fn a_store_that_serves_the_new_document_already_is_adopted() {
+    let world = World::new(Strategy::Pair, 5);
+    let need = overwritten(&world).await;
+    let version = world.stores[1].version();
+    assert!(need.next.contains(&format!("--adopt two={version}")), "{need:?}");
+    world.stores[1].promote_by_hand();
+    assert_eq!(world.stores[1].staged_count(), 0);
     let adopt = kh_rotation::Order::Adopt { store: "two".to_owned(), version };
     world.act(Act::Order(adopt)).await.unwrap();
     let (standing, _) = world.until_standing(&Wanted::scheduled()).await;

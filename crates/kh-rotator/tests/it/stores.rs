@@ -48,6 +48,14 @@ impl MemoryStore {
         state.live = Some((VersionId(format!("v{}", state.versions)), document.to_json().expose().to_vec()));
     }
 
+    /// What waits is made live past keyholder.
+    pub(crate) fn promote_by_hand(&self) {
+        let mut state = self.state.lock().unwrap();
+        let (_, staged) = state.staged.pop_first().unwrap();
+        state.versions += 1;
+        state.live = Some((VersionId(format!("v{}", state.versions)), staged));
+    }
+
     pub(crate) fn document(&self) -> CredentialDocument {
         let live = self.state.lock().unwrap().live.clone().unwrap().1;
         CredentialDocument::parse(&SecretBytes::new(live)).unwrap()
