@@ -50,9 +50,15 @@ impl Ask<'_> {
             Ok(_) => Ok(()),
             Err(TryFailure::Dead(why) | TryFailure::Rights(why) | TryFailure::Unreachable(why)) => {
                 let leave = command::abandon(self.run);
+                let serves_new = self.run.stores.iter().all(|store| store.promoted.is_some() && store.back.is_none());
+                let then = if serves_new {
+                    "every store keeps the new one"
+                } else {
+                    "the one in escrow is forgotten, and a store that serves the old one needs one that is set by hand"
+                };
                 let why = format!(
                     "the old secret does not work, so it is not made live again: {why}. If it is gone, end the run with \
-                     `{leave}`: every store keeps what it serves"
+                     `{leave}`: {then}"
                 );
                 Err(self.stuck(why, command::resume(self.run)))
             }

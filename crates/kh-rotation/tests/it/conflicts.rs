@@ -5,9 +5,12 @@
 use std::time::Duration;
 
 use kh_core::port::{Strategy, rotation_journal::Grade};
-use kh_rotation::{Decision, End, Need, Order, State, Step};
+use kh_rotation::{Decision, End, Level, Need, Order, State, Step};
 
-use super::{sim::Sim, world::version};
+use super::{
+    sim::{Fault, Sim, begin_of},
+    world::version,
+};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -34,9 +37,30 @@ fn a_rollback_to_a_secret_that_is_gone_is_told_how_to_end() {
     sim.order(Order::Rollback);
     let gone = need(sim.drive(HOUR));
     assert!(gone.why.contains("rotate abort") && gone.why.contains("--leave"), "{gone:?}");
+    assert!(gone.why.ends_with("every store keeps the new one"), "{gone:?}");
     sim.order(Order::Abandon);
     assert_eq!(sim.drive(MINUTE), Decision::Ended);
     assert_eq!((sim.world.stores[0].value, alive(&sim)), (2, vec![2]));
+}
+
+/// The only secret that works is in escrow, which the end of the run forgets.
+#[test]
+fn a_rollback_to_a_secret_that_is_gone_tells_of_stores_that_serve_it() {
+    let mut sim = Sim::new(begin_of(Strategy::Overlap, Level::Regular, 2));
+    while sim.count("promote") < 2 {
+        if sim.count("promote") == 1 && sim.faults.is_empty() {
+            sim.faults.push_back(("promote", Fault::NotDone));
+        }
+        if let Some(Decision::Wait { until, .. }) = sim.turn() {
+            sim.now = until;
+            sim.view = sim.view.after_wait();
+        }
+    }
+    assert_eq!((sim.world.stores[0].value, sim.world.stores[1].value), (2, 1));
+    sim.world.platform.secrets.retain(|secret| secret.id != 1);
+    sim.order(Order::Rollback);
+    let gone = need(sim.drive(HOUR));
+    assert!(gone.why.contains("--leave") && gone.why.contains("set by hand"), "{gone:?}");
 }
 
 /// A document that somebody removed has no version that could be adopted.
