@@ -63,8 +63,8 @@ pub enum NotBegun {
         /// Why.
         error: TargetError,
     },
-    /// The platform could not be asked when the secret was made.
-    #[error("it is not known how old the secret is: {0}")]
+    /// The platform could not be asked when the secret was made, or whether it may be replaced.
+    #[error("it is not known whether the secret is due: {0}")]
     Platform(ManageError),
     /// The credential's unfinished run is less urgent: it has to be made urgent by an order first.
     #[error("the unfinished run {0} is less urgent than what is asked for")]

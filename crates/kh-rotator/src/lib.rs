@@ -20,7 +20,7 @@ pub use calendar::{Blackout, Times, Window};
 pub use drive::{Patience, drive, join, open};
 pub use escrow::EscrowKey;
 pub use orders::{NotTaken, Person};
-pub use scheduler::{Limits, Overview, Scheduler, given_up_until, is_killed};
+pub use scheduler::{AtRest, Limits, Overview, Scheduler, at_rest, given_up_until};
 pub use services::{Services, Timer, TokioTimer};
 pub use session::{Halt, Session, Standing, lease_name};
 pub use subject::{ActWith, FreshToken, OldTokens, Revoked, Store, Subject, TokenRevoker, TokenSupply};

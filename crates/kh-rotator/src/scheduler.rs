@@ -22,7 +22,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::age::{given_up_until, is_killed};
+pub use self::age::{AtRest, at_rest, given_up_until};
 
 use crate::{
     begin::{NotBegun, Wanted},

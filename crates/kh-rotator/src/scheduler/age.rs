@@ -2,12 +2,13 @@
 //!
 //! Invariant: reads alone. A secret whose age nobody knows is due: nothing says that it is young. Nobody knows it where
 //! the platform answers without a date, and not where it does not answer. One that a person killed is not due, however
-//! old it is: it was not to be replaced. So it is where the platform left the killing to the person.
+//! old it is: it was not to be replaced. Where the killing was left to the person, the platform tells whether it was
+//! carried out: a check finds an obstacle then. One that fails begins nothing, and is made again after a pause.
 
 use std::time::Duration;
 
 use kh_core::{
-    CredentialName, Fingerprint, UnixMillis,
+    CredentialName, UnixMillis,
     credential::CredentialDocument,
     port::{JournalError, ManageError, Notice, Urgency, rotation_journal::StoredRun},
     rotation::Marker,
@@ -44,43 +45,61 @@ pub async fn given_up_until(
     Ok(given_up.and_then(|(run, _)| run.ended_at).map(|ended_at| ended_at.plus(GIVEN_UP_FOR)))
 }
 
-/// Whether `document` holds the secret that the newest run of `credential` killed: the schedule leaves it alone.
+/// Why the schedule leaves a credential alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AtRest {
+    /// Its newest run killed the secret.
+    Killed,
+    /// Its newest run left the killing to a person and is over, and the platform is in the way of another one.
+    Blocked,
+}
+
+/// Whether and why the schedule leaves the credential of `subject` alone while `document` is in its first store.
 ///
 /// # Errors
 ///
-/// When the journal cannot be read.
-pub async fn is_killed(
+/// When the journal cannot be read, or the platform cannot be asked.
+pub async fn at_rest(
     services: &Services,
-    credential: &CredentialName,
+    subject: &Subject,
     document: &CredentialDocument,
-) -> Result<bool, JournalError> {
-    let dead = killed(services, credential).await?;
-    Ok(dead.is_some_and(|dead| dead == document.fingerprint(&services.fingerprinter)))
-}
-
-/// The secret that the newest run of `credential` killed, or left to a person to take away: no platform takes it any more.
-async fn killed(services: &Services, credential: &CredentialName) -> Result<Option<Fingerprint>, JournalError> {
-    let Some((stored, end)) = newest_over(services, credential).await? else { return Ok(None) };
-    let dead = match end {
-        End::Killed => true,
-        End::Abandoned { .. } => left_to_a_person(&stored),
-        End::Completed { .. } | End::RolledBack { .. } | End::Aborted { .. } => false,
-    };
-    if !dead {
+) -> Result<Option<AtRest>, NotBegun> {
+    let Some((stored, end)) = newest_over(services, &subject.credential).await? else { return Ok(None) };
+    if matches!(end, End::Completed { .. } | End::RolledBack { .. }) {
         return Ok(None);
     }
-    Ok(readable(&stored).and_then(|run| run.baseline().map(|base| base.old.clone())))
+    let Some(run) = readable(&stored) else { return Ok(None) };
+    let same = run.baseline().is_some_and(|base| base.old == document.fingerprint(&services.fingerprinter));
+    if !same {
+        return Ok(None);
+    }
+    if end == End::Killed {
+        return Ok(Some(AtRest::Killed));
+    }
+    // the last secret of a client is not deleted: who ends such a run was told to disable the client, or thought better
+    let began = run.began();
+    let left = began.level == Level::Kill && !began.platform.reversible_stop;
+    let blocked = left && is_blocked(subject, document).await.map_err(NotBegun::Platform)?;
+    Ok(blocked.then_some(AtRest::Blocked))
 }
 
-/// Whether it is a kill that stood still where none can be stopped: the last secret of a client is not deleted, and the
-/// person who ends such a run was told to disable the client.
-fn left_to_a_person(stored: &StoredRun) -> bool {
-    let mut records = stored.records.iter().filter_map(|record| Record::parse(&record.record).ok());
-    records.any(|record| matches!(record.step, Step::Stuck { .. }))
-        && readable(stored).is_some_and(|run| {
-            let began = run.began();
-            began.level == Level::Kill && !began.platform.reversible_stop
-        })
+/// Whether the platform has anything against a rotation.
+async fn is_blocked(subject: &Subject, document: &CredentialDocument) -> Result<bool, ManageError> {
+    let Some(strategy) = subject.strategy() else { return Ok(false) };
+    let bound = crate::session::call_timeout(&subject.policy);
+    let looking = tokio::time::timeout(bound, subject.management.check(document, strategy, subject.by)).await;
+    match looking.unwrap_or_else(|_| Err(late())) {
+        Ok(found) => Ok(!found.obstacles.is_empty()),
+        // the client itself is gone
+        Err(ManageError::NotFound(_)) => Ok(true),
+        Err(ManageError::Unsupported) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What only reads has done nothing, however late its answer is.
+fn late() -> ManageError {
+    ManageError::NotDone { reason: "it did not answer in time".to_owned() }
 }
 
 /// The newest run of `credential` and how it ended, where it is over.
@@ -109,7 +128,7 @@ impl Scheduler {
         let live = live.map_err(|error| NotBegun::Store { store: first.name.clone(), error })?;
         let document = CredentialDocument::parse(&live.value).ok();
         if let Some(document) = &document
-            && is_killed(&self.services, &subject.credential, document).await?
+            && at_rest(&self.services, subject, document).await?.is_some()
         {
             // until somebody writes another one its age concerns nobody either
             if let Some(entry) = self.entries.lock().get_mut(&subject.credential) {
@@ -174,9 +193,7 @@ async fn made_at(subject: &Subject, document: &CredentialDocument) -> Result<Opt
     let Some(id) = subject.management.id_of(document) else { return Ok(None) };
     let bound = crate::session::call_timeout(&subject.policy);
     let listing = tokio::time::timeout(bound, subject.management.list(document, subject.by)).await;
-    // what only reads has done nothing, however late its answer is
-    let late = |_| Err(ManageError::NotDone { reason: "it did not answer in time".to_owned() });
-    match listing.unwrap_or_else(late) {
+    match listing.unwrap_or_else(|_| Err(late())) {
         Ok(listed) => Ok(listed.into_iter().find(|secret| secret.id == id).and_then(|secret| secret.created_at)),
         Err(ManageError::Unsupported) => Ok(None),
         Err(error) => Err(error),

@@ -59,6 +59,10 @@ pub(crate) struct State {
     pub(crate) rows_max: Option<usize>,
     /// Whether none can be stopped.
     pub(crate) no_stop: bool,
+    /// What a check finds in the way.
+    pub(crate) obstacles: Vec<String>,
+    /// How the next check fails.
+    pub(crate) unchecked: Option<ManageError>,
 }
 
 /// How a listing fails.
@@ -215,7 +219,13 @@ impl SecretManagement for Platform {
         _strategy: Strategy,
         _by: Rotator,
     ) -> BoxFuture<'a, Result<ManagementCheck, ManageError>> {
-        Box::pin(async { Ok(ManagementCheck::default()) })
+        Box::pin(async {
+            let mut state = self.state.lock().unwrap();
+            if let Some(error) = state.unchecked.take() {
+                return Err(error);
+            }
+            Ok(ManagementCheck { obstacles: state.obstacles.clone(), ..ManagementCheck::default() })
+        })
     }
 
     fn list<'a>(

@@ -216,11 +216,10 @@ async fn a_killed_secret_is_left_alone_until_another_one_is_in_its_store() {
     assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 2, "{:?}", only(&scheduler));
 }
 
-/// keyholder's own clients, and a secrets API: the last secret of a client is not deleted, so that a person disables the
-/// client and ends the run. Nobody is told to enable it again.
-#[tokio::test]
-async fn a_kill_that_is_left_to_a_person_is_not_begun_again_as_a_plain_run() {
-    let world = World::new(Strategy::Overlap, 33);
+/// keyholder's own clients, and a secrets API: the last secret of a client is not deleted, so that a person is told to
+/// disable the client and to end the run, here by `order`.
+async fn kill_left_to_a_person(order: Order, seed: u64) -> World {
+    let world = World::new(Strategy::Overlap, seed);
     world.platform.state.lock().unwrap().no_stop = true;
     world.clock.advance(Duration::from_hours(100 * 24));
     *world.patience_from.lock().unwrap() = world.now();
@@ -228,19 +227,60 @@ async fn a_kill_that_is_left_to_a_person_is_not_begun_again_as_a_plain_run() {
     let (standing, _) = world.until_standing(&leaked).await;
     let Standing::NeedsOperator(need) = standing else { panic!("{standing:?}") };
     assert!(need.next.ends_with(" --leave"), "{need:?}");
-    world.act(Act::Order(Order::Abandon)).await.unwrap();
+    world.act(Act::Order(order)).await.unwrap();
     let (standing, _) = world.until_standing(&leaked).await;
-    assert_eq!(standing, Standing::Ended(End::Abandoned { left: Vec::new() }));
-    let told_before = world.notifier.0.lock().unwrap().len();
-    let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
-    for _ in 0..30 * 4 {
+    assert!(matches!(standing, Standing::Ended(End::Abandoned { .. } | End::Aborted { .. })), "{standing:?}");
+    world
+}
+
+/// Nobody is told to enable the client again.
+#[tokio::test]
+async fn a_kill_that_is_left_to_a_person_is_not_begun_again_as_a_plain_run() {
+    for (order, seed) in [(Order::Abandon, 33), (Order::Abort, 35)] {
+        let world = kill_left_to_a_person(order.clone(), seed).await;
+        world.platform.state.lock().unwrap().obstacles = vec!["the client is disabled: enable it first".to_owned()];
+        let told_before = world.notifier.0.lock().unwrap().len();
+        let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
+        for _ in 0..30 * 4 {
+            look(&scheduler).await;
+            world.clock.advance(Duration::from_hours(6));
+        }
+        assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 1, "{order:?}: {:?}", only(&scheduler));
+        assert_eq!((only(&scheduler).due_at, only(&scheduler).failures), (None, 0), "{order:?}");
+        let told: Vec<_> = world.notifier.0.lock().unwrap()[told_before..].iter().map(|one| one.kind.clone()).collect();
+        assert_eq!(told, <[String; 0]>::default(), "{order:?}");
+
+        world.platform.state.lock().unwrap().obstacles.clear();
         look(&scheduler).await;
-        world.clock.advance(Duration::from_hours(6));
+        assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 2, "{order:?}: enabled again");
     }
-    assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 1, "{:?}", only(&scheduler));
-    assert_eq!((only(&scheduler).due_at, only(&scheduler).failures), (None, 0));
-    let told: Vec<_> = world.notifier.0.lock().unwrap()[told_before..].iter().map(|one| one.kind.clone()).collect();
-    assert_eq!(told, <[String; 0]>::default());
+}
+
+/// It was a false alarm, or the platform refused: the secret lives, and its age counts.
+#[tokio::test]
+async fn a_kill_that_nobody_carried_out_is_forgotten_after_a_day() {
+    let world = kill_left_to_a_person(Order::Abandon, 36).await;
+    let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
+    for (hours, runs) in [(0, 1), (23, 1), (2, 2)] {
+        world.clock.advance(Duration::from_hours(hours));
+        look(&scheduler).await;
+        assert_eq!(world.side.runs(None, 10).await.unwrap().len(), runs, "{hours} hours later");
+    }
+}
+
+/// It is asked again, and neither is a run begun meanwhile nor the credential left alone for good.
+#[tokio::test]
+async fn a_platform_that_does_not_tell_whether_a_kill_was_carried_out_is_asked_again() {
+    let world = kill_left_to_a_person(Order::Abandon, 37).await;
+    let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
+    world.clock.advance(Duration::from_hours(25));
+    world.platform.state.lock().unwrap().unchecked = Some(ManageError::NotDone { reason: "503".to_owned() });
+    for (failures, runs) in [(1, 1), (0, 2)] {
+        look(&scheduler).await;
+        assert_eq!(world.side.runs(None, 10).await.unwrap().len(), runs, "{:?}", only(&scheduler));
+        assert_eq!(only(&scheduler).failures, failures, "{:?}", only(&scheduler));
+        world.clock.advance(world.policy.backoff.first);
+    }
 }
 
 /// A kill that a person took back is no kill: the secret works, and its age counts.

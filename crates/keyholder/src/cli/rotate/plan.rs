@@ -15,7 +15,7 @@ use kh_core::{
     },
 };
 use kh_rotation::{Run, due, policy::Reads};
-use kh_rotator::{NotBegun, Subject, age, given_up_until, is_killed};
+use kh_rotator::{AtRest, NotBegun, Subject, age, at_rest, given_up_until};
 use serde::Serialize;
 
 use super::world::World;
@@ -264,14 +264,22 @@ async fn platform(world: &World, subject: &Subject, strategy: Option<Strategy>, 
         Ok(current) => current,
         Err(problem) => return plan.obstacles.push(format!("{}: {problem}", first.name)),
     };
-    match is_killed(&world.rotation.services, &subject.credential, &current).await {
-        Ok(false) => {}
-        Ok(true) => {
+    match at_rest(&world.rotation.services, subject, &current).await {
+        // a platform that cannot be asked is told with the check
+        Ok(None) | Err(NotBegun::Platform(_)) => {}
+        Ok(Some(why)) => {
             plan.due_at = None;
-            plan.warnings.push(format!(
-                "the secret was taken away without a replacement: the schedule begins none until another one is in {}",
-                first.name
-            ));
+            plan.warnings.push(match why {
+                AtRest::Killed => format!(
+                    "the secret was taken away without a replacement: the schedule begins none until another one is in {}",
+                    first.name
+                ),
+                AtRest::Blocked => {
+                    "the newest run was to take the secret away without a replacement and left that to a person: the \
+                     schedule begins none while there is such an obstacle"
+                        .to_owned()
+                }
+            });
         }
         Err(error) => plan.obstacles.push(error.to_string()),
     }
