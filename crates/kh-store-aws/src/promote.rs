@@ -40,7 +40,7 @@ impl AwsStore {
             return Err(TargetError::Unusable("the secret is marked for deletion".to_owned()));
         }
         match (found.holder(CURRENT), expect) {
-            (Some(current), _) if current == write => self.tidied(path, token, &found, expect.is_none()).await,
+            (Some(current), _) if current == write => self.tidied(path, token, &found).await,
             (Some(current), Some(expect)) if expect.0 == current => {
                 if found.holder(PENDING) != Some(write.as_str()) {
                     return Err(TargetError::NotFound(path.clone()));
@@ -71,6 +71,7 @@ impl AwsStore {
             Err(other) => return Err(other.at(path)),
         }
         self.leave_label(path, token).await;
+        self.leave_beside(path, token).await;
         Ok(VersionId(write))
     }
 
@@ -86,7 +87,7 @@ impl AwsStore {
         let reads = self.account.settings().settle.reads;
         let found = self.settled(path, reads, |found| found.holder(CURRENT) != Some(expect.0.as_str())).await?;
         match found.holder(CURRENT) {
-            Some(current) if current == write => self.tidied(path, token, &found, false).await,
+            Some(current) if current == write => self.tidied(path, token, &found).await,
             Some(current) if current == expect.0 => match found.holder(PENDING) {
                 Some(pending) if pending == write => Err(TargetError::Unusable(text.to_owned())),
                 _ => Err(TargetError::NotFound(path.clone())),
@@ -114,7 +115,7 @@ impl AwsStore {
         let reads = self.account.settings().settle.reads;
         let found = self.settled(path, reads, |found| found.holder(CURRENT).is_some()).await?;
         match found.holder(CURRENT) {
-            Some(current) if current == token.to_string() => self.tidied(path, token, &found, true).await,
+            Some(current) if current == token.to_string() => self.tidied(path, token, &found).await,
             current => {
                 self.leave_label(path, token).await;
                 Err(conflict(path, current))
@@ -123,23 +124,22 @@ impl AwsStore {
     }
 
     /// The write is live: what is left of its waiting is removed.
-    async fn tidied(
-        &self,
-        path: &SecretPath,
-        token: WriteToken,
-        found: &Described,
-        was_first: bool,
-    ) -> Result<VersionId, TargetError> {
+    async fn tidied(&self, path: &SecretPath, token: WriteToken, found: &Described) -> Result<VersionId, TargetError> {
         if found.holder(PENDING) == Some(token.to_string().as_str()) {
             self.leave_label(path, token).await;
         }
-        if was_first && let Err(error) = self.drop_beside(path, token).await {
+        self.leave_beside(path, token).await;
+        Ok(VersionId(token.to_string()))
+    }
+
+    /// Removes the waiting place, whatever was live before: the secret may have been made after the first staging.
+    async fn leave_beside(&self, path: &SecretPath, token: WriteToken) {
+        if let Err(error) = self.drop_beside(path, token).await {
             tracing::warn!(
                 secret.path = %path, secret.write = %token, error.message = %error,
                 "a staged copy of a secret that is live now is left in AWS Secrets Manager"
             );
         }
-        Ok(VersionId(token.to_string()))
     }
 
     /// Removes keyholder's label from a version that is live, once no copy is under way. That it stays does no harm (the

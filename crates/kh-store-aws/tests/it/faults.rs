@@ -225,6 +225,25 @@ async fn a_first_document_never_takes_the_place_of_another() {
     }
 }
 
+/// Somebody makes the secret between the staging and the promotion, and a person has what is there replaced.
+#[tokio::test]
+async fn a_secret_that_was_made_meanwhile_keeps_no_copy_beside_it() {
+    let fake = Fake::start().await;
+    let client = crate::bench::plain_client(&fake.running.url, fake.aws.key()).await;
+    let (store, at) = (fake.store(), path("made/meanwhile"));
+    let (token, document) = write(1);
+    store.stage(&at, token, &document).await.unwrap();
+    let foreign = kh_core::SecretBytes::new(br#"{"client_secret":"by hand"}"#.to_vec());
+    crate::bench::foreign_write(&client, &at, &foreign).await;
+    let refused = store.promote(&at, token, None).await;
+    let Err(TargetError::Conflict { found: Some(found), .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(fake.aws.names(crate::bench::REGION).len(), 2, "the copy waits");
+    store.stage(&at, token, &document).await.unwrap();
+    let version = store.promote(&at, token, Some(&found)).await.unwrap();
+    assert_eq!(store.live_version(&at).await.unwrap(), version);
+    assert_eq!(fake.aws.names(crate::bench::REGION), ["made/meanwhile"]);
+}
+
 /// The service's words are not ours to pass on: a refused value is told by AWS with the value, and a refused signature
 /// with what was signed, session token included.
 #[tokio::test]
