@@ -453,16 +453,23 @@ async fn give(
 
 /// A failure after the order stands in the journal: nobody needs to give it again.
 fn written(failure: Failure) -> Failure {
-    failure.hint("the order itself is written: `keyholder serve`, or `keyholder rotate resume`, goes on with it")
+    failure.hint(
+        "the order itself is written: once that is mended, `keyholder serve`, or `keyholder rotate resume`, goes on with it",
+    )
 }
 
 /// Gives an order and does what follows from it.
 async fn ordered(world: &World, of: &OfRun, order: Order, context: &Context) -> Result<Exit, Failure> {
     let credential = world.credential_of(&of.run).await?;
     let person = Person { actor: context.environment.actor(), reason: of.reason.clone() };
-    let goes_on = order == Order::Resume && world.unfinished(&credential).await?.is_some();
+    let resumes = order == Order::Resume;
+    let goes_on = resumes && world.unfinished(&credential).await?.is_some();
     match give(world, &credential, order, &person, context).await {
-        Ok(()) => standing::drive(world, &credential, None, patience(of.wait), context).await.map_err(written),
+        Ok(()) => {
+            let driven = standing::drive(world, &credential, None, patience(of.wait), context).await;
+            // a resume changes nothing by itself that is worth knowing
+            driven.map_err(|failure| if resumes { failure } else { written(failure) })
+        }
         // another process was at work on the run, and has ended it meanwhile
         Err(NotTaken::NoRun(_)) if goes_on => standing::newest(world, &credential, context).await,
         Err(error) => Err(world::not_taken(&error)),

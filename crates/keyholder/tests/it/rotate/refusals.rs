@@ -68,4 +68,7 @@ fn an_order_is_told_as_written_where_its_run_cannot_go_on() {
     assert_eq!((exit, code(&problem)), (Some(2), "keyholder.rotation.unsupported"), "{problem}");
     assert!(problem["hints"].to_string().contains("the order itself is written"), "{problem}");
     assert_eq!(world.state(), "rollback_intent");
+    let (exit, problem) = world.told(&["rotate", "resume", "app"]);
+    assert_eq!((exit, code(&problem)), (Some(2), "keyholder.rotation.unsupported"), "{problem}");
+    assert!(!problem["hints"].to_string().contains("is written"), "{problem}");
 }
