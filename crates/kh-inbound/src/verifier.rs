@@ -5,6 +5,7 @@
 //! another secret of keyholder's own for nobody; nothing is served from memory past its end by either clock, past a change
 //! of its issuer's keys, or past a revocation; where nobody knows, the answer is "unavailable" and never "valid".
 
+mod form;
 mod run;
 
 use std::{
@@ -12,10 +13,11 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use form::signing_input;
+use form::{is_like_a_jwt, is_other_secret};
 use kh_core::{
     Clock, Hashed, Now, SecretString, Sha256, UnixMillis,
     identity::Identity,
-    issued::{ISSUED_LEN, IssuedKind},
     port::{RevocationStore, StateError},
 };
 use kh_verify::{Compact, Policy, Reason, Unverified};
@@ -588,28 +590,4 @@ impl Shared {
 fn age_left(policy: &Policy, identity: &Identity, now: Now) -> Option<Duration> {
     let end = identity.issued_at()?.plus(policy.age_max()?).plus(policy.leeway());
     Some(end.since(now.wall))
-}
-
-/// What the signature of a JWT covers; `None` for what has not three parts.
-pub(crate) fn signing_input(token: &[u8]) -> Option<&[u8]> {
-    let last = token.iter().rposition(|byte| *byte == b'.')?;
-    let (input, _) = token.split_at_checked(last)?;
-    (parts(input) == 2).then_some(input)
-}
-
-/// A secret of keyholder's own that is no token, whole or a little damaged: it was shown by mistake. Longer tokens of
-/// others may begin alike.
-fn is_other_secret(token: &[u8]) -> bool {
-    const DAMAGE_MAX: usize = 8;
-    token.len() <= ISSUED_LEN + DAMAGE_MAX
-        && [IssuedKind::ClientSecret, IssuedKind::Guard].iter().any(|kind| token.starts_with(kind.prefix().as_bytes()))
-}
-
-/// Three parts or five.
-fn is_like_a_jwt(token: &[u8]) -> bool {
-    matches!(parts(token), 3 | 5)
-}
-
-fn parts(token: &[u8]) -> usize {
-    token.split(|byte| *byte == b'.').count()
 }

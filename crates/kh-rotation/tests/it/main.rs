@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "this whole binary is tests")]
 
+mod attempts;
 mod conflicts;
 mod model;
 mod plans;
