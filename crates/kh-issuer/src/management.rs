@@ -78,6 +78,7 @@ impl IssuerManagement {
         }
         let client = self.client(named(current)?).await?;
         if !client.record.enabled {
+            check.switched_off = true;
             check.obstacles.push(format!("the client {} is disabled: enable it first", client.record.name));
         }
         let free = SECRETS_MAX.saturating_sub(client.secret_ids(self.now()).len());

@@ -98,6 +98,8 @@ pub struct Rights {
 pub struct ManagementCheck {
     /// What is in the way, each a sentence that says what to do.
     pub obstacles: Vec<String>,
+    /// Whether somebody switched the client or the key off, so that nobody logs in with it: one of the obstacles.
+    pub switched_off: bool,
     /// What an operator should know.
     pub warnings: Vec<String>,
     /// Free places for one more, where it is known.

@@ -151,7 +151,8 @@ async fn what_is_asked_for_another_client_or_strategy_is_refused() {
     let expected = ["allow GET /api/v2/users/**", "credential acme", "scope broker:read", "token life 86400 s"];
     assert_eq!(rights.lines, expected);
     issuer.set_enabled("reports", false, "cli:test").await.unwrap();
-    assert_eq!(own.check(&current, Strategy::Overlap, First).await.unwrap().obstacles.len(), 1);
+    let look = own.check(&current, Strategy::Overlap, First).await.unwrap();
+    assert_eq!((look.obstacles.len(), look.switched_off), (1, true), "{look:?}");
 }
 
 #[tokio::test]

@@ -190,6 +190,7 @@ impl CxoneManagement {
         let own = named(current)?;
         let keys = self.seen_of_user(&own, current, by).await?;
         if !keys.iter().any(|key| key.id == own && key.active) {
+            check.switched_off = true;
             check.obstacles.push("the access key in use is not active: make it active first".to_owned());
         }
         let others: Vec<_> = keys.iter().filter(|key| key.id != own).map(|key| key.id.0.as_str()).collect();

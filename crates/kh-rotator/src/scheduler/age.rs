@@ -3,7 +3,7 @@
 //! Invariant: reads alone. A secret whose age nobody knows is due: nothing says that it is young. Nobody knows it where
 //! the platform answers without a date, and not where it does not answer. One that a person killed is not due, however
 //! old it is: it was not to be replaced. Where the killing was left to the person, the platform tells whether it was
-//! carried out: a check finds an obstacle then. One that fails begins nothing, and is made again after a pause.
+//! carried out: the client is switched off then. A check that fails begins nothing, and is made again after a pause.
 
 use std::time::Duration;
 
@@ -50,8 +50,8 @@ pub async fn given_up_until(
 pub enum AtRest {
     /// Its newest run killed the secret.
     Killed,
-    /// Its newest run left the killing to a person and is over, and the platform is in the way of another one.
-    Blocked,
+    /// Its newest run left the killing to a person, who switched the client off.
+    SwitchedOff,
 }
 
 /// Whether and why the schedule leaves the credential of `subject` alone while `document` is in its first store.
@@ -73,23 +73,23 @@ pub async fn at_rest(
     if !same {
         return Ok(None);
     }
-    if end == End::Killed {
+    let began = run.began();
+    if end == End::Killed || (began.level == Level::Kill && run.pruned_at().is_some()) {
         return Ok(Some(AtRest::Killed));
     }
     // the last secret of a client is not deleted: who ends such a run was told to disable the client, or thought better
-    let began = run.began();
     let left = began.level == Level::Kill && !began.platform.reversible_stop;
-    let blocked = left && is_blocked(subject, document).await.map_err(NotBegun::Platform)?;
-    Ok(blocked.then_some(AtRest::Blocked))
+    let is_off = left && is_switched_off(subject, document).await.map_err(NotBegun::Platform)?;
+    Ok(is_off.then_some(AtRest::SwitchedOff))
 }
 
-/// Whether the platform has anything against a rotation.
-async fn is_blocked(subject: &Subject, document: &CredentialDocument) -> Result<bool, ManageError> {
+/// Whether the platform has the client switched off.
+async fn is_switched_off(subject: &Subject, document: &CredentialDocument) -> Result<bool, ManageError> {
     let Some(strategy) = subject.strategy() else { return Ok(false) };
     let bound = crate::session::call_timeout(&subject.policy);
     let looking = tokio::time::timeout(bound, subject.management.check(document, strategy, subject.by)).await;
     match looking.unwrap_or_else(|_| Err(late())) {
-        Ok(found) => Ok(!found.obstacles.is_empty()),
+        Ok(found) => Ok(found.switched_off),
         // the client itself is gone
         Err(ManageError::NotFound(_)) => Ok(true),
         Err(ManageError::Unsupported) => Ok(false),

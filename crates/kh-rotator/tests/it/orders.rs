@@ -7,14 +7,16 @@ use std::{
 
 use kh_core::{
     port::{
-        BoxFuture, HookError, JournalError, ManageError, Strategy,
+        BoxFuture, HookError, JournalError, ManageError, SecretManagement, Strategy,
         rotation_journal::{ApprovalOf, LEASE_MAX},
+        secret_management::Rotator,
     },
     rotation::ManagedId,
 };
 use kh_rotation::{End, Level, Order};
 use kh_rotator::{
-    Halt, NotBegun, NotTaken, OldTokens, Revoked, Session, Standing, TokenRevoker, Wanted, join, open, orders,
+    AtRest, Halt, NotBegun, NotTaken, OldTokens, Revoked, Session, Standing, TokenRevoker, Wanted, at_rest, join, open,
+    orders,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -348,4 +350,21 @@ async fn tokens_of_a_leaked_secret_are_revoked_or_told_to_live_on() {
     world.check(&end).await;
     let status = kh_rotation::status::status(&world.newest().await.unwrap(), None, &[]);
     assert_eq!((status.tokens, told(&world, "rotation.tokens").len()), (None, 0));
+}
+
+/// Its tokens could not be revoked; the secret is dead all the same, and the schedule replaces it not.
+#[tokio::test]
+async fn a_killed_secret_stays_killed_however_its_run_is_ended() {
+    let mut world = World::new(Strategy::Overlap, 38);
+    let old = world.platform.first();
+    world.platform.state.lock().unwrap().no_stop = true;
+    world.platform.create(&old, "by hand", Rotator::First).await.unwrap();
+    let answer = Err(ManageError::NotDone { reason: "503".to_owned() });
+    world.revoker = Some(Arc::new(Revoker { answer, asked: Mutex::default() }));
+    let (standing, _) = world.until_standing(&wanted(Level::Kill)).await;
+    assert!(matches!(standing, Standing::NeedsOperator(_)), "{standing:?}");
+    world.act(Act::Order(Order::Abandon)).await.unwrap();
+    let (standing, _) = world.until_standing(&wanted(Level::Kill)).await;
+    assert!(matches!(standing, Standing::Ended(End::Abandoned { .. })), "{standing:?}");
+    assert_eq!(at_rest(&world.boot(), &world.subject(), &old).await.unwrap(), Some(AtRest::Killed));
 }

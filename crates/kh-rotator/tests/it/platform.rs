@@ -61,6 +61,7 @@ pub(crate) struct State {
     pub(crate) no_stop: bool,
     /// What a check finds in the way.
     pub(crate) obstacles: Vec<String>,
+    pub(crate) switched_off: bool,
     /// How the next check fails.
     pub(crate) unchecked: Option<ManageError>,
 }
@@ -224,7 +225,8 @@ impl SecretManagement for Platform {
             if let Some(error) = state.unchecked.take() {
                 return Err(error);
             }
-            Ok(ManagementCheck { obstacles: state.obstacles.clone(), ..ManagementCheck::default() })
+            let (obstacles, switched_off) = (state.obstacles.clone(), state.switched_off);
+            Ok(ManagementCheck { obstacles, switched_off, ..ManagementCheck::default() })
         })
     }
 

@@ -238,7 +238,7 @@ async fn kill_left_to_a_person(order: Order, seed: u64) -> World {
 async fn a_kill_that_is_left_to_a_person_is_not_begun_again_as_a_plain_run() {
     for (order, seed) in [(Order::Abandon, 33), (Order::Abort, 35)] {
         let world = kill_left_to_a_person(order.clone(), seed).await;
-        world.platform.state.lock().unwrap().obstacles = vec!["the client is disabled: enable it first".to_owned()];
+        world.platform.state.lock().unwrap().switched_off = true;
         let told_before = world.notifier.0.lock().unwrap().len();
         let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
         for _ in 0..30 * 4 {
@@ -250,7 +250,7 @@ async fn a_kill_that_is_left_to_a_person_is_not_begun_again_as_a_plain_run() {
         let told: Vec<_> = world.notifier.0.lock().unwrap()[told_before..].iter().map(|one| one.kind.clone()).collect();
         assert_eq!(told, <[String; 0]>::default(), "{order:?}");
 
-        world.platform.state.lock().unwrap().obstacles.clear();
+        world.platform.state.lock().unwrap().switched_off = false;
         look(&scheduler).await;
         assert_eq!(world.side.runs(None, 10).await.unwrap().len(), 2, "{order:?}: enabled again");
     }
@@ -260,6 +260,8 @@ async fn a_kill_that_is_left_to_a_person_is_not_begun_again_as_a_plain_run() {
 #[tokio::test]
 async fn a_kill_that_nobody_carried_out_is_forgotten_after_a_day() {
     let world = kill_left_to_a_person(Order::Abandon, 36).await;
+    // which has nothing to do with the kill, and is told by the run that meets it
+    world.platform.state.lock().unwrap().obstacles = vec!["the rotator lacks permissions".to_owned()];
     let scheduler = Scheduler::new(world.boot(), vec![world.subject()], Limits::default());
     for (hours, runs) in [(0, 1), (23, 1), (2, 2)] {
         world.clock.advance(Duration::from_hours(hours));

@@ -274,9 +274,9 @@ async fn platform(world: &World, subject: &Subject, strategy: Option<Strategy>, 
                     "the secret was taken away without a replacement: the schedule begins none until another one is in {}",
                     first.name
                 ),
-                AtRest::Blocked => {
-                    "the newest run was to take the secret away without a replacement and left that to a person: the \
-                     schedule begins none while there is such an obstacle"
+                AtRest::SwitchedOff => {
+                    "the newest run was to take the secret away without a replacement, and the client is switched off: \
+                     the schedule begins none while it is"
                         .to_owned()
                 }
             });

@@ -209,6 +209,7 @@ fn needed(strategy: Strategy) -> &'static [&'static str] {
 fn about_client(check: &mut ManagementCheck, client: &Client, strategy: Strategy) {
     let state = client_document::state(client);
     if state != "active" {
+        check.switched_off = true;
         check.obstacles.push(format!("the client is {state}: make it active first"));
     }
     let grant = client_document::text(client, "authorizedGrantType").unwrap_or("unknown");

@@ -122,7 +122,7 @@ async fn clients_that_cannot_be_paired_are_named() {
     let current = rig.document(TARGET);
     genesys.set_active(&current, &genesys.id_of(&current).unwrap(), false, First).await.unwrap();
     let stopped = genesys.check(&current, Strategy::Swap, First).await.unwrap();
-    assert!(stopped.obstacles[0].contains("the client is inactive"), "{stopped:?}");
+    assert!(stopped.obstacles[0].contains("the client is inactive") && stopped.switched_off, "{stopped:?}");
     rig.sandbox.shutdown().await;
 }
 
